@@ -1,0 +1,317 @@
+"""The estimator: parameters in scikit-learn's words around the engine of this package."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import fields
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy.special import expit, log_expit, logsumexp
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._architecture import build_network
+from ._compat import fit_context
+from ._network import Network
+from ._plan import describe_architecture, first_state, make_plan
+from ._rows import Rows, split_validation
+from ._training import TrainingPlan, TrainingState, train
+from ._validation import PARAMETER_CONSTRAINTS, check_rows, choose_dtype
+
+
+class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
+    """DOC"""
+
+    classes_: np.ndarray
+    params_: np.ndarray
+    _architecture: dict
+    _resume: dict
+
+    _parameter_constraints: ClassVar[dict] = PARAMETER_CONSTRAINTS
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        # the network
+        initialization="auto",
+        n_members=4,
+        # what keeps it from overfitting
+        dropout=0.0,
+        alpha=1e-4,
+        weight_decay=None,
+        class_weight=None,
+        # how it learns
+        solver="adam",
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=1e-3,
+        power_t=0.5,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        max_grad_norm=None,
+        # how long it learns
+        max_iter=200,
+        shuffle=True,
+        tol=1e-4,
+        n_iter_no_change=10,
+        early_stopping=False,
+        validation_fraction=0.1,
+        # the run
+        dtype="auto",
+        warm_start=False,
+        random_state=None,
+        verbose=False,
+    ):
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.initialization = initialization
+        self.n_members = n_members
+        self.dropout = dropout
+        self.alpha = alpha
+        self.weight_decay = weight_decay
+        self.class_weight = class_weight
+        self.solver = solver
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.max_grad_norm = max_grad_norm
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.dtype = dtype
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Train on a table.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers, without missing values; on similar scales, or training is slow.
+        y : array-like of shape (n_samples,)
+            Labels of any type, of two classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, at least 0. A row of weight k counts as k rows; None stands for ones.
+
+        Returns
+        -------
+        self : DeepBinaryClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the data or a parameter cannot be used, or if training diverges in its first epoch.
+        """
+        continues = self.warm_start and hasattr(self, "params_")
+        plan, state, rows = self._pose(X, y, sample_weight, continues=continues)
+        if len(rows) <= plan.batch_size:
+            rows = rows.merge_identical()
+        validation = None
+        if self.early_stopping:
+            rows, validation = split_validation(rows, self.validation_fraction, state.streams.split)
+            validation = validation.normalize_weights()
+        train(plan, state, rows.normalize_weights(), validation)
+        return self._keep(state)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train for one pass over a part of a table, and remember where training stands.
+
+        Weights are used as they are, so that they mean the same in every part. `early_stopping` is
+        ignored; a `learning_rate` schedule that needs to know its end stays at its peak.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers, without missing values.
+        y : array-like of shape (n_samples,)
+            Labels, all of them among `classes`.
+        classes : array-like of shape (2,), default=None
+            The two classes. Required in the first call, checked in later ones if given.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, at least 0; None stands for ones.
+
+        Returns
+        -------
+        self : DeepBinaryClassifier
+            The estimator, fitted a little further.
+
+        Raises
+        ------
+        ValueError
+            If the data, the classes or a parameter cannot be used.
+        """
+        continues = hasattr(self, "params_")
+        if not continues and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} needs all labels at once, which partial_fit "
+                "never has; pass a dict, for instance from sklearn.utils.class_weight."
+            )
+        classes = None if classes is None else np.unique(classes)
+        if continues and classes is not None and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"classes={classes!r} are not those of the first call, {self.classes_!r}."
+            )
+        plan, state, rows = self._pose(
+            X, y, sample_weight, continues=continues, classes=classes, is_part=True
+        )
+        train(plan, state, rows)
+        return self._keep(state)
+
+    def decision_function(self, X):
+        """Return the logit of each row: positive where the second class is the more likely one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows to judge.
+
+        Returns
+        -------
+        logit : ndarray of shape (n_samples,)
+            ``log(p / (1 - p))`` of the predicted probability of `classes_[1]`, which is the mean of
+            the members' probabilities. Float32 if X and the weights are; float64 otherwise.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        dtype = np.result_type(X, self.params_)
+        params = self.params_.astype(dtype, copy=False)
+        return _average(self._network.logits(params, X.astype(dtype, copy=False)))
+
+    def predict_proba(self, X):
+        """Return the probabilities of the two classes for each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows to judge.
+
+        Returns
+        -------
+        probability : ndarray of shape (n_samples, 2)
+            Columns in the order of `classes_`.
+        """
+        logit = self.decision_function(X)
+        return np.column_stack([expit(-logit), expit(logit)])
+
+    def predict(self, X):
+        """Return the more likely class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows to judge.
+
+        Returns
+        -------
+        label : ndarray of shape (n_samples,)
+            Labels as in `classes_`.
+        """
+        is_second = self.decision_function(X) > 0
+        return self.classes_[is_second.astype(np.intp)]
+
+    @property
+    def coefs_(self):
+        """The weights W of each linear step, views of `params_`.
+
+        A list of arrays of shape (n_in, n_out), as in MLPClassifier; with several members of shape
+        (n_members, n_in, n_out).
+        """
+        return self._views("W")
+
+    @property
+    def intercepts_(self):
+        """The biases b of each linear step, views of `params_`.
+
+        A list of arrays of shape (n_out,); with several members of shape (n_members, n_out).
+        """
+        return [b[..., 0, :] for b in self._views("b")]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "params_")
+
+    @property
+    def _network(self) -> Network:
+        return build_network(self.n_features_in_, **self._architecture)
+
+    def _views(self, name: str) -> list[np.ndarray]:
+        check_is_fitted(self)
+        layout = self._network.layout
+        views = [layout.view(self.params_, e) for e in layout.entries if e.endswith(f".{name}")]
+        return [view[0] for view in views] if len(self.params_) == 1 else views
+
+    def _pose(
+        self, X, y, sample_weight, *, continues: bool, classes=None, is_part=False
+    ) -> tuple[TrainingPlan, TrainingState, Rows]:
+        """Check everything; return the plan, the state to begin from, and the rows."""
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=not continues)
+        rows, self.classes_ = check_rows(
+            X,
+            y,
+            sample_weight,
+            class_weight=self.class_weight,
+            classes=self.classes_ if continues else classes,
+            dtype=self.params_.dtype if continues else choose_dtype(self.dtype, X),
+            is_part=is_part,
+        )
+        architecture = describe_architecture(self.get_params(deep=False))
+        if continues and architecture != self._architecture:
+            changed = [k for k, v in architecture.items() if v != self._architecture[k]]
+            raise ValueError(
+                f"Training can only go on with the same network, but {', '.join(changed)} changed "
+                "since the first fit. Set them back, or train anew with warm_start=False."
+            )
+        self._architecture = architecture
+        plan = make_plan(self.get_params(deep=False), self._network, rows, is_part=is_part)
+        if not continues:
+            seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+            return plan, first_state(plan, seed, rows.X.dtype), rows
+        state = TrainingState(params=self.params_.copy(), **deepcopy(self._resume))
+        if not plan.optimizer.can_continue(state.optimizer):
+            state.optimizer = plan.optimizer.init(state.params)
+        return plan, state, rows
+
+    def _keep(self, state: TrainingState) -> Self:
+        """Turn the state of training into fitted attributes."""
+        resume = {field.name: getattr(state, field.name) for field in fields(state)}
+        self.params_ = resume.pop("params")
+        self._resume = resume
+        self.history_ = state.history
+        self.loss_curve_ = np.add(state.history["loss"], state.history["penalty"]).tolist()
+        self.n_iter_ = len(self.loss_curve_)
+        self.t_ = state.n_samples_seen
+        return self
+
+
+def _average(logits: np.ndarray) -> np.ndarray:
+    """Return the logit of the members' mean probability: (n_samples,)."""
+    if len(logits) == 1:
+        return logits[0]
+    return logsumexp(log_expit(logits), axis=0) - logsumexp(log_expit(-logits), axis=0)

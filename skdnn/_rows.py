@@ -1,0 +1,87 @@
+"""Rows to learn from and to validate on: their weights, merging, and the split between the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table in the dtype of training, with labels and weights.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,)
+        0.0 or 1.0.
+    sample_weight : ndarray of shape (n_samples,) or None
+        None stands for ones.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    sample_weight: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def total_weight(self) -> float:
+        """The sum of the weights: the number of rows where weights stand for repetition."""
+        return float(len(self) if self.sample_weight is None else self.sample_weight.sum())
+
+    def astype(self, dtype: np.typing.DTypeLike) -> Rows:
+        """Return the rows in another dtype."""
+        weight = None if self.sample_weight is None else self.sample_weight.astype(dtype)
+        return Rows(self.X.astype(dtype), self.y.astype(dtype), weight)
+
+    def take(self, index: np.ndarray) -> Rows:
+        """Return the rows at these positions."""
+        weight = None if self.sample_weight is None else self.sample_weight[index]
+        return Rows(self.X[index], self.y[index], weight)
+
+    def drop_weightless(self) -> Rows:
+        """Leave out rows of weight zero, which must change nothing, not even the random numbers."""
+        if self.sample_weight is None or self.sample_weight.all():
+            return self
+        return self.take(np.flatnonzero(self.sample_weight))
+
+    def merge_identical(self) -> Rows:
+        """Make one row of identical ones, with the sum of their weights, in a canonical order.
+
+        Where all rows form one batch the cost stays the same function, and a row of weight k is the
+        same as k rows to the last bit, under dropout and early stopping too.
+        """
+        table, place = np.unique(np.column_stack([self.X, self.y]), axis=0, return_inverse=True)
+        weight = np.bincount(place.ravel(), weights=self.sample_weight)
+        return Rows(
+            np.ascontiguousarray(table[:, :-1]), table[:, -1].copy(), weight.astype(self.X.dtype)
+        )
+
+    def normalize_weights(self) -> Rows:
+        """Scale the weights to mean 1; equal weights become None, the same as no weights."""
+        weight = self.sample_weight
+        if weight is None or weight.min() == weight.max():
+            return Rows(self.X, self.y)
+        scaled = weight / weight.mean(dtype=np.float64)
+        return Rows(self.X, self.y, scaled.astype(self.X.dtype, copy=False))
+
+
+def split_validation(rows: Rows, fraction: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Hold out a fraction of the rows of each class: return the rows to train and to validate on.
+
+    A class keeps at least one row to learn from, and gives at least one away if it has two. Where
+    no class has two, training and validation are the same rows.
+    """
+    held_out = []
+    for label in (0.0, 1.0):
+        of_class = np.flatnonzero(rows.y == label)
+        n_out = min(max(round(fraction * len(of_class)), 1), len(of_class) - 1)
+        held_out.append(rng.permutation(of_class)[:n_out])
+    is_validation = np.zeros(len(rows), dtype=bool)
+    is_validation[np.concatenate(held_out)] = True
+    if not is_validation.any():
+        return rows, rows
+    return rows.take(np.flatnonzero(~is_validation)), rows.take(np.flatnonzero(is_validation))

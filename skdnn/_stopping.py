@@ -1,0 +1,44 @@
+"""When to stop and which weights to keep, for each member by itself.
+
+A member that has stopped is frozen: what it would have done afterwards does not count. Training
+several members together therefore ends with the weights that training each alone would give.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class Patience:
+    """Follow a loss by epoch; give up on members whose loss has stopped falling.
+
+    Parameters
+    ----------
+    n_members : int
+    tol : float
+        An epoch counts as progress if it lowers the best loss by at least this much.
+    n_iter_no_change : int
+        Epochs without progress after which a member stops.
+    """
+
+    def __init__(self, n_members: int, *, tol: float, n_iter_no_change: float) -> None:
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.best_loss = np.full(n_members, np.inf)
+        self.best_epoch = np.full(n_members, -1)
+        self.waited = np.zeros(n_members, dtype=int)
+        self.running = np.ones(n_members, dtype=bool)
+
+    def update(self, loss: np.ndarray, epoch: int) -> np.ndarray:
+        """Take note of an epoch's loss; return which running members have a new best."""
+        is_progress = loss <= self.best_loss - self.tol
+        is_best = self.running & (loss < self.best_loss)
+        self.waited = np.where(is_progress, 0, self.waited + 1)
+        self.best_loss[is_best] = loss[is_best]
+        self.best_epoch[is_best] = epoch
+        return is_best
+
+    @property
+    def exhausted(self) -> np.ndarray:
+        """Which running members have waited long enough."""
+        return self.running & (self.waited >= self.n_iter_no_change)

@@ -1,0 +1,255 @@
+"""The training loop: repeat forward pass, cost, backward pass, update.
+
+`train` is the loop that one reads aloud; a `Trainer` holds the fixed buffers and takes the steps.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass, field
+from math import log
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from ._batches import Batch, Minibatches
+from ._network import Network
+from ._random import RandomStreams
+from ._rows import Rows
+from ._stopping import Patience
+from .losses import BinaryCrossEntropy
+from .optimizers import LearningRate, Optimizer
+from .schedules import Schedule
+
+USELESS_LOSS = 2.0 * log(2.0)
+"""Twice the loss of answering 1/2 to everything: a model that ends above it has not converged."""
+
+ADAPTIVE_DIVISOR = 5.0
+SMALLEST_ADAPTIVE_RATE = 1e-6
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a fit has decided before it begins."""
+
+    network: Network
+    optimizer: Optimizer
+    schedule: Schedule
+    loss: BinaryCrossEntropy
+    batch_size: int
+    max_iter: int
+    learning_rate_init: float
+    l2: float
+    shuffle: bool
+    tol: float
+    n_iter_no_change: float
+    is_adaptive: bool = False
+    verbose: int = 0
+
+
+@dataclass
+class TrainingState:
+    """All that training changes, and all that resuming it needs: plain data, no views."""
+
+    params: np.ndarray  # (n_members, n_params)
+    optimizer: dict
+    streams: RandomStreams
+    rate_factor: np.ndarray  # (n_members, 1), what "adaptive" has left of the learning rate
+    n_samples_seen: int = 0
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+
+class Trainer:
+    """The parts of one fit, joined: buffers, passes, and one epoch of steps."""
+
+    def __init__(self, plan: TrainingPlan, state: TrainingState, rows: Rows) -> None:
+        n_members = plan.network.n_members
+        self.plan, self.state = plan, state
+        self.batches = Minibatches(
+            rows, plan.batch_size, n_members, state.streams.shuffling if plan.shuffle else None
+        )
+        self.grads, self.scratch = np.empty_like(state.params), np.empty_like(state.params)
+        dtype = state.params.dtype
+        self.passes = {
+            size: plan.network.bind(
+                state.params, size, grads=self.grads, rngs=state.streams.dropout
+            )
+            for size in self.batches.sizes
+        }
+        self.loss_space = {
+            size: np.empty((3, n_members, size), dtype) for size in self.batches.sizes
+        }
+
+    def run_epoch(self, first_step: int, n_steps: int) -> tuple[np.ndarray, float]:
+        """Take one step for each batch; return each member's mean loss, and the last rate."""
+        plan, state = self.plan, self.state
+        total_loss = np.zeros(plan.network.n_members)
+        step, n_samples_before = first_step, state.n_samples_seen
+        multiplier = 1.0
+        for batch in self.batches:
+            done = n_samples_before if plan.schedule.counts == "samples" else step
+            multiplier = plan.schedule(done, n_steps)
+            size = batch.y.shape[1]
+            total_loss += self._take_step(batch, size, multiplier) * size
+            state.n_samples_seen += size
+            step += 1
+        rate = plan.learning_rate_init * multiplier * float(state.rate_factor.mean())
+        return total_loss / len(self.batches.rows), rate
+
+    def _take_step(self, batch: Batch, size: int, multiplier: float) -> np.ndarray:
+        plan, state, passage = self.plan, self.state, self.passes[size]
+        gradient, *work = self.loss_space[size]
+        logits = passage.forward(batch.x)
+        loss = plan.loss.loss_gradient(batch.y, logits, batch.sample_weight, gradient, work)
+        passage.backward(gradient)
+        learning_rate: LearningRate = plan.learning_rate_init * multiplier
+        if plan.is_adaptive:
+            learning_rate = learning_rate * state.rate_factor
+        plan.optimizer.update(
+            self.grads, state.params, state.optimizer, learning_rate, self.scratch
+        )
+        return loss
+
+    def validation_loss(self, validation: Rows) -> np.ndarray:
+        """Return each member's mean loss on rows that it does not learn from, in float64."""
+        logits = self.plan.network.logits(self.state.params, validation.X).astype(np.float64)
+        weight = None if validation.sample_weight is None else validation.sample_weight[np.newaxis]
+        work = np.empty((2, *logits.shape))
+        return self.plan.loss.loss(validation.y[np.newaxis], logits, weight, work)
+
+    def penalty(self, params: np.ndarray) -> np.ndarray:
+        """Return the L2 penalty of each member: half of `l2` times the squared weights."""
+        weights = params[:, self.plan.network.layout.decayed].astype(np.float64, copy=False)
+        return 0.5 * self.plan.l2 * np.einsum("ij,ij->i", weights, weights)
+
+
+def train(
+    plan: TrainingPlan, state: TrainingState, rows: Rows, validation: Rows | None = None
+) -> None:
+    """Train until `max_iter` epochs are done or no member makes progress any more.
+
+    With validation rows, each member ends with the weights of its best epoch on them; without, with
+    its last ones. Weights that diverged are replaced by the best so far.
+
+    Raises
+    ------
+    ValueError
+        If the loss is not finite in the first epoch, so that there are no weights to keep.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If training diverged, or ended while the loss was still falling.
+    """
+    trainer = Trainer(plan, state, rows)
+    patience = Patience(len(state.params), tol=plan.tol, n_iter_no_change=plan.n_iter_no_change)
+    best, final = state.params.copy(), state.params.copy()
+    n_steps = plan.max_iter * trainer.batches.n_batches
+    with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported below, in words
+        for epoch in range(plan.max_iter):
+            started_at, started_with = time.perf_counter(), state.params.copy()
+            loss, rate = trainer.run_epoch(epoch * trainer.batches.n_batches, n_steps)
+            penalty = trainer.penalty(started_with)
+            if validation is None:
+                # The training loss describes the weights on the way, not those at the end.
+                watched, candidate = loss + penalty, started_with
+            else:
+                watched, candidate = trainer.validation_loss(validation), state.params
+            is_best = patience.update(watched, epoch)
+            best[is_best] = candidate[is_best]
+            _record(
+                state.history,
+                running=patience.running,
+                loss=loss,
+                penalty=penalty,
+                validation_loss=None if validation is None else watched,
+                learning_rate=rate,
+                seconds=time.perf_counter() - started_at,
+            )
+            _report(plan, epoch, state.history)
+            if not np.isfinite(watched).all():
+                break
+            stopped = patience.exhausted
+            if plan.is_adaptive:
+                stopped = _lower_rates(plan, state, patience, stopped)
+            final[stopped] = state.params[stopped]
+            patience.running &= ~stopped
+            if not patience.running.any():
+                break
+        final[patience.running] = state.params[patience.running]
+    _settle(plan, state, patience, watched, best, final if validation is None else best)
+
+
+def _lower_rates(
+    plan: TrainingPlan, state: TrainingState, patience: Patience, waiting: np.ndarray
+) -> np.ndarray:
+    """Divide the rates of members on a plateau; return those whose rate has become too small."""
+    is_small = plan.learning_rate_init * state.rate_factor[:, 0] <= SMALLEST_ADAPTIVE_RATE
+    lowered = waiting & ~is_small
+    state.rate_factor[lowered] /= ADAPTIVE_DIVISOR
+    patience.waited[lowered] = 0
+    return waiting & is_small
+
+
+def _record(
+    history: dict[str, list[float]], *, running: np.ndarray, **values: np.ndarray | float | None
+) -> None:
+    """Append an epoch's values, averaged over the members that are still training."""
+    for name, value in values.items():
+        if value is not None:
+            if isinstance(value, np.ndarray):
+                value = float(value[running].mean())
+            history.setdefault(name, []).append(value)
+
+
+def _report(plan: TrainingPlan, epoch: int, history: dict[str, list[float]]) -> None:
+    """Print one line for every `verbose`-th epoch."""
+    if not plan.verbose or (epoch + 1) % plan.verbose:
+        return
+    parts = [f"epoch {epoch + 1:4d}/{plan.max_iter}", f"loss {history['loss'][-1]:.5f}"]
+    if "validation_loss" in history:
+        parts.append(f"validation loss {history['validation_loss'][-1]:.5f}")
+    parts.append(f"learning rate {history['learning_rate'][-1]:.2e}")
+    parts.append(f"{history['seconds'][-1]:.2f} s")
+    print("  ".join(parts))
+
+
+def _settle(
+    plan: TrainingPlan,
+    state: TrainingState,
+    patience: Patience,
+    last_loss: np.ndarray,
+    best: np.ndarray,
+    final: np.ndarray,
+) -> None:
+    """Put the weights to keep in place, and say what went wrong if anything did."""
+    epoch = len(state.history["loss"])
+    with np.errstate(invalid="ignore"):
+        is_useless = ~(last_loss <= USELESS_LOSS) | ~np.isfinite(final).all(axis=1)
+    state.params[...] = np.where(is_useless[:, np.newaxis], best, final)
+    advice = (
+        f"Scale the features, for example with StandardScaler, or lower "
+        f"learning_rate_init={plan.learning_rate_init!r}."
+    )
+    if (patience.best_epoch < 0).any():
+        raise ValueError(
+            f"Training diverged: the loss was {last_loss.max()} in epoch {epoch} at learning rate "
+            f"{state.history['learning_rate'][-1]:.3g}, before there were weights to keep. {advice}"
+        )
+    if is_useless.any():
+        warnings.warn(
+            f"Training diverged: the loss was {last_loss.max():.4g} in epoch {epoch} at learning "
+            f"rate {state.history['learning_rate'][-1]:.3g}; answering 1/2 to everything would "
+            f"cost {log(2.0):.4g}. The best weights so far are kept, those of epoch "
+            f"{patience.best_epoch[is_useless].min() + 1}. {advice}",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    elif patience.running.any() and np.isfinite(plan.n_iter_no_change):
+        warnings.warn(
+            f"The loss was still falling when max_iter={plan.max_iter} epochs were done. "
+            f"Raise max_iter, or learning_rate_init={plan.learning_rate_init!r}.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,333 @@
+"""Activation functions: one small class each, with its value and its derivative.
+
+To the outside an activation is any object with ``value(z)`` and ``derivative(z)``. The built-in
+ones also write into given arrays: `value_into(z, out, work, xp)` and `derivative_into(z, y, out,
+work, xp)`, where ``y = value(z)`` is handed over because many derivatives are shorter in terms of
+it, and `work` is an array of the same shape to compute in. No function changes `z` or `y`.
+
+The value functions hold for complex z with a tiny imaginary part too (maxima compare real parts),
+so that gradient checks can differentiate the very code that runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from scipy.special import erf
+
+
+class Activation(Protocol):
+    """What the network asks of an activation function."""
+
+    initialization: ClassVar[str]
+
+    def value_into(
+        self, z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ModuleType
+    ) -> np.ndarray:
+        """Write g(z) into `out` and return it."""
+
+    def derivative_into(
+        self, z: np.ndarray, y: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ModuleType
+    ) -> np.ndarray:
+        """Write g'(z) into `out` and return it, given ``y = g(z)``."""
+
+
+class BuiltinActivation:
+    """Give the built-in functions the plain form, ``value(z)`` and ``derivative(z)``."""
+
+    initialization: ClassVar[str] = "he_normal"
+
+    def value(self: Any, z: np.ndarray) -> np.ndarray:
+        """Return g(z) in a new array."""
+        return self.value_into(z, np.empty_like(z), np.empty_like(z), np)
+
+    def derivative(self: Any, z: np.ndarray) -> np.ndarray:
+        """Return g'(z) in a new array."""
+        return self.derivative_into(z, self.value(z), np.empty_like(z), np.empty_like(z), np)
+
+
+@dataclass(frozen=True)
+class Identity(BuiltinActivation):
+    """``g(z) = z``, ``g'(z) = 1``: a layer that stays linear."""
+
+    initialization = "glorot_uniform"
+
+    def value_into(self, z, out, work, xp):
+        return xp.positive(z, out=out)
+
+    def derivative_into(self, z, y, out, work, xp):
+        out.fill(1.0)
+        return out
+
+
+@dataclass(frozen=True)
+class Logistic(BuiltinActivation):
+    """``g(z) = 1 / (1 + e^-z)``, ``g' = g (1 - g)``: the sigmoid.
+
+    Computed as ``(1 + tanh(z / 2)) / 2``, which is the same and never overflows.
+    """
+
+    initialization = "glorot_uniform"
+
+    def value_into(self, z, out, work, xp):
+        return sigmoid(z, out, xp)
+
+    def derivative_into(self, z, y, out, work, xp):
+        xp.subtract(1.0, y, out=out)
+        return xp.multiply(out, y, out=out)
+
+
+@dataclass(frozen=True)
+class Tanh(BuiltinActivation):
+    """``g(z) = tanh z``, ``g' = 1 - g^2``."""
+
+    initialization = "glorot_uniform"
+
+    def value_into(self, z, out, work, xp):
+        return xp.tanh(z, out=out)
+
+    def derivative_into(self, z, y, out, work, xp):
+        xp.multiply(y, y, out=out)
+        return xp.subtract(1.0, out, out=out)
+
+
+@dataclass(frozen=True)
+class ReLU(BuiltinActivation):
+    """``g(z) = max(z, 0)``, ``g' = [z > 0]``: the rectified linear unit.
+
+    References
+    ----------
+    V. Nair and G. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML
+    2010.
+    """
+
+    def value_into(self, z, out, work, xp):
+        return xp.maximum(z, 0.0, out=out)
+
+    def derivative_into(self, z, y, out, work, xp):
+        return xp.sign(y, out=out)
+
+
+@dataclass(frozen=True)
+class LeakyReLU(BuiltinActivation):
+    """``g(z) = z if z > 0 else s z``, ``g' = 1 or s``: a ReLU that never quite switches off.
+
+    References
+    ----------
+    A. Maas, A. Hannun and A. Ng, "Rectifier nonlinearities improve neural network acoustic models",
+    ICML 2013.
+    """
+
+    negative_slope: float = 0.01
+
+    def value_into(self, z, out, work, xp):
+        xp.multiply(z, self.negative_slope, out=out)
+        return xp.maximum(z, out, out=out)
+
+    def derivative_into(self, z, y, out, work, xp):
+        xp.greater(z, 0.0, out=out)
+        xp.multiply(out, 1.0 - self.negative_slope, out=out)
+        return xp.add(out, self.negative_slope, out=out)
+
+
+@dataclass(frozen=True)
+class ELU(BuiltinActivation):
+    """``g(z) = z if z > 0 else e^z - 1``, ``g' = 1 or e^z = 1 + g``: smooth, mean near zero.
+
+    References
+    ----------
+    D.-A. Clevert, T. Unterthiner and S. Hochreiter, "Fast and accurate deep network learning by
+    exponential linear units (ELUs)", ICLR 2016, arXiv:1511.07289.
+    """
+
+    def value_into(self, z, out, work, xp):
+        xp.minimum(z, 0.0, out=out)
+        xp.expm1(out, out=out)
+        return xp.maximum(z, out, out=out)  # e^z - 1 >= z for every z
+
+    def derivative_into(self, z, y, out, work, xp):
+        xp.minimum(y, 0.0, out=out)
+        return xp.add(out, 1.0, out=out)
+
+
+@dataclass(frozen=True)
+class SELU(BuiltinActivation):
+    """``g(z) = s z if z > 0 else s a (e^z - 1)``, ``g' = s or g + s a``: keeps mean 0, variance 1.
+
+    References
+    ----------
+    G. Klambauer, T. Unterthiner, A. Mayr and S. Hochreiter, "Self-normalizing neural networks",
+    NeurIPS 2017, arXiv:1706.02515.
+    """
+
+    initialization = "lecun_normal"
+    scale = 1.0507009873554805
+    alpha = 1.6732632423543772
+
+    def value_into(self, z, out, work, xp):
+        xp.minimum(z, 0.0, out=out)
+        xp.expm1(out, out=out)
+        xp.multiply(out, self.scale * self.alpha, out=out)
+        xp.maximum(z, 0.0, out=work)
+        xp.multiply(work, self.scale, out=work)
+        return xp.add(out, work, out=out)
+
+    def derivative_into(self, z, y, out, work, xp):
+        xp.greater(z, 0.0, out=work)
+        xp.multiply(work, self.scale * (1.0 - self.alpha), out=work)
+        xp.minimum(y, 0.0, out=out)
+        xp.add(out, self.scale * self.alpha, out=out)
+        return xp.add(out, work, out=out)
+
+
+@dataclass(frozen=True)
+class GELU(BuiltinActivation):
+    """``g(z) = z F(z)``, ``g' = F(z) + z f(z)``; F and f are the normal distribution and density.
+
+    The exact form with the error function, not its tanh approximation.
+
+    References
+    ----------
+    D. Hendrycks and K. Gimpel, "Gaussian error linear units (GELUs)", 2016, arXiv:1606.08415.
+    """
+
+    def value_into(self, z, out, work, xp):
+        return xp.multiply(_normal_cdf(z, out, xp), z, out=out)
+
+    def derivative_into(self, z, y, out, work, xp):
+        xp.multiply(z, z, out=work)
+        xp.multiply(work, -0.5, out=work)
+        xp.exp(work, out=work)
+        xp.multiply(work, 1.0 / math.sqrt(2.0 * math.pi), out=work)
+        xp.multiply(work, z, out=work)
+        return xp.add(_normal_cdf(z, out, xp), work, out=out)
+
+
+@dataclass(frozen=True)
+class SiLU(BuiltinActivation):
+    """``g(z) = z s(z)``, ``g' = s + g (1 - s)`` with s the sigmoid: also called swish.
+
+    References
+    ----------
+    S. Elfwing, E. Uchibe and K. Doya, "Sigmoid-weighted linear units for neural network function
+    approximation in reinforcement learning", Neural Networks 107, 2018, arXiv:1702.03118.
+    """
+
+    def value_into(self, z, out, work, xp):
+        return xp.multiply(sigmoid(z, out, xp), z, out=out)
+
+    def derivative_into(self, z, y, out, work, xp):
+        sigmoid(z, out, xp)
+        xp.subtract(1.0, out, out=work)
+        xp.multiply(work, y, out=work)
+        return xp.add(out, work, out=out)
+
+
+@dataclass(frozen=True)
+class Mish(BuiltinActivation):
+    """``g(z) = z t``, ``g' = t + z s(z) (1 - t^2)`` with ``t = tanh(softplus(z))``, s the sigmoid.
+
+    References
+    ----------
+    D. Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020,
+    arXiv:1908.08681.
+    """
+
+    def value_into(self, z, out, work, xp):
+        xp.tanh(softplus(z, out, work, xp), out=out)
+        return xp.multiply(out, z, out=out)
+
+    def derivative_into(self, z, y, out, work, xp):
+        t = xp.tanh(softplus(z, out, work, xp), out=out)
+        slope = xp.multiply(sigmoid(z, work, xp), z, out=work)
+        slope *= 1.0 - t * t
+        return xp.add(t, slope, out=out)
+
+
+@dataclass(frozen=True)
+class Softplus(BuiltinActivation):
+    """``g(z) = log(1 + e^z)``, ``g' = s(z) = 1 - e^-g``: a smooth ReLU.
+
+    References
+    ----------
+    C. Dugas, Y. Bengio, F. Belisle, C. Nadeau and R. Garcia, "Incorporating second-order functional
+    knowledge for better option pricing", NeurIPS 2000.
+    """
+
+    def value_into(self, z, out, work, xp):
+        return softplus(z, out, work, xp)
+
+    def derivative_into(self, z, y, out, work, xp):
+        xp.negative(y, out=out)
+        xp.expm1(out, out=out)
+        return xp.negative(out, out=out)
+
+
+@dataclass(frozen=True)
+class CustomActivation:
+    """Run a user's own object with ``value(z)`` and ``derivative(z)`` inside the network."""
+
+    function: Any
+    initialization: ClassVar[str] = "he_normal"
+
+    def value_into(self, z, out, work, xp):
+        out[...] = self.function.value(z)
+        return out
+
+    def derivative_into(self, z, y, out, work, xp):
+        out[...] = self.function.derivative(z)
+        return out
+
+
+def sigmoid(z: np.ndarray, out: np.ndarray, xp: ModuleType) -> np.ndarray:
+    """Write ``1 / (1 + e^-z) = (1 + tanh(z / 2)) / 2`` into `out`: no exponential overflows."""
+    xp.multiply(z, 0.5, out=out)
+    xp.tanh(out, out=out)
+    xp.multiply(out, 0.5, out=out)
+    return xp.add(out, 0.5, out=out)
+
+
+def softplus(z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ModuleType) -> np.ndarray:
+    """Write ``log(1 + e^z) = max(z, 0) + log(1 + e^-|z|)`` into `out`: no overflow."""
+    xp.maximum(z, 0.0, out=work)
+    xp.minimum(z, 0.0, out=out)
+    xp.subtract(out, work, out=out)  # -|z|, in a form that complex numbers can follow
+    xp.exp(out, out=out)
+    xp.log1p(out, out=out)
+    return xp.add(out, work, out=out)
+
+
+def _normal_cdf(z: np.ndarray, out: np.ndarray, xp: ModuleType) -> np.ndarray:
+    xp.multiply(z, math.sqrt(0.5), out=out)
+    erf(out, out=out)
+    xp.add(out, 1.0, out=out)
+    return xp.multiply(out, 0.5, out=out)
+
+
+ACTIVATIONS: dict[str, Callable[[], Activation]] = {
+    "identity": Identity,
+    "logistic": Logistic,
+    "tanh": Tanh,
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "selu": SELU,
+    "gelu": GELU,
+    "silu": SiLU,
+    "mish": Mish,
+    "softplus": Softplus,
+}
+
+
+def make_activation(activation: Any) -> Activation:
+    """Turn a name, a built-in function or a user's own object into what the network runs."""
+    if isinstance(activation, str):
+        return ACTIVATIONS[activation]()
+    if isinstance(activation, BuiltinActivation):
+        return activation  # type: ignore[return-value]
+    return CustomActivation(activation)

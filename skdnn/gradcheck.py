@@ -1,0 +1,312 @@
+"""Check hand-derived gradients against derivatives that know nothing of back-propagation.
+
+The complex step needs no subtraction and is exact to rounding: for an analytic f,
+``f'(x) = Im f(x + i h) / h`` with an h so small (1e-30) that h^2 vanishes. Central differences serve
+functions that are not analytic; a random direction serves float32, where single entries drown
+in rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ._network import Network
+from ._random import RandomStreams
+from ._rows import Rows
+from .activations import CustomActivation
+from .layers import Activation
+from .losses import BinaryCrossEntropy
+
+if TYPE_CHECKING:
+    from ._classifier import DeepBinaryClassifier
+
+Mode = Literal["auto", "complex", "central", "directional"]
+
+COMPLEX_STEP = 1e-30
+CENTRAL_STEP = 1e-6
+TOLERANCES = {"complex": 1e-12, "central": 1e-6, "directional": 1e-3}
+METHODS = {
+    "complex": "the complex step",
+    "central": "central differences",
+    "directional": "central differences along a random direction, in float32",
+}
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """What `check_gradients` found.
+
+    Attributes
+    ----------
+    mode : {"complex", "central", "directional"}
+        What the gradients were compared with.
+    errors : dict of str to float
+        The largest error of each parameter over all its entries and members: the absolute
+        difference, divided by the largest gradient of the network where that is above 1.
+    gradients : dict of str to float
+        The largest absolute gradient of each parameter.
+    tolerance : float
+        The error up to which a gradient counts as right.
+    """
+
+    mode: str
+    errors: dict[str, float]
+    gradients: dict[str, float]
+    tolerance: float
+
+    @property
+    def max_error(self) -> float:
+        """The largest of all errors."""
+        return max(self.errors.values())
+
+    @property
+    def passed(self) -> bool:
+        """Whether every error is within the tolerance; one that is not a number is not."""
+        return not self._wrong
+
+    @property
+    def _wrong(self) -> list[str]:
+        return [name for name, error in self.errors.items() if not error <= self.tolerance]
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in self.errors)
+        lines = [
+            f"Gradients by back-propagation against {METHODS[self.mode]}:",
+            f"  {'parameter':{width}}  largest gradient  largest error",
+        ]
+        lines += [
+            f"  {name:{width}}  {self.gradients[name]:16.3g}  {error:13.2e}"
+            for name, error in self.errors.items()
+        ]
+        verdict = (
+            f"Wrong beyond the tolerance of {self.tolerance:g}: {', '.join(self._wrong)}."
+            if self._wrong
+            else f"All errors are within the tolerance of {self.tolerance:g}."
+        )
+        return "\n".join([*lines, verdict])
+
+
+def check_gradients(
+    estimator_or_network: DeepBinaryClassifier | Network,
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+    *,
+    mode: Mode = "auto",
+    random_state: int = 0,
+) -> GradientReport:
+    """Compare the gradients of the cost by back-propagation with numerical ones.
+
+    Use it before trusting an activation function or a layer of your own. Dropout is on, with masks
+    held fixed; the L2 penalty of an estimator is part of its cost.
+
+    Parameters
+    ----------
+    estimator_or_network : DeepBinaryClassifier or Network
+        An estimator is checked at its fitted weights, or near its first ones if it is not fitted;
+        it is left as it is. A network is checked at random weights.
+    X : array-like of shape (n_samples, n_features)
+        Rows to compute the cost on; a few are enough.
+    y : array-like of shape (n_samples,)
+        Their labels; 0 and 1 for a network.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Their weights.
+    mode : {"auto", "complex", "central", "directional"}, default="auto"
+        "complex" is exact but needs functions that accept complex numbers; "central" is good for
+        six digits of any function; "directional" checks the gradients as float32 computes them.
+        "auto" is "central" if there is an activation function of the user's own, else "complex".
+    random_state : int, default=0
+        Seed of the weights, the dropout masks and the direction.
+
+    Returns
+    -------
+    report : GradientReport
+        Errors by parameter; `print` it for a table in words and numbers.
+
+    Raises
+    ------
+    ValueError
+        If `mode` is unknown, or the estimator refuses the data.
+
+    See Also
+    --------
+    scipy.optimize.check_grad : The same idea by forward differences, for any function.
+
+    References
+    ----------
+    J. Martins, P. Sturdza and J. Alonso, "The complex-step derivative approximation", ACM
+    Transactions on Mathematical Software 29, 2003.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skdnn import DeepBinaryClassifier, check_gradients
+    >>> X, y = make_classification(20, random_state=0)
+    >>> check_gradients(DeepBinaryClassifier((5, 5), "tanh", dropout=0.5), X, y).passed
+    True
+    """
+    if mode != "auto" and mode not in TOLERANCES:
+        raise ValueError(f"mode must be 'auto' or one of {sorted(TOLERANCES)}, got {mode!r}.")
+    if isinstance(estimator_or_network, Network):
+        cost = _Cost.of_network(estimator_or_network, X, y, sample_weight, random_state)
+    else:
+        cost = _Cost.of_estimator(estimator_or_network, X, y, sample_weight, random_state)
+    custom = list(_custom_activations(cost.network))
+    if mode == "auto":
+        mode = "central" if custom else "complex"
+    gradient = cost.gradient(np.float32 if mode == "directional" else np.float64)
+    scale = max(1.0, float(np.abs(gradient).max()))
+    compare = {"complex": _complex_step, "central": _central, "directional": _directional}[mode]
+    errors, gradients = {}, {}
+    for name, entry in cost.network.layout.entries.items():
+        columns = np.arange(entry.columns.start, entry.columns.stop)
+        errors[name] = compare(cost, gradient, columns) / scale
+        gradients[name] = float(np.abs(gradient[:, columns]).max())
+    for function in custom:
+        name = f"derivative of {type(function).__name__}"
+        errors[name], gradients[name] = _activation_error(function)
+    return GradientReport(mode, errors, gradients, TOLERANCES[mode])
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """The cost of each member as a function of the flat parameters: a deterministic one."""
+
+    network: Network
+    params: np.ndarray  # (n_members, n_params)
+    rows: Rows
+    l2: float
+    loss: BinaryCrossEntropy
+    seed: int
+
+    @classmethod
+    def of_network(cls, network: Network, X: Any, y: Any, sample_weight: Any, seed: int) -> _Cost:
+        params = network.init_params(_streams(network, seed).initialization)
+        weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+        rows = Rows(np.asarray(X, np.float64), np.asarray(y, np.float64), weight)
+        params = _off_zero(params, seed)
+        return cls(network, params, rows, 0.0, BinaryCrossEntropy(), seed)
+
+    @classmethod
+    def of_estimator(
+        cls, estimator: DeepBinaryClassifier, X: Any, y: Any, sample_weight: Any, seed: int
+    ) -> _Cost:
+        estimator = deepcopy(estimator)
+        is_fitted = hasattr(estimator, "params_")
+        if not is_fitted:
+            estimator.set_params(random_state=seed)
+        plan, state, rows = estimator._pose(X, y, sample_weight, continues=is_fitted)
+        rows = rows.normalize_weights().astype(np.float64)
+        params: np.ndarray = state.params.astype(np.float64)
+        if not is_fitted:
+            params = _off_zero(params, seed)
+        return cls(plan.network, params, rows, plan.l2, plan.loss, seed)
+
+    def __call__(self, params: np.ndarray) -> np.ndarray:
+        """Return the cost of each member, shape (n_members,), in the dtype of `params`."""
+        return self._run(params, np.empty_like(params))[0]
+
+    def gradient(self, dtype: type) -> np.ndarray:
+        """Return the gradient by back-propagation, shape (n_members, n_params)."""
+        params = self.params.astype(dtype)
+        grads = np.empty_like(params)
+        run = self._run(params, grads)[1]
+        run()
+        decayed = self.network.layout.decayed
+        grads[:, decayed] += self.l2 * params[:, decayed]
+        return grads.astype(np.float64)
+
+    def _run(self, params: np.ndarray, grads: np.ndarray) -> tuple[np.ndarray, Callable[[], None]]:
+        """Return the cost, and a function that back-propagates it into `grads`."""
+        rows = self.rows.astype(params.real.dtype)
+        n_members, n_samples = len(params), len(rows)
+        rngs = [_Replay(rng) for rng in _streams(self.network, self.seed).dropout]
+        passage = self.network.bind(params, n_samples, grads=grads, rngs=rngs)  # type: ignore[arg-type]
+        logits = passage.forward(rows.X[np.newaxis].astype(params.dtype))
+        weight = None if rows.sample_weight is None else rows.sample_weight[np.newaxis]
+        work = np.empty((3, n_members, n_samples), params.dtype)
+        y = rows.y[np.newaxis]
+        weights = params[:, self.network.layout.decayed]
+        cost = self.loss.loss(y, logits, weight, work[1:])
+        cost = cost + 0.5 * self.l2 * (weights * weights).sum(axis=1)
+
+        def backward() -> None:
+            self.loss.loss_gradient(y, logits, weight, work[0], work[1:])
+            passage.backward(work[0])
+
+        return cost, backward
+
+
+class _Replay:
+    """Draw the same numbers whatever the dtype that they are wanted in."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def random(self, out: np.ndarray, dtype: type) -> None:
+        out[...] = self.rng.random(out.shape, dtype=np.float32)
+
+
+def _streams(network: Network, seed: int) -> RandomStreams:
+    return RandomStreams.spawn(seed, range(network.n_members))
+
+
+def _off_zero(params: np.ndarray, seed: int) -> np.ndarray:
+    """Move parameters off zero: there sits ReLU's kink, and errors that only show with a bias."""
+    return params + np.random.default_rng(seed).normal(0.0, 0.1, params.shape)
+
+
+def _complex_step(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> float:
+    """Perturb one parameter after the other, in all members at once: they are independent."""
+    params = cost.params.astype(np.complex128)
+    error = 0.0
+    for column in columns:
+        params[:, column] += COMPLEX_STEP * 1j
+        derivative = cost(params).imag / COMPLEX_STEP
+        params[:, column] = cost.params[:, column]
+        error = np.maximum(error, np.abs(derivative - gradient[:, column]).max())
+    return float(error)
+
+
+def _central(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> float:
+    params = cost.params.copy()
+    error = 0.0
+    for column in columns:
+        params[:, column] = cost.params[:, column] + CENTRAL_STEP
+        above = cost(params)
+        params[:, column] = cost.params[:, column] - CENTRAL_STEP
+        below = cost(params)
+        params[:, column] = cost.params[:, column]
+        derivative = (above - below) / (2.0 * CENTRAL_STEP)
+        error = np.maximum(error, np.abs(derivative - gradient[:, column]).max())
+    return float(error)
+
+
+def _directional(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> float:
+    """Move all columns at once along a random direction of length 1."""
+    direction = np.random.default_rng(cost.seed).normal(size=len(columns))
+    direction /= np.linalg.norm(direction)
+    step = np.zeros_like(cost.params)
+    step[:, columns] = CENTRAL_STEP * direction
+    derivative = (cost(cost.params + step) - cost(cost.params - step)) / (2.0 * CENTRAL_STEP)
+    return float(np.abs(derivative - gradient[:, columns] @ direction).max())
+
+
+def _custom_activations(network: Network) -> Iterator[Any]:
+    for layer in network.layers:
+        if isinstance(layer, Activation) and isinstance(layer.function, CustomActivation):
+            yield layer.function.function
+
+
+def _activation_error(function: Any) -> tuple[float, float]:
+    """Compare a user's derivative with central differences of the value, on a grid off zero."""
+    z = np.linspace(-5.0, 5.0, 400)  # an even number: zero, where kinks are, is not among them
+    difference = function.value(z + CENTRAL_STEP) - function.value(z - CENTRAL_STEP)
+    derivative = np.asarray(function.derivative(z))
+    error = np.abs(difference / (2.0 * CENTRAL_STEP) - derivative).max()
+    return float(error), float(np.abs(derivative).max())

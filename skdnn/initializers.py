@@ -1,0 +1,95 @@
+"""First values for the weights: where in the landscape of networks the descent begins.
+
+Each initializer is a function ``f(rng, shape) -> array`` with ``shape = (fan_in, fan_out)``: the
+number of inputs and of outputs of the layer. Too small values let the signal die out from layer to
+layer, too large ones saturate it; the named recipes keep its variance constant through the depth.
+Zeros make all units of a layer compute, and therefore learn, the same thing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+Initializer = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+SMALL = 0.01
+"""Standard deviation of `normal` and half-width of `uniform`: "small random numbers"."""
+
+
+def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Set everything to zero: right for biases, a symmetry that never breaks for weights."""
+    return np.zeros(shape)
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw small normal numbers, N(0, 0.01^2), whatever the width of the layer."""
+    return rng.normal(0.0, SMALL, shape)
+
+
+def uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw small uniform numbers, U(-0.01, 0.01), whatever the width of the layer."""
+    return rng.uniform(-SMALL, SMALL, shape)
+
+
+def he_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw from N(0, 2 / fan_in): keeps the variance through ReLU (He et al., ICCV 2015)."""
+    return rng.normal(0.0, math.sqrt(2.0 / shape[0]), shape)
+
+
+def he_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw uniformly with the variance of `he_normal`: U(-a, a), a = sqrt(6 / fan_in)."""
+    return _uniform(rng, shape, variance=2.0 / shape[0])
+
+
+def glorot_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw from N(0, 2 / (fan_in + fan_out)), also called Xavier (Glorot, Bengio, AISTATS 2010)."""
+    return rng.normal(0.0, math.sqrt(2.0 / sum(shape)), shape)
+
+
+def glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw uniformly with the variance of `glorot_normal`: a = sqrt(6 / (fan_in + fan_out))."""
+    return _uniform(rng, shape, variance=2.0 / sum(shape))
+
+
+def lecun_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw from N(0, 1 / fan_in), which SELU needs (LeCun et al., "Efficient BackProp", 1998)."""
+    return rng.normal(0.0, math.sqrt(1.0 / shape[0]), shape)
+
+
+def lecun_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw uniformly with the variance of `lecun_normal`: U(-a, a), a = sqrt(3 / fan_in)."""
+    return _uniform(rng, shape, variance=1.0 / shape[0])
+
+
+def orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw a random matrix with orthonormal rows or columns (Saxe et al., ICLR 2014).
+
+    The Q of a QR decomposition of a normal matrix, its signs fixed by R's diagonal so that every
+    orthogonal matrix is equally likely; no product with it stretches the signal.
+    """
+    n_large, n_small = max(shape), min(shape)
+    Q, R = np.linalg.qr(rng.normal(size=(n_large, n_small)))
+    Q *= np.sign(np.diagonal(R))
+    return Q if shape[0] >= shape[1] else Q.T
+
+
+def _uniform(rng: np.random.Generator, shape: tuple[int, ...], *, variance: float) -> np.ndarray:
+    half_width = math.sqrt(3.0 * variance)
+    return rng.uniform(-half_width, half_width, shape)
+
+
+INITIALIZERS: dict[str, Initializer] = {
+    "zeros": zeros,
+    "normal": normal,
+    "uniform": uniform,
+    "he_normal": he_normal,
+    "he_uniform": he_uniform,
+    "glorot_normal": glorot_normal,
+    "glorot_uniform": glorot_uniform,
+    "lecun_normal": lecun_normal,
+    "lecun_uniform": lecun_uniform,
+    "orthogonal": orthogonal,
+}
