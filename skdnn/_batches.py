@@ -1,22 +1,12 @@
-"""Mini-batches, gathered into fixed buffers so that a step allocates nothing that grows with it."""
+"""Mini-batches: labels gathered once for an epoch, rows for each batch into a fixed buffer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from ._rows import Rows
-
-
-@dataclass
-class Batch:
-    """One batch of rows; a member axis of length 1 stands for the same rows in all members."""
-
-    x: np.ndarray  # (n_members or 1, n_samples, n_features)
-    y: np.ndarray  # (n_members or 1, n_samples)
-    sample_weight: np.ndarray | None
 
 
 class Minibatches:
@@ -26,55 +16,51 @@ class Minibatches:
     ----------
     rows : Rows
     batch_size : int
-        Rows in a batch; the last one may be shorter and has buffers of its own. One batch that
-        holds all rows is used as it lies, without a copy.
+        Rows in a batch; the last one may be shorter.
     rngs : list of Generator or None
-        One stream for each member to shuffle with; None leaves the rows in their order.
+        One stream for each member to shuffle with. None leaves the rows in their order, the same
+        for all members, and so does a batch that holds all of them: nothing is copied then.
+
+    Attributes
+    ----------
+    n_batches : int
+    sizes : set of int
+        The numbers of rows that batches have: one or two.
+    y, sample_weight : ndarray of shape (n_members or 1, n_samples), or None
+        Labels and weights in the order of the current epoch.
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        batch_size: int,
-        n_members: int,
-        rngs: list[np.random.Generator] | None,
-    ) -> None:
-        self.rows, self.batch_size, self.rngs = rows, min(batch_size, len(rows)), rngs
+    def __init__(self, rows: Rows, batch_size: int, rngs: list[np.random.Generator] | None) -> None:
+        self.rows, self.batch_size = rows, min(batch_size, len(rows))
         self.n_batches = -(-len(rows) // self.batch_size)
-        self.is_whole = self.n_batches == 1
-        self._order = np.tile(np.arange(len(rows)), (1 if rngs is None else n_members, 1))
-        self._buffers: dict[int, Batch] = {}
+        n_last = len(rows) - (self.n_batches - 1) * self.batch_size
+        self.sizes = {self.batch_size, n_last}
+        self.y = rows.y[np.newaxis]
+        self.sample_weight = None if rows.sample_weight is None else rows.sample_weight[np.newaxis]
+        self._rngs = None if self.n_batches == 1 else rngs
+        if self._rngs is not None:
+            n_members, n_features = len(self._rngs), rows.X.shape[1]
+            self._order = np.empty((n_members, len(rows)), np.intp)
+            self._x = {
+                size: np.empty((n_members, size, n_features), rows.X.dtype) for size in self.sizes
+            }
 
-    @property
-    def sizes(self) -> set[int]:
-        """The numbers of rows that batches have: one or two."""
-        n_last = len(self.rows) - (self.n_batches - 1) * self.batch_size
-        return {self.batch_size, n_last}
+    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Begin an epoch: yield the place of each batch in it, and its x with a member axis."""
+        if self._rngs is not None:
+            self._shuffle(self._rngs)
+        for start in range(0, len(self.rows), self.batch_size):
+            columns = slice(start, min(start + self.batch_size, len(self.rows)))
+            if self._rngs is None:
+                yield columns, self.rows.X[np.newaxis, columns]
+            else:
+                # mode="clip" writes straight into `out`; the default would go through a copy.
+                x, index = self._x[columns.stop - start], self._order[:, columns]
+                yield columns, self.rows.X.take(index, axis=0, out=x, mode="clip")
 
-    def __iter__(self) -> Iterator[Batch]:
-        rows = self.rows
-        if self.is_whole:
-            weight = None if rows.sample_weight is None else rows.sample_weight[np.newaxis]
-            yield Batch(rows.X[np.newaxis], rows.y[np.newaxis], weight)
-            return
-        if self.rngs is not None:
-            for rng, order in zip(self.rngs, self._order, strict=True):
-                order[:] = rng.permutation(len(rows))
-        for start in range(0, len(rows), self.batch_size):
-            yield self._gather(self._order[:, start : start + self.batch_size])
-
-    def _gather(self, index: np.ndarray) -> Batch:
-        rows, n_samples = self.rows, index.shape[1]
-        batch = self._buffers.get(n_samples)
-        if batch is None:
-            batch = self._buffers[n_samples] = Batch(
-                np.empty((*index.shape, rows.X.shape[1]), rows.X.dtype),
-                np.empty(index.shape, rows.y.dtype),
-                None if rows.sample_weight is None else np.empty(index.shape, rows.y.dtype),
-            )
-        # mode="clip" writes straight into `out`, where the default would check through a copy.
-        rows.X.take(index, axis=0, out=batch.x, mode="clip")
-        rows.y.take(index, out=batch.y, mode="clip")
-        if rows.sample_weight is not None:
-            rows.sample_weight.take(index, out=batch.sample_weight, mode="clip")
-        return batch
+    def _shuffle(self, rngs: list[np.random.Generator]) -> None:
+        for rng, order in zip(rngs, self._order, strict=True):
+            order[:] = rng.permutation(len(self.rows))
+        self.y = self.rows.y[self._order]
+        if self.rows.sample_weight is not None:
+            self.sample_weight = self.rows.sample_weight[self._order]

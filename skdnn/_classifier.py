@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import fields
 from typing import ClassVar, Self
 
@@ -281,7 +280,8 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
             dtype=self.params_.dtype if continues else choose_dtype(self.dtype, X),
             is_part=is_part,
         )
-        architecture = describe_architecture(self.get_params(deep=False))
+        parameters = self.get_params(deep=False)
+        architecture = describe_architecture(parameters)
         if continues and architecture != self._architecture:
             changed = [k for k, v in architecture.items() if v != self._architecture[k]]
             raise ValueError(
@@ -289,11 +289,11 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
                 "since the first fit. Set them back, or train anew with warm_start=False."
             )
         self._architecture = architecture
-        plan = make_plan(self.get_params(deep=False), self._network, rows, is_part=is_part)
+        plan = make_plan(parameters, self._network, rows, is_part=is_part)
         if not continues:
             seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
             return plan, first_state(plan, seed, rows.X.dtype), rows
-        state = TrainingState(params=self.params_.copy(), **deepcopy(self._resume))
+        state = TrainingState(params=self.params_, **self._resume)
         if not plan.optimizer.can_continue(state.optimizer):
             state.optimizer = plan.optimizer.init(state.params)
         return plan, state, rows

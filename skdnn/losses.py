@@ -6,13 +6,14 @@ the logarithm and nothing can overflow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 
 from .activations import sigmoid, softplus
+
+BLOCK_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -36,56 +37,43 @@ class BinaryCrossEntropy:
     batch without any weight a batch without effect.
 
     All arrays have the shape (n_members, n_samples); `y_true` and `sample_weight` may have one
-    member only. `y_true` lies in [0, 1].
+    member only, and `sample_weight` may be None for ones. `y_true` lies in [0, 1].
     """
 
-    def loss_gradient(
+    def gradient(
         self,
         y_true: np.ndarray,
         logits: np.ndarray,
         sample_weight: np.ndarray | None,
         gradient_out: np.ndarray,
-        work: np.ndarray | Sequence[np.ndarray],
         xp: ModuleType = np,
     ) -> np.ndarray:
-        """Return the mean loss of each member and write its gradient into `gradient_out`.
-
-        Parameters
-        ----------
-        y_true, logits, sample_weight : ndarray of shape (n_members, n_samples)
-            Labels, logits, and weights or None.
-        gradient_out : ndarray of shape (n_members, n_samples)
-            Receives the gradient of the mean loss with respect to the logits.
-        work : ndarray of shape (2, n_members, n_samples)
-            Space to compute in, as one array or two.
-        xp : module, default=numpy
-            The array module.
-
-        Returns
-        -------
-        loss : ndarray of shape (n_members,)
-        """
-        loss = self.loss(y_true, logits, sample_weight, work, xp)
+        """Write the gradient of the cost with respect to the logits into `gradient_out`."""
         sigmoid(logits, gradient_out, xp)
         xp.subtract(gradient_out, y_true, out=gradient_out)
         if sample_weight is not None:
             xp.multiply(gradient_out, sample_weight, out=gradient_out)
-        xp.multiply(gradient_out, 1.0 / logits.shape[1], out=gradient_out)
-        return loss
+        return xp.multiply(gradient_out, 1.0 / logits.shape[1], out=gradient_out)
 
-    def loss(
-        self,
-        y_true: np.ndarray,
-        logits: np.ndarray,
-        sample_weight: np.ndarray | None,
-        work: np.ndarray | Sequence[np.ndarray],
-        xp: ModuleType = np,
+    def losses(self, y_true: np.ndarray, logits: np.ndarray, xp: ModuleType = np) -> np.ndarray:
+        """Return the loss of each row, without its weight."""
+        out = softplus(logits, xp.empty_like(logits), xp.empty_like(logits), xp)
+        out -= y_true * logits
+        return out
+
+    def mean(
+        self, y_true: np.ndarray, logits: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray:
-        """Return the mean loss of each member alone; parameters as in `loss_gradient`."""
-        losses, spare = work
-        softplus(logits, losses, spare, xp)
-        xp.multiply(y_true, logits, out=spare)
-        xp.subtract(losses, spare, out=losses)
-        if sample_weight is not None:
-            xp.multiply(losses, sample_weight, out=losses)
-        return xp.add.reduce(losses, axis=1) / logits.shape[1]
+        """Return the cost J of each member, in float64 whatever the dtype of the logits.
+
+        Works through the rows in blocks, so that it needs no memory of the size of the table.
+        """
+        n_members, n_samples = logits.shape
+        total = np.zeros(n_members)
+        for start in range(0, n_samples, BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            losses = self.losses(y_true[:, block], logits[:, block].astype(np.float64))
+            if sample_weight is not None:
+                losses *= sample_weight[:, block]
+            total += losses.sum(axis=1)
+        return total / n_samples
