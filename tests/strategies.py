@@ -1,0 +1,77 @@
+"""Hypothesis strategies, named by what they draw and its shape.
+
+M counts members, N samples, I inputs. Hypothesis draws shapes and seeds, and NumPy fills the
+arrays: a failing example shrinks to the smallest network.
+"""
+
+# ruff: noqa: N802, N816 - the shape ends the name.
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as numpy_st
+from tables import ACTIVATION_ROWS
+
+from skdnn._architecture import build_network
+from skdnn._rows import Rows
+
+EXTREME_LOGITS = [
+    sign * size for size in (0.0, 1e-300, 36.0, 710.0, 1e4, 1e30) for sign in (1.0, -1.0)
+]
+
+seeds = st.integers(0, 2**32 - 1)
+n_members = st.integers(1, 3)
+n_samples = st.integers(1, 33)
+n_features = st.integers(1, 6)
+shapes_MNI = st.tuples(n_members, n_samples, n_features)
+logit_of_any_size = st.sampled_from(EXTREME_LOGITS) | st.floats(-1e30, 1e30)
+
+
+@st.composite
+def labels_N(draw, n_samples):
+    """Labels 0.0 and 1.0; one of them may be missing."""
+    return np.random.default_rng(draw(seeds)).integers(0, 2, n_samples).astype(np.float64)
+
+
+@st.composite
+def weights_N(draw, n_samples):
+    """Sample weights: None, or numbers of which some are zero, and sometimes all."""
+    share_of_zeros = draw(st.sampled_from([None, 0.0, 0.3, 1.0]))
+    if share_of_zeros is None:
+        return None
+    rng = np.random.default_rng(draw(seeds))
+    return rng.exponential(size=n_samples) * (rng.random(n_samples) >= share_of_zeros)
+
+
+@st.composite
+def logits_MN(draw):
+    """Logits of any size that a float can have, up to 1e30."""
+    shape = draw(st.tuples(n_members, st.integers(1, 8)))
+    return draw(numpy_st.arrays(np.float64, shape, elements=logit_of_any_size))
+
+
+@st.composite
+def networks(draw, activations=tuple(ACTIVATION_ROWS), max_dense=4):
+    """Networks of 1 to 4 dense layers and 1 to 3 members, with any activations and dropout."""
+    n_hidden = draw(st.integers(0, max_dense - 1))
+
+    def one_per_layer(elements):
+        return draw(st.lists(elements, min_size=n_hidden, max_size=n_hidden))
+
+    return build_network(
+        draw(n_features),
+        hidden_layer_sizes=one_per_layer(st.integers(1, 6)),
+        activation=one_per_layer(st.sampled_from(activations)),
+        dropout=one_per_layer(st.sampled_from([0.0, 0.0, 0.2, 0.5])),
+        initialization="auto",
+        n_members=draw(n_members),
+    )
+
+
+@st.composite
+def network_and_rows(draw, activations=tuple(ACTIVATION_ROWS)):
+    """A network and 1 to 33 rows for it, with weights or without."""
+    network, size = draw(networks(activations)), draw(n_samples)
+    X = np.random.default_rng(draw(seeds)).normal(size=(size, network.n_in))
+    return network, Rows(X, draw(labels_N(size)), draw(weights_N(size)))

@@ -1,0 +1,242 @@
+"""One table for each kind of part. A part with a row here has all the property tests of its kind.
+
+Each table is guarded by a test that it names everything there is. Below the tables stand the two
+short ways in which several test files run a part: `run_layer` and `pose_training`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from skdnn import DeepBinaryClassifier
+from skdnn import activations as activations_module
+from skdnn._architecture import build_network
+from skdnn._network import Network
+from skdnn._plan import describe_architecture, make_plan
+from skdnn._random import RandomStreams
+from skdnn._rows import Rows
+from skdnn._training import TrainingPlan, TrainingState
+from skdnn.activations import ACTIVATIONS, CustomActivation
+from skdnn.layers import Activation, Dense, Dropout, Layer, Slot
+from skdnn.losses import BinaryCrossEntropy
+
+
+@dataclass(frozen=True)
+class ActivationRow:
+    """What is known of an activation function from elsewhere.
+
+    `value` is its formula by NumPy's and SciPy's own functions, `initialization` the recipe that
+    "auto" should choose for it. One with a kink has no derivative at zero.
+    """
+
+    value: Callable[[np.ndarray], np.ndarray]
+    initialization: str = "he_normal"
+    has_kink: bool = False
+    allocates: str = ""  # why its derivative may make arrays of the size of the batch, if it may
+
+
+def _selu(z: np.ndarray) -> np.ndarray:
+    return 1.0507009873554805 * np.where(z > 0, z, 1.6732632423543772 * np.expm1(np.minimum(z, 0)))
+
+
+ACTIVATION_ROWS = {
+    "identity": ActivationRow(lambda z: z, "glorot_uniform"),
+    "logistic": ActivationRow(special.expit, "glorot_uniform"),
+    "tanh": ActivationRow(np.tanh, "glorot_uniform"),
+    "relu": ActivationRow(lambda z: np.where(z > 0, z, 0.0), has_kink=True),
+    "leaky_relu": ActivationRow(lambda z: np.where(z > 0, z, 0.01 * z), has_kink=True),
+    "elu": ActivationRow(lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0)))),
+    "selu": ActivationRow(_selu, "lecun_normal", has_kink=True),
+    "gelu": ActivationRow(lambda z: z * special.ndtr(z)),
+    "silu": ActivationRow(lambda z: z * special.expit(z)),
+    "mish": ActivationRow(
+        lambda z: z * np.tanh(np.logaddexp(0.0, z)),
+        allocates="its derivative needs a third array beside the two that it is given",
+    ),
+    "softplus": ActivationRow(lambda z: np.logaddexp(0.0, z)),
+}
+
+
+class Bump:
+    """A user's own activation, which takes real numbers only: ``g(z) = z e^-|z|``."""
+
+    def value(self, z):
+        return z * np.exp(-np.abs(z))
+
+    def derivative(self, z):
+        return (1.0 - np.abs(z)) * np.exp(-np.abs(z))
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """A layer to test, and what may not be asked of it.
+
+    Where complex numbers do not pass through it, its gradient is held against central differences.
+    """
+
+    layer: Layer
+    is_analytic: bool = True
+    has_kink: bool = False
+    allocates: str = ""
+
+
+LAYER_ROWS = {
+    "dense": LayerRow(Dense(5)),
+    "dense_with_one_unit": LayerRow(Dense(1)),
+    "dropout": LayerRow(Dropout(0.4)),
+    "dropout_rate_zero": LayerRow(Dropout(0.0)),
+    **{
+        f"activation_{name}": LayerRow(
+            Activation(ACTIVATIONS[name]()), has_kink=row.has_kink, allocates=row.allocates
+        )
+        for name, row in ACTIVATION_ROWS.items()
+    },
+    "activation_custom": LayerRow(
+        Activation(CustomActivation(Bump())),
+        is_analytic=False,
+        has_kink=True,
+        allocates="the user's function returns a new array",
+    ),
+}
+
+LOSS_ROWS = {"binary_cross_entropy": BinaryCrossEntropy()}
+
+INITIALIZER_VARIANCE = {
+    "zeros": lambda fan_in, fan_out: 0.0,
+    "normal": lambda fan_in, fan_out: 0.01**2,
+    "uniform": lambda fan_in, fan_out: 0.01**2 / 3,
+    "he_normal": lambda fan_in, fan_out: 2 / fan_in,
+    "he_uniform": lambda fan_in, fan_out: 2 / fan_in,
+    "glorot_normal": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "glorot_uniform": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "lecun_normal": lambda fan_in, fan_out: 1 / fan_in,
+    "lecun_uniform": lambda fan_in, fan_out: 1 / fan_in,
+    "orthogonal": lambda fan_in, fan_out: 1 / max(fan_in, fan_out),
+}
+
+# Whether the schedule counts steps or samples, and whether it needs to know when training ends.
+SCHEDULE_ROWS = {
+    "constant": ("steps", False),
+    "invscaling": ("samples", False),
+    "adaptive": ("steps", False),
+    "cosine": ("steps", True),
+    "one_cycle": ("steps", True),
+    "coslog4": ("steps", True),
+}
+
+
+@dataclass(frozen=True)
+class SolverRow:
+    """Arguments of `make_optimizer`, and of the same optimizer in PyTorch."""
+
+    solver: str
+    arguments: dict[str, Any]
+    torch_name: str
+    torch_arguments: dict[str, Any]
+
+
+SOLVER_ROWS = {
+    "gd": SolverRow("gd", {}, "SGD", {}),
+    "sgd": SolverRow("sgd", {"momentum": 0.0}, "SGD", {}),
+    "momentum": SolverRow(
+        "sgd", {"momentum": 0.9, "nesterov": False}, "SGD", {"momentum": 0.9, "nesterov": False}
+    ),
+    "nesterov": SolverRow(
+        "sgd", {"momentum": 0.8, "nesterov": True}, "SGD", {"momentum": 0.8, "nesterov": True}
+    ),
+    "rmsprop": SolverRow(
+        "rmsprop", {"beta_2": 0.99, "epsilon": 1e-7}, "RMSprop", {"alpha": 0.99, "eps": 1e-7}
+    ),
+    "adam": SolverRow(
+        "adam", {"beta_1": 0.85, "beta_2": 0.99}, "Adam", {"betas": (0.85, 0.99), "eps": 1e-8}
+    ),
+    "adamw": SolverRow("adamw", {}, "AdamW", {"weight_decay": 0.0}),
+    "nadam": SolverRow("nadam", {"beta_1": 0.85}, "NAdam", {"betas": (0.85, 0.999)}),
+}
+
+
+def classes_defined_in(module: Any, method: str) -> set[type]:
+    """Return the classes of a module, made in it, that have this method; protocols left out."""
+    return {
+        item
+        for item in vars(module).values()
+        if isinstance(item, type)
+        and item.__module__.startswith(module.__name__)
+        and hasattr(item, method)
+        and not getattr(item, "_is_protocol", False)
+    }
+
+
+def off_zero(x: np.ndarray) -> np.ndarray:
+    """Move numbers away from zero by a tenth, where kinks are."""
+    return np.where(x < 0, x - 0.1, x + 0.1)
+
+
+def random_arrays(
+    layer: Layer, n_members: int, n_samples: int, n_in: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return an input off zero, parameters, and a cotangent in the shape of the output."""
+    rng = np.random.default_rng(seed)
+    network = Network((layer,), n_in, n_members)
+    x = off_zero(rng.normal(size=(n_members, n_samples, n_in)))
+    params = rng.normal(size=(n_members, network.layout.n_params))
+    return x, params, rng.normal(size=(n_members, n_samples, network.plans[0].n_out))
+
+
+def run_layer(
+    layer: Layer,
+    x: np.ndarray,
+    params: np.ndarray,
+    *,
+    grads: np.ndarray | None = None,
+    rngs: Sequence[Any] | None = None,
+) -> tuple[np.ndarray, Slot]:
+    """Run a layer forward, alone in a network of its own; return the output and the slot.
+
+    Without `grads` it predicts. Unless `rngs` are given, the random streams begin anew in every
+    call, so that a layer that draws numbers is the same function each time.
+    """
+    network = Network((layer,), x.shape[2], len(params))
+    if rngs is None:
+        rngs = RandomStreams.spawn(0, range(len(params))).dropout
+    passage = network.bind(params, x.shape[1], grads=grads, rngs=rngs)
+    [(_, slot)] = passage._steps
+    return layer.forward(x, slot, training=passage.training), slot
+
+
+def pose_training(
+    rows: Rows,
+    *,
+    members: Sequence[int] = (0,),
+    seed: int = 0,
+    dtype: type = np.float64,
+    **parameters: Any,
+) -> tuple[TrainingPlan, TrainingState]:
+    """Pose a fit of the engine: the plan, and the first state of the members with these numbers.
+
+    The parameters are the estimator's. Plateaus do not end training, unless `n_iter_no_change` is
+    given.
+    """
+    parameters = {"n_iter_no_change": np.inf, "n_members": len(members), **parameters}
+    parameters = DeepBinaryClassifier(**parameters).get_params()
+    network = build_network(rows.X.shape[1], **describe_architecture(parameters))
+    plan = make_plan(parameters, network, rows, is_part=False)
+    streams = RandomStreams.spawn(seed, members)
+    params = network.init_params(streams.initialization, dtype)
+    return plan, TrainingState(
+        params=params,
+        optimizer=plan.optimizer.init(params),
+        streams=streams,
+        rate_factor=np.ones((len(members), 1), dtype),
+    )
+
+
+BUILTIN_ACTIVATION_CLASSES = classes_defined_in(activations_module, "value_into") - {
+    activations_module.BuiltinActivation,
+    CustomActivation,
+}

@@ -1,0 +1,275 @@
+"""The gradients of every part, against derivatives that know nothing of back-propagation.
+
+The complex step, ``f'(x) = Im f(x + i h) / h``, is exact to rounding; it judges all that takes
+complex numbers. Central differences judge the rest. Layers are tested along random cotangents: with
+``L = sum(cotangent * y)``, the backward pass of the cotangent is the gradient of L.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import labels_N, network_and_rows, seeds, shapes_MNI, weights_N
+from tables import (
+    ACTIVATION_ROWS,
+    LAYER_ROWS,
+    LOSS_ROWS,
+    Bump,
+    pose_training,
+    random_arrays,
+    run_layer,
+)
+
+from skdnn import DeepBinaryClassifier, check_gradients
+from skdnn._random import RandomStreams
+from skdnn._rows import Rows
+from skdnn._training import Trainer
+from skdnn.activations import ACTIVATIONS
+from skdnn.optimizers import AddL2Gradient, Step
+
+COMPLEX_STEP = 1e-30
+CENTRAL_STEP = 1e-6
+N_ENTRIES = 12  # of each array, chosen at random, that are compared one by one
+
+layer_rows = pytest.mark.parametrize("row", LAYER_ROWS.values(), ids=LAYER_ROWS)
+WITH_PARAMETERS = {name: row for name, row in LAYER_ROWS.items() if row.layer.plan(3).params}
+layer_rows_with_parameters = pytest.mark.parametrize(
+    "row", WITH_PARAMETERS.values(), ids=WITH_PARAMETERS
+)
+
+
+class SameNumbers:
+    """Draw the same numbers in every pass, whatever the dtype that they are wanted in."""
+
+    def __init__(self, member):
+        self.rng = np.random.default_rng(member)
+
+    def random(self, out, dtype):
+        out[...] = self.rng.random(out.shape, np.float32)
+
+
+def forward(layer, x, params, grads):
+    """Run the layer as in training; one that draws numbers is the same function every time."""
+    rngs = [SameNumbers(member) for member in range(len(params))]
+    return run_layer(layer, x, params, grads=grads, rngs=rngs)
+
+
+def backward(layer, x, params, cotangent, *, need_grad_x=True):
+    """Return the gradients of the input and of the parameters, by the layer's own formulas."""
+    grads = np.full_like(params, np.nan)
+    _, slot = forward(layer, x, params, grads)
+    return layer.backward(cotangent.copy(), slot, need_grad_x=need_grad_x), grads
+
+
+def derivative_along(row, x, params, cotangent, x_direction, params_direction):
+    """Return the derivative of ``sum(cotangent * y)`` along a direction of all its arguments."""
+
+    def total(step):
+        new_x, new_params = x + step * x_direction, params + step * params_direction
+        y, _ = forward(row.layer, new_x, new_params, np.empty_like(new_params))
+        return (cotangent * y).sum()
+
+    if row.is_analytic:
+        return total(1j * COMPLEX_STEP).imag / COMPLEX_STEP
+    return (total(CENTRAL_STEP) - total(-CENTRAL_STEP)) / (2 * CENTRAL_STEP)
+
+
+def some_entries(array, seed):
+    """Yield the positions of some entries, and arrays that are one there and zero elsewhere."""
+    rng = np.random.default_rng(seed)
+    for i in rng.permutation(array.size)[:N_ENTRIES]:
+        direction = np.zeros(array.size)
+        direction[i] = 1.0
+        yield np.unravel_index(i, array.shape), direction.reshape(array.shape)
+
+
+def tolerance(row, *gradients):
+    """Absolute where the gradient is small, relative where it is large."""
+    largest = max([1.0, *(np.abs(g).max() for g in gradients if g.size)])
+    return (1e-12 if row.is_analytic else 1e-6) * largest
+
+
+@layer_rows_with_parameters
+@given(shape=shapes_MNI, seed=seeds)
+def test_layer_gradient_of_each_parameter_equals_numerical_derivative(row, shape, seed):
+    x, params, cotangent = random_arrays(row.layer, *shape, seed)
+    _, grads = backward(row.layer, x, params, cotangent)
+    for entry, direction in some_entries(params, seed):
+        derivative = derivative_along(row, x, params, cotangent, np.zeros_like(x), direction)
+        assert grads[entry] == pytest.approx(derivative, rel=0, abs=tolerance(row, grads))
+
+
+@layer_rows
+@given(shape=shapes_MNI, seed=seeds)
+def test_layer_gradient_of_its_input_equals_numerical_derivative(row, shape, seed):
+    x, params, cotangent = random_arrays(row.layer, *shape, seed)
+    grad_x, _ = backward(row.layer, x, params, cotangent)
+    for entry, direction in some_entries(x, seed):
+        derivative = derivative_along(row, x, params, cotangent, direction, np.zeros_like(params))
+        assert grad_x[entry] == pytest.approx(derivative, rel=0, abs=tolerance(row, grad_x))
+
+
+@layer_rows
+@given(shape=shapes_MNI, seed=seeds)
+def test_layer_backward_is_the_adjoint_of_its_derivative(row, shape, seed):
+    """The dot product test, ``<J d, c> = <d, J^T c>``, for a direction d of all inputs at once."""
+    x, params, cotangent = random_arrays(row.layer, *shape, seed)
+    rng = np.random.default_rng(seed)
+    x_direction, params_direction = rng.normal(size=x.shape), rng.normal(size=params.shape)
+    grad_x, grads = backward(row.layer, x, params, cotangent)
+    forward_product = derivative_along(row, x, params, cotangent, x_direction, params_direction)
+    backward_product = (x_direction * grad_x).sum() + (params_direction * grads).sum()
+    scale = np.abs(x_direction * grad_x).sum() + np.abs(params_direction * grads).sum()
+    bound = (1e-12 if row.is_analytic else 1e-6) * max(scale, 1.0)
+    assert backward_product == pytest.approx(forward_product, rel=0, abs=bound)
+
+
+@layer_rows
+@given(shape=shapes_MNI, seed=seeds)
+def test_layer_gradient_in_float32_agrees_along_a_random_direction(row, shape, seed):
+    x, params, cotangent = (
+        array.astype(np.float32) for array in random_arrays(row.layer, *shape, seed)
+    )
+    grad_x, grads = backward(row.layer, x, params, cotangent)
+    assert grad_x.dtype == grads.dtype == np.float32
+    x, params, cotangent = (array.astype(np.float64) for array in (x, params, cotangent))
+    rng = np.random.default_rng(seed)
+    x_direction, params_direction = rng.normal(size=x.shape), rng.normal(size=params.shape)
+    derivative = derivative_along(row, x, params, cotangent, x_direction, params_direction)
+    from_gradients = (x_direction * grad_x).sum() + (params_direction * grads).sum()
+    scale = np.abs(x_direction * grad_x).sum() + np.abs(params_direction * grads).sum()
+    assert from_gradients == pytest.approx(derivative, rel=0, abs=1e-3 * max(scale, 1.0))
+
+
+@layer_rows_with_parameters
+@given(shape=shapes_MNI, seed=seeds)
+def test_layer_gradients_of_parameters_need_no_gradient_of_the_input(row, shape, seed):
+    """The first layer of a network is asked for its parameters' gradients only: the same ones."""
+    x, params, cotangent = random_arrays(row.layer, *shape, seed)
+    _, expected = backward(row.layer, x, params, cotangent)
+    _, grads = backward(row.layer, x, params, cotangent, need_grad_x=False)
+    np.testing.assert_array_equal(grads, expected)
+
+
+@pytest.mark.parametrize("name", ACTIVATION_ROWS)
+@given(z=st.lists(st.floats(-30.0, 30.0), min_size=1, max_size=8))
+def test_activation_derivative_equals_the_complex_step(name, z):
+    """On numbers of any size, and at zero itself where there is no kink."""
+    activation, z = ACTIVATIONS[name](), np.array(z)
+    if ACTIVATION_ROWS[name].has_kink:
+        z = np.where(np.abs(z) < 1e-3, 1e-3, z)
+    numerical = activation.value(z + 1j * COMPLEX_STEP).imag / COMPLEX_STEP
+    np.testing.assert_allclose(activation.derivative(z), numerical, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSS_ROWS)
+@given(data=st.data(), shape=shapes_MNI, seed=seeds)
+def test_loss_gradient_equals_the_complex_step(name, data, shape, seed):
+    """The loss of each member on its own logits, weighted, entry by entry."""
+    loss, (n_members, n_samples, _) = LOSS_ROWS[name], shape
+    logits = 10.0 * np.random.default_rng(seed).normal(size=(n_members, n_samples))
+    y = data.draw(labels_N(n_samples))[np.newaxis]
+    weight = data.draw(weights_N(n_samples))
+    weight = None if weight is None else weight[np.newaxis]
+    gradient = loss.gradient(y, logits, weight, np.empty_like(logits))
+    for sample in range(n_samples):
+        moved = logits.astype(np.complex128)
+        moved[:, sample] += 1j * COMPLEX_STEP
+        losses = loss.losses(y, moved) * (1.0 if weight is None else weight)
+        numerical = losses.mean(axis=1).imag / COMPLEX_STEP
+        np.testing.assert_allclose(gradient[:, sample], numerical, rtol=0, atol=1e-12)
+
+
+@given(seed=seeds, l2=st.floats(1e-6, 10.0))
+def test_l2_gradient_equals_the_complex_step_of_the_penalty(seed, l2):
+    """What the optimizer adds to the gradient is the derivative of ``l2 / 2 |w|^2``."""
+    rng = np.random.default_rng(seed)
+    params, columns = rng.normal(size=(2, 9)), slice(0, 6)
+    added = np.zeros_like(params)
+    step = Step(1, 0.1, np.empty_like(params))
+    AddL2Gradient(l2, columns).update(added, params, {}, step)
+    for column in range(9):
+        moved = params.astype(np.complex128)
+        moved[:, column] += 1j * COMPLEX_STEP
+        penalty = 0.5 * l2 * (moved[:, columns] ** 2).sum(axis=1)
+        np.testing.assert_allclose(added[:, column], penalty.imag / COMPLEX_STEP, rtol=1e-12)
+
+
+def test_l2_gradient_equals_the_central_difference_of_the_reported_penalty():
+    """The penalty in the history is the one whose gradient is descended."""
+    rng = np.random.default_rng(0)
+    rows = Rows(rng.normal(size=(10, 3)), np.arange(10) % 2.0)
+    plan, state = pose_training(rows, members=(0, 1), hidden_layer_sizes=(4,), alpha=3.0)
+    trainer, params = Trainer(plan, state, rows), rng.normal(size=state.params.shape)
+    added = np.zeros_like(params)
+    plan.optimizer.transforms[0].update(added, params, {}, Step(1, 0.1, np.empty_like(params)))
+    for column in range(params.shape[1]):
+        step = CENTRAL_STEP * (np.arange(params.shape[1]) == column)
+        difference = trainer.penalty(params + step) - trainer.penalty(params - step)
+        np.testing.assert_allclose(added[:, column], difference / (2 * CENTRAL_STEP), atol=1e-8)
+
+
+@given(network_and_rows())
+def test_network_gradients_equal_the_complex_step(network_and_rows):
+    network, rows = network_and_rows
+    report = check_gradients(network, rows.X, rows.y, rows.sample_weight, mode="complex")
+    assert report.max_error <= 1e-12, report
+
+
+@given(network_and_rows(activations=[*ACTIVATION_ROWS, Bump()]))
+def test_network_gradients_equal_central_differences(network_and_rows):
+    network, rows = network_and_rows
+    report = check_gradients(network, rows.X, rows.y, rows.sample_weight, mode="central")
+    assert report.max_error <= 1e-6, report
+
+
+@given(network_and_rows(activations=[*ACTIVATION_ROWS, Bump()]))
+def test_network_gradients_in_float32_agree_along_random_directions(network_and_rows):
+    network, rows = network_and_rows
+    report = check_gradients(network, rows.X, rows.y, rows.sample_weight, mode="directional")
+    assert report.max_error <= 1e-3, report
+
+
+@given(network_and_rows(), seeds)
+def test_network_gradient_is_the_derivative_of_the_weighted_cost(network_and_rows, seed):
+    """The whole way at once, with a cost that is written out here and a random direction."""
+    network, rows = network_and_rows
+    rng = np.random.default_rng(seed)
+    params = rng.normal(0.0, 0.5, (network.n_members, network.layout.n_params))
+    direction = rng.normal(size=params.shape)
+    weight = np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
+
+    def run(params):
+        grads = np.empty_like(params)
+        rngs = RandomStreams.spawn(seed, range(network.n_members)).dropout
+        passage = network.bind(params, len(rows), grads=grads, rngs=rngs)
+        return passage, passage.forward(rows.X[np.newaxis].astype(params.dtype)), grads
+
+    _, logits, _ = run(params + 1j * COMPLEX_STEP * direction)
+    cost = (weight * (np.log(1.0 + np.exp(logits)) - rows.y * logits)).mean(axis=1)
+    passage, logits, grads = run(params)
+    passage.backward(weight * (1.0 / (1.0 + np.exp(-logits)) - rows.y) / len(rows))
+    by_backpropagation = (grads * direction).sum(axis=1)
+    scale = max(1.0, np.abs(grads * direction).sum())
+    np.testing.assert_allclose(
+        by_backpropagation, cost.imag / COMPLEX_STEP, rtol=0, atol=1e-12 * scale
+    )
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_estimator_gradients_include_penalty_and_class_weights(n_members, class_weight):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(33, 4)), rng.integers(0, 2, 33)
+    weight = rng.exponential(size=33) * (rng.random(33) < 0.7)
+    estimator = DeepBinaryClassifier(
+        (6, 5, 4),
+        ["tanh", "gelu", "relu"],
+        n_members=n_members,
+        dropout=[0.0, 0.3, 0.5],
+        alpha=50.0,
+        class_weight=class_weight,
+    )
+    assert check_gradients(estimator, X, y, weight, mode="complex").max_error <= 1e-12
+    assert check_gradients(estimator, X, y, weight, mode="central").max_error <= 1e-6
+    assert check_gradients(estimator, X, y, weight, mode="directional").max_error <= 1e-3

@@ -1,0 +1,170 @@
+"""First values: their variance, and what symmetry among them does."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import seeds
+from tables import ACTIVATION_ROWS, INITIALIZER_VARIANCE, Bump, pose_training
+
+from skdnn._architecture import build_network
+from skdnn._rows import Rows
+from skdnn._training import train
+from skdnn.initializers import INITIALIZERS, orthogonal, zeros
+from skdnn.layers import Dense
+
+names = pytest.mark.parametrize("name", INITIALIZERS)
+
+
+def test_table_covers_every_initializer():
+    assert set(INITIALIZER_VARIANCE) == set(INITIALIZERS)
+
+
+@names
+@pytest.mark.parametrize("shape", [(200, 300), (300, 200), (100, 100)])
+def test_initializer_has_mean_zero_and_the_variance_of_its_recipe(name, shape):
+    """Within five standard deviations of what that many normal numbers would show."""
+    values = INITIALIZERS[name](np.random.default_rng(0), shape)
+    variance = INITIALIZER_VARIANCE[name](*shape)
+    assert values.shape == shape
+    assert values.mean() == pytest.approx(0.0, abs=5 * np.sqrt(variance / values.size))
+    assert values.var() == pytest.approx(variance, rel=5 * np.sqrt(2 / values.size))
+
+
+@pytest.mark.parametrize("name", [name for name in INITIALIZERS if name.endswith("uniform")])
+def test_uniform_initializer_stays_within_its_half_width(name):
+    values = INITIALIZERS[name](np.random.default_rng(0), (200, 100))
+    half_width = np.sqrt(3 * INITIALIZER_VARIANCE[name](200, 100))
+    assert 0.99 * half_width < np.abs(values).max() <= half_width
+
+
+@pytest.mark.parametrize("name", ["normal", "he_normal", "glorot_normal", "lecun_normal"])
+def test_normal_initializer_has_the_tails_of_a_normal_distribution(name):
+    values = INITIALIZERS[name](np.random.default_rng(0), (300, 300))
+    deviation = np.sqrt(INITIALIZER_VARIANCE[name](300, 300))
+    assert (np.abs(values) > 2 * deviation).mean() == pytest.approx(0.0455, abs=0.005)
+    assert np.abs(values).max() > 3.5 * deviation
+
+
+@names
+def test_initializer_repeats_itself_with_the_same_seed(name):
+    one, same, other = (
+        INITIALIZERS[name](np.random.default_rng(seed), (4, 3)) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert name == "zeros" or (one != other).all()
+
+
+@given(seed=seeds, shape=st.tuples(st.integers(1, 30), st.integers(1, 30)))
+def test_orthogonal_has_orthonormal_rows_or_columns(seed, shape):
+    Q = orthogonal(np.random.default_rng(seed), shape)
+    gram = Q.T @ Q if shape[0] >= shape[1] else Q @ Q.T
+    np.testing.assert_allclose(gram, np.eye(min(shape)), rtol=0, atol=1e-12)
+
+
+def test_orthogonal_draws_both_signs():
+    """Without R's signs, the diagonal of the QR decomposition would favour one of them."""
+    rng = np.random.default_rng(0)
+    firsts = [orthogonal(rng, (3, 3))[0, 0] for _ in range(400)]
+    assert np.mean(np.array(firsts) > 0) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ACTIVATION_ROWS)
+def test_auto_initialization_suits_the_activation(name):
+    network = build_network(5, hidden_layer_sizes=(4,), activation=(name,), dropout=(0.0,))
+    hidden, output = (layer for layer in network.layers if isinstance(layer, Dense))
+    assert hidden.weight_init is INITIALIZERS[ACTIVATION_ROWS[name].initialization]
+    assert output.weight_init is INITIALIZERS["glorot_uniform"]
+    assert hidden.bias_init is output.bias_init is zeros
+
+
+def test_auto_initialization_follows_each_layers_own_activation():
+    network = build_network(
+        5, hidden_layer_sizes=(4, 4, 4), activation=("selu", "tanh", Bump()), dropout=(0.0,) * 3
+    )
+    dense = [layer.weight_init for layer in network.layers if isinstance(layer, Dense)]
+    names = ["lecun_normal", "glorot_uniform", "he_normal", "glorot_uniform"]
+    assert dense == [INITIALIZERS[name] for name in names]
+
+
+@names
+def test_named_initialization_holds_for_all_layers(name):
+    network = build_network(
+        5, hidden_layer_sizes=(4,), activation=("selu",), dropout=(0.0,), initialization=name
+    )
+    dense = [layer for layer in network.layers if isinstance(layer, Dense)]
+    assert [layer.weight_init for layer in dense] == [INITIALIZERS[name]] * 2
+
+
+def hidden_units_after_training(initialization, activation):
+    """Return incoming and outgoing weights of the units of the first of two hidden layers."""
+    rng = np.random.default_rng(0)
+    rows = Rows(rng.normal(size=(60, 3)), rng.integers(0, 2, 60).astype(float))
+    plan, state = pose_training(
+        rows,
+        hidden_layer_sizes=(5, 4),
+        activation=activation,
+        initialization=initialization,
+        solver="sgd",
+        learning_rate_init=0.5,
+        batch_size=20,
+        max_iter=20,
+    )
+    train(plan, state, rows)
+    layout = plan.network.layout
+    views = [layout.view(state.params, name)[0] for name in layout.entries]
+    first, second, output, *_ = views
+    return first, second, output
+
+
+def spread_among_units(weights):
+    """Return how far the units of a layer, in the columns, are from being the same."""
+    return np.ptp(weights, axis=1).max()
+
+
+def test_zeros_leave_all_units_of_a_layer_identical():
+    """The symmetry never breaks: they compute, and therefore learn, the same thing."""
+    first, second, output = hidden_units_after_training("zeros", "logistic")
+    for weights in (first, second, output):
+        assert np.abs(weights).max() > 1e-6  # they did learn
+    assert spread_among_units(first) < 1e-12
+    assert spread_among_units(second) < 1e-12
+    assert np.ptp(output) < 1e-12
+
+
+def test_zeros_with_tanh_learn_nothing_but_the_last_bias():
+    """Where g(0) = 0, no signal passes in either direction."""
+    for weights in hidden_units_after_training("zeros", "tanh"):
+        np.testing.assert_array_equal(weights, 0.0)
+
+
+@pytest.mark.parametrize("name", [name for name in INITIALIZERS if name != "zeros"])
+def test_random_values_break_the_symmetry(name):
+    first, second, output = hidden_units_after_training(name, "logistic")
+    assert spread_among_units(first) > 1e-3
+    assert spread_among_units(second) > 1e-3
+    assert np.ptp(output) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("activation", "initialization"),
+    [("relu", "he_normal"), ("relu", "he_uniform"), ("selu", "lecun_normal")],
+)
+def test_recipe_keeps_the_signal_alive_through_thirty_layers(activation, initialization):
+    """The mean square of the units after thirty layers is that after one, within a factor of 5."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 100))
+    squares = []
+    for _ in range(30):
+        x = ACTIVATION_ROWS[activation].value(x @ INITIALIZERS[initialization](rng, (100, 100)))
+        squares.append((x * x).mean())
+    assert squares[0] / 5 < squares[-1] < squares[0] * 5
+
+
+def test_small_random_numbers_let_the_signal_die_out():
+    """What the recipes are against: a hundredth of the signal is left after two layers."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 100))
+    for _ in range(2):
+        x = np.maximum(x @ INITIALIZERS["normal"](rng, (100, 100)), 0.0)
+    assert np.sqrt((x * x).mean()) < 0.01

@@ -1,0 +1,206 @@
+"""Rows and their weights: merging, normalising, and the split for validation."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as numpy_st
+from strategies import labels_N, seeds, weights_N
+
+from skdnn._rows import Rows, split_validation
+
+
+@st.composite
+def rows_N(draw, max_size=20):  # noqa: N802 - the shape ends the name
+    """Up to twenty rows of a few small integers, so that some are identical; weights or none."""
+    n_samples = draw(st.integers(1, max_size))
+    X = draw(
+        numpy_st.arrays(np.float64, (n_samples, 2), elements=st.sampled_from([0.0, 1.0, -2.5]))
+    )
+    return Rows(X, draw(labels_N(n_samples)), draw(weights_N(n_samples)))
+
+
+def weight_by_row(rows):
+    """Return the total weight of each distinct row with its label."""
+    total = Counter()
+    weight = np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
+    for x, label, w in zip(rows.X.tolist(), rows.y.tolist(), weight.tolist(), strict=True):
+        total[*x, label] += w
+    return dict(total)
+
+
+def assert_same(one, other):
+    """Two sets of rows are equal to the bit, and so are the dtypes."""
+    for array, expected in zip(vars(one).values(), vars(other).values(), strict=True):
+        assert (array is None) == (expected is None)
+        if array is not None:
+            assert array.dtype == expected.dtype
+            np.testing.assert_array_equal(array, expected)
+
+
+@given(rows_N())
+def test_merge_identical_sums_the_weights_of_each_distinct_row(rows):
+    merged = rows.merge_identical()
+    assert len(merged) == len(weight_by_row(rows))
+    assert weight_by_row(merged) == pytest.approx(weight_by_row(rows))
+
+
+@given(rows_N(), seeds)
+def test_merge_identical_does_not_depend_on_the_order(rows, seed):
+    shuffled = rows.take(np.random.default_rng(seed).permutation(len(rows)))
+    one, other = rows.merge_identical(), shuffled.merge_identical()
+    np.testing.assert_array_equal(one.X, other.X)
+    np.testing.assert_array_equal(one.y, other.y)
+    np.testing.assert_allclose(one.sample_weight, other.sample_weight, rtol=1e-12)
+
+
+@given(rows_N(), st.data())
+def test_merge_identical_makes_weight_k_and_k_rows_the_same(rows, data):
+    """To the last bit."""
+    size = len(rows)
+    times = np.array(data.draw(st.lists(st.integers(1, 4), min_size=size, max_size=size)))
+    weighted = Rows(rows.X, rows.y, times.astype(np.float64)).merge_identical()
+    repeated = Rows(rows.X, rows.y).take(np.repeat(np.arange(size), times)).merge_identical()
+    assert_same(weighted, repeated)
+
+
+def test_merge_identical_keeps_rows_apart_that_differ_in_the_label_only():
+    merged = Rows(np.ones((3, 1)), np.array([0.0, 1.0, 1.0])).merge_identical()
+    assert merged.y.tolist() == [0.0, 1.0]
+    assert merged.sample_weight.tolist() == [1.0, 2.0]
+
+
+def test_merge_identical_keeps_the_dtype_and_a_layout_that_is_fast():
+    rows = Rows(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), np.ones(3, np.float32))
+    merged = rows.merge_identical()
+    assert merged.X.dtype == merged.y.dtype == merged.sample_weight.dtype == np.float32
+    assert merged.X.flags.c_contiguous
+    assert merged.y.flags.c_contiguous
+
+
+@given(rows_N())
+def test_normalize_weights_gives_them_mean_one_and_keeps_their_ratios(rows):
+    assume(rows.total_weight > 0)  # a fit has refused such rows before
+    normalized = rows.normalize_weights()
+    if rows.sample_weight is None or np.ptp(rows.sample_weight) == 0.0:
+        assert normalized.sample_weight is None
+    else:
+        assert normalized.sample_weight.mean() == pytest.approx(1.0)
+        ratio = normalized.sample_weight * rows.sample_weight.mean()
+        np.testing.assert_allclose(ratio, rows.sample_weight, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0, 1e-8])
+def test_normalize_weights_makes_equal_weights_no_weights(weight):
+    rows = Rows(np.ones((4, 1)), np.zeros(4), np.full(4, weight))
+    assert rows.normalize_weights().sample_weight is None
+
+
+def test_normalize_weights_takes_the_mean_of_float32_in_float64():
+    weight = np.ones(100, np.float32)
+    weight[0] = 1e8
+    normalized = Rows(np.ones((100, 1), np.float32), np.zeros(100, np.float32), weight)
+    normalized = normalized.normalize_weights().sample_weight
+    assert normalized.dtype == np.float32
+    assert normalized[1] == np.float32(100 / (1e8 + 99))
+
+
+@given(rows_N())
+def test_drop_weightless_leaves_the_rows_that_count(rows):
+    kept = rows.drop_weightless()
+    if rows.sample_weight is None:
+        assert kept is rows
+    else:
+        counts = rows.sample_weight > 0
+        assert_same(kept, Rows(rows.X[counts], rows.y[counts], rows.sample_weight[counts]))
+
+
+@given(rows_N())
+def test_total_weight_is_the_number_of_rows_where_weights_are_repetitions(rows):
+    assert rows.total_weight == pytest.approx(sum(weight_by_row(rows).values()))
+    assert Rows(rows.X, rows.y).total_weight == len(rows)
+
+
+def test_rows_change_their_dtype_together():
+    rows = Rows(np.eye(2), np.zeros(2), np.ones(2)).astype(np.float32)
+    assert {array.dtype for array in vars(rows).values()} == {np.dtype(np.float32)}
+    assert Rows(np.eye(2), np.zeros(2)).astype(np.float32).sample_weight is None
+
+
+fractions = st.floats(0.01, 0.99)
+
+
+def indexed(y, is_weighted=True):
+    """Return rows that carry their own number as a feature and as a weight."""
+    index = np.arange(float(len(y)))
+    return Rows(index[:, np.newaxis], np.asarray(y, np.float64), index if is_weighted else None)
+
+
+@given(
+    y=st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=40), fraction=fractions, seed=seeds
+)
+def test_split_puts_each_row_on_one_side(y, fraction, seed):
+    """With its own label and weight, in the order of the table; one class may be alone."""
+    rows = indexed(y)
+    training, validation = split_validation(rows, fraction, np.random.default_rng(seed))
+    if max(Counter(y).values()) == 1:
+        assert training is validation is rows
+        return
+    for part in (training, validation):
+        index = part.X[:, 0].astype(int)
+        assert (np.diff(index) > 0).all()
+        assert_same(part, rows.take(index))
+    assert len(training) + len(validation) == len(rows)
+    assert not set(training.X[:, 0]) & set(validation.X[:, 0])
+
+
+@given(
+    y=st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=40), fraction=fractions, seed=seeds
+)
+def test_split_takes_its_fraction_of_each_class(y, fraction, seed):
+    """As near as whole rows allow: one stays if there is one, one is held out if there are two."""
+    rows = indexed(y)
+    training, validation = split_validation(rows, fraction, np.random.default_rng(seed))
+    for label, n_rows in Counter(y).items():
+        if n_rows == 1:
+            assert label in training.y
+        else:
+            n_out = np.count_nonzero(validation.y == label)
+            assert 1 <= n_out <= n_rows - 1
+            assert abs(n_out - fraction * n_rows) <= 1.0
+
+
+def test_split_of_one_row_a_class_validates_on_the_rows_it_trains_on():
+    rows = indexed([0.0, 1.0])
+    training, validation = split_validation(rows, 0.5, np.random.default_rng(0))
+    assert training is rows
+    assert validation is rows
+
+
+def test_split_keeps_a_lonely_row_for_training():
+    training, validation = split_validation(indexed([1, 0, 0, 0]), 0.9, np.random.default_rng(0))
+    assert 1.0 in training.y
+    assert set(validation.y) == {0.0}
+
+
+def test_split_follows_the_generator():
+    rows = indexed([0, 1] * 50)
+    one, same, other = (split_validation(rows, 0.2, np.random.default_rng(s))[1] for s in (0, 0, 1))
+    assert_same(one, same)
+    assert one.X.tolist() != other.X.tolist()
+
+
+def test_split_holds_out_every_row_equally_often():
+    """Two of ten rows of each class: a fifth of the time, within five standard deviations."""
+    rng, count = np.random.default_rng(0), np.zeros(20)
+    for _ in range(500):
+        _, validation = split_validation(indexed([0, 1] * 10), 0.2, rng)
+        count[validation.X[:, 0].astype(int)] += 1
+    assert np.abs(count / 500 - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / 500)
+
+
+def test_split_without_weights_has_none():
+    parts = split_validation(indexed([0, 1] * 5, False), 0.2, np.random.default_rng(0))
+    assert [part.sample_weight for part in parts] == [None, None]
