@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import fields
 from typing import ClassVar, Self
 
@@ -293,7 +294,9 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         if not continues:
             seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
             return plan, first_state(plan, seed, rows.X.dtype), rows
-        state = TrainingState(params=self.params_, **self._resume)
+        # A copy, so that a training that fails leaves no trace.
+        history = {name: values.copy() for name, values in self.history_.items()}
+        state = TrainingState(self.params_.copy(), history=history, **deepcopy(self._resume))
         if not plan.optimizer.can_continue(state.optimizer):
             state.optimizer = plan.optimizer.init(state.params)
         return plan, state, rows
@@ -301,9 +304,8 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
     def _keep(self, state: TrainingState) -> Self:
         """Turn the state of training into fitted attributes."""
         resume = {field.name: getattr(state, field.name) for field in fields(state)}
-        self.params_ = resume.pop("params")
+        self.params_, self.history_ = resume.pop("params"), resume.pop("history")
         self._resume = resume
-        self.history_ = state.history
         self.loss_curve_ = np.add(state.history["loss"], state.history["penalty"]).tolist()
         self.n_iter_ = len(self.loss_curve_)
         self.t_ = state.n_samples_seen

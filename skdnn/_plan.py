@@ -73,6 +73,7 @@ def make_plan(
         tol=float(parameters["tol"]),
         n_iter_no_change=parameters["n_iter_no_change"] if watches_plateau else np.inf,
         is_adaptive=parameters["learning_rate"] == "adaptive",
+        is_part=is_part,
         verbose=int(parameters["verbose"]),
     )
 

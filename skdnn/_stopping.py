@@ -25,18 +25,15 @@ class Patience:
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.best_loss = np.full(n_members, np.inf)
-        self.best_epoch = np.full(n_members, -1)
         self.waited = np.zeros(n_members, dtype=int)
         self.running = np.ones(n_members, dtype=bool)
 
-    def update(self, loss: np.ndarray, epoch: int) -> np.ndarray:
-        """Take note of an epoch's loss; return which running members have a new best."""
+    def update(self, loss: np.ndarray) -> None:
+        """Take note of an epoch's loss."""
         is_progress = loss <= self.best_loss - self.tol
         is_best = self.running & (loss < self.best_loss)
         self.waited = np.where(is_progress, 0, self.waited + 1)
         self.best_loss[is_best] = loss[is_best]
-        self.best_epoch[is_best] = epoch
-        return is_best
 
     @property
     def exhausted(self) -> np.ndarray:

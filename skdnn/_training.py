@@ -45,6 +45,7 @@ class TrainingPlan:
     tol: float
     n_iter_no_change: float
     is_adaptive: bool = False
+    is_part: bool = False
     verbose: int = 0
 
 
@@ -107,11 +108,11 @@ class Trainer:
             self.grads, state.params, state.optimizer, learning_rate, self.scratch
         )
 
-    def validation_loss(self, validation: Rows) -> np.ndarray:
-        """Return each member's mean loss on rows that it does not learn from."""
-        logits = self.plan.network.logits(self.state.params, validation.X)
-        weight = None if validation.sample_weight is None else validation.sample_weight[np.newaxis]
-        return self.plan.loss.mean(validation.y[np.newaxis], logits, weight)
+    def mean_loss(self, rows: Rows) -> np.ndarray:
+        """Return each member's mean loss on some rows, as it predicts them now."""
+        logits = self.plan.network.logits(self.state.params, rows.X)
+        weight = None if rows.sample_weight is None else rows.sample_weight[np.newaxis]
+        return self.plan.loss.mean(rows.y[np.newaxis], logits, weight)
 
     def penalty(self, params: np.ndarray) -> np.ndarray:
         """Return the L2 penalty of each member: half of `l2` times the squared weights."""
@@ -139,41 +140,81 @@ def train(
     """
     trainer = Trainer(plan, state, rows)
     patience = Patience(len(state.params), tol=plan.tol, n_iter_no_change=plan.n_iter_no_change)
-    best, final = state.params.copy(), state.params.copy()
     n_steps = plan.max_iter * trainer.batches.n_batches
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported below, in words
+        first_loss = np.full(len(state.params), np.inf)
+        if not plan.is_part:
+            first_loss = trainer.mean_loss(rows if validation is None else validation)
+        course = Course.begin(state.params, first_loss)
         for epoch in range(plan.max_iter):
             started_at, started_with = time.perf_counter(), state.params.copy()
             loss, rate = trainer.run_epoch(epoch * trainer.batches.n_batches, n_steps)
             penalty = trainer.penalty(started_with)
             if validation is None:
                 # The training loss describes the weights on the way, not those at the end.
-                watched, candidate = loss + penalty, started_with
+                judged, objective, candidate = loss, loss + penalty, started_with
             else:
-                watched, candidate = trainer.validation_loss(validation), state.params
-            is_best = patience.update(watched, epoch)
-            best[is_best] = candidate[is_best]
+                judged = objective = trainer.mean_loss(validation)
+                candidate = state.params
+            patience.update(objective)
+            course.note(epoch, judged, candidate, is_running=patience.running)
             _record(
                 state.history,
                 running=patience.running,
                 loss=loss,
                 penalty=penalty,
-                validation_loss=None if validation is None else watched,
+                validation_loss=None if validation is None else judged,
                 learning_rate=rate,
                 seconds=time.perf_counter() - started_at,
             )
             _report(plan, epoch, state.history)
-            if not np.isfinite(watched).all():
+            if not np.isfinite(judged[patience.running]).all():
                 break
             stopped = patience.exhausted
             if plan.is_adaptive:
                 stopped = _lower_rates(plan, state, patience, stopped)
-            final[stopped] = state.params[stopped]
+            course.final[stopped] = state.params[stopped]
             patience.running &= ~stopped
             if not patience.running.any():
                 break
-        final[patience.running] = state.params[patience.running]
-    _settle(plan, state, patience, watched, best, final if validation is None else best)
+        course.final[patience.running] = state.params[patience.running]
+        if validation is None and not plan.is_part:
+            # The last step comes after the last loss, and can ruin the weights by itself.
+            course.judge_last(trainer.mean_loss(rows), is_running=patience.running)
+    if validation is not None:
+        course.final = course.best
+    _settle(plan, state, patience, course)
+
+
+@dataclass
+class Course:
+    """What each member's training has come to: its best and last weights, and their losses."""
+
+    best: np.ndarray  # (n_members, n_params)
+    final: np.ndarray  # (n_members, n_params)
+    best_epoch: np.ndarray  # (n_members,), -1 stands for the weights before training
+    best_loss: np.ndarray  # (n_members,), without the penalty
+    last_loss: np.ndarray  # (n_members,), without the penalty
+
+    @classmethod
+    def begin(cls, params: np.ndarray, loss: np.ndarray) -> Course:
+        """Start from the weights before training."""
+        epoch = np.full(len(params), -1)
+        return cls(params.copy(), params.copy(), epoch, loss.copy(), loss.copy())
+
+    def note(
+        self, epoch: int, loss: np.ndarray, params: np.ndarray, *, is_running: np.ndarray
+    ) -> None:
+        """Take note of an epoch's loss, and of the weights that it describes."""
+        is_best = is_running & (loss < self.best_loss)
+        self.best[is_best], self.best_loss[is_best] = params[is_best], loss[is_best]
+        self.best_epoch[is_best] = epoch
+        self.last_loss[is_running] = loss[is_running]
+
+    def judge_last(self, loss: np.ndarray, *, is_running: np.ndarray) -> None:
+        """Replace the loss of the last epoch, where it was finite, by that of the last weights."""
+        is_judged = is_running & np.isfinite(self.last_loss)
+        self.last_loss[is_judged] = loss[is_judged]
 
 
 def _lower_rates(
@@ -210,41 +251,37 @@ def _report(plan: TrainingPlan, epoch: int, history: dict[str, list[float]]) -> 
     print("  ".join(parts))
 
 
-def _settle(
-    plan: TrainingPlan,
-    state: TrainingState,
-    patience: Patience,
-    last_loss: np.ndarray,
-    best: np.ndarray,
-    final: np.ndarray,
-) -> None:
+def _settle(plan: TrainingPlan, state: TrainingState, patience: Patience, course: Course) -> None:
     """Put the weights to keep in place, and say what went wrong if anything did."""
-    epoch = len(state.history["loss"])
-    with np.errstate(invalid="ignore"):
-        is_useless = ~(last_loss <= USELESS_LOSS) | ~np.isfinite(final).all(axis=1)
-    state.params[...] = np.where(is_useless[:, np.newaxis], best, final)
+    is_bad = ~np.isfinite(course.last_loss) | ~np.isfinite(course.final).all(axis=1)
+    is_useless = course.last_loss > USELESS_LOSS
+    if not plan.is_part:  # in a stream, one part says little about the next
+        is_bad |= is_useless & (course.last_loss > course.best_loss)
+    state.params[...] = np.where(is_bad[:, np.newaxis], course.best, course.final)
+    place = (
+        f"the loss was {np.max(course.last_loss):.4g} in epoch {len(state.history['loss'])} at "
+        f"learning rate {state.history['learning_rate'][-1]:.3g}"
+    )
     advice = (
-        f"Scale the features, for example with StandardScaler, or lower "
+        "Scale the features, for example with StandardScaler, or lower "
         f"learning_rate_init={plan.learning_rate_init!r}."
     )
-    if (patience.best_epoch < 0).any():
-        raise ValueError(
-            f"Training diverged: the loss was {last_loss.max()} in epoch {epoch} at learning rate "
-            f"{state.history['learning_rate'][-1]:.3g}, before there were weights to keep. {advice}"
-        )
-    if is_useless.any():
-        warnings.warn(
-            f"Training diverged: the loss was {last_loss.max():.4g} in epoch {epoch} at learning "
-            f"rate {state.history['learning_rate'][-1]:.3g}; answering 1/2 to everything would "
-            f"cost {log(2.0):.4g}. The best weights so far are kept, those of epoch "
-            f"{patience.best_epoch[is_useless].min() + 1}. {advice}",
-            ConvergenceWarning,
-            stacklevel=4,
+    if (plan.is_part and is_bad.any()) or not np.isfinite(patience.best_loss).all():
+        raise ValueError(f"Training diverged: {place}. No better weights can be kept. {advice}")
+    if is_bad.any():
+        epoch = course.best_epoch[is_bad].min() + 1
+        kept = f"those of epoch {epoch}" if epoch else "those from before training"
+        message = f"Training diverged: {place}. The weights kept are {kept}. {advice}"
+    elif is_useless.any() and not plan.is_part:
+        message = (
+            f"Training has not converged: {place}, and answering 1/2 to everything would cost "
+            f"{log(2.0):.4g}. Raise max_iter={plan.max_iter}. {advice}"
         )
     elif patience.running.any() and np.isfinite(plan.n_iter_no_change):
-        warnings.warn(
-            f"The loss was still falling when max_iter={plan.max_iter} epochs were done. "
-            f"Raise max_iter, or learning_rate_init={plan.learning_rate_init!r}.",
-            ConvergenceWarning,
-            stacklevel=4,
+        message = (
+            f"The loss was still falling when max_iter={plan.max_iter} epochs were done. Raise "
+            f"max_iter, or learning_rate_init={plan.learning_rate_init!r}."
         )
+    else:
+        return
+    warnings.warn(message, ConvergenceWarning, stacklevel=4)

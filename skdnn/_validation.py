@@ -132,7 +132,7 @@ def check_weights(sample_weight: Any, X: np.ndarray, *, may_vanish: bool) -> np.
     """Return the weights as an array, or None; they must be non-negative, and not all be zero."""
     if sample_weight is None:
         return None
-    weights = check_sample_weight(sample_weight, X, dtype=np.float64)
+    weights = check_sample_weight(sample_weight, X, may_vanish=may_vanish)
     if (weights < 0).any():
         raise ValueError(
             f"Negative values in data passed to `sample_weight`: the smallest is {weights.min()}. "

@@ -60,8 +60,8 @@ class GradientReport:
 
     @property
     def max_error(self) -> float:
-        """The largest of all errors."""
-        return max(self.errors.values())
+        """The largest of all errors; not a number if one of them is not."""
+        return float(np.max(list(self.errors.values())))
 
     @property
     def passed(self) -> bool:
@@ -166,8 +166,9 @@ def check_gradients(
         columns = np.arange(entry.columns.start, entry.columns.stop)
         errors[name] = compare(cost, gradient, columns) / scale
         gradients[name] = float(np.abs(gradient[:, columns]).max())
-    for function in custom:
+    for layer_name, function in custom:
         name = f"derivative of {type(function).__name__}"
+        name = f"{name} ({layer_name})" if name in errors else name
         errors[name], gradients[name] = _activation_error(function)
     return GradientReport(mode, errors, gradients, TOLERANCES[mode])
 
@@ -196,6 +197,7 @@ class _Cost:
         cls, estimator: DeepBinaryClassifier, X: Any, y: Any, sample_weight: Any, seed: int
     ) -> _Cost:
         estimator = deepcopy(estimator)
+        estimator._validate_params()
         is_fitted = hasattr(estimator, "params_")
         if not is_fitted:
             estimator.set_params(random_state=seed)
@@ -291,10 +293,11 @@ def _directional(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> floa
     return float(np.abs(derivative - gradient[:, columns] @ direction).max())
 
 
-def _custom_activations(network: Network) -> Iterator[Any]:
-    for layer in network.layers:
+def _custom_activations(network: Network) -> Iterator[tuple[str, Any]]:
+    """Yield the users' own functions with the names of their layers."""
+    for name, layer in zip(network.layer_names, network.layers, strict=True):
         if isinstance(layer, Activation) and isinstance(layer.function, CustomActivation):
-            yield layer.function.function
+            yield name, layer.function.function
 
 
 def _activation_error(function: Any) -> tuple[float, float]:

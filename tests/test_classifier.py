@@ -1067,3 +1067,15 @@ def test_high_loss_that_still_falls_is_not_called_divergence():
     assert not [w for w in caught if "diverged" in str(w.message)]
     assert np.diff(unlearned.loss_curve_[1:]).max() < 0
     assert not np.array_equal(unlearned.params_, before)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_part_that_cannot_be_learned_from_leaves_no_trace(solver):
+    X, y = make_table()
+    estimator = classifier((8,), "relu", solver=solver).partial_fit(X, y, classes=[0, 1])
+    undisturbed = copy.deepcopy(estimator).partial_fit(X, y)
+    with pytest.raises(ValueError, match="diverged"):
+        estimator.partial_fit(np.full_like(X, 1.7e308), y)
+    assert len(estimator.history_["loss"]) == estimator.n_iter_ == 1
+    estimator.partial_fit(X, y)
+    np.testing.assert_array_equal(estimator.params_, undisturbed.params_)

@@ -39,6 +39,12 @@ def network_of(*activation, dropout=0.0, n_members=1):
     )
 
 
+def error_of_derivative(report, name):
+    """Return the error that the report has for the derivative of a function of this class."""
+    [error] = [e for key, e in report.errors.items() if key.startswith(f"derivative of {name}")]
+    return error
+
+
 @modes
 @pytest.mark.parametrize("activation", ACTIVATION_ROWS)
 def test_check_passes_every_built_in_activation_in_every_mode(activation, mode):
@@ -57,7 +63,7 @@ def test_auto_mode_is_exact_unless_an_activation_is_the_users_own():
 def test_check_passes_a_right_activation_of_the_users_own():
     report = check_gradients(network_of(Bump(), "tanh"), X, y)
     assert report.passed, report
-    assert report.errors["derivative of Bump"] < 1e-6
+    assert error_of_derivative(report, "Bump") < 1e-6
 
 
 @pytest.mark.parametrize("mode", ["auto", "central", "directional"])
@@ -66,7 +72,7 @@ def test_check_finds_a_wrong_derivative_and_names_it(mode):
     report = check_gradients(network_of("tanh", WrongSlope()), X, y, mode=mode)
     assert not report.passed
     assert "derivative of WrongSlope" in str(report).splitlines()[-1]
-    assert report.errors["derivative of WrongSlope"] > report.tolerance
+    assert error_of_derivative(report, "WrongSlope") > report.tolerance
     assert report.errors["dense_3.W"] <= report.tolerance
     if mode != "directional":
         assert report.errors["dense_2.W"] > report.tolerance

@@ -82,6 +82,7 @@ def test_weights_of_repeated_rows_add_up(settings):
     X, y = make_table(60)
     k = make_weights(len(y)) + 1
     parts = np.concatenate([np.full(len(y), 0.5), k - 0.5])
+    settings = {**settings, "class_weight": None}  # a factor of each part would be rounded
     split = classifier(**settings).fit(np.vstack([X, X]), np.concatenate([y, y]), parts)
     assert_same_model(split, classifier(**settings).fit(X, y, k))
 
@@ -203,8 +204,7 @@ def test_swapped_labels_swap_probabilities_of_a_linear_classifier(settings):
     settings = {**settings, "dropout": 0.0, "early_stopping": False, "dtype": "float64"}
     plain = classifier(**settings).fit(X, y)
     swapped = classifier(**settings).fit(X, 1 - y)
-    if settings["batch_size" if "batch_size" in settings else "solver"] != 16:
-        np.testing.assert_allclose(swapped.coefs_[0], -plain.coefs_[0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(swapped.coefs_[0], -plain.coefs_[0], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(swapped.predict_proba(X), plain.predict_proba(X)[:, ::-1], rtol=1e-9)
 
 
@@ -238,9 +238,7 @@ def test_names_of_labels_do_not_matter(settings, labels):
 def test_scale_of_a_column_is_undone_by_the_scale_of_its_weights():
     X, y = make_table()
     factor = 2.0 ** np.arange(X.shape[1])
-    # Adam's steps do not depend on the scale of a gradient; the rest of the network sees the same.
-    settings = {"alpha": 0.0, "solver": "gd", "learning_rate_init": 1e-300}
-    plain = at_first_weights(classifier(**settings), X, y)
+    plain = classifier().fit(X, y)
     scaled = copy.deepcopy(plain)
     scaled.coefs_[0][...] /= factor[:, np.newaxis]
     np.testing.assert_array_equal(scaled.decision_function(X * factor), plain.decision_function(X))

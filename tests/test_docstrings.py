@@ -1,0 +1,214 @@
+"""What is public is documented, the examples run, and the source keeps a few promises."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from data import classifier, make_table
+from numpydoc.docscrape import ClassDoc
+from numpydoc.validate import validate
+from pandas import DataFrame
+
+import skdnn
+import skdnn.datasets
+
+MODULES = sorted(
+    [skdnn.__name__, *(m.name for m in pkgutil.walk_packages(skdnn.__path__, "skdnn."))]
+)
+SOURCES = sorted(Path(skdnn.__file__).parent.rglob("*.py"))
+
+# The whole of numpydoc's rules for what a user meets first, except for these:
+IGNORED = {
+    "GL01",  # the summary begins beside the opening quotes
+    "RT02",  # returned values have names, as in scikit-learn
+}
+IGNORED_IN_METHODS = {
+    "ES01",  # a summary may be all that there is to say
+    "SA01",  # the class has the references
+    "EX01",  # and the examples
+}
+IGNORED_IN_DATACLASSES = {
+    "PR01",  # the fields are described once, as attributes
+    "PR02",
+}
+
+# For the parts of the engine: that there is a docstring, and that it begins with a good sentence.
+ENGINE = ("activations", "initializers", "layers", "losses", "optimizers", "schedules")
+CHECKED_IN_ENGINE = {"GL08", "SS01", "SS02", "SS03", "SS04", "SS05", "SS06"}
+
+
+def is_documented_code(member):
+    return inspect.isclass(member) or inspect.isfunction(member)
+
+
+def public_names():
+    """Yield the public classes and functions, and their public methods and properties."""
+    for module in (skdnn, skdnn.datasets):
+        for name in module.__all__:
+            member = getattr(module, name)
+            if not is_documented_code(member):
+                continue
+            yield f"{module.__name__}.{name}"
+            if inspect.isclass(member):
+                for method, function in vars(member).items():
+                    is_method = inspect.isfunction(function) or isinstance(function, property)
+                    if is_method and not method.startswith("_"):
+                        yield f"{module.__name__}.{name}.{method}"
+
+
+def engine_names():
+    """Yield the classes and functions that belong to the engine's modules."""
+    for module_name in ENGINE:
+        module = importlib.import_module(f"skdnn.{module_name}")
+        for name, member in vars(module).items():
+            is_own = is_documented_code(member) and member.__module__.startswith(module.__name__)
+            if is_own and not name.startswith("_"):
+                yield f"skdnn.{module_name}.{name}"
+
+
+def look_up(name):
+    member = skdnn
+    for part in name.split(".")[1:]:
+        member = getattr(member, part)
+    return member
+
+
+def complaints(name, is_wanted):
+    return [f"{code}: {text}" for code, text in validate(name)["errors"] if is_wanted(code)]
+
+
+@pytest.mark.parametrize("name", list(public_names()))
+def test_public_docstring_keeps_the_rules_of_numpydoc(name):
+    member = look_up(name)
+    ignored = set(IGNORED)
+    if inspect.isclass(look_up(name.rpartition(".")[0])):
+        ignored |= IGNORED_IN_METHODS
+    if hasattr(member, "__dataclass_fields__"):
+        ignored |= IGNORED_IN_DATACLASSES
+    assert complaints(name, lambda code: code not in ignored) == []
+
+
+# A docstring of the engine may have a section that numpydoc does not know, such as Conventions.
+@pytest.mark.filterwarnings("ignore:Unknown section")
+@pytest.mark.parametrize("name", list(engine_names()))
+def test_docstring_of_the_engine_begins_with_a_good_sentence(name):
+    assert complaints(name, lambda code: code in CHECKED_IN_ENGINE) == []
+
+
+def test_constructor_parameters_are_documented_in_the_order_of_the_signature():
+    estimator = skdnn.DeepBinaryClassifier
+    documented = [p.name for p in ClassDoc(estimator)["Parameters"]]
+    names = [name.strip() for line in documented for name in line.split(",")]
+    assert names == list(inspect.signature(estimator).parameters)
+
+
+def test_fitted_attributes_are_documented():
+    documented = {field.name for field in ClassDoc(skdnn.DeepBinaryClassifier)["Attributes"]}
+    X, y = make_table()
+    fitted = classifier().fit(DataFrame(X).add_prefix("x"), y)
+    attributes = {name for name in vars(fitted) if name.endswith("_") and name[0] != "_"}
+    assert attributes | {"coefs_", "intercepts_"} <= documented
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_run(name):
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+    if name in ("skdnn._classifier", "skdnn.gradcheck"):
+        assert result.attempted > 0
+
+
+# Importing.
+
+OPTIONAL = ["matplotlib", "pandas", "polars", "torch", "numpydoc", "hypothesis", "pytest"]
+
+WITHOUT_OPTIONAL_PACKAGES = f"""
+import sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {OPTIONAL}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NotInstalled())
+"""
+
+
+def run_without_optional_packages(script):
+    """Return what a new process prints that finds none of the optional packages."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WITHOUT_OPTIONAL_PACKAGES + script],
+        capture_output=True,
+        text=True,
+        cwd=Path(skdnn.__file__).parents[1],
+    )
+    return run.stdout + run.stderr
+
+
+def test_import_needs_no_optional_package():
+    imports = "".join(f"import {name}\n" for name in MODULES if "._" not in name)
+    assert run_without_optional_packages(f"{imports}print('imported')") == "imported\n"
+
+
+def test_fit_and_predict_need_no_optional_package():
+    script = """
+from skdnn import DeepBinaryClassifier, check_gradients
+
+X, y = [[0.0], [1.0], [2.0], [3.0]], ["a", "a", "b", "b"]
+model = DeepBinaryClassifier((3,), "tanh", n_iter_no_change=float("inf"), max_iter=300).fit(X, y)
+print(model.predict_proba(X).shape, check_gradients(model, X, y).passed)
+"""
+    assert run_without_optional_packages(script) == "(4, 2) True\n"
+
+
+def test_optional_packages_are_out_of_reach_there():
+    script = """
+try:
+    import pandas
+except ImportError:
+    print("no pandas")
+"""
+    assert run_without_optional_packages(script) == "no pandas\n"
+
+
+# The source.
+
+
+# The names of numpy.random that own their state, instead of sharing one with the whole program.
+OWN_STATE = {"Generator", "PCG64", "SeedSequence", "default_rng"}
+FORBIDDEN = {"eval", "exec", "compile", "__import__", "os.system"}
+
+
+def broken_promises(source):
+    """Return what a module should not do, and where."""
+    broken = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assert):
+            broken.append((node.lineno, "assert"))  # python -O would skip the check
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in FORBIDDEN:
+            broken.append((node.lineno, ast.unparse(node.func)))
+        elif isinstance(node, ast.Attribute):
+            owner, name = ast.unparse(node.value), node.attr
+            if owner in ("np.random", "numpy.random") and name not in OWN_STATE:
+                broken.append((node.lineno, f"{owner}.{name}"))
+    return broken
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_source_keeps_its_promises(path):
+    source = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(source)), "a module begins with what it is for"
+    assert broken_promises(source) == []
+
+
+def test_broken_promises_are_seen():
+    source = "np.random.seed(0)\nassert eval('1')\nexec('2')\nnp.random.default_rng(0).random()"
+    expected = [(1, "np.random.seed"), (2, "assert"), (2, "eval"), (3, "exec")]
+    assert sorted(broken_promises(source)) == expected
