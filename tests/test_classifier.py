@@ -411,8 +411,7 @@ def test_validation_rows_are_not_learned_from():
 @pytest.mark.parametrize("n_samples", range(2, 11))
 @pytest.mark.parametrize("n_positive", [1, 2, 3])
 def test_early_stopping_copes_with_a_few_rows(n_samples, n_positive):
-    if n_positive >= n_samples:
-        n_positive = n_samples - 1
+    n_positive = min(n_positive, n_samples - 1)
     X = np.random.default_rng(0).normal(size=(n_samples, 3))
     y = np.arange(n_samples) < n_positive
     for fraction in (0.01, 0.1, 0.99):
@@ -991,14 +990,13 @@ def test_gd_takes_all_rows_at_once():
 
 def test_shuffle_false_keeps_the_order_of_the_rows():
     X, y = make_table()
-    ordered = classifier(shuffle=False, max_iter=1).fit(X, y)
-    parts = classifier(shuffle=False)
+    whole = classifier(shuffle=False, alpha=0.0, max_iter=1).fit(X, y)
+    parts = classifier(shuffle=False, alpha=0.0)
     for start in range(0, len(y), 32):
-        parts.set_params(alpha=0.0)
         parts.partial_fit(X[start : start + 32], y[start : start + 32], classes=[0, 1])
-    unpenalized = classifier(shuffle=False, max_iter=1, alpha=0.0).fit(X, y)
-    np.testing.assert_allclose(parts.params_, unpenalized.params_, rtol=1e-12)
-    assert not np.allclose(ordered.params_, classifier(max_iter=1).fit(X, y).params_)
+    np.testing.assert_allclose(parts.params_, whole.params_, rtol=1e-12)
+    shuffled = classifier(shuffle=True, alpha=0.0, max_iter=1).fit(X, y)
+    assert not np.allclose(shuffled.params_, whole.params_)
 
 
 # Endings: on time, too early, and badly.

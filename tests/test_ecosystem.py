@@ -241,7 +241,7 @@ if "temperature" in (inspect.getdoc(CalibratedClassifierCV) or ""):
 @pytest.mark.parametrize("method", METHODS)
 def test_calibration_tempers_an_overfitted_network(method, ensemble):
     X, y = make_table(600)
-    overfitted = quick(hidden_layer_sizes=(64,), max_iter=150, alpha=0.0, n_members=1)
+    overfitted = quick(hidden_layer_sizes=(64,), max_iter=80, alpha=0.0)
     calibrated = CalibratedClassifierCV(overfitted, method=method, cv=2, ensemble=ensemble)
     raw_loss = log_loss(y[300:], clone(overfitted).fit(X[:300], y[:300]).predict_proba(X[300:]))
     probability = calibrated.fit(X[:300], y[:300]).predict_proba(X[300:])

@@ -33,7 +33,7 @@ def test_no_hidden_layer_equals_logistic_regression(table, alpha, weighted):
         momentum=0.98,
         batch_size=len(y),
         learning_rate_init=0.3,
-        max_iter=4_000,
+        max_iter=1_500,
     ).fit(X, y, sample_weight=weights)
     # Our cost is the sum of the losses plus alpha / 2 |W|^2; theirs, C times that sum plus 1/2.
     regression = LogisticRegression(C=1.0 / alpha, solver="newton-cholesky", tol=1e-10)
@@ -47,7 +47,7 @@ def test_class_weight_equals_that_of_logistic_regression():
     X, y = make_table(400)
     X, y = X[y.cumsum() < 60], y[y.cumsum() < 60]
     network = classifier(
-        (), alpha=1.0, class_weight="balanced", solver="gd", learning_rate_init=1.0, max_iter=3_000
+        (), alpha=1.0, class_weight="balanced", solver="gd", learning_rate_init=1.0, max_iter=1_000
     ).fit(X, y)
     regression = LogisticRegression(
         class_weight="balanced", solver="newton-cholesky", tol=1e-10
