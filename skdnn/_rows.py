@@ -52,7 +52,7 @@ class Rows:
         """Make one row of identical ones, with the sum of their weights, in a canonical order.
 
         Where all rows form one batch the cost stays the same function, and a row of weight k is the
-        same as k rows to the last bit, under dropout and early stopping too.
+        same as k rows to the last bit (class weights add rounding), under dropout too.
         """
         table, place = np.unique(np.column_stack([self.X, self.y]), axis=0, return_inverse=True)
         weight = np.bincount(place.ravel(), weights=self.sample_weight)

@@ -108,6 +108,8 @@ def encode_labels(y: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray
     ValueError
         If y is not a set of class labels, or has other than two classes.
     """
+    if y.dtype == object and any(label is None or label != label for label in y):
+        raise ValueError("y contains missing labels (None or NaN); leave out their rows.")
     check_classification_targets(y)
     found = np.unique(y)
     if classes is None:
@@ -160,11 +162,14 @@ def apply_class_weight(
                 f"class_weight={class_weight!r} has labels {unknown!r} that are not among the "
                 f"classes {classes!r}."
             )
-        factors = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
-        if not (factors >= 0).all() or not factors.any():
+        given = [class_weight.get(label, 1.0) for label in classes.tolist()]
+        if not all(isinstance(w, Real) and 0.0 <= float(w) < np.inf for w in given) or not any(
+            given
+        ):
             raise ValueError(
-                f"class_weight={class_weight!r} must have weights of at least 0, one above it."
+                f"class_weight={class_weight!r} must have numbers of at least 0, one above it."
             )
+        factors = np.array(given, dtype=np.float64)
     else:
         totals = np.bincount(y.astype(np.intp), weights=sample_weight, minlength=2)
         factors = totals.sum() / (2.0 * totals)

@@ -121,7 +121,8 @@ def check_gradients(
     ----------
     estimator_or_network : DeepBinaryClassifier or Network
         An estimator is checked at its fitted weights, or near its first ones if it is not fitted;
-        it is left as it is. A network is checked at random weights.
+        it is left as it is. A network is checked at random weights. Where a kink is met exactly,
+        such as ReLU's at 0, there is no derivative to agree on, and an error is reported.
     X : array-like of shape (n_samples, n_features)
         Rows to compute the cost on; a few are enough.
     y : array-like of shape (n_samples,)

@@ -30,8 +30,8 @@ class BinaryCrossEntropy:
 
     ``dJ/dz_i = w_i (a_i - y_i) / B``.
 
-    Conventions
-    -----------
+    Notes
+    -----
     Weights are expected to have mean 1 over the whole of the training rows. Dividing by B, and not
     by the sum of the batch's own weights, keeps a heavy row heavy in a light batch, and makes a
     batch without any weight a batch without effect.

@@ -114,7 +114,8 @@ class ScaleByAdam:
     ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2``,
     ``m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + epsilon)``
 
-    Both means start at zero; the divisors undo that bias. The state keeps ``m / (1 - b1)`` and
+    Both means start at zero; the divisors undo that bias. Epsilon comes after them, as in PyTorch
+    and the paper's algorithm 1; MLPClassifier adds it before. The state keeps ``m / (1 - b1)`` and
     ``v / (1 - b2)``: the same numbers up to a constant, with two passes over the array fewer.
 
     References

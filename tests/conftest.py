@@ -2,6 +2,10 @@
 
 import os
 
+# Test processes run side by side; threads of BLAS on top of them would fight for the same cores.
+# Set before NumPy is imported, for the processes that tests start too.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("dev", max_examples=5, deadline=None)

@@ -209,6 +209,26 @@ def run_layer(
     return layer.forward(x, slot, training=passage.training), slot
 
 
+# A plain fit, whatever the defaults of the estimator are; plateaus do not end it.
+PLAIN_FIT = {
+    "hidden_layer_sizes": (10,),
+    "activation": "relu",
+    "initialization": "auto",
+    "dropout": 0.0,
+    "alpha": 1e-4,
+    "weight_decay": None,
+    "solver": "adam",
+    "batch_size": "auto",
+    "learning_rate": "constant",
+    "learning_rate_init": 1e-3,
+    "max_iter": 100,
+    "shuffle": True,
+    "tol": 1e-4,
+    "n_iter_no_change": np.inf,
+    "max_grad_norm": None,
+}
+
+
 def pose_training(
     rows: Rows,
     *,
@@ -219,10 +239,9 @@ def pose_training(
 ) -> tuple[TrainingPlan, TrainingState]:
     """Pose a fit of the engine: the plan, and the first state of the members with these numbers.
 
-    The parameters are the estimator's. Plateaus do not end training, unless `n_iter_no_change` is
-    given.
+    The parameters are the estimator's, on top of `PLAIN_FIT`.
     """
-    parameters = {"n_iter_no_change": np.inf, "n_members": len(members), **parameters}
+    parameters = {**PLAIN_FIT, "n_members": len(members), **parameters}
     parameters = DeepBinaryClassifier(**parameters).get_params()
     network = build_network(rows.X.shape[1], **describe_architecture(parameters))
     plan = make_plan(parameters, network, rows, is_part=False)

@@ -904,11 +904,8 @@ def test_activation_and_initialization_fit(activation, initialization):
 def test_activation_may_differ_by_layer():
     X, y = make_table()
     mixed = classifier((6, 5), ["tanh", "relu"]).fit(X, y)
-    h = np.maximum(
-        np.tanh(X @ mixed.coefs_[0] + mixed.intercepts_[0]) @ mixed.coefs_[1]
-        + (mixed.intercepts_[1]),
-        0.0,
-    )
+    h = np.tanh(X @ mixed.coefs_[0] + mixed.intercepts_[0])
+    h = np.maximum(h @ mixed.coefs_[1] + mixed.intercepts_[1], 0.0)
     expected = (h @ mixed.coefs_[2] + mixed.intercepts_[2])[:, 0]
     np.testing.assert_allclose(mixed.decision_function(X), expected, rtol=1e-10)
     for same in ("tanh", ["tanh", "tanh"], ("tanh", "tanh"), np.array(["tanh", "tanh"])):

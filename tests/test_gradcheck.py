@@ -173,10 +173,17 @@ def test_check_judges_a_fitted_estimator_at_its_weights():
     """The cost has hardly a gradient left where training has ended, and a large one before."""
     rows = np.array([[0.0], [1.0]] * 20), np.array([0, 1, 1, 1, 0, 1, 1, 0] * 5)
     estimator = DeepBinaryClassifier(
-        (), n_members=1, alpha=0.0, solver="gd", learning_rate_init=2.0, max_iter=500, tol=0.0
+        (),
+        n_members=1,
+        alpha=0.0,
+        solver="gd",
+        learning_rate="constant",
+        learning_rate_init=2.0,
+        max_iter=500,
+        n_iter_no_change=np.inf,
     )
     before = check_gradients(estimator, *rows)
-    after = check_gradients(estimator.set_params(n_iter_no_change=np.inf).fit(*rows), *rows)
+    after = check_gradients(estimator.fit(*rows), *rows)
     assert max(before.gradients.values()) > 1e-2
     assert max(after.gradients.values()) < 1e-3
     assert after.passed

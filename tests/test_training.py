@@ -528,7 +528,9 @@ def test_rows_that_overflow_at_once_raise_before_there_are_weights_to_keep():
 def test_heavy_weights_are_not_taken_for_divergence():
     """A part of a table may weigh ten times as much as its rows count; its loss is ten-fold."""
     rows = noisy_rows(200)
-    estimator = DeepBinaryClassifier((8,), n_members=1, learning_rate_init=0.01, random_state=0)
+    estimator = DeepBinaryClassifier(
+        (8,), n_members=1, dropout=0.0, learning_rate_init=0.01, random_state=0
+    )
     for _ in range(20):
         estimator.partial_fit(rows.X, rows.y, classes=[0, 1], sample_weight=np.full(200, 10.0))
     assert estimator.history_["loss"][-1] < 0.9 * estimator.history_["loss"][0]
@@ -579,7 +581,9 @@ def test_plan_describes_a_fit_completely():
     rows = noisy_rows()
     kept = []
     for _ in range(2):
-        plan, state = pose_training(rows, members=(0, 1), dropout=0.3, max_iter=3, batch_size=16)
+        plan, state = pose_training(
+            rows, members=(0, 1), activation="tanh", dropout=0.3, max_iter=3, batch_size=16
+        )
         assert isinstance(plan, TrainingPlan)
         train(plan, state, rows)
         kept.append(state.params)

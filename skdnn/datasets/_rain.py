@@ -41,8 +41,8 @@ What the automatic stations of three airports measured in 2013: 26,115 hours (EW
 LGA 8,706), in the order of time for each airport, one airport after the other.
 
 The target is 1 ("rain") where the station measured precipitation in that hour, at least 0.01 inch
-of water, and 0 ("dry") where it did not. It rained in 1,749 hours, 6.7% of all. Nothing lies
-between reading and target: both belong to the same hour.
+of water, and 0 ("dry") where it did not. It rained in 1,749 hours, 6.7% of all. The measurements
+are of the same hour: the task is to tell rain from the other sensors, not to forecast it.
 
 Columns
 
@@ -118,6 +118,10 @@ def load_rain(*, return_X_y=False, as_frame=False):
     ImportError
         If `as_frame` is true and pandas is not installed.
 
+    See Also
+    --------
+    sklearn.datasets.load_breast_cancer : A smaller table, of numbers without missing values.
+
     Notes
     -----
     The columns are, in this order:
@@ -133,6 +137,10 @@ def load_rain(*, return_X_y=False, as_frame=False):
     - wind_gust_mph: speed of gusts, miles per hour; missing in hours without gusts
     - pressure_hpa: pressure reduced to sea level, hectopascal (millibar)
     - visibility_mi: visibility, miles; the sensors report at most 10
+
+    The target is whether the station measured precipitation in that hour, at least 0.01 inch of
+    water. The measurements are of the same hour: the task is to tell rain from the other sensors,
+    not to forecast it.
 
     Missing values mean something here: it rained in 34.2% of the 2,729 hours without a pressure,
     against 3.5% of the others. The rows of each airport are in the order of time, one airport after
