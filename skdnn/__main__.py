@@ -136,10 +136,10 @@ def make_models(columns: list[str], *, seed: int, verbose: int = 0) -> dict[str,
     )
     perceptron = MLPClassifier((64, 64), alpha=0.1, max_iter=20, random_state=seed)
     network = DeepBinaryClassifier(
-        (64, 64, 64),
+        (128, 128, 128),
         n_members=4,
         dropout=0.0,
-        alpha=10.0,
+        alpha=20.0,
         learning_rate="cosine",
         learning_rate_init=1e-3,
         max_iter=20,
