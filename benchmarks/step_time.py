@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -64,7 +65,7 @@ def torch_module(hidden, n_features):
 
     sizes = [n_features, *hidden]
     layers: list = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in pairwise(sizes):
         layers += [torch.nn.Linear(n_in, n_out), torch.nn.ReLU()]
     return torch.nn.Sequential(*layers, torch.nn.Linear(sizes[-1], 1), torch.nn.Flatten(0))
 
@@ -115,7 +116,7 @@ def dot_epoch(hidden, batch_size, X, y) -> Callable[[], object]:
     rng = np.random.default_rng(0)
     sizes = [X.shape[1], *hidden, 1]
     x = [rng.normal(size=(batch_size, n)).astype(np.float32) for n in sizes]
-    W = [rng.normal(size=s).astype(np.float32) for s in zip(sizes[:-1], sizes[1:], strict=True)]
+    W = [rng.normal(size=s).astype(np.float32) for s in pairwise(sizes)]
     grad_x, grad_W = [np.empty_like(a) for a in x], [np.empty_like(a) for a in W]
 
     def epoch() -> None:

@@ -2,7 +2,7 @@
 
     python docs/make_figures.py
 
-Takes about two minutes on two cores. Tables stand between markers in the page, so that no figure in
+Takes a few minutes on two cores. Tables stand between markers in the page, so that no figure in
 it is typed by hand.
 """
 
@@ -62,15 +62,15 @@ def network(hidden=(64, 64, 64), **parameters) -> DeepBinaryClassifier:
     return DeepBinaryClassifier(hidden, "relu", **{**plain, **parameters})
 
 
-def draw(curves: Curves, path: str, *, xlabel: str, ylabel: str, log_x: bool = False) -> None:
+def draw(curves: Curves, path: str, *, xlabel: str, ylabel: str, log_y: bool = False) -> None:
     """Draw one line for each name; scales are the same for all."""
     figure = Figure(figsize=(7, 3.8), layout="constrained")
     axes = figure.add_subplot()
     for color, (name, (x, y)) in zip(COLORS, curves.items(), strict=False):
         axes.plot(x, y, label=name, color=color)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    if log_x:
-        axes.set_xscale("log")
+    if log_y:
+        axes.set_yscale("log")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     for side in ("top", "right"):
@@ -105,11 +105,11 @@ def compare_initializations(X, y) -> None:
             W *= factor
         model.set_params(learning_rate_init=1e-3, max_iter=15).fit(X, y)
         loss = np.array(model.history_["loss"][1:])
-        curves[name] = np.arange(1, len(loss) + 1), np.minimum(loss, 1.0)
+        curves[name] = np.arange(1, len(loss) + 1), loss
         W = model.coefs_[1]
         n_different = len(np.unique(W, axis=1).T)
         rows.append([name, f"{loss[0]:.4f}", f"{loss[-1]:.4f}", f"{n_different} of {W.shape[1]}"])
-    draw(curves, "initialization.png", xlabel="epoch", ylabel="training loss (cut at 1)")
+    draw(curves, "initialization.png", xlabel="epoch", ylabel="training loss", log_y=True)
     header = ["first weights", "loss, epoch 1", "loss, epoch 15", "different units in layer 2"]
     write_table("initialization", header, rows)
 
@@ -155,7 +155,13 @@ def compare_optimizers(X, y) -> None:
         n_steps = 30 if parameters["solver"] == "gd" else 30 * -(-len(y) // 200)
         seconds = sum(model.history_["seconds"])
         rows.append([name, f"{loss[-1]:.4f}", f"{n_steps:,}", f"{seconds:.1f}"])
-    draw(curves, "optimizers.png", xlabel="epoch (pass over the rows)", ylabel="training loss")
+    draw(
+        curves,
+        "optimizers.png",
+        xlabel="epoch (pass over the rows)",
+        ylabel="training loss",
+        log_y=True,
+    )
     write_table("optimizers", ["descent", "loss, epoch 30", "steps", "seconds"], rows)
 
 
