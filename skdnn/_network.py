@@ -68,6 +68,11 @@ class Layout:
                 ranges.append((columns, scale))
         return ranges
 
+    @property
+    def largest_matrix(self) -> int:
+        """The number of entries of the largest parameter."""
+        return max(e.columns.stop - e.columns.start for e in self.entries.values())
+
     def view(self, flat: np.ndarray, name: str) -> np.ndarray:
         """View one parameter of all members: shape (n_members, *spec.shape)."""
         entry = self.entries[name]

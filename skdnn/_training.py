@@ -18,6 +18,7 @@ from ._network import Network
 from ._random import RandomStreams
 from ._rows import Rows
 from ._stopping import Patience
+from ._threads import limit_blas_threads
 from .losses import BinaryCrossEntropy
 from .optimizers import LearningRate, Optimizer
 from .schedules import Schedule
@@ -141,7 +142,11 @@ def train(
     trainer = Trainer(plan, state, rows)
     patience = Patience(len(state.params), tol=plan.tol, n_iter_no_change=plan.n_iter_no_change)
     n_steps = plan.max_iter * trainer.batches.n_batches
-    with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported below, in words
+    largest_product = plan.network.layout.largest_matrix * trainer.batches.batch_size
+    with (
+        limit_blas_threads(largest_product),
+        np.errstate(over="ignore", invalid="ignore"),  # divergence is reported below, in words
+    ):
         first_loss = np.full(len(state.params), np.inf)
         if not plan.is_part:
             first_loss = trainer.mean_loss(rows if validation is None else validation)

@@ -167,7 +167,8 @@ def apply_class_weight(
             given
         ):
             raise ValueError(
-                f"class_weight={class_weight!r} must have weights of at least 0, all of them finite and one above it."
+                f"class_weight={class_weight!r} must have weights of at least 0, all of them "
+                "finite and one above it."
             )
         factors = np.array(given, dtype=np.float64)
     else:
