@@ -173,8 +173,7 @@ def train(
                 seconds=time.perf_counter() - started_at,
             )
             _report(plan, epoch, state.history)
-            if not np.isfinite(judged[patience.running]).all():
-                break
+            patience.running &= np.isfinite(judged)  # the others train on
             stopped = patience.exhausted
             if plan.is_adaptive:
                 stopped = _lower_rates(plan, state, patience, stopped)
@@ -253,7 +252,7 @@ def _report(plan: TrainingPlan, epoch: int, history: dict[str, list[float]]) -> 
         parts.append(f"validation loss {history['validation_loss'][-1]:.5f}")
     parts.append(f"learning rate {history['learning_rate'][-1]:.2e}")
     parts.append(f"{history['seconds'][-1]:.2f} s")
-    print("  ".join(parts))
+    print("  ".join(parts), flush=True)
 
 
 def _settle(plan: TrainingPlan, state: TrainingState, patience: Patience, course: Course) -> None:
@@ -261,7 +260,7 @@ def _settle(plan: TrainingPlan, state: TrainingState, patience: Patience, course
     is_bad = ~np.isfinite(course.last_loss) | ~np.isfinite(course.final).all(axis=1)
     is_useless = course.last_loss > USELESS_LOSS
     if not plan.is_part:  # in a stream, one part says little about the next
-        is_bad |= is_useless & (course.last_loss > course.best_loss)
+        is_bad |= is_useless & (course.last_loss > 2.0 * course.best_loss)
     state.params[...] = np.where(is_bad[:, np.newaxis], course.best, course.final)
     place = (
         f"the loss was {np.max(course.last_loss):.4g} in epoch {len(state.history['loss'])} at "

@@ -126,6 +126,10 @@ class LeakyReLU(BuiltinActivation):
 
     negative_slope: float = 0.01
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.negative_slope <= 1.0:
+            raise ValueError(f"negative_slope must be in [0, 1], got {self.negative_slope!r}.")
+
     def value_into(self, z, out, work, xp):
         xp.multiply(z, self.negative_slope, out=out)
         return xp.maximum(z, out, out=out)

@@ -76,7 +76,7 @@ class ClipByGlobalNorm(Stateless):
 
     def update(self, updates, params, state, step):
         for member in updates:
-            norm = float(np.dot(member, member)) ** 0.5
+            norm = float(np.einsum("i,i->", member, member, dtype=np.float64)) ** 0.5
             if norm > self.max_norm:
                 member *= self.max_norm / norm
 

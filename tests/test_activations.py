@@ -140,3 +140,9 @@ def test_custom_activation_has_its_place_in_a_network():
     W, V, b, c = (network.layout.view(params, name)[0] for name in network.layout.entries)
     expected = bump.value(X @ W + b) @ V + c
     np.testing.assert_allclose(network.logits(params, X)[0], expected[:, 0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("slope", [-0.1, 1.5, np.nan])
+def test_leaky_relu_refuses_a_slope_that_is_not_between_zero_and_one(slope):
+    with pytest.raises(ValueError, match="negative_slope must be in"):
+        LeakyReLU(slope)

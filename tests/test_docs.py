@@ -13,8 +13,8 @@ LINK = re.compile(r"\]\((?!https?:|#)(?P<target>[^)#]+)")
 
 
 def normalize(code: str) -> str:
-    """Make the indentation of an excerpt and that of its file comparable."""
-    return textwrap.dedent(code).strip()
+    """Make an excerpt and its file comparable: indentation from zero, no blank lines."""
+    return "\n".join(line for line in textwrap.dedent(code).splitlines() if line.strip())
 
 
 EXCERPTS = [
@@ -31,7 +31,7 @@ def test_pages_have_excerpts():
 
 @pytest.mark.parametrize(("file", "code"), EXCERPTS)
 def test_excerpt_stands_in_its_file(file, code):
-    lines = (ROOT / file).read_text().splitlines()
+    lines = [line for line in (ROOT / file).read_text().splitlines() if line.strip()]
     n_lines = len(code.splitlines())
     windows = ("\n".join(lines[i : i + n_lines]) for i in range(len(lines)))
     assert any(normalize(window) == code for window in windows)

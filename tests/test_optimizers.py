@@ -434,3 +434,10 @@ def test_update_overwrites_the_gradient_with_the_step_taken(row):
     optimizer = build(row)
     optimizer.update(grads, params, optimizer.init(params), LEARNING_RATE, np.empty_like(params))
     np.testing.assert_array_equal(params, before + grads)
+
+
+def test_clipping_a_huge_float32_gradient_does_not_lose_it():
+    """Its squared length overflows float32."""
+    updates = np.full((1, 4), 1e30, np.float32)
+    ClipByGlobalNorm(1.0).update(updates, updates, {}, None)
+    np.testing.assert_allclose(updates, 0.5, rtol=1e-6)

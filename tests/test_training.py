@@ -588,3 +588,17 @@ def test_plan_describes_a_fit_completely():
         train(plan, state, rows)
         kept.append(state.params)
     np.testing.assert_array_equal(*kept)
+
+
+def test_member_whose_loss_is_not_finite_leaves_the_others_to_train_on():
+    script = [[0.6, 0.6], [0.5, np.nan], [0.4, np.nan], [0.3, np.nan]]
+    with pytest.warns(ConvergenceWarning, match="diverged"):
+        kept, state = train_by_script(script)
+    assert kept == [4.0, 0.0]
+    np.testing.assert_array_equal(state.history["loss"], [0.6, np.nan, 0.4, 0.3])
+
+
+def test_loss_that_stays_high_and_wavers_is_not_called_divergence():
+    with pytest.warns(ConvergenceWarning, match="has not converged"):
+        kept, _ = train_by_script([[1.60], [1.54], [1.55]])
+    assert kept == [3.0]
