@@ -27,14 +27,14 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skdnn import DeepBinaryClassifier
 
-# hidden layer sizes, batch size, features
+# hidden layer sizes, batch size, features, batches in a pass: enough for the checks that each
+# library makes at the beginning of a pass to vanish among the steps
 CASES = [
-    ((100,), 200, 10),
-    ((64, 64), 200, 30),
-    ((256, 256, 256), 256, 30),
-    ((512, 512), 1024, 100),
+    ((100,), 200, 10, 500),
+    ((64, 64), 200, 30, 300),
+    ((256, 256, 256), 256, 30, 40),
+    ((512, 512), 1024, 100, 10),
 ]
-N_BATCHES = 50
 
 
 def make_rows(n_samples: int, n_features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +120,7 @@ def dot_epoch(hidden, batch_size, X, y) -> Callable[[], object]:
     grad_x, grad_W = [np.empty_like(a) for a in x], [np.empty_like(a) for a in W]
 
     def epoch() -> None:
-        for _ in range(N_BATCHES):
+        for _ in range(len(X) // batch_size):
             for layer, weights in enumerate(W):
                 np.dot(x[layer], weights, out=grad_x[layer + 1])
             for layer in range(len(W) - 1, -1, -1):
@@ -140,9 +140,11 @@ LIBRARIES = {
 }
 
 
-def time_case(hidden, batch_size, n_features, repeats: int) -> dict[str, list[float]]:
+def time_case(
+    hidden, batch_size: int, n_features: int, n_batches: int, repeats: int
+) -> dict[str, list[float]]:
     """Return the microseconds per step of each library that is installed, run by run."""
-    X, y = make_rows(N_BATCHES * batch_size, n_features)
+    X, y = make_rows(n_batches * batch_size, n_features)
     epochs = {}
     for name, make in LIBRARIES.items():
         try:
@@ -155,7 +157,7 @@ def time_case(hidden, batch_size, n_features, repeats: int) -> dict[str, list[fl
         for name, epoch in epochs.items():
             started = time.perf_counter()
             epoch()
-            times[name].append((time.perf_counter() - started) / N_BATCHES * 1e6)
+            times[name].append((time.perf_counter() - started) / n_batches * 1e6)
     return times
 
 
@@ -165,9 +167,9 @@ def run(threads: list[int], repeats: int) -> Iterator[dict]:
     print(f"{'hidden':18}{'batch':>6}{'threads':>8}{'skdnn us':>10}", end="")
     print("".join(f"{name + ' us':>18}{'ratio':>7}" for name in peers) + f"{'dot share':>11}")
     for n_threads in threads:
-        for hidden, batch_size, n_features in CASES:
+        for hidden, batch_size, n_features, n_batches in CASES:
             with threadpool_limits(n_threads):
-                times = time_case(hidden, batch_size, n_features, repeats)
+                times = time_case(hidden, batch_size, n_features, n_batches, repeats)
             medians = {name: median(runs) for name, runs in times.items()}
             ours = medians["skdnn"]
             line = f"{hidden!s:18}{batch_size:6}{n_threads:8}{ours:10.0f}"

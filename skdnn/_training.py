@@ -71,12 +71,13 @@ class Trainer:
         self.batches = Minibatches(rows, plan.batch_size, rngs.shuffling if plan.shuffle else None)
         self.grads, self.scratch = np.empty_like(state.params), np.empty_like(state.params)
         self.logits = np.empty((n_members, len(rows)), state.params.dtype)
-        self.passes, self.grad_logits = {}, {}
-        for size in self.batches.sizes:
-            self.passes[size] = plan.network.bind(
-                state.params, size, grads=self.grads, rngs=rngs.dropout
+        self.passes = {
+            size: (
+                plan.network.bind(state.params, size, grads=self.grads, rngs=rngs.dropout),
+                np.empty((n_members, size), state.params.dtype),
             )
-            self.grad_logits[size] = np.empty((n_members, size), state.params.dtype)
+            for size in self.batches.sizes
+        }
 
     def run_epoch(self, first_step: int, n_steps: int) -> tuple[np.ndarray, float]:
         """Take one step for each batch; return each member's mean loss, and the last rate.
@@ -96,8 +97,8 @@ class Trainer:
 
     def _take_step(self, columns: slice, x: np.ndarray, learning_rate: LearningRate) -> None:
         """Forward pass, gradient of the cost, backward pass, update."""
-        plan, state, batches, size = self.plan, self.state, self.batches, x.shape[1]
-        passage, grad_logits = self.passes[size], self.grad_logits[size]
+        plan, state, batches = self.plan, self.state, self.batches
+        passage, grad_logits = self.passes[x.shape[1]]
         weight = None if batches.sample_weight is None else batches.sample_weight[:, columns]
         logits = passage.forward(x)
         self.logits[:, columns] = logits
