@@ -142,39 +142,17 @@ def train(
     """
     trainer = Trainer(plan, state, rows)
     patience = Patience(len(state.params), tol=plan.tol, n_iter_no_change=plan.n_iter_no_change)
-    n_steps = plan.max_iter * trainer.batches.n_batches
     largest_product = plan.network.layout.largest_matrix * trainer.batches.batch_size
     with (
         limit_blas_threads(largest_product),
         np.errstate(over="ignore", invalid="ignore"),  # divergence is reported below, in words
     ):
-        first_loss = np.full(len(state.params), np.inf)
-        if not plan.is_part:
-            first_loss = trainer.mean_loss(rows if validation is None else validation)
-        course = Course.begin(state.params, first_loss)
+        unknown = np.full(len(state.params), np.inf)
+        judges = rows if validation is None else validation
+        course = Course.begin(state.params, unknown if plan.is_part else trainer.mean_loss(judges))
         for epoch in range(plan.max_iter):
-            started_at, started_with = time.perf_counter(), state.params.copy()
-            loss, rate = trainer.run_epoch(epoch * trainer.batches.n_batches, n_steps)
-            penalty = trainer.penalty(started_with)
-            if validation is None:
-                # The training loss describes the weights on the way, not those at the end.
-                judged, objective, candidate = loss, loss + penalty, started_with
-            else:
-                judged = objective = trainer.mean_loss(validation)
-                candidate = state.params
-            patience.update(objective)
-            course.note(epoch, judged, candidate, is_running=patience.running)
-            _record(
-                state.history,
-                running=patience.running,
-                loss=loss,
-                penalty=penalty,
-                validation_loss=None if validation is None else judged,
-                learning_rate=rate,
-                seconds=time.perf_counter() - started_at,
-            )
+            _train_epoch(trainer, epoch, validation, patience, course)
             _report(plan, epoch, state.history)
-            patience.running &= np.isfinite(judged)  # the others train on
             stopped = patience.exhausted
             if plan.is_adaptive:
                 stopped = _lower_rates(plan, state, patience, stopped)
@@ -183,12 +161,40 @@ def train(
             if not patience.running.any():
                 break
         course.final[patience.running] = state.params[patience.running]
-        if validation is None and not plan.is_part:
+        if validation is not None:
+            course.final = course.best
+        elif not plan.is_part:
             # The last step comes after the last loss, and can ruin the weights by itself.
             course.judge_last(trainer.mean_loss(rows), is_running=patience.running)
-    if validation is not None:
-        course.final = course.best
     _settle(plan, state, patience, course)
+
+
+def _train_epoch(
+    trainer: Trainer, epoch: int, validation: Rows | None, patience: Patience, course: Course
+) -> None:
+    """Train for one epoch, judge the weights, and write it down."""
+    state, n_batches = trainer.state, trainer.batches.n_batches
+    started_at, started_with = time.perf_counter(), state.params.copy()
+    loss, rate = trainer.run_epoch(epoch * n_batches, trainer.plan.max_iter * n_batches)
+    penalty = trainer.penalty(started_with)
+    if validation is None:
+        # The training loss describes the weights on the way, not those at the end.
+        judged, objective, candidate = loss, loss + penalty, started_with
+    else:
+        judged = objective = trainer.mean_loss(validation)
+        candidate = state.params
+    patience.update(objective)
+    course.note(epoch, judged, candidate, is_running=patience.running)
+    _record(
+        state.history,
+        running=patience.running,
+        loss=loss,
+        penalty=penalty,
+        validation_loss=None if validation is None else judged,
+        learning_rate=rate,
+        seconds=time.perf_counter() - started_at,
+    )
+    patience.running &= np.isfinite(judged)  # where it is not, the others train on
 
 
 @dataclass
