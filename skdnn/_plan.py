@@ -38,12 +38,9 @@ def make_plan(
 
     A part of a table, as `partial_fit` gets it, is gone through once and has no end to plan for.
     """
-    solver, layout = parameters["solver"], network.layout
-    weight_decay = parameters["weight_decay"]
-    if weight_decay is None:
-        weight_decay = ADAMW_WEIGHT_DECAY if solver == "adamw" else 0.0
+    layout = network.layout
     # A penalty of alpha / 2 |W|^2 beside the *sum* of the losses, as in MLPClassifier and Ridge.
-    l2 = float(parameters["alpha"]) / max(rows.total_weight, 1.0)
+    l2 = float(parameters["alpha"]) / (rows.total_weight or 1.0)
     schedule = make_schedule(parameters["learning_rate"], float(parameters["power_t"]))
     if is_part and schedule.needs_horizon:
         schedule = Constant()
@@ -51,11 +48,11 @@ def make_plan(
     return TrainingPlan(
         network=network,
         optimizer=make_optimizer(
-            solver,
+            parameters["solver"],
             decayed=layout.decayed,
             lr_scales=layout.lr_scales,
             l2=l2,
-            weight_decay=float(weight_decay),
+            weight_decay=_weight_decay(parameters),
             max_grad_norm=parameters["max_grad_norm"],
             momentum=float(parameters["momentum"]),
             nesterov=parameters["nesterovs_momentum"],
@@ -88,6 +85,12 @@ def first_state(plan: TrainingPlan, seed: int, dtype: np.dtype) -> TrainingState
         streams=streams,
         rate_factor=np.ones((len(params), 1), dtype),
     )
+
+
+def _weight_decay(parameters: dict[str, Any]) -> float:
+    if parameters["weight_decay"] is None:
+        return ADAMW_WEIGHT_DECAY if parameters["solver"] == "adamw" else 0.0
+    return float(parameters["weight_decay"])
 
 
 def _batch_size(parameters: dict[str, Any], n_samples: int) -> int:

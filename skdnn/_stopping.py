@@ -1,4 +1,4 @@
-"""When to stop and which weights to keep, for each member by itself.
+"""When to stop, for each member by itself.
 
 A member that has stopped is frozen: what it would have done afterwards does not count. Training
 several members together therefore ends with the weights that training each alone would give.

@@ -304,3 +304,13 @@ def test_pickle_holds_no_rows():
     X, y = make_table(5_000, 20)
     estimator = classifier((4,), max_iter=1).fit(X, y)
     assert len(pickle.dumps(estimator)) < 20_000
+
+
+def test_small_weights_change_the_cost_only_in_scale():
+    """The penalty stands beside the sum of the weighted losses, also where that sum is below 1."""
+    X, y = make_table()
+    settings = {"alpha": 1.0, "solver": "gd", "learning_rate_init": 0.1}
+    plain = classifier((4,), **settings).fit(X, y)
+    settings["alpha"] = 2.0**-10
+    scaled = classifier((4,), **settings).fit(X, y, sample_weight=np.full(len(y), 2.0**-10))
+    np.testing.assert_allclose(scaled.params_, plain.params_, rtol=1e-9)
