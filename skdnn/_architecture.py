@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from itertools import pairwise
+from math import sqrt
+from typing import Any, Literal
 
 from ._network import Network
-from .activations import Identity, make_activation
-from .initializers import INITIALIZERS
-from .layers import Activation, Dense, Dropout, Layer
+from .activations import Activation as ActivationFunction
+from .activations import Identity, Logistic, make_activation
+from .initializers import INITIALIZERS, Scaled, UniformWithin
+from .layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Residual
+
+NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
 
 def build_network(
@@ -18,12 +24,14 @@ def build_network(
     activation: Sequence[Any],
     dropout: Sequence[float],
     initialization: str = "auto",
+    normalization: Literal["batch", "layer"] | None = None,
+    residual: bool = False,
     n_members: int = 1,
 ) -> Network:
     """Describe a network of dense layers that ends in one logit.
 
-    Each hidden layer is a linear step, its activation, and its dropout; identity and a rate of zero
-    leave out the layer that would do nothing.
+    Each hidden layer is a linear step, its normalisation, its activation, and its dropout; identity
+    and a rate of zero leave out the layer that would do nothing.
 
     Parameters
     ----------
@@ -33,18 +41,50 @@ def build_network(
         Width, activation function and dropout rate of each hidden layer.
     initialization : str, default="auto"
         A name from `skdnn.initializers`; "auto" takes the one that suits the activation after each
-        layer, and Glorot's for the output.
+        layer, and Glorot's for the output. "mlp" begins as MLPClassifier does; the output layer
+        then goes by the activation before it.
+    normalization : {"batch", "layer"} or None, default=None
+        What each hidden layer normalises its units over: the rows of the batch, or the units.
+    residual : bool, default=False
+        Whether each hidden layer, from the second on, that is as wide as its input adds to it.
     n_members : int, default=1
         Networks side by side.
     """
     layers: list[Layer] = []
-    is_auto = initialization == "auto"
+    width, g = n_in, make_activation("identity")
+    n_residual = sum(n == before for before, n in pairwise(hidden_layer_sizes)) if residual else 0
     for n_units, function, rate in zip(hidden_layer_sizes, activation, dropout, strict=True):
         g = make_activation(function)
-        layers.append(Dense(n_units, INITIALIZERS[g.initialization if is_auto else initialization]))
+        is_residual = residual and bool(layers) and n_units == width
+        dense = _dense(width, n_units, initialization, g, g.initialization)
+        block: list[Layer] = [_quieten(dense, n_residual) if is_residual else dense]
+        if normalization is not None:
+            block.append(NORMALIZATIONS[normalization])
         if not isinstance(g, Identity):
-            layers.append(Activation(g))
+            block.append(Activation(g))
         if rate > 0.0:
-            layers.append(Dropout(rate))
-    layers.append(Dense(1, INITIALIZERS["glorot_uniform" if is_auto else initialization]))
+            block.append(Dropout(rate))
+        layers += [Residual(tuple(block))] if is_residual else block
+        width = n_units
+    layers.append(_dense(width, 1, initialization, g, "glorot_uniform"))
     return Network(tuple(layers), n_in, n_members)
+
+
+def _quieten(dense: Dense, n_residual: int) -> Dense:
+    """Divide the first weights by the root of the number of residual layers.
+
+    Each of them adds to the variance what it is given; n of them would make it 2^n times as large,
+    and so make it ``(1 + 1/n)^n < e`` times.
+    """
+    return replace(dense, weight_init=Scaled(dense.weight_init, 1.0 / sqrt(n_residual)))
+
+
+def _dense(
+    n_in: int, n_units: int, initialization: str, g: ActivationFunction, recipe: str
+) -> Dense:
+    """Describe a linear step; `recipe` is what "auto" stands for."""
+    if initialization == "mlp":
+        factor = 2.0 if isinstance(g, Logistic) else 6.0
+        within = UniformWithin(sqrt(factor / (n_in + n_units)))
+        return Dense(n_units, weight_init=within, bias_init=within)
+    return Dense(n_units, INITIALIZERS[recipe if initialization == "auto" else initialization])

@@ -1,22 +1,35 @@
 """From layers and one flat array to a forward and a backward pass that runs.
 
 All parameters of all members live in one C-contiguous array of shape (n_members, n_params), all
-gradients in a second one. `Layout` knows where each parameter stands in it; `Network.bind` makes
-the views and the work buffers. Views are never kept on an estimator: binding again takes
+gradients in a second one of shape (n_members, n_trainable): the statistics of some layers, which no
+gradient moves, come last. `Layout` knows where each parameter stands; `Network.bind` makes the
+views and the work buffers. Views are never kept on an estimator: binding again takes
 microseconds.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
-from .layers import Layer, ParamSpec, Plan, Slot
+from ._passes import NUMPY, ArrayModule
+from ._sparse import InputBatch, SparseBatch, is_sparse
+from .layers import (
+    Batch,
+    Buffer,
+    Layer,
+    ParamSpec,
+    Plan,
+    Slot,
+    backward_through,
+    forward_through,
+)
 
 BLOCK_BYTES = 1 << 22
 """Prediction goes through its rows in blocks whose widest buffer takes about this much memory."""
@@ -34,13 +47,15 @@ class Entry:
 class Layout:
     """Where each parameter of a network stands in the flat array.
 
-    Parameters that decay come first, and among these the ones with the same learning-rate factor
-    stand together: each such group is one contiguous range of columns.
+    Parameters that decay come first, then the others, then statistics, which are not trainable;
+    among these the ones with the same learning-rate factor stand together: each such group is one
+    contiguous range of columns.
     """
 
     def __init__(self, specs: dict[str, ParamSpec]) -> None:
-        def group(item: tuple[str, ParamSpec]) -> tuple[bool, float]:
-            return (not item[1].weight_decay, item[1].lr_scale)
+        def group(item: tuple[str, ParamSpec]) -> tuple[bool, bool, float]:
+            spec = item[1]
+            return (not spec.trainable, not spec.weight_decay, spec.lr_scale)
 
         entries, start = {}, 0
         for name, spec in sorted(specs.items(), key=group):  # stable: the layers' order within
@@ -51,16 +66,21 @@ class Layout:
         self.n_params: int = start
 
     @property
+    def trainable(self) -> slice:
+        """The columns that have a gradient; those after them are statistics."""
+        return slice(0, max((e.columns.stop for e in self._trained), default=0))
+
+    @property
     def decayed(self) -> slice:
         """The columns that weight decay and the L2 penalty act on."""
-        stops = [e.columns.stop for e in self.entries.values() if e.spec.weight_decay]
+        stops = [e.columns.stop for e in self._trained if e.spec.weight_decay]
         return slice(0, max(stops, default=0))
 
     @property
     def lr_scales(self) -> list[tuple[slice, float]]:
-        """Contiguous column ranges with their learning-rate factors, as few as possible."""
+        """Contiguous ranges of trainable columns with their learning-rate factors, few of them."""
         ranges: list[tuple[slice, float]] = []
-        for entry in self.entries.values():
+        for entry in self._trained:
             columns, scale = entry.columns, entry.spec.lr_scale
             if ranges and ranges[-1][1] == scale:
                 ranges[-1] = (slice(ranges[-1][0].start, columns.stop), scale)
@@ -73,10 +93,47 @@ class Layout:
         """The number of entries of the largest parameter."""
         return max(e.columns.stop - e.columns.start for e in self.entries.values())
 
+    @property
+    def _trained(self) -> list[Entry]:
+        return [entry for entry in self.entries.values() if entry.spec.trainable]
+
     def view(self, flat: np.ndarray, name: str) -> np.ndarray:
         """View one parameter of all members: shape (n_members, *spec.shape)."""
         entry = self.entries[name]
         return flat[:, entry.columns].reshape(len(flat), *entry.spec.shape)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A layer in its place within a network, with the layers within it."""
+
+    name: str
+    layer: Layer
+    plan: Plan
+    inner: tuple[Node, ...]
+
+    def unfold(self) -> Iterator[Node]:
+        """Yield this node and, one by one, all those within it."""
+        yield self
+        for node in self.inner:
+            yield from node.unfold()
+
+
+def _plan_layers(layers: Sequence[Layer], n_in: int, prefix: str = "") -> tuple[Node, ...]:
+    """Plan a chain of layers, and name them.
+
+    A name is that of the class, in lower case and counted from 1, after those of the layers around:
+    dense_1, residual_1, residual_1.dense_1, dense_2.
+    """
+    count: Counter[str] = Counter()
+    nodes = []
+    for layer in layers:
+        kind = type(layer).__name__.lower()
+        count[kind] += 1
+        name, plan = f"{prefix}{kind}_{count[kind]}", layer.plan(n_in)
+        nodes.append(Node(name, layer, plan, _plan_layers(plan.inner, n_in, f"{name}.")))
+        n_in = plan.n_out
+    return tuple(nodes)
 
 
 @dataclass(frozen=True)
@@ -92,31 +149,22 @@ class Network:
     n_members: int = 1
 
     @cached_property
-    def plans(self) -> tuple[Plan, ...]:
-        plans, n_units = [], self.n_in
-        for layer in self.layers:
-            plans.append(layer.plan(n_units))
-            n_units = plans[-1].n_out
-        return tuple(plans)
+    def nodes(self) -> tuple[Node, ...]:
+        """The layers of the stack, planned and named."""
+        return _plan_layers(self.layers, self.n_in)
 
     @cached_property
-    def layer_names(self) -> tuple[str, ...]:
-        """Lower-case class names, counted from 1: dense_1, activation_1, dense_2."""
-        count: Counter[str] = Counter()
-        names = []
-        for layer in self.layers:
-            kind = type(layer).__name__.lower()
-            count[kind] += 1
-            names.append(f"{kind}_{count[kind]}")
-        return tuple(names)
+    def all_nodes(self) -> tuple[Node, ...]:
+        """The layers of the stack, each followed by those within it."""
+        return tuple(node for top in self.nodes for node in top.unfold())
 
     @cached_property
     def layout(self) -> Layout:
         return Layout(
             {
-                f"{layer_name}.{spec.name}": spec
-                for layer_name, plan in zip(self.layer_names, self.plans, strict=True)
-                for spec in plan.params
+                f"{node.name}.{spec.name}": spec
+                for node in self.all_nodes
+                for spec in node.plan.params
             }
         )
 
@@ -125,12 +173,21 @@ class Network:
     ) -> np.ndarray:
         """Draw first values; each member draws from its own stream, layer by layer."""
         params = np.empty((self.n_members, self.layout.n_params), dtype)
-        for layer_name, plan in zip(self.layer_names, self.plans, strict=True):
-            for spec in plan.params:
-                view = self.layout.view(params, f"{layer_name}.{spec.name}")
+        for node in self.all_nodes:
+            for spec in node.plan.params:
+                view = self.layout.view(params, f"{node.name}.{spec.name}")
                 for member, rng in enumerate(rngs):
                     view[member] = spec.init(rng, spec.shape)
         return params
+
+    def reset_statistics(self, params: np.ndarray) -> None:
+        """Forget what layers have seen of their inputs."""
+        rng = np.random.default_rng(0)  # first statistics are constants
+        for node in self.all_nodes:
+            for spec in node.plan.params:
+                if not spec.trainable:
+                    view = self.layout.view(params, f"{node.name}.{spec.name}")
+                    view[...] = spec.init(rng, spec.shape)
 
     def bind(
         self,
@@ -138,8 +195,10 @@ class Network:
         n_samples: int,
         *,
         grads: np.ndarray | None = None,
+        training: bool = False,
+        need_grad_x: bool = False,
         rngs: Sequence[np.random.Generator] = (),
-        xp: ModuleType = np,
+        xp: ArrayModule = NUMPY,
     ) -> Pass:
         """Make the views and buffers for batches of `n_samples` rows.
 
@@ -148,18 +207,50 @@ class Network:
         params : ndarray of shape (n_members, n_params)
         n_samples : int
             Rows in a batch.
-        grads : ndarray of shape (n_members, n_params), default=None
-            Where the backward pass writes. None makes a pass that only predicts: layers are told
-            that they are not in training, and no buffer of the backward pass is allocated.
+        grads : ndarray of shape (n_members, n_trainable), default=None
+            Where the backward pass writes. None makes a pass that only goes forward: no buffer of
+            the backward pass is allocated.
+        training : bool, default=False
+            Whether layers act as in training: dropout is on, and batch normalisation goes by the
+            batch. Without it, gradients are those of the predictions.
+        need_grad_x : bool, default=False
+            Whether the backward pass may be asked for the gradient at the input of the network.
         rngs : sequence of Generator, default=()
             One stream for each member, for layers that draw random numbers in training.
-        xp : module, default=numpy
-            The array module that `params` belongs to.
+        xp : ArrayModule, default=NUMPY
+            What layers compute with.
         """
-        return Pass(self, params, n_samples, grads=grads, rngs=rngs, xp=xp)
+        return Pass(
+            self,
+            params,
+            n_samples,
+            grads=grads,
+            training=training,
+            need_grad_x=need_grad_x,
+            rngs=rngs,
+            xp=xp,
+        )
 
-    def logits(self, params: np.ndarray, X: np.ndarray) -> np.ndarray:
+    def logits(self, params: np.ndarray, X: Any) -> np.ndarray:
         """Run the prediction pass over X in blocks of rows.
+
+        Parameters
+        ----------
+        params : ndarray of shape (n_members, n_params)
+        X : ndarray or CSR matrix or array of shape (n_samples, n_in)
+
+        Returns
+        -------
+        logits : ndarray of shape (n_members, n_samples)
+        """
+        logits = np.empty((self.n_members, X.shape[0]), params.dtype)
+        for rows, prediction in self._predictions(params, X.shape[0]):
+            x: InputBatch = SparseBatch([X[rows]]) if is_sparse(X) else X[np.newaxis, rows]
+            logits[:, rows] = prediction.forward(x)
+        return logits
+
+    def input_gradients(self, params: np.ndarray, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Run the prediction pass forth and back: what each feature does to each logit.
 
         Parameters
         ----------
@@ -169,17 +260,37 @@ class Network:
         Returns
         -------
         logits : ndarray of shape (n_members, n_samples)
+        grads : ndarray of shape (n_members, n_samples, n_in)
+            The gradient of each member's logit of a row with respect to that row.
         """
-        widest = max((buffer.width for plan in self.plans for buffer in plan.buffers), default=1)
-        n_rows = max(1, BLOCK_BYTES // (self.n_members * widest * params.itemsize))
         logits = np.empty((self.n_members, len(X)), params.dtype)
+        grad_X = np.empty((*logits.shape, self.n_in), params.dtype)
+        grads = np.empty_like(params[:, self.layout.trainable])  # written, and not looked at
+        for rows, prediction in self._predictions(params, len(X), grads):
+            logits[:, rows] = prediction.forward(X[np.newaxis, rows])
+            grad_logits = np.ones_like(logits[:, rows])
+            grad_X[:, rows] = prediction.backward(grad_logits, need_grad_x=True)
+        return logits, grad_X
+
+    def _predictions(
+        self, params: np.ndarray, n_samples: int, grads: np.ndarray | None = None
+    ) -> Iterator[tuple[slice, Pass]]:
+        """Yield blocks of rows, each with a pass that predicts so many."""
+        is_backward = grads is not None
+        widths = (
+            buffer.width
+            for node in self.all_nodes
+            for buffer in node.plan.buffers
+            if buffer.kind != "grad_x" or is_backward
+        )
+        n_rows = BLOCK_BYTES // (self.n_members * max(widths, default=1) * params.itemsize)
         prediction: Pass | None = None
-        for start in range(0, len(X), n_rows):
-            block = X[np.newaxis, start : start + n_rows]
-            if prediction is None or block.shape[1] != prediction.n_samples:
-                prediction = self.bind(params, block.shape[1])
-            logits[:, start : start + n_rows] = prediction.forward(block)
-        return logits
+        for start in range(0, n_samples, max(1, n_rows)):
+            rows = slice(start, min(start + max(1, n_rows), n_samples))
+            if prediction is None or rows.stop - rows.start != prediction.n_samples:
+                n_block = rows.stop - rows.start
+                prediction = self.bind(params, n_block, grads=grads, need_grad_x=is_backward)
+            yield rows, prediction
 
 
 class Pass:
@@ -192,56 +303,66 @@ class Pass:
         n_samples: int,
         *,
         grads: np.ndarray | None,
+        training: bool,
+        need_grad_x: bool,
         rngs: Sequence[np.random.Generator],
-        xp: ModuleType,
+        xp: ArrayModule,
     ) -> None:
         self.n_samples = n_samples
-        self.training = grads is not None
-        shape = (network.n_members, n_samples)
+        self.training = training
+        self._batch = Batch()
+        layout, shape = network.layout, (network.n_members, n_samples)
         ones = xp.ones((1, 1, n_samples), params.dtype)
-        scratch: dict[tuple[str, int], np.ndarray] = {}
-        self._steps: list[tuple[Layer, Slot]] = []
-        for layer, layer_name, plan in zip(
-            network.layers, network.layer_names, network.plans, strict=True
-        ):
+        scratch: dict[Buffer, np.ndarray] = {}
+
+        def allocate(buffer: Buffer) -> np.ndarray:
+            dtype = params.real.dtype if buffer.real else params.dtype
+            return xp.empty((*shape, buffer.width), dtype)
+
+        def make_slots(nodes: Sequence[Node], need_grad_x: bool) -> tuple[tuple[Layer, Slot], ...]:
+            # Only the first of a chain can do without the gradient at its input.
+            needs = [need_grad_x, *[True] * len(nodes)]
+            return tuple(
+                (node.layer, make_slot(node, need))
+                for node, need in zip(nodes, needs, strict=False)
+            )
+
+        def make_slot(node: Node, need_grad_x: bool) -> Slot:
             slot = Slot()
             slot.xp, slot.rngs, slot.ones = xp, rngs, ones
-            views = {spec.name: f"{layer_name}.{spec.name}" for spec in plan.params}
-            slot.params = _namespace(network.layout, params, views)
-            slot.grads = _namespace(network.layout, grads, views)
-            slot.work = SimpleNamespace()
-            for buffer in plan.buffers:
-                if buffer.kind == "backward" and not self.training:
-                    continue
-                dtype = params.real.dtype if buffer.real else params.dtype
-                array = scratch.get((buffer.name, buffer.width))
-                if array is None or buffer.kind != "scratch":
-                    array = xp.empty((*shape, buffer.width), dtype)
+            slot.training, slot.batch = training, self._batch
+            slot.params, slot.grads, slot.work = (SimpleNamespace() for _ in range(3))
+            for spec in node.plan.params:
+                name = f"{node.name}.{spec.name}"
+                setattr(slot.params, spec.name, layout.view(params, name))
+                if grads is not None and spec.trainable:
+                    setattr(slot.grads, spec.name, layout.view(grads, name))
+            for buffer in node.plan.buffers:
                 if buffer.kind == "scratch":
-                    scratch[buffer.name, buffer.width] = array
-                setattr(slot.work, buffer.name, array)
-            self._steps.append((layer, slot))
+                    if buffer not in scratch:
+                        scratch[buffer] = allocate(buffer)
+                    setattr(slot.work, buffer.name, scratch[buffer])
+                elif buffer.kind == "forward" or (grads is not None and need_grad_x):
+                    setattr(slot.work, buffer.name, allocate(buffer))
+            slot.inner = make_slots(node.inner, need_grad_x)
+            return slot
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Return logits (n_members, n_samples) for x (n_members or 1, n_samples, n_in)."""
-        for layer, slot in self._steps:
-            x = layer.forward(x, slot, training=self.training)
-        return x[:, :, 0]
+        self._steps = make_slots(network.nodes, need_grad_x)
 
-    def backward(self, grad_logits: np.ndarray) -> None:
+    def forward(self, x: InputBatch, sample_weight: np.ndarray | None = None) -> np.ndarray:
+        """Return logits (n_members, n_samples) for x (n_members or 1, n_samples, n_in).
+
+        Weights of shape (n_members or 1, n_samples) are for layers that look at the whole batch.
+        """
+        self._batch.sample_weight = sample_weight
+        return forward_through(self._steps, x)[:, :, 0]
+
+    def backward(self, grad_logits: np.ndarray, *, need_grad_x: bool = False) -> np.ndarray | None:
         """Fill the flat gradient array from the gradient of the loss at the logits.
 
-        Layer by layer from the last to the first: the chain rule. The gradient at the input of the
-        network is nobody's parameter and is not computed.
+        The gradient at the input of the network is nobody's parameter: it is computed, and returned
+        in the shape (n_members, n_samples, n_in), only where it is asked for.
         """
         grad = grad_logits[:, :, np.newaxis]
-        first_layer, first_slot = self._steps[0]
-        for layer, slot in self._steps[:0:-1]:
-            grad = layer.backward(grad, slot, need_grad_x=True)
-        first_layer.backward(grad, first_slot, need_grad_x=False)
-
-
-def _namespace(layout: Layout, flat: np.ndarray | None, names: dict[str, str]) -> SimpleNamespace:
-    if flat is None:
-        return SimpleNamespace()
-    return SimpleNamespace(**{short: layout.view(flat, name) for short, name in names.items()})
+        grad_x = backward_through(self._steps, grad, need_grad_x=need_grad_x)
+        return grad_x if need_grad_x else None

@@ -19,7 +19,7 @@ from ._random import RandomStreams
 from ._rows import Rows
 from .activations import CustomActivation
 from .layers import Activation
-from .losses import BinaryCrossEntropy
+from .losses import BinaryCrossEntropy, Loss
 
 if TYPE_CHECKING:
     from ._classifier import DeepBinaryClassifier
@@ -177,6 +177,8 @@ def check_gradients(
     compare = {"complex": _complex_step, "central": _central, "directional": _directional}[mode]
     errors, gradients = {}, {}
     for name, entry in cost.network.layout.entries.items():
+        if not entry.spec.trainable:
+            continue
         columns = np.arange(entry.columns.start, entry.columns.stop)
         errors[name] = compare(cost, gradient, columns) / scale
         gradients[name] = float(np.abs(gradient[:, columns]).max())
@@ -195,7 +197,7 @@ class _Cost:
     params: np.ndarray  # (n_members, n_params)
     rows: Rows
     l2: float
-    loss: BinaryCrossEntropy
+    loss: Loss
     seed: int
 
     @classmethod
@@ -203,7 +205,7 @@ class _Cost:
         params = network.init_params(_streams(network, seed).initialization)
         weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
         rows = Rows(np.asarray(X, np.float64), np.asarray(y, np.float64), weight)
-        params = _off_zero(params, seed)
+        params = _off_zero(network, params, seed)
         return cls(network, params, rows, 0.0, BinaryCrossEntropy(), seed)
 
     @classmethod
@@ -213,18 +215,19 @@ class _Cost:
         estimator = deepcopy(estimator)
         estimator._validate_params()
         is_fitted = hasattr(estimator, "params_")
+        estimator.set_params(warm_start=True)  # at the weights that it has, if it has any
         if not is_fitted:
             estimator.set_params(random_state=seed)
-        plan, state, rows = estimator._pose(X, y, sample_weight, continues=is_fitted)
+        plan, state, rows, _ = estimator._pose(X, y, sample_weight)
         rows = rows.normalize_weights().astype(np.float64)
         params: np.ndarray = state.params.astype(np.float64)
         if not is_fitted:
-            params = _off_zero(params, seed)
+            params = _off_zero(plan.network, params, seed)
         return cls(plan.network, params, rows, plan.l2, plan.loss, seed)
 
     def __call__(self, params: np.ndarray) -> np.ndarray:
         """Return the cost of each member, shape (n_members,), in the dtype of `params`."""
-        _, logits = self._forward(params, np.empty_like(params))
+        _, logits = self._forward(params, grads=None)
         y, weight = self._labels()
         losses = self.loss.losses(y, logits)
         weights = params[:, self.network.layout.decayed]
@@ -232,9 +235,9 @@ class _Cost:
         return (losses if weight is None else losses * weight).mean(axis=1) + penalty
 
     def gradient(self, dtype: type) -> np.ndarray:
-        """Return the gradient by back-propagation, shape (n_members, n_params)."""
+        """Return the gradient by back-propagation, shape (n_members, n_trainable)."""
         params: np.ndarray = self.params.astype(dtype)
-        grads = np.empty_like(params)
+        grads = np.empty_like(params[:, self.network.layout.trainable])
         passage, logits = self._forward(params, grads)
         y, weight = self._labels()
         passage.backward(self.loss.gradient(y, logits, weight, np.empty_like(logits)))
@@ -242,10 +245,11 @@ class _Cost:
         grads[:, decayed] += self.l2 * params[:, decayed]
         return grads.astype(np.float64)
 
-    def _forward(self, params: np.ndarray, grads: np.ndarray) -> tuple[Pass, np.ndarray]:
+    def _forward(self, params: np.ndarray, grads: np.ndarray | None) -> tuple[Pass, np.ndarray]:
         rngs: Any = [_Replay(rng) for rng in _streams(self.network, self.seed).dropout]
-        passage = self.network.bind(params, len(self.rows), grads=grads, rngs=rngs)
-        return passage, passage.forward(self.rows.X[np.newaxis].astype(params.dtype))
+        passage = self.network.bind(params, len(self.rows), grads=grads, training=True, rngs=rngs)
+        _, weight = self._labels()
+        return passage, passage.forward(self.rows.X[np.newaxis].astype(params.dtype), weight)
 
     def _labels(self) -> tuple[np.ndarray, np.ndarray | None]:
         weight = self.rows.sample_weight
@@ -266,9 +270,12 @@ def _streams(network: Network, seed: int) -> RandomStreams:
     return RandomStreams.spawn(seed, range(network.n_members))
 
 
-def _off_zero(params: np.ndarray, seed: int) -> np.ndarray:
+def _off_zero(network: Network, params: np.ndarray, seed: int) -> np.ndarray:
     """Move parameters off zero: there sits ReLU's kink, and errors that only show with a bias."""
-    return params + np.random.default_rng(seed).normal(0.0, 0.1, params.shape)
+    params = params.copy()
+    trainable = params[:, network.layout.trainable]
+    trainable += np.random.default_rng(seed).normal(0.0, 0.1, trainable.shape)
+    return params
 
 
 def _complex_step(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> float:
@@ -309,9 +316,10 @@ def _directional(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> floa
 
 def _custom_activations(network: Network) -> Iterator[tuple[str, Any]]:
     """Yield the users' own functions with the names of their layers."""
-    for name, layer in zip(network.layer_names, network.layers, strict=True):
+    for node in network.all_nodes:
+        layer = node.layer
         if isinstance(layer, Activation) and isinstance(layer.function, CustomActivation):
-            yield name, layer.function.function
+            yield node.name, layer.function.function
 
 
 def _activation_error(function: Any) -> tuple[float, float]:

@@ -4,12 +4,18 @@ Each initializer is a function ``f(rng, shape) -> array`` with ``shape = (fan_in
 number of inputs and of outputs of the layer. Too small values let the signal die out from layer to
 layer, too large ones saturate it; the named recipes keep its variance constant through the depth.
 Zeros make all units of a layer compute, and therefore learn, the same thing.
+
+Beside the functions there is one more recipe, "mlp", for networks that begin as MLPClassifier's do:
+weights *and biases* are uniform in +-sqrt(6 / (fan_in + fan_out)), with 2 in place of 6 where the
+activation is logistic. A bias does not know the fan of its layer, so the network is described with
+a `UniformWithin` for each.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,6 +28,32 @@ SMALL = 0.01
 def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Set everything to zero: right for biases, a symmetry that never breaks for weights."""
     return np.zeros(shape)
+
+
+def ones(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Set everything to one: for gains, which begin by changing nothing."""
+    return np.ones(shape)
+
+
+@dataclass(frozen=True)
+class UniformWithin:
+    """Draw uniformly from (-half_width, half_width), whatever the shape."""
+
+    half_width: float
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return rng.uniform(-self.half_width, self.half_width, shape)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Draw as another initializer does, and multiply by a factor."""
+
+    initializer: Initializer
+    factor: float
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return self.factor * self.initializer(rng, shape)
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -93,3 +125,6 @@ INITIALIZERS: dict[str, Initializer] = {
     "lecun_uniform": lecun_uniform,
     "orthogonal": orthogonal,
 }
+
+INITIALIZER_NAMES = ("auto", *INITIALIZERS, "mlp")
+"""What a network can be told; "auto" and "mlp" depend on the activation that follows."""

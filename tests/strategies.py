@@ -16,6 +16,7 @@ from tables import ACTIVATION_ROWS
 from skdnn._architecture import build_network
 from skdnn._rows import Rows
 
+NORMALIZATIONS = (None, "batch", "layer")
 EXTREME_LOGITS = [
     sign * size for size in (0.0, 1e-300, 36.0, 710.0, 1e4, 1e30) for sign in (1.0, -1.0)
 ]
@@ -52,8 +53,11 @@ def logits_MN(draw):
 
 
 @st.composite
-def networks(draw, activations=tuple(ACTIVATION_ROWS), max_dense=4):
-    """Networks of 1 to 4 dense layers and 1 to 3 members, with any activations and dropout."""
+def networks(draw, activations=tuple(ACTIVATION_ROWS), normalizations=(None,), max_dense=4):
+    """Networks of 1 to 4 dense layers and 1 to 3 members, with any activations and dropout.
+
+    Some layers are as wide as their input, and then residual if that is drawn.
+    """
     n_hidden = draw(st.integers(0, max_dense - 1))
 
     def one_per_layer(elements):
@@ -61,17 +65,19 @@ def networks(draw, activations=tuple(ACTIVATION_ROWS), max_dense=4):
 
     return build_network(
         draw(n_features),
-        hidden_layer_sizes=one_per_layer(st.integers(1, 6)),
+        hidden_layer_sizes=one_per_layer(st.integers(1, 6) | st.just(4)),
         activation=one_per_layer(st.sampled_from(activations)),
         dropout=one_per_layer(st.sampled_from([0.0, 0.0, 0.2, 0.5])),
         initialization="auto",
+        normalization=draw(st.sampled_from(normalizations)),
+        residual=draw(st.booleans()),
         n_members=draw(n_members),
     )
 
 
 @st.composite
-def network_and_rows(draw, activations=tuple(ACTIVATION_ROWS)):
+def network_and_rows(draw, activations=tuple(ACTIVATION_ROWS), normalizations=(None,)):
     """A network and 1 to 33 rows for it, with weights or without."""
-    network, size = draw(networks(activations)), draw(n_samples)
+    network, size = draw(networks(activations, normalizations)), draw(n_samples)
     X = np.random.default_rng(draw(seeds)).normal(size=(size, network.n_in))
     return network, Rows(X, draw(labels_N(size)), draw(weights_N(size)))

@@ -17,13 +17,22 @@ from skdnn import DeepBinaryClassifier
 from skdnn import activations as activations_module
 from skdnn._architecture import build_network
 from skdnn._network import Network
-from skdnn._plan import describe_architecture, make_plan
+from skdnn._plan import describe_architecture, make_plan, resolve_auto
 from skdnn._random import RandomStreams
 from skdnn._rows import Rows
-from skdnn._training import TrainingPlan, TrainingState
+from skdnn._state import TrainingPlan, TrainingState
 from skdnn.activations import ACTIVATIONS, CustomActivation
-from skdnn.layers import Activation, Dense, Dropout, Layer, Slot
-from skdnn.losses import BinaryCrossEntropy
+from skdnn.layers import (
+    Activation,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Layer,
+    LayerNorm,
+    Residual,
+    Slot,
+)
+from skdnn.losses import BinaryCrossEntropy, FocalLoss
 
 
 @dataclass(frozen=True)
@@ -85,11 +94,32 @@ class LayerRow:
     allocates: str = ""
 
 
+@dataclass(frozen=True)
+class SquareDense(Dense):
+    """A linear step with as many outputs as inputs, however many come."""
+
+    n_units: int = 0
+
+    def plan(self, n_in):
+        return Dense(n_in).plan(n_in)
+
+
+# Two of them divide by a small deviation twice; this epsilon keeps the gradient well-conditioned.
+BATCH_NORM = BatchNorm(epsilon=0.1)
+
 LAYER_ROWS = {
     "dense": LayerRow(Dense(5)),
     "dense_with_one_unit": LayerRow(Dense(1)),
     "dropout": LayerRow(Dropout(0.4)),
     "dropout_rate_zero": LayerRow(Dropout(0.0)),
+    "batch_norm": LayerRow(BatchNorm()),
+    "layer_norm": LayerRow(LayerNorm()),
+    "residual": LayerRow(
+        Residual((SquareDense(), LayerNorm(), Activation(ACTIVATIONS["tanh"]()), Dropout(0.3)))
+    ),
+    "residual_in_residual": LayerRow(
+        Residual((Residual((BATCH_NORM, Activation(ACTIVATIONS["gelu"]()))), BATCH_NORM))
+    ),
     **{
         f"activation_{name}": LayerRow(
             Activation(ACTIVATIONS[name]()), has_kink=row.has_kink, allocates=row.allocates
@@ -104,7 +134,10 @@ LAYER_ROWS = {
     ),
 }
 
-LOSS_ROWS = {"binary_cross_entropy": BinaryCrossEntropy()}
+LOSS_ROWS = {
+    "binary_cross_entropy": BinaryCrossEntropy(),
+    **{f"focal_{gamma}": FocalLoss(gamma) for gamma in (0.0, 0.5, 2.0, 5.0)},
+}
 
 INITIALIZER_VARIANCE = {
     "zeros": lambda fan_in, fan_out: 0.0,
@@ -177,6 +210,19 @@ def off_zero(x: np.ndarray) -> np.ndarray:
     return np.where(x < 0, x - 0.1, x + 0.1)
 
 
+def random_params(network: Network, rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
+    """Return normal numbers, and positive ones for statistics: a variance is among them."""
+    params = rng.normal(0.0, scale, (network.n_members, network.layout.n_params))
+    statistics = params[:, network.layout.trainable.stop :]
+    statistics[...] = 0.5 + np.abs(statistics)
+    return params
+
+
+def nan_grads(network: Network, dtype: np.typing.DTypeLike = np.float64) -> np.ndarray:
+    """Return an array for gradients in which it shows what has not been written."""
+    return np.full((network.n_members, network.layout.trainable.stop), np.nan, dtype)
+
+
 def random_arrays(
     layer: Layer, n_members: int, n_samples: int, n_in: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -184,8 +230,8 @@ def random_arrays(
     rng = np.random.default_rng(seed)
     network = Network((layer,), n_in, n_members)
     x = off_zero(rng.normal(size=(n_members, n_samples, n_in)))
-    params = rng.normal(size=(n_members, network.layout.n_params))
-    return x, params, rng.normal(size=(n_members, n_samples, network.plans[0].n_out))
+    params = random_params(network, rng)
+    return x, params, rng.normal(size=(n_members, n_samples, network.nodes[0].plan.n_out))
 
 
 def run_layer(
@@ -193,20 +239,25 @@ def run_layer(
     x: np.ndarray,
     params: np.ndarray,
     *,
+    training: bool = False,
     grads: np.ndarray | None = None,
     rngs: Sequence[Any] | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Slot]:
     """Run a layer forward, alone in a network of its own; return the output and the slot.
 
-    Without `grads` it predicts. Unless `rngs` are given, the random streams begin anew in every
+    Unless `rngs` are given, the random streams begin anew in every
     call, so that a layer that draws numbers is the same function each time.
     """
     network = Network((layer,), x.shape[2], len(params))
     if rngs is None:
         rngs = RandomStreams.spawn(0, range(len(params))).dropout
-    passage = network.bind(params, x.shape[1], grads=grads, rngs=rngs)
+    passage = network.bind(
+        params, x.shape[1], need_grad_x=True, grads=grads, training=training, rngs=rngs
+    )
     [(_, slot)] = passage._steps
-    return layer.forward(x, slot, training=passage.training), slot
+    slot.batch.sample_weight = sample_weight
+    return layer.forward(x, slot), slot
 
 
 # A plain fit, whatever the defaults of the estimator are; plateaus do not end it.
@@ -242,14 +293,14 @@ def pose_training(
     The parameters are the estimator's, on top of `PLAIN_FIT`.
     """
     parameters = {**PLAIN_FIT, "n_members": len(members), **parameters}
-    parameters = DeepBinaryClassifier(**parameters).get_params()
+    parameters = resolve_auto(DeepBinaryClassifier(**parameters).get_params())
     network = build_network(rows.X.shape[1], **describe_architecture(parameters))
-    plan = make_plan(parameters, network, rows, is_part=False)
+    plan = make_plan(parameters, network, rows, is_part=False, is_validated=False)
     streams = RandomStreams.spawn(seed, members)
     params = network.init_params(streams.initialization, dtype)
     return plan, TrainingState(
         params=params,
-        optimizer=plan.optimizer.init(params),
+        optimizer=plan.optimizer.init(params[:, network.layout.trainable]),
         streams=streams,
         rate_factor=np.ones((len(members), 1), dtype),
     )

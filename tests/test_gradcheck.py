@@ -141,6 +141,20 @@ def test_check_of_a_network_takes_weights():
     assert report.gradients != unweighted.gradients
 
 
+def test_check_tells_layers_the_weights_of_the_rows():
+    """For batch normalisation a row of weight k is k rows, in the check as in training."""
+    network = build_network(
+        3, hidden_layer_sizes=(4,), activation=("tanh",), dropout=(0.0,), normalization="batch"
+    )
+    k = 1 + np.arange(12) % 3
+    weighted = check_gradients(network, X, y, k / k.mean())
+    repeated = check_gradients(network, X.repeat(k, axis=0), y.repeat(k))
+    assert weighted.passed
+    assert weighted.gradients == pytest.approx(repeated.gradients, rel=1e-9, abs=1e-12)
+    assert "batchnorm_1.gain" in weighted.gradients
+    assert "batchnorm_1.running_mean" not in weighted.gradients
+
+
 def test_check_of_a_network_takes_lists():
     report = check_gradients(network_of("tanh"), X.tolist(), y.tolist(), [1.0] * 12)
     assert report.passed

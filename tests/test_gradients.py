@@ -9,22 +9,28 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import labels_N, network_and_rows, seeds, shapes_MNI, weights_N
+from strategies import NORMALIZATIONS, labels_N, network_and_rows, seeds, shapes_MNI, weights_N
 from tables import (
     ACTIVATION_ROWS,
     LAYER_ROWS,
     LOSS_ROWS,
     Bump,
+    nan_grads,
     pose_training,
     random_arrays,
+    random_params,
     run_layer,
 )
 
-from skdnn import DeepBinaryClassifier, check_gradients
+from skdnn import DeepBinaryClassifier, _network, check_gradients
+from skdnn._architecture import build_network
+from skdnn._network import Network
 from skdnn._random import RandomStreams
 from skdnn._rows import Rows
-from skdnn._training import Trainer
+from skdnn._trainer import Trainer
 from skdnn.activations import ACTIVATIONS
+from skdnn.layers import Dense
+from skdnn.losses import smooth_labels
 from skdnn.optimizers import AddL2Gradient, Step
 
 COMPLEX_STEP = 1e-30
@@ -48,25 +54,30 @@ class SameNumbers:
         out[...] = self.rng.random(out.shape, np.float32)
 
 
-def forward(layer, x, params, grads):
-    """Run the layer as in training; one that draws numbers is the same function every time."""
+def forward(layer, x, params, *, training, grads=None):
+    """Run the layer on rows of which some weigh nothing; random numbers are always the same."""
     rngs = [SameNumbers(member) for member in range(len(params))]
-    return run_layer(layer, x, params, grads=grads, rngs=rngs)
+    weight = np.maximum(np.random.default_rng(x.shape).normal(1.0, 1.0, x.shape[:2]), 0.0)
+    return run_layer(
+        layer, x, params.copy(), training=training, grads=grads, rngs=rngs, sample_weight=weight
+    )
 
 
-def backward(layer, x, params, cotangent, *, need_grad_x=True):
+def backward(layer, x, params, cotangent, *, training=True, need_grad_x=True):
     """Return the gradients of the input and of the parameters, by the layer's own formulas."""
-    grads = np.full_like(params, np.nan)
-    _, slot = forward(layer, x, params, grads)
+    grads = nan_grads(Network((layer,), x.shape[2], len(params)), params.dtype)
+    _, slot = forward(layer, x, params, training=training, grads=grads)
     return layer.backward(cotangent.copy(), slot, need_grad_x=need_grad_x), grads
 
 
-def derivative_along(row, x, params, cotangent, x_direction, params_direction):
+def derivative_along(row, x, params, cotangent, x_direction, params_direction, *, training=True):
     """Return the derivative of ``sum(cotangent * y)`` along a direction of all its arguments."""
+    n_trainable = params_direction.shape[1]
 
     def total(step):
-        new_x, new_params = x + step * x_direction, params + step * params_direction
-        y, _ = forward(row.layer, new_x, new_params, np.empty_like(new_params))
+        new_params = params + 0.0 * step
+        new_params[:, :n_trainable] += step * params_direction
+        y, _ = forward(row.layer, x + step * x_direction, new_params, training=training)
         return (cotangent * y).sum()
 
     if row.is_analytic:
@@ -94,18 +105,21 @@ def tolerance(row, *gradients):
 def test_layer_gradient_of_each_parameter_equals_numerical_derivative(row, shape, seed):
     x, params, cotangent = random_arrays(row.layer, *shape, seed)
     _, grads = backward(row.layer, x, params, cotangent)
-    for entry, direction in some_entries(params, seed):
+    for entry, direction in some_entries(grads, seed):
         derivative = derivative_along(row, x, params, cotangent, np.zeros_like(x), direction)
         assert grads[entry] == pytest.approx(derivative, rel=0, abs=tolerance(row, grads))
 
 
 @layer_rows
+@pytest.mark.parametrize("training", [True, False], ids=["training", "prediction"])
 @given(shape=shapes_MNI, seed=seeds)
-def test_layer_gradient_of_its_input_equals_numerical_derivative(row, shape, seed):
+def test_layer_gradient_of_its_input_equals_numerical_derivative(row, training, shape, seed):
     x, params, cotangent = random_arrays(row.layer, *shape, seed)
-    grad_x, _ = backward(row.layer, x, params, cotangent)
+    grad_x, grads = backward(row.layer, x, params, cotangent, training=training)
     for entry, direction in some_entries(x, seed):
-        derivative = derivative_along(row, x, params, cotangent, direction, np.zeros_like(params))
+        derivative = derivative_along(
+            row, x, params, cotangent, direction, np.zeros_like(grads), training=training
+        )
         assert grad_x[entry] == pytest.approx(derivative, rel=0, abs=tolerance(row, grad_x))
 
 
@@ -115,8 +129,8 @@ def test_layer_backward_is_the_adjoint_of_its_derivative(row, shape, seed):
     """The dot product test, ``<J d, c> = <d, J^T c>``, for a direction d of all inputs at once."""
     x, params, cotangent = random_arrays(row.layer, *shape, seed)
     rng = np.random.default_rng(seed)
-    x_direction, params_direction = rng.normal(size=x.shape), rng.normal(size=params.shape)
     grad_x, grads = backward(row.layer, x, params, cotangent)
+    x_direction, params_direction = rng.normal(size=x.shape), rng.normal(size=grads.shape)
     forward_product = derivative_along(row, x, params, cotangent, x_direction, params_direction)
     backward_product = (x_direction * grad_x).sum() + (params_direction * grads).sum()
     scale = np.abs(x_direction * grad_x).sum() + np.abs(params_direction * grads).sum()
@@ -134,7 +148,7 @@ def test_layer_gradient_in_float32_agrees_along_a_random_direction(row, shape, s
     assert grad_x.dtype == grads.dtype == np.float32
     x, params, cotangent = (array.astype(np.float64) for array in (x, params, cotangent))
     rng = np.random.default_rng(seed)
-    x_direction, params_direction = rng.normal(size=x.shape), rng.normal(size=params.shape)
+    x_direction, params_direction = rng.normal(size=x.shape), rng.normal(size=grads.shape)
     derivative = derivative_along(row, x, params, cotangent, x_direction, params_direction)
     from_gradients = (x_direction * grad_x).sum() + (params_direction * grads).sum()
     scale = np.abs(x_direction * grad_x).sum() + np.abs(params_direction * grads).sum()
@@ -169,6 +183,7 @@ def test_loss_gradient_equals_the_complex_step(name, data, shape, seed):
     loss, (n_members, n_samples, _) = LOSS_ROWS[name], shape
     logits = 10.0 * np.random.default_rng(seed).normal(size=(n_members, n_samples))
     y = data.draw(labels_N(n_samples))[np.newaxis]
+    y = smooth_labels(y, data.draw(st.floats(0.0, 1.0)))
     weight = data.draw(weights_N(n_samples))
     weight = None if weight is None else weight[np.newaxis]
     gradient = loss.gradient(y, logits, weight, np.empty_like(logits))
@@ -178,6 +193,21 @@ def test_loss_gradient_equals_the_complex_step(name, data, shape, seed):
         losses = loss.losses(y, moved) * (1.0 if weight is None else weight)
         numerical = losses.mean(axis=1).imag / COMPLEX_STEP
         np.testing.assert_allclose(gradient[:, sample], numerical, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSS_ROWS)
+@given(shape=shapes_MNI, seed=seeds, smoothing=st.floats(0.0, 1.0))
+def test_loss_gradient_in_float32_agrees_along_a_random_direction(name, shape, seed, smoothing):
+    loss, rng = LOSS_ROWS[name], np.random.default_rng(seed)
+    logits = (10.0 * rng.normal(size=shape[:2])).astype(np.float32)
+    y = smooth_labels(rng.integers(0, 2, shape[:2]).astype(np.float32), smoothing)
+    gradient = loss.gradient(y, logits, None, np.empty_like(logits))
+    assert gradient.dtype == np.float32
+    direction = rng.normal(size=logits.shape)
+    moved = logits + 1j * COMPLEX_STEP * direction
+    derivative = loss.losses(y.astype(np.float64), moved).mean(axis=1).imag / COMPLEX_STEP
+    from_gradient = (gradient.astype(np.float64) * direction).sum(axis=1)
+    np.testing.assert_allclose(from_gradient, derivative, rtol=0, atol=1e-5)
 
 
 @given(seed=seeds, l2=st.floats(1e-6, 10.0))
@@ -209,7 +239,7 @@ def test_l2_gradient_equals_the_central_difference_of_the_reported_penalty():
         np.testing.assert_allclose(added[:, column], difference / (2 * CENTRAL_STEP), atol=1e-8)
 
 
-@given(network_and_rows())
+@given(network_and_rows(normalizations=NORMALIZATIONS))
 def test_network_gradients_equal_the_complex_step(network_and_rows):
     network, rows = network_and_rows
     report = check_gradients(network, rows.X, rows.y, rows.sample_weight, mode="complex")
@@ -230,29 +260,91 @@ def test_network_gradients_in_float32_agree_along_random_directions(network_and_
     assert report.max_error <= 1e-3, report
 
 
-@given(network_and_rows(), seeds)
+@given(network_and_rows(normalizations=NORMALIZATIONS), seeds)
 def test_network_gradient_is_the_derivative_of_the_weighted_cost(network_and_rows, seed):
     """The whole way at once, with a cost that is written out here and a random direction."""
     network, rows = network_and_rows
     rng = np.random.default_rng(seed)
-    params = rng.normal(0.0, 0.5, (network.n_members, network.layout.n_params))
-    direction = rng.normal(size=params.shape)
+    params, grads = random_params(network, rng, 0.5), nan_grads(network)
+    direction = np.zeros_like(params)
+    direction[:, network.layout.trainable] = rng.normal(size=grads.shape)
     weight = np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
 
-    def run(params):
-        grads = np.empty_like(params)
+    def run(params, grads=None):
         rngs = RandomStreams.spawn(seed, range(network.n_members)).dropout
-        passage = network.bind(params, len(rows), grads=grads, rngs=rngs)
-        return passage, passage.forward(rows.X[np.newaxis].astype(params.dtype)), grads
+        passage = network.bind(params, len(rows), grads=grads, training=True, rngs=rngs)
+        x = rows.X[np.newaxis].astype(params.dtype)
+        return passage, passage.forward(x, weight[np.newaxis])
 
-    _, logits, _ = run(params + 1j * COMPLEX_STEP * direction)
+    _, logits = run(params + 1j * COMPLEX_STEP * direction)
     cost = (weight * (np.log(1.0 + np.exp(logits)) - rows.y * logits)).mean(axis=1)
-    passage, logits, grads = run(params)
+    passage, logits = run(params, grads)
     passage.backward(weight * (1.0 / (1.0 + np.exp(-logits)) - rows.y) / len(rows))
-    by_backpropagation = (grads * direction).sum(axis=1)
-    scale = max(1.0, np.abs(grads * direction).sum())
+    products = grads * direction[:, network.layout.trainable]
+    by_backpropagation = products.sum(axis=1)
+    scale = max(1.0, np.abs(products).sum())
     np.testing.assert_allclose(
         by_backpropagation, cost.imag / COMPLEX_STEP, rtol=0, atol=1e-12 * scale
+    )
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("residual", [False, True])
+def test_input_gradients_equal_the_complex_step_of_the_logits(normalization, residual, monkeypatch):
+    """Each member's own, as it predicts: no dropout, running statistics; in blocks of rows."""
+    network = build_network(
+        4,
+        hidden_layer_sizes=(4, 5),
+        activation=("tanh", "gelu"),
+        dropout=(0.5, 0.2),
+        normalization=normalization,
+        residual=residual,
+        n_members=3,
+    )
+    rng = np.random.default_rng(0)
+    params, X = random_params(network, rng), rng.normal(size=(11, 4))
+    before, expected = params.copy(), np.empty((3, 11, 4))
+    for feature in range(4):
+        moved = X + 1j * COMPLEX_STEP * (np.arange(4) == feature)
+        derivative = network.logits(params.astype(np.complex128), moved).imag / COMPLEX_STEP
+        expected[:, :, feature] = derivative
+    for block_bytes in (_network.BLOCK_BYTES, 8 * 3 * 5 * 4, 1):  # all rows, four or so, and one
+        monkeypatch.setattr(_network, "BLOCK_BYTES", block_bytes)
+        logits, grads = network.input_gradients(params, X)
+        np.testing.assert_array_equal(logits, network.logits(params, X))
+        np.testing.assert_allclose(grads, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+    np.testing.assert_array_equal(params, before)
+
+
+def test_input_gradients_of_a_linear_network_are_its_weights():
+    network = Network((Dense(1),), 3, 2)
+    params = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    logits, grads = network.input_gradients(params, np.ones((5, 3), np.float32))
+    assert logits.dtype == grads.dtype == np.float32
+    np.testing.assert_array_equal(grads, np.broadcast_to(params[:, np.newaxis, :3], (2, 5, 3)))
+    assert network.input_gradients(params, np.empty((0, 3)))[1].shape == (2, 0, 3)
+
+
+@given(network_and_rows(normalizations=NORMALIZATIONS), seeds)
+def test_gradients_of_predictions_equal_the_complex_step(network_and_rows, seed):
+    """A pass with gradients that does not train: no dropout, running statistics."""
+    network, rows = network_and_rows
+    rng = np.random.default_rng(seed)
+    params, grads = random_params(network, rng, 0.5), nan_grads(network)
+    direction = np.zeros_like(params)
+    direction[:, network.layout.trainable] = rng.normal(size=grads.shape)
+    passage = network.bind(params, len(rows), grads=grads)
+    np.testing.assert_array_equal(
+        passage.forward(rows.X[np.newaxis]), network.logits(params, rows.X)
+    )
+    passage.backward(np.ones((network.n_members, len(rows))))
+    logits = network.logits(params + 1j * COMPLEX_STEP * direction, rows.X)
+    products = grads * direction[:, network.layout.trainable]
+    np.testing.assert_allclose(
+        products.sum(axis=1),
+        logits.imag.sum(axis=1) / COMPLEX_STEP,
+        rtol=0,
+        atol=1e-12 * max(1.0, np.abs(products).sum()),
     )
 
 

@@ -1,9 +1,13 @@
 """First values: their variance, and what symmetry among them does."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
 from strategies import seeds
 from tables import ACTIVATION_ROWS, INITIALIZER_VARIANCE, Bump, pose_training
 
@@ -96,6 +100,72 @@ def test_named_initialization_holds_for_all_layers(name):
     assert [layer.weight_init for layer in dense] == [INITIALIZERS[name]] * 2
 
 
+def first_values(activation, sizes=(300, 200), **arguments):
+    """Return the first weights and biases by layer of a network that begins as MLPClassifier."""
+    network = build_network(
+        100,
+        hidden_layer_sizes=sizes,
+        activation=activation,
+        dropout=(0.0,) * len(sizes),
+        initialization="mlp",
+        **arguments,
+    )
+    params = network.init_params([np.random.default_rng(0)])
+    names = (n for n in network.layout.entries if n.endswith((".W", ".b")))
+    values = {name: network.layout.view(params, name)[0] for name in names}
+    return [(values[n], values[n[:-1] + "b"]) for n in values if n.endswith("W")]
+
+
+@pytest.mark.parametrize(
+    ("activation", "factors"),
+    [
+        (("relu", "relu"), (6, 6, 6)),
+        (("logistic", "logistic"), (2, 2, 2)),
+        (("logistic", "tanh"), (2, 6, 6)),
+        (("selu", "logistic"), (6, 2, 2)),
+    ],
+)
+def test_mlp_initialization_draws_weights_and_biases_from_the_bounds_of_mlp_classifier(
+    activation, factors
+):
+    fans = [(100, 300), (300, 200), (200, 1)]
+    for (W, b), fan, factor in zip(first_values(activation), fans, factors, strict=True):
+        bound = np.sqrt(factor / sum(fan))
+        assert W.shape == fan
+        for values in (W, b):
+            assert np.abs(values).max() <= bound
+        assert np.abs(W).max() > 0.95 * bound
+        assert W.var() == pytest.approx(bound**2 / 3, rel=0.2)
+        if b.size > 1:
+            assert np.abs(b).max() > 0.95 * bound
+        assert b.any()
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
+def test_mlp_initialization_has_the_range_that_mlp_classifier_draws(activation):
+    """Their largest first weights and biases, of many, are as large as ours."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(50, 100)), np.arange(50) % 2
+    peer = MLPClassifier((300, 200), activation, learning_rate_init=1e-300, max_iter=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        peer.fit(X, y)
+    ours = first_values((activation,) * 2)
+    for (W, b), their_W, their_b in zip(ours, peer.coefs_, peer.intercepts_, strict=True):
+        assert W.shape == their_W.shape
+        assert np.abs(W).max() == pytest.approx(np.abs(their_W).max(), rel=0.05)
+        assert b.size == 1 or np.abs(b).max() == pytest.approx(np.abs(their_b).max(), rel=0.05)
+
+
+def test_mlp_initialization_without_hidden_layers_and_with_residual_ones():
+    [(W, _)] = first_values((), ())
+    assert 0.9 < np.abs(W).max() / np.sqrt(6 / 101) <= 1.0
+    plain = first_values(("relu",) * 2, (100, 100))
+    residual = first_values(("relu",) * 2, (100, 100), residual=True, normalization="layer")
+    for one, other in zip(plain, residual, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+
+
 def hidden_units_after_training(initialization, activation):
     """Return incoming and outgoing weights of the units of the first of two hidden layers."""
     rng = np.random.default_rng(0)
@@ -132,6 +202,7 @@ def test_zeros_leave_all_units_of_a_layer_identical():
     assert np.ptp(output) < 1e-12
 
 
+@pytest.mark.filterwarnings("ignore:The network answers the same")
 def test_zeros_with_tanh_learn_nothing_but_the_last_bias():
     """Where g(0) = 0, no signal passes in either direction."""
     for weights in hidden_units_after_training("zeros", "tanh"):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import seeds, shapes_MNI
-from tables import LAYER_ROWS, random_arrays, run_layer
+from tables import LAYER_ROWS, nan_grads, random_arrays, random_params, run_layer
 
 from skdnn import layers
 from skdnn._network import Network
@@ -21,8 +21,8 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 def run_both_ways(layer, x, params, cotangent, rngs):
     """Return copies of the output, the gradient of the input and those of the parameters."""
-    grads = np.full_like(params, np.nan)
-    y, slot = run_layer(layer, x, params, grads=grads, rngs=rngs)
+    grads = nan_grads(Network((layer,), x.shape[2], len(params)), params.dtype)
+    y, slot = run_layer(layer, x, params, training=True, grads=grads, rngs=rngs)
     y = y.copy()
     return y, layer.backward(cotangent.copy(), slot, need_grad_x=True).copy(), grads
 
@@ -50,7 +50,8 @@ def test_layer_keeps_the_shapes_of_its_plan(row, shape, seed):
     y, grad_x, grads = run_both_ways(row.layer, x, params, cotangent, rngs)
     assert y.shape == (n_members, n_samples, plan.n_out)
     assert grad_x.shape == x.shape
-    assert params.shape[1] == sum(np.prod(spec.shape) for spec in plan.params)
+    specs = [spec for node in Network((row.layer,), n_in).all_nodes for spec in node.plan.params]
+    assert params.shape[1] == sum(np.prod(spec.shape) for spec in specs)
     assert np.isfinite(grads).all()
 
 
@@ -58,6 +59,7 @@ def test_layer_keeps_the_shapes_of_its_plan(row, shape, seed):
 @pytest.mark.parametrize("is_training", [True, False])
 @given(shape=shapes_MNI, seed=seeds)
 def test_layer_leaves_its_input_and_parameters_as_they_are(row, is_training, shape, seed):
+    """Only statistics move, and only in training."""
     x, params, cotangent = random_arrays(row.layer, *shape, seed)
     x_before, params_before = x.copy(), params.copy()
     if is_training:
@@ -65,7 +67,8 @@ def test_layer_leaves_its_input_and_parameters_as_they_are(row, is_training, sha
     else:
         run_layer(row.layer, x, params)
     np.testing.assert_array_equal(x, x_before)
-    np.testing.assert_array_equal(params, params_before)
+    fixed = Network((row.layer,), shape[2]).layout.trainable if is_training else slice(None)
+    np.testing.assert_array_equal(params[:, fixed], params_before[:, fixed])
 
 
 @layer_rows
@@ -97,18 +100,21 @@ def test_layer_runs_three_members_as_it_runs_each_alone(row, shape, seed):
     """To the last bit, forward and backward, each member with its own stream."""
     _, n_samples, n_in = shape
     x, params, cotangent = random_arrays(row.layer, 3, n_samples, n_in, seed)
+    params_together = params.copy()
     together = run_both_ways(
-        row.layer, x, params, cotangent, RandomStreams.spawn(seed, range(3)).dropout
+        row.layer, x, params_together, cotangent, RandomStreams.spawn(seed, range(3)).dropout
     )
     for k in range(3):
         own = slice(k, k + 1)
+        params_alone = params[own].copy()
         alone = run_both_ways(
             row.layer,
             x[own].copy(),
-            params[own].copy(),
+            params_alone,
             cotangent[own].copy(),
             RandomStreams.spawn(seed, [k]).dropout,
         )
+        np.testing.assert_array_equal(params_together[own], params_alone)  # statistics have moved
         for of_all, of_one in zip(together, alone, strict=True):
             np.testing.assert_array_equal(of_all[own], of_one)
 
@@ -132,15 +138,18 @@ def test_layer_broadcasts_one_input_over_all_members(row, shape, seed):
 def bytes_allocated_by_one_pass(layer, n_samples):
     """Return the peak of what a forward and a backward pass allocate, once they are warm."""
     network = Network((layer,), 32, 2)
-    params = np.random.default_rng(0).normal(size=(2, network.layout.n_params))
+    params, grads = random_params(network, np.random.default_rng(0)), nan_grads(network)
     rngs = RandomStreams.spawn(0, range(2)).dropout
-    passage = network.bind(params, n_samples, grads=np.empty_like(params), rngs=rngs)
+    passage = network.bind(
+        params, n_samples, grads=grads, training=True, need_grad_x=True, rngs=rngs
+    )
     [(_, slot)] = passage._steps
-    x, grad_y = np.ones((2, n_samples, 32)), np.ones((2, n_samples, network.plans[0].n_out))
+    slot.batch.sample_weight = np.ones((2, n_samples))
+    x, grad_y = np.ones((2, n_samples, 32)), np.ones((2, n_samples, network.nodes[0].plan.n_out))
     peaks = []
     for _ in range(2):
         tracemalloc.start()
-        layer.forward(x, slot, training=True)
+        layer.forward(x, slot)
         layer.backward(grad_y, slot, need_grad_x=True)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -214,7 +223,7 @@ def test_dropout_sends_back_what_it_let_through():
 def test_dropout_draws_anew_in_every_pass():
     x, params = np.ones((1, 50, 20)), np.empty((1, 0))
     rngs = RandomStreams.spawn(0, [0]).dropout
-    first, second = (run_layer(Dropout(0.5), x, params, grads=params, rngs=rngs) for _ in "12")
+    first, second = (run_layer(Dropout(0.5), x, params, training=True, rngs=rngs) for _ in "12")
     assert 0.4 < (first[0] != second[0]).mean() < 0.6
 
 
@@ -234,5 +243,5 @@ def test_dropout_does_nothing_in_prediction(rate, shape, seed):
 @given(shape=shapes_MNI, seed=seeds)
 def test_dropout_rate_zero_does_nothing_in_training(shape, seed):
     x, params, _ = random_arrays(Dropout(0.0), *shape, seed)
-    y, _ = run_layer(Dropout(0.0), x, params, grads=np.empty_like(params))
+    y, _ = run_layer(Dropout(0.0), x, params, training=True)
     np.testing.assert_array_equal(y, x)

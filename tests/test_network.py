@@ -18,7 +18,8 @@ from skdnn._architecture import build_network
 from skdnn._network import Layout, Network
 from skdnn._random import RandomStreams
 from skdnn._rows import Rows, split_validation
-from skdnn._training import Trainer, train
+from skdnn._trainer import Trainer, Validation
+from skdnn._training import train
 from skdnn.initializers import normal
 from skdnn.layers import Activation, Dense, Dropout, ParamSpec, Plan
 from skdnn.losses import BinaryCrossEntropy
@@ -26,20 +27,21 @@ from skdnn.losses import BinaryCrossEntropy
 
 @st.composite
 def specs_by_name(draw):
-    """Up to eight parameters that decay or not, with a few learning-rate factors."""
+    """Up to eight parameters that decay or not, with a few learning-rate factors, or statistics."""
     kinds = draw(
         st.lists(
             st.tuples(
                 st.tuples(st.integers(1, 4), st.integers(1, 4)),
                 st.booleans(),
                 st.sampled_from([0.1, 1.0, 6.0]),
+                st.booleans(),
             ),
             max_size=8,
         )
     )
     return {
-        f"layer_{i}.W": ParamSpec("W", shape, normal, weight_decay=decays, lr_scale=scale)
-        for i, (shape, decays, scale) in enumerate(kinds)
+        f"layer_{i}.W": ParamSpec("W", shape, normal, decays, scale, trainable)
+        for i, (shape, decays, scale, trainable) in enumerate(kinds)
     }
 
 
@@ -57,27 +59,39 @@ def test_layout_puts_all_that_decays_into_one_range(specs):
     layout = Layout(specs)
     decays = np.zeros(layout.n_params, bool)
     for entry in layout.entries.values():
-        decays[entry.columns] = entry.spec.weight_decay
+        decays[entry.columns] = entry.spec.weight_decay and entry.spec.trainable
     expected = np.zeros(layout.n_params, bool)
     expected[layout.decayed] = True
     np.testing.assert_array_equal(decays, expected)
 
 
 @given(specs_by_name())
+def test_layout_puts_statistics_behind_all_that_is_trainable(specs):
+    layout = Layout(specs)
+    trainable = np.zeros(layout.n_params, bool)
+    for entry in layout.entries.values():
+        trainable[entry.columns] = entry.spec.trainable
+    assert trainable[layout.trainable].all()
+    assert not trainable[layout.trainable.stop :].any()
+    assert layout.trainable.start == 0
+
+
+@given(specs_by_name())
 def test_layout_joins_neighbours_with_the_same_learning_rate_factor(specs):
-    """The ranges cover all columns in order, and no two that touch could be one."""
+    """The ranges cover all that is trainable, in order, and no two that touch could be one."""
     layout = Layout(specs)
     factors = np.full(layout.n_params, np.nan)
     for columns, factor in layout.lr_scales:
         factors[columns] = factor
     for entry in layout.entries.values():
-        assert (factors[entry.columns] == entry.spec.lr_scale).all()
+        expected = entry.spec.lr_scale if entry.spec.trainable else np.nan
+        np.testing.assert_array_equal(factors[entry.columns], expected)
     starts = [columns.start for columns, _ in layout.lr_scales]
     stops = [columns.stop for columns, _ in layout.lr_scales]
     assert starts[1:] == stops[:-1]
     scales = [factor for _, factor in layout.lr_scales]
     assert all(one != next_one for one, next_one in pairwise(scales))
-    n_kinds = len({(spec.weight_decay, spec.lr_scale) for spec in specs.values()})
+    n_kinds = len({(spec.weight_decay, spec.lr_scale) for spec in specs.values() if spec.trainable})
     assert len(scales) <= n_kinds
 
 
@@ -103,7 +117,8 @@ def test_layer_names_count_each_kind_from_one():
     network = build_network(
         2, hidden_layer_sizes=(3, 3), activation=("relu", "identity"), dropout=(0.0, 0.5)
     )
-    assert network.layer_names == ("dense_1", "activation_1", "dense_2", "dropout_1", "dense_3")
+    names = [node.name for node in network.nodes]
+    assert names == ["dense_1", "activation_1", "dense_2", "dropout_1", "dense_3"]
 
 
 def test_build_network_leaves_out_layers_that_would_do_nothing():
@@ -112,7 +127,7 @@ def test_build_network_leaves_out_layers_that_would_do_nothing():
     )
     kinds = [type(layer) for layer in network.layers]
     assert kinds == [Dense, Dense, Activation, Dropout, Dense]
-    assert [plan.n_out for plan in network.plans] == [3, 2, 2, 2, 1]
+    assert [node.plan.n_out for node in network.nodes] == [3, 2, 2, 2, 1]
 
 
 def test_build_network_without_hidden_layers_is_logistic_regression():
@@ -143,7 +158,7 @@ class Shift:
         spec = ParamSpec("b", (1, n_in), normal, weight_decay=False, lr_scale=self.lr_scale)
         return Plan(n_in, params=(spec,))
 
-    def forward(self, x, slot, *, training):
+    def forward(self, x, slot):
         return x + slot.params.b
 
     def backward(self, grad_y, slot, *, need_grad_x):
@@ -285,7 +300,7 @@ def train_members(members, dtype=np.float64, *, is_weighted=True, **parameters):
         rows, validation = split_validation(rows, 0.3, state.streams.split)
     with warnings.catch_warnings():  # whether they stop in time is not the matter here
         warnings.simplefilter("ignore", ConvergenceWarning)
-        train(plan, state, rows, validation)
+        train(plan, state, rows, None if validation is None else Validation(validation))
     return state
 
 
@@ -313,6 +328,9 @@ SETTINGS = {
         "max_iter": 60,
     },
     "plateau": {"n_iter_no_change": 2, "tol": 0.01, "max_iter": 60},
+    "moving average": {"ema_decay": 0.9, "early_stopping": True, "n_iter_no_change": 3},
+    "batch normalisation": {"normalization": "batch", "ema_decay": 0.8},
+    "residual layers": {"normalization": "layer", "residual": True, "hidden_layer_sizes": (5, 5)},
     "adaptive rates": {
         "learning_rate": "adaptive",
         "solver": "sgd",
@@ -340,17 +358,17 @@ def test_members_trained_together_equal_members_trained_one_by_one(setting):
     together = train_members((0, 1, 2), **parameters)
     for k in range(3):
         alone = train_members((k,), **parameters)
-        np.testing.assert_array_equal(together.params[k], alone.params[0])
+        np.testing.assert_array_equal(together.kept[k], alone.kept[0])
 
 
 @settings
 def test_members_trained_together_equal_members_trained_one_by_one_in_float32(setting):
     parameters = {**BASE, **setting}
     together = train_members((0, 1, 2), np.float32, **parameters)
-    assert together.params.dtype == np.float32
+    assert together.kept.dtype == np.float32
     for k in range(3):
         alone = train_members((k,), np.float32, **parameters)
-        np.testing.assert_allclose(together.params[k], alone.params[0], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(together.kept[k], alone.kept[0], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("setting", ["early stopping", "plateau", "adaptive rates"])
@@ -363,7 +381,7 @@ def test_members_that_are_compared_do_stop_at_different_epochs(setting):
 
 
 def test_members_differ_from_each_other():
-    params = train_members((0, 1, 2), **BASE).params
+    params = train_members((0, 1, 2), **BASE).kept
     for one, other in [(0, 1), (0, 2), (1, 2)]:
         assert np.abs(params[one] - params[other]).max() > 0.1
 
@@ -371,7 +389,7 @@ def test_members_differ_from_each_other():
 def test_member_is_named_by_its_number_and_not_by_its_place():
     """Members 5 and 2 in this order are what they are in any other company."""
     together = train_members((5, 2), **BASE)
-    np.testing.assert_array_equal(together.params[1], train_members((2,), **BASE).params[0])
+    np.testing.assert_array_equal(together.kept[1], train_members((2,), **BASE).kept[0])
 
 
 def test_training_step_allocates_nothing_that_grows_with_the_batch():

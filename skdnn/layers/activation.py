@@ -38,7 +38,7 @@ class Activation:
             ),
         )
 
-    def forward(self, x: np.ndarray, slot: Slot, *, training: bool) -> np.ndarray:
+    def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
         slot.x = x
         return self.function.value_into(x, slot.work.y, slot.work.spare, slot.xp)
 
@@ -46,5 +46,4 @@ class Activation:
         if not need_grad_x:
             return grad_y
         work = slot.work
-        slope = self.function.derivative_into(slot.x, work.y, work.slope, work.spare, slot.xp)
-        return slot.xp.multiply(grad_y, slope, out=grad_y)
+        return self.function.backward_into(grad_y, slot.x, work.y, work.slope, work.spare, slot.xp)

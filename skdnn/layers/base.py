@@ -12,47 +12,68 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType, SimpleNamespace
-from typing import Literal, Protocol
+from types import SimpleNamespace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from .._passes import ArrayModule
 from ..initializers import Initializer
 
 
 @dataclass(frozen=True)
 class ParamSpec:
-    """One trainable array of one member: its name, shape and first values."""
+    """One array that a member keeps from batch to batch: its name, shape and first values.
+
+    One that is not trainable is a statistic: the layer writes it itself, in the forward pass of
+    training. It has no gradient, and never decays.
+    """
 
     name: str
     shape: tuple[int, ...]
     init: Initializer
     weight_decay: bool = True
     lr_scale: float = 1.0
+    trainable: bool = True
 
 
 @dataclass(frozen=True)
 class Buffer:
     """One fixed array of shape (n_members, n_samples, width) that a layer works in.
 
-    A "forward" buffer lives from the forward pass to the backward pass; a "backward" buffer exists
-    only where gradients are wanted; "scratch" is valid within one call and shared by all layers.
-    A real buffer stays real when a gradient check runs the network on complex numbers.
+    A "forward" buffer lives from the forward pass to the backward pass; "grad_x" exists only where
+    the gradient at the layer's input is wanted; "scratch" is valid within one call and shared by
+    all layers. A real buffer stays real when a gradient check runs the network on complex numbers.
     """
 
     name: str
     width: int
-    kind: Literal["forward", "backward", "scratch"] = "forward"
+    kind: Literal["forward", "grad_x", "scratch"] = "forward"
     real: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a layer needs once it knows how many units come in."""
+    """What a layer needs once it knows how many units come in.
+
+    The layers in `inner` form a chain within the layer that begins at its own input; the network
+    makes slots for them too.
+    """
 
     n_out: int
     params: tuple[ParamSpec, ...] = ()
     buffers: tuple[Buffer, ...] = ()
+    inner: tuple[Layer, ...] = ()
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is known of the rows that pass through: one object, which all slots of a pass share.
+
+    The weights have the shape (n_members or 1, n_samples); None stands for equal ones.
+    """
+
+    sample_weight: np.ndarray | None = None
 
 
 class Slot:
@@ -62,26 +83,49 @@ class Slot:
     ----------
     params, grads : SimpleNamespace
         Views of shape (n_members, *spec.shape) into the flat parameter and gradient arrays.
+        Statistics are among the parameters and have no gradient.
     work : SimpleNamespace
-        The buffers of the plan, by name.
+        The buffers of the plan, by name. What the backward pass needs and does not grow with the
+        batch may be kept here as well.
+    inner : tuple of (Layer, Slot)
+        The layers within this one, each with its own slot.
+    training : bool
+        Whether the layer acts as in training: with noise, and by the statistics of the batch.
+    batch : Batch
+        The weights of the rows.
     ones : ndarray of shape (1, 1, n_samples)
         A row of ones: sums over samples run as matrix products, three times as fast as `sum`.
     rngs : sequence of Generator
         One random stream for each member.
     xp : module
-        The array module; layers call its functions with `out=` and nothing else.
+        The array module; layers call its functions with `out=`, and its passes.
     x, y : ndarray
         Input and output of the last forward pass, kept by layers whose backward pass needs them.
     """
 
-    __slots__ = ("grads", "ones", "params", "rngs", "work", "x", "xp", "y")
+    __slots__ = (
+        "batch",
+        "grads",
+        "inner",
+        "ones",
+        "params",
+        "rngs",
+        "training",
+        "work",
+        "x",
+        "xp",
+        "y",
+    )
 
     params: SimpleNamespace
     grads: SimpleNamespace
     work: SimpleNamespace
+    inner: tuple[tuple[Layer, Slot], ...]
+    training: bool
+    batch: Batch
     ones: np.ndarray
     rngs: Sequence[np.random.Generator]
-    xp: ModuleType
+    xp: ArrayModule
     x: np.ndarray
     y: np.ndarray
 
@@ -92,7 +136,7 @@ class Layer(Protocol):
     def plan(self, n_in: int) -> Plan:
         """Say how many units come out, and which parameters and buffers that takes."""
 
-    def forward(self, x: np.ndarray, slot: Slot, *, training: bool) -> np.ndarray:
+    def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
         """Return the output for `x`, which is left as it is."""
 
     def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:
@@ -101,3 +145,20 @@ class Layer(Protocol):
         `grad_y` is the layer's to overwrite, and may come back as the gradient of the input. Where
         that is not needed, what comes back has no meaning.
         """
+
+
+def forward_through(steps: Sequence[tuple[Layer, Slot]], x: Any) -> np.ndarray:
+    """Send `x`, an array or a SparseBatch, through a chain of layers, from first to last."""
+    for layer, slot in steps:
+        x = layer.forward(x, slot)
+    return x
+
+
+def backward_through(
+    steps: Sequence[tuple[Layer, Slot]], grad: np.ndarray, *, need_grad_x: bool
+) -> np.ndarray:
+    """Send the gradient of the output back through a chain of layers: the chain rule."""
+    for i in reversed(range(len(steps))):
+        layer, slot = steps[i]
+        grad = layer.backward(grad, slot, need_grad_x=need_grad_x or i > 0)
+    return grad

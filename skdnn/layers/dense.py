@@ -41,13 +41,13 @@ class Dense:
                 ParamSpec("W", (n_in, self.n_units), self.weight_init),
                 ParamSpec("b", (1, self.n_units), self.bias_init, weight_decay=False),
             ),
-            buffers=(Buffer("y", self.n_units), Buffer("grad_x", n_in, kind="backward")),
+            buffers=(Buffer("y", self.n_units), Buffer("grad_x", n_in, kind="grad_x")),
         )
 
-    def forward(self, x: np.ndarray, slot: Slot, *, training: bool) -> np.ndarray:
+    def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
         xp, y = slot.xp, slot.work.y
         xp.matmul(x, slot.params.W, out=y)
-        xp.add(y, slot.params.b, out=y)
+        xp.add_bias(y, slot.params.b)
         slot.x = x
         return y
 
@@ -58,6 +58,6 @@ class Dense:
         if not need_grad_x:
             return grad_y
         W_T, grad_x = slot.params.W.swapaxes(1, 2), slot.work.grad_x
-        if self.n_units == 1:  # an outer product, for which BLAS takes five times as long
-            return xp.einsum("mij,mjk->mik", grad_y, W_T, out=grad_x)
+        if self.n_units == 1:
+            return xp.multiply_outer(grad_y, W_T, grad_x)
         return xp.matmul(grad_y, W_T, out=grad_x)

@@ -15,7 +15,7 @@ class Dropout:
 
     Forward:  ``y = x * mask``, with mask = 0 with probability `rate`, else 1 / (1 - rate)
 
-    Backward: ``grad_x = grad_y * mask``
+    Backward: ``grad_x = grad_y * mask``, and in prediction ``grad_x = grad_y``
 
     The survivors are scaled up ("inverted" dropout), so that the expected output is x and
     prediction needs no correction. Each member draws from its own stream.
@@ -38,8 +38,8 @@ class Dropout:
     def plan(self, n_in: int) -> Plan:
         return Plan(n_in, buffers=(Buffer("y", n_in), Buffer("mask", n_in, real=True)))
 
-    def forward(self, x: np.ndarray, slot: Slot, *, training: bool) -> np.ndarray:
-        if not training:
+    def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
+        if not slot.training:
             return x
         xp, mask = slot.xp, slot.work.mask
         for rng, member_mask in zip(slot.rngs, mask, strict=True):
@@ -49,6 +49,6 @@ class Dropout:
         return xp.multiply(x, mask, out=slot.work.y)
 
     def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:
-        if not need_grad_x:
+        if not (need_grad_x and slot.training):
             return grad_y
         return slot.xp.multiply(grad_y, slot.work.mask, out=grad_y)
