@@ -3,9 +3,12 @@
 Each network is trained for one pass over the same float32 rows by each library's public way
 (`partial_fit`; for PyTorch a plain loop with fused Adam), and the time is divided by the number of
 batches. Runs of all libraries alternate, and medians are compared. The last column is the share of
-our step that the matrix products alone would take, timed by `np.dot` on the same shapes.
+our step that the matrix products alone would take, timed by `np.dot` on the same shapes. Our step
+takes numba's passes where it is installed, as any fit does that takes its time; `--no-numba` leaves
+them out.
 
-    python benchmarks/step_time.py [--repeats 15] [--threads 1 2] [--output step_time.json]
+    python benchmarks/step_time.py [--repeats 15] [--threads 1 2] [--no-numba]
+                                   [--output step_time.json]
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skdnn import DeepBinaryClassifier
+from skdnn import DeepBinaryClassifier, _passes
 
 # hidden layer sizes, batch size, features, batches in a pass: enough for the checks that each
 # library makes at the beginning of a pass to vanish among the steps
@@ -35,6 +38,8 @@ CASES = [
     ((256, 256, 256), 256, 30, 40),
     ((512, 512), 1024, 100, 10),
 ]
+
+WARM_UP_SECONDS = 1.5
 
 
 def make_rows(n_samples: int, n_features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -140,6 +145,14 @@ LIBRARIES = {
 }
 
 
+def warm_up(epoch: Callable[[], object]) -> None:
+    """Train for long enough that all is loaded and compiled, numba's passes too."""
+    ends_at = time.perf_counter() + WARM_UP_SECONDS
+    while time.perf_counter() < ends_at:
+        epoch()
+    epoch()
+
+
 def time_case(
     hidden, batch_size: int, n_features: int, n_batches: int, repeats: int
 ) -> dict[str, list[float]]:
@@ -151,7 +164,7 @@ def time_case(
             epochs[name] = make(hidden, batch_size, X, y)
         except ImportError:
             continue
-        epochs[name]()
+        warm_up(epochs[name])
     times: dict[str, list[float]] = {name: [] for name in epochs}
     for _ in range(repeats):
         for name, epoch in epochs.items():
@@ -193,7 +206,7 @@ def run(threads: list[int], repeats: int) -> Iterator[dict]:
 def environment() -> dict[str, object]:
     """Describe what the figures depend on."""
     versions = {}
-    for package in ("numpy", "scipy", "scikit-learn", "torch", "skorch"):
+    for package in ("numpy", "scipy", "scikit-learn", "numba", "torch", "skorch"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -211,8 +224,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=15, help="passes of each library")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="BLAS threads")
+    parser.add_argument("--no-numba", action="store_true", help="time the NumPy passes")
     parser.add_argument("--output", help="file to write the figures to, as JSON")
     arguments = parser.parse_args()
+    if arguments.no_numba:
+        _passes.SECONDS_BEFORE_LOADING = float("inf")
     warnings.simplefilter("ignore", ConvergenceWarning)
     results = list(run(arguments.threads, arguments.repeats))
     if arguments.output:

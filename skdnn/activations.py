@@ -14,11 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy.special import erf
+
+from ._passes import NUMPY, ArrayModule
 
 
 class Activation(Protocol):
@@ -27,28 +28,55 @@ class Activation(Protocol):
     initialization: ClassVar[str]
 
     def value_into(
-        self, z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ModuleType
+        self, z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ArrayModule
     ) -> np.ndarray:
         """Write g(z) into `out` and return it."""
 
     def derivative_into(
-        self, z: np.ndarray, y: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ModuleType
+        self, z: np.ndarray, y: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ArrayModule
     ) -> np.ndarray:
         """Write g'(z) into `out` and return it, given ``y = g(z)``."""
 
+    def backward_into(
+        self,
+        grad_y: np.ndarray,
+        z: np.ndarray,
+        y: np.ndarray,
+        slope: np.ndarray,
+        work: np.ndarray,
+        xp: ArrayModule,
+    ) -> np.ndarray:
+        """Overwrite ``grad_y`` with ``grad_y * g'(z)``; `slope` and `work` are to compute in."""
 
-class BuiltinActivation:
+
+class ChainRule:
+    """Take a gradient back through a function, by its derivative."""
+
+    def backward_into(
+        self: Any,
+        grad_y: np.ndarray,
+        z: np.ndarray,
+        y: np.ndarray,
+        slope: np.ndarray,
+        work: np.ndarray,
+        xp: ArrayModule,
+    ) -> np.ndarray:
+        """Overwrite ``grad_y`` with ``grad_y * g'(z)``; `slope` and `work` are to compute in."""
+        return xp.multiply(grad_y, self.derivative_into(z, y, slope, work, xp), out=grad_y)
+
+
+class BuiltinActivation(ChainRule):
     """Give the built-in functions the plain form, ``value(z)`` and ``derivative(z)``."""
 
     initialization: ClassVar[str] = "he_normal"
 
     def value(self: Any, z: np.ndarray) -> np.ndarray:
         """Return g(z) in a new array."""
-        return self.value_into(z, np.empty_like(z), np.empty_like(z), np)
+        return self.value_into(z, np.empty_like(z), np.empty_like(z), NUMPY)
 
     def derivative(self: Any, z: np.ndarray) -> np.ndarray:
         """Return g'(z) in a new array."""
-        return self.derivative_into(z, self.value(z), np.empty_like(z), np.empty_like(z), np)
+        return self.derivative_into(z, self.value(z), np.empty_like(z), np.empty_like(z), NUMPY)
 
 
 @dataclass(frozen=True)
@@ -107,11 +135,13 @@ class ReLU(BuiltinActivation):
     """
 
     def value_into(self, z, out, work, xp):
-        work.fill(0.0)  # an array of zeros is compared three times as fast as the number
-        return xp.maximum(z, work, out=out)
+        return xp.rectify(z, out, work)
 
     def derivative_into(self, z, y, out, work, xp):
         return xp.greater(y, 0.0, out=out)
+
+    def backward_into(self, grad_y, z, y, slope, work, xp):
+        return xp.mask_by_sign(grad_y, y, slope)
 
 
 @dataclass(frozen=True)
@@ -274,7 +304,7 @@ class Softplus(BuiltinActivation):
 
 
 @dataclass(frozen=True)
-class CustomActivation:
+class CustomActivation(ChainRule):
     """Run a user's own object with ``value(z)`` and ``derivative(z)`` inside the network."""
 
     function: Any
@@ -289,7 +319,7 @@ class CustomActivation:
         return out
 
 
-def sigmoid(z: np.ndarray, out: np.ndarray, xp: ModuleType) -> np.ndarray:
+def sigmoid(z: np.ndarray, out: np.ndarray, xp: ArrayModule) -> np.ndarray:
     """Write ``1 / (1 + e^-z) = (1 + tanh(z / 2)) / 2`` into `out`: no exponential overflows."""
     xp.multiply(z, 0.5, out=out)
     xp.tanh(out, out=out)
@@ -297,7 +327,7 @@ def sigmoid(z: np.ndarray, out: np.ndarray, xp: ModuleType) -> np.ndarray:
     return xp.add(out, 0.5, out=out)
 
 
-def softplus(z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ModuleType) -> np.ndarray:
+def softplus(z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ArrayModule) -> np.ndarray:
     """Write ``log(1 + e^z) = max(z, 0) + log(1 + e^-|z|)`` into `out`: no overflow."""
     xp.maximum(z, 0.0, out=work)
     xp.minimum(z, 0.0, out=out)
@@ -307,7 +337,7 @@ def softplus(z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ModuleType) -
     return xp.add(out, work, out=out)
 
 
-def _normal_cdf(z: np.ndarray, out: np.ndarray, xp: ModuleType) -> np.ndarray:
+def _normal_cdf(z: np.ndarray, out: np.ndarray, xp: ArrayModule) -> np.ndarray:
     xp.multiply(z, math.sqrt(0.5), out=out)
     erf(out, out=out)
     xp.add(out, 1.0, out=out)

@@ -16,6 +16,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ._passes import NUMPY, ArrayModule
+
 State = dict[str, np.ndarray]
 LearningRate = float | np.ndarray
 """One number, or one for each member: an array of shape (n_members, 1)."""
@@ -27,6 +29,7 @@ class Step(NamedTuple):
     number: int  # counts from 1
     learning_rate: LearningRate
     scratch: np.ndarray  # (n_members, n_params), space to compute in
+    xp: ArrayModule = NUMPY
 
 
 class Transform(Protocol):
@@ -57,9 +60,8 @@ class AddL2Gradient(Stateless):
     columns: slice
 
     def update(self, updates, params, state, step):
-        pull = step.scratch[:, self.columns]
-        np.multiply(params[:, self.columns], self.strength, out=pull)
-        updates[:, self.columns] += pull
+        g, w, work = (array[:, self.columns] for array in (updates, params, step.scratch))
+        step.xp.add_scaled(g, w, self.strength, work)
 
 
 @dataclass(frozen=True)
@@ -133,17 +135,10 @@ class ScaleByAdam:
 
     def update(self, updates, params, state, step):
         m, v = state["first_moment"], state["second_moment"]
-        m *= self.beta_1
-        m += updates
-        v *= self.beta_2
-        updates *= updates
-        v += updates
         m_factor = (1.0 - self.beta_1) / (1.0 - self.beta_1**step.number)
         root_factor = ((1.0 - self.beta_2) / (1.0 - self.beta_2**step.number)) ** 0.5
-        np.sqrt(v, out=updates)
-        updates += self.epsilon / root_factor
-        np.divide(m, updates, out=updates)
-        updates *= m_factor / root_factor
+        epsilon, factor = self.epsilon / root_factor, m_factor / root_factor
+        step.xp.scale_by_moments(updates, m, v, self.beta_1, self.beta_2, epsilon, factor)
 
 
 @dataclass(frozen=True)
@@ -281,10 +276,11 @@ class Optimizer:
         state: dict,
         learning_rate: LearningRate,
         scratch: np.ndarray,
+        xp: ArrayModule = NUMPY,
     ) -> None:
         """Take one step: overwrite `grads` with the update and add it to `params`."""
         state["step"] += 1
-        step = Step(state["step"], learning_rate, scratch)
+        step = Step(state["step"], learning_rate, scratch, xp)
         for transform, arrays in zip(self.transforms, state["arrays"].values(), strict=True):
             transform.update(grads, params, arrays, step)
         params += grads

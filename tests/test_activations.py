@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tables import ACTIVATION_ROWS, BUILTIN_ACTIVATION_CLASSES, Bump
 
 from skdnn._architecture import build_network
+from skdnn._passes import NUMPY
 from skdnn.activations import (
     ACTIVATIONS,
     CustomActivation,
@@ -71,11 +72,11 @@ def test_activation_writes_into_the_arrays_it_is_given(name, dtype):
     """And into no others: z and y are as they were, whatever stood in the space for the work."""
     activation, z = ACTIVATIONS[name](), GRID.astype(dtype)
     y, slope, work = (np.full_like(z, np.nan) for _ in range(3))
-    assert activation.value_into(z, y, work, np) is y
+    assert activation.value_into(z, y, work, NUMPY) is y
     np.testing.assert_array_equal(y, activation.value(z))
     y_before = y.copy()
     work.fill(np.nan)
-    assert activation.derivative_into(z, y, slope, work, np) is slope
+    assert activation.derivative_into(z, y, slope, work, NUMPY) is slope
     np.testing.assert_array_equal(slope, activation.derivative(z))
     np.testing.assert_array_equal(z, GRID.astype(dtype))
     np.testing.assert_array_equal(y, y_before)
@@ -109,7 +110,7 @@ def test_sigmoid_and_softplus_are_finite_and_consistent(z):
     a = sigmoid(z, out, np).copy()
     assert ((a >= 0.0) & (a <= 1.0)).all()
     assert a.sum() == pytest.approx(1.0, abs=1e-15)
-    s = softplus(z, out, work, np)
+    s = softplus(z, out, work, NUMPY)
     assert s[0] - s[1] == pytest.approx(z[0], rel=1e-15, abs=1e-15)
 
 
@@ -125,8 +126,8 @@ def test_custom_activation_runs_the_users_functions(dtype):
     bump, z = Bump(), GRID.astype(dtype)
     y, slope, work = (np.empty_like(z) for _ in range(3))
     custom = CustomActivation(bump)
-    assert custom.value_into(z, y, work, np) is y
-    assert custom.derivative_into(z, y, slope, work, np) is slope
+    assert custom.value_into(z, y, work, NUMPY) is y
+    assert custom.derivative_into(z, y, slope, work, NUMPY) is slope
     np.testing.assert_array_equal(y, bump.value(z))
     np.testing.assert_array_equal(slope, bump.derivative(z))
 

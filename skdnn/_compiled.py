@@ -1,0 +1,129 @@
+"""The passes of `skdnn._passes`, each as one loop that numba compiles.
+
+The operations on each number are those of the NumPy code, in the same order and precision, so that
+the results are equal to the last bit. Compiled code is kept on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+compile_pass = njit(cache=True, nogil=True, error_model="numpy")
+
+
+@compile_pass
+def _add_bias(y, b):
+    n_members, n_samples, n_units = y.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                y[member, i, j] += b[member, 0, j]
+
+
+@compile_pass
+def _rectify(z, out):
+    zero = z.dtype.type(0)
+    n_members, n_samples, n_units = z.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                value = z[member, i, j]
+                # `not <=` and not `>`: what is not a number passes, as through NumPy's maximum.
+                out[member, i, j] = value if not value <= zero else zero
+
+
+@compile_pass
+def _mask_by_sign(grad, y):
+    zero, one = y.dtype.type(0), y.dtype.type(1)
+    n_members, n_samples, n_units = y.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                grad[member, i, j] *= one if y[member, i, j] > zero else zero
+
+
+@compile_pass
+def _multiply_outer(column, row, out):
+    n_members, n_samples, n_units = out.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                out[member, i, j] = column[member, i, 0] * row[member, 0, j]
+
+
+@compile_pass
+def _add_scaled(y, x, factor):
+    n_members, n_params = y.shape
+    for member in range(n_members):
+        for i in range(n_params):
+            y[member, i] += factor * x[member, i]
+
+
+@compile_pass
+def _scale_by_moments(g, m, v, beta_1, beta_2, epsilon, factor):
+    n_members, n_params = g.shape
+    for member in range(n_members):
+        for i in range(n_params):
+            slope = g[member, i]
+            mean = beta_1 * m[member, i] + slope
+            square = beta_2 * v[member, i] + slope * slope
+            m[member, i] = mean
+            v[member, i] = square
+            g[member, i] = mean / (np.sqrt(square) + epsilon) * factor
+
+
+def add_bias(y, b):
+    """Compute ``y += b``."""
+    _add_bias(y, b)
+    return y
+
+
+def rectify(z, out, work):
+    """Write ``max(z, 0)`` into `out`."""
+    _rectify(z, out)
+    return out
+
+
+def mask_by_sign(grad, y, work):
+    """Compute ``grad *= [y > 0]``."""
+    _mask_by_sign(grad, y)
+    return grad
+
+
+def multiply_outer(column, row, out):
+    """Write ``column row`` into `out`."""
+    _multiply_outer(column, row, out)
+    return out
+
+
+def add_scaled(y, x, factor, work):
+    """Compute ``y += factor x``."""
+    _add_scaled(y, x, y.dtype.type(factor))
+    return y
+
+
+def scale_by_moments(g, m, v, beta_1, beta_2, epsilon, factor):
+    """Compute ``m = beta_1 m + g``, ``v = beta_2 v + g^2``, ``g = factor m / (sqrt(v) + epsilon)``.
+
+    Numbers are brought into the precision of the arrays, as NumPy does with Python's.
+    """
+    number = g.dtype.type
+    _scale_by_moments(g, m, v, number(beta_1), number(beta_2), number(epsilon), number(factor))
+    return g
+
+
+COMPILED_PASSES: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        add_bias,
+        rectify,
+        mask_by_sign,
+        multiply_outer,
+        add_scaled,
+        scale_by_moments,
+    )
+}

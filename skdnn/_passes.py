@@ -1,0 +1,131 @@
+"""The array module that layers compute with: NumPy, and a few passes over arrays beside it.
+
+A pass is one step of a formula that NumPy takes several calls for, or is slow at. Its NumPy code
+stands here and is the reference. Where numba is installed (``pip install skdnn[fast]``), the same
+passes are compiled to single loops, which give the same numbers to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from time import perf_counter
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+SECONDS_BEFORE_LOADING = 1.0
+"""Training time of this process after which loading numba, which takes about as long, pays."""
+
+
+class ArrayModule(SimpleNamespace):
+    """Functions of an array module and passes, by name."""
+
+    @classmethod
+    def extend(cls, module: ModuleType, passes: dict[str, Callable[..., Any]]) -> ArrayModule:
+        """Put passes beside the functions of a module."""
+        public = {name: f for name, f in vars(module).items() if not name.startswith("_")}
+        return cls(**public, **passes)
+
+
+def add_bias(y: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Compute ``y += b``: y (n_members, n_samples, n_units), b (n_members, 1, n_units)."""
+    return np.add(y, b, out=y)
+
+
+def rectify(z: np.ndarray, out: np.ndarray, work: np.ndarray) -> np.ndarray:
+    """Write ``max(z, 0)`` into `out`."""
+    work.fill(0.0)  # an array of zeros is compared three times as fast as the number
+    return np.maximum(z, work, out=out)
+
+
+def mask_by_sign(grad: np.ndarray, y: np.ndarray, work: np.ndarray) -> np.ndarray:
+    """Compute ``grad *= [y > 0]``."""
+    np.greater(y, 0.0, out=work)
+    return np.multiply(grad, work, out=grad)
+
+
+def multiply_outer(column: np.ndarray, row: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Write ``column row`` into `out`: (n_members, n, 1) by (n_members, 1, k).
+
+    As a product of matrices it takes BLAS five times as long.
+    """
+    return np.einsum("mij,mjk->mik", column, row, out=out)
+
+
+def add_scaled(y: np.ndarray, x: np.ndarray, factor: float, work: np.ndarray) -> np.ndarray:
+    """Compute ``y += factor x``: arrays (n_members, n_params)."""
+    np.multiply(x, factor, out=work)
+    return np.add(y, work, out=y)
+
+
+def scale_by_moments(
+    g: np.ndarray,
+    m: np.ndarray,
+    v: np.ndarray,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    factor: float,
+) -> np.ndarray:
+    """Compute ``m = beta_1 m + g``, ``v = beta_2 v + g^2``, ``g = factor m / (sqrt(v) + epsilon)``.
+
+    All arrays (n_members, n_params).
+    """
+    m *= beta_1
+    m += g
+    v *= beta_2
+    g *= g
+    v += g
+    np.sqrt(v, out=g)
+    g += epsilon
+    np.divide(m, g, out=g)
+    g *= factor
+    return g
+
+
+PASSES: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        add_bias,
+        rectify,
+        mask_by_sign,
+        multiply_outer,
+        add_scaled,
+        scale_by_moments,
+    )
+}
+
+NUMPY = ArrayModule.extend(np, PASSES)
+
+
+@cache
+def load_compiled() -> ArrayModule:
+    """Return NumPy with compiled passes, or `NUMPY` itself where numba is not installed."""
+    if find_spec("numba") is None:
+        return NUMPY
+    from ._compiled import COMPILED_PASSES
+
+    return ArrayModule.extend(np, COMPILED_PASSES)
+
+
+_seconds_of_training = 0.0
+
+
+def fastest_module() -> ArrayModule:
+    """Return the module to train with: the compiled one once this process has trained for long."""
+    return load_compiled() if _seconds_of_training > SECONDS_BEFORE_LOADING else NUMPY
+
+
+@contextmanager
+def count_training_time() -> Iterator[None]:
+    """Add the time spent in the context to what decides about loading."""
+    global _seconds_of_training
+    started_at = perf_counter()
+    try:
+        yield
+    finally:
+        _seconds_of_training += perf_counter() - started_at

@@ -1,0 +1,156 @@
+"""Passes beside NumPy: compiled ones give the same numbers, to the last bit."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import make_classification
+from strategies import seeds, shapes_MNI
+
+import skdnn._passes
+from skdnn import DeepBinaryClassifier
+from skdnn._passes import NUMPY, PASSES, fastest_module
+
+compiled = pytest.importorskip("skdnn._compiled", reason="numba is not installed")
+
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def assert_same_to_the_bit(name, make_arguments):
+    """Run a pass both ways on fresh copies of the same arguments, and compare all of them."""
+    one, other = make_arguments(), make_arguments()
+    with np.errstate(all="ignore"):
+        result = PASSES[name](*one)
+        compiled_result = compiled.COMPILED_PASSES[name](*other)
+    np.testing.assert_array_equal(compiled_result, result)
+    assert compiled_result.dtype == result.dtype
+    for array, compiled_array in zip(one, other, strict=True):
+        if isinstance(array, np.ndarray) and name != "rectify":  # which may leave `work` alone
+            np.testing.assert_array_equal(compiled_array, array)
+
+
+def test_every_pass_is_compiled():
+    assert set(compiled.COMPILED_PASSES) == set(PASSES)
+
+
+@dtypes
+@given(shape=shapes_MNI, seed=seeds)
+def test_compiled_add_bias_is_the_same_to_the_bit(dtype, shape, seed):
+    def make():
+        rng = np.random.default_rng(seed)
+        flat = rng.normal(size=(shape[0], shape[2] + 3)).astype(dtype)
+        b = flat[:, np.newaxis, 1 : shape[2] + 1]  # a view with strides, as of the parameters
+        return rng.normal(size=shape).astype(dtype), b
+
+    assert_same_to_the_bit("add_bias", make)
+
+
+@dtypes
+@given(shape=shapes_MNI, seed=seeds)
+def test_compiled_rectify_is_the_same_to_the_bit(dtype, shape, seed):
+    def make():
+        z = np.random.default_rng(seed).normal(size=shape).astype(dtype)
+        z.flat[:3] = np.array([np.nan, np.inf, -np.inf])[: z.size]
+        return z, np.empty_like(z), np.empty_like(z)
+
+    assert_same_to_the_bit("rectify", make)
+
+
+@dtypes
+@given(shape=shapes_MNI, seed=seeds)
+def test_compiled_mask_by_sign_is_the_same_to_the_bit(dtype, shape, seed):
+    def make():
+        rng = np.random.default_rng(seed)
+        y = np.maximum(rng.normal(size=shape), 0.0).astype(dtype)
+        grad = rng.normal(size=shape).astype(dtype)
+        grad.flat[:2] = np.array([np.nan, np.inf])[: grad.size]
+        return grad, y
+
+    def with_work():
+        grad, y = make()
+        return grad, y, (y > 0).astype(dtype)
+
+    assert_same_to_the_bit("mask_by_sign", with_work)
+
+
+@dtypes
+@given(shape=shapes_MNI, seed=seeds)
+def test_compiled_outer_product_is_the_same_to_the_bit(dtype, shape, seed):
+    def make():
+        rng = np.random.default_rng(seed)
+        n_members, n_samples, n_units = shape
+        W = rng.normal(size=(n_members, n_units, 1)).astype(dtype)
+        column = rng.normal(size=(n_members, n_samples, 1)).astype(dtype)
+        return column, W.swapaxes(1, 2), np.empty(shape, dtype)
+
+    assert_same_to_the_bit("multiply_outer", make)
+
+
+@dtypes
+@given(n_members=st.integers(1, 3), n_params=st.integers(1, 40), seed=seeds)
+def test_compiled_scaled_sum_is_the_same_to_the_bit(dtype, n_members, n_params, seed):
+    def make():
+        rng = np.random.default_rng(seed)
+        wide = (rng.normal(size=(n_members, n_params + 2)).astype(dtype) for _ in range(2))
+        y, x = (array[:, 1:-1] for array in wide)
+        return y, x, 1.7e-3, (x * dtype(1.7e-3)).copy()
+
+    assert_same_to_the_bit("add_scaled", make)
+
+
+@dtypes
+@given(n_members=st.integers(1, 3), n_params=st.integers(1, 40), seed=seeds)
+def test_compiled_scaling_by_moments_is_the_same_to_the_bit(dtype, n_members, n_params, seed):
+    def make():
+        rng = np.random.default_rng(seed)
+        g, m, v = (rng.normal(size=(n_members, n_params)).astype(dtype) for _ in range(3))
+        return g, m, np.abs(v), 0.9, 0.999, 1e-8, 0.37
+
+    assert_same_to_the_bit("scale_by_moments", make)
+
+
+@dtypes
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_fit_with_compiled_passes_is_the_same_to_the_bit(dtype, n_members, activation, monkeypatch):
+    X, y = make_classification(300, 7, random_state=0)
+    fitted = []
+    for seconds in (np.inf, -1.0):
+        monkeypatch.setattr(skdnn._passes, "SECONDS_BEFORE_LOADING", seconds)
+        assert (fastest_module() is NUMPY) == (seconds > 0)
+        model = DeepBinaryClassifier(
+            (9, 8), activation, n_members=n_members, max_iter=5, random_state=0
+        )
+        fitted.append(model.fit(X.astype(dtype), y))
+    np.testing.assert_array_equal(fitted[0].params_, fitted[1].params_)
+    assert fitted[0].loss_curve_ == fitted[1].loss_curve_
+
+
+def run_python(code):
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_numba_is_not_loaded_before_training_has_taken_its_time():
+    run_python(
+        "import sys, numpy as np, skdnn\n"
+        "X = np.random.default_rng(0).normal(size=(50, 3))\n"
+        "skdnn.DeepBinaryClassifier((4,), max_iter=3).fit(X, X[:, 0] > 0).predict(X)\n"
+        "assert 'numba' not in sys.modules"
+    )
+
+
+def test_training_does_without_numba():
+    run_python(
+        "import sys, numpy as np\n"
+        "sys.modules['numba'] = None\n"
+        "import importlib.util, skdnn._passes as passes\n"
+        "passes.SECONDS_BEFORE_LOADING = -1.0\n"
+        "passes.find_spec = lambda name: None\n"
+        "from skdnn import DeepBinaryClassifier\n"
+        "X = np.random.default_rng(0).normal(size=(50, 3))\n"
+        "DeepBinaryClassifier((4,), max_iter=3).fit(X, X[:, 0] > 0).predict(X)\n"
+        "assert passes.fastest_module() is passes.NUMPY"
+    )
