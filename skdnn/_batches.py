@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ._rows import Rows
+from ._sparse import InputBatch, SparseBatch, is_sparse
 
 
 class Minibatches:
@@ -38,25 +39,31 @@ class Minibatches:
         self.y = rows.y[np.newaxis]
         self.sample_weight = None if rows.sample_weight is None else rows.sample_weight[np.newaxis]
         self._rngs = None if self.n_batches == 1 else rngs
+        self._is_sparse = is_sparse(rows.X)
         if self._rngs is not None:
             n_members, n_features = len(self._rngs), rows.X.shape[1]
             self._order = np.empty((n_members, len(rows)), np.intp)
-            self._x = {
-                size: np.empty((n_members, size, n_features), rows.X.dtype) for size in self.sizes
-            }
+            if not self._is_sparse:
+                shapes = {size: (n_members, size, n_features) for size in self.sizes}
+                self._x = {size: np.empty(shape, rows.X.dtype) for size, shape in shapes.items()}
 
-    def __iter__(self) -> Iterator[tuple[slice, np.ndarray]]:
+    def __iter__(self) -> Iterator[tuple[slice, InputBatch]]:
         """Begin an epoch: yield the place of each batch in it, and its x with a member axis."""
         if self._rngs is not None:
             self._shuffle(self._rngs)
         for start in range(0, len(self.rows), self.batch_size):
             columns = slice(start, min(start + self.batch_size, len(self.rows)))
-            if self._rngs is None:
-                yield columns, self.rows.X[np.newaxis, columns]
-            else:
-                # mode="clip" writes straight into `out`; the default would go through a copy.
-                x, index = self._x[columns.stop - start], self._order[:, columns]
-                yield columns, self.rows.X.take(index, axis=0, out=x, mode="clip")
+            yield columns, self._take(columns)
+
+    def _take(self, columns: slice) -> InputBatch:
+        X = self.rows.X
+        if self._rngs is None:
+            return SparseBatch([X[columns]]) if self._is_sparse else X[np.newaxis, columns]
+        if self._is_sparse:
+            return SparseBatch([X[index] for index in self._order[:, columns]])
+        # mode="clip" writes straight into `out`; the default would go through a copy.
+        x = self._x[columns.stop - columns.start]
+        return X.take(self._order[:, columns], axis=0, out=x, mode="clip")
 
     def _shuffle(self, rngs: list[np.random.Generator]) -> None:
         for rng, order in zip(rngs, self._order, strict=True):

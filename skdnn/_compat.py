@@ -4,11 +4,39 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+import sklearn
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
-__all__ = ["HasMethods", "Interval", "Options", "StrOptions", "check_sample_weight", "fit_context"]
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # before 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stand in for scikit-learn's mixin where there is none."""
+
+        def set_callbacks(self, *callbacks):
+            """Refuse callbacks, which scikit-learn has from 1.9 on."""
+            raise ImportError(
+                f"set_callbacks needs scikit-learn >= 1.9, which has callbacks; this is "
+                f"{sklearn.__version__}. Upgrade it, or read history_ after the fit."
+            )
+
+
+__all__ = [
+    "CALLBACK_STATE",
+    "CallbackSupportMixin",
+    "HasMethods",
+    "Interval",
+    "Options",
+    "StrOptions",
+    "check_sample_weight",
+    "fit_context",
+]
+
+CALLBACK_STATE = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
+"""What scikit-learn keeps on an estimator during a fit, and removes after it."""
 
 
 def check_sample_weight(sample_weight: Any, X: np.ndarray, *, may_vanish: bool) -> np.ndarray:

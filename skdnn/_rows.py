@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+
+from ._sparse import is_sparse
 
 
 @dataclass(frozen=True)
@@ -13,14 +18,14 @@ class Rows:
 
     Attributes
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : ndarray or CSR matrix or array of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
         0.0 or 1.0.
     sample_weight : ndarray of shape (n_samples,) or None
         None stands for ones.
     """
 
-    X: np.ndarray
+    X: Any
     y: np.ndarray
     sample_weight: np.ndarray | None = None
 
@@ -31,6 +36,12 @@ class Rows:
     def total_weight(self) -> float:
         """The sum of the weights: the number of rows where weights stand for repetition."""
         return float(len(self) if self.sample_weight is None else self.sample_weight.sum())
+
+    def arrays(self) -> list[Any]:
+        """Return the arrays that the rows are made of; None stands for weights of one."""
+        X: Any = self.X
+        table = [X.data, X.indices, X.indptr] if is_sparse(X) else [X]
+        return [*table, self.y, self.sample_weight]
 
     def astype(self, dtype: np.typing.DTypeLike) -> Rows:
         """Return the rows in another dtype."""
@@ -54,11 +65,28 @@ class Rows:
         Where all rows form one batch the cost stays the same function, and a row of weight k is the
         same as k rows to the last bit (class weights add rounding), under dropout too.
         """
+        if is_sparse(self.X):
+            return self._merge_identical_sparse()
         table, place = np.unique(np.column_stack([self.X, self.y]), axis=0, return_inverse=True)
         weight = np.bincount(place.ravel(), weights=self.sample_weight)
         return Rows(
             np.ascontiguousarray(table[:, :-1]), table[:, -1].copy(), weight.astype(self.X.dtype)
         )
+
+    def _merge_identical_sparse(self) -> Rows:
+        """Do the same by the values that a sparse row has, and by their places."""
+        X = self.X.copy()
+        X.sum_duplicates()
+        X.eliminate_zeros()
+        members: dict[bytes, list[int]] = {}
+        for i, (start, stop) in enumerate(pairwise(X.indptr)):
+            values = (X.indices[start:stop], X.data[start:stop], self.y[i : i + 1])
+            members.setdefault(b"".join(v.tobytes() for v in values), []).append(i)
+        groups = [members[key] for key in sorted(members)]
+        weight = np.ones(len(self)) if self.sample_weight is None else self.sample_weight
+        firsts = np.array([group[0] for group in groups])
+        merged = np.array([weight[group].sum(dtype=np.float64) for group in groups])
+        return Rows(X[firsts], self.y[firsts], merged.astype(X.dtype))
 
     def normalize_weights(self) -> Rows:
         """Scale the weights to mean 1; equal weights become None, the same as no weights."""
@@ -67,6 +95,16 @@ class Rows:
             return Rows(self.X, self.y)
         scaled = weight / weight.mean(dtype=np.float64)
         return Rows(self.X, self.y, scaled.astype(self.X.dtype, copy=False))
+
+
+def checksum(*parts: Any) -> int:
+    """Return the CRC-32 of arrays and bytes, in their order; None stands for nothing."""
+    value = 0
+    for part in parts:
+        is_bytes = part is None or isinstance(part, bytes)
+        content: Any = (part or b"") if is_bytes else np.ascontiguousarray(part)
+        value = zlib.crc32(content, value)
+    return value
 
 
 def split_validation(rows: Rows, fraction: float, rng: np.random.Generator) -> tuple[Rows, Rows]:

@@ -10,13 +10,13 @@ import numpy as np
 
 
 class Patience:
-    """Follow a loss by epoch; give up on members whose loss has stopped falling.
+    """Follow an objective by epoch; give up on members for which it has stopped falling.
 
     Parameters
     ----------
     n_members : int
     tol : float
-        An epoch counts as progress if it lowers the best loss by at least this much.
+        An epoch counts as progress if it lowers the best objective by at least this much.
     n_iter_no_change : int
         Epochs without progress after which a member stops.
     """
@@ -24,16 +24,16 @@ class Patience:
     def __init__(self, n_members: int, *, tol: float, n_iter_no_change: float) -> None:
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
-        self.best_loss = np.full(n_members, np.inf)
+        self.best = np.full(n_members, np.inf)
         self.waited = np.zeros(n_members, dtype=int)
         self.running = np.ones(n_members, dtype=bool)
 
-    def update(self, loss: np.ndarray) -> None:
-        """Take note of an epoch's loss."""
-        is_progress = loss <= self.best_loss - self.tol
-        is_best = self.running & (loss < self.best_loss)
-        self.waited = np.where(is_progress, 0, self.waited + 1)
-        self.best_loss[is_best] = loss[is_best]
+    def update(self, objective: np.ndarray) -> None:
+        """Take note of an epoch's objective; one that is not a number counts for nothing."""
+        is_progress = objective <= self.best - self.tol
+        is_best = self.running & (objective < self.best)
+        self.waited = np.where(is_progress, 0, self.waited + ~np.isnan(objective))
+        self.best[is_best] = objective[is_best]
 
     @property
     def exhausted(self) -> np.ndarray:

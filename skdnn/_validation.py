@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import get_scorer_names
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from ._compat import HasMethods, Interval, Options, StrOptions, check_sample_weight
 from ._rows import Rows
+from ._sparse import is_sparse
 from .activations import ACTIVATIONS
-from .initializers import INITIALIZERS
+from .initializers import INITIALIZER_NAMES
+from .losses import LOSSES
 from .optimizers import SOLVERS
 from .schedules import SCHEDULES
 
@@ -30,13 +34,18 @@ PARAMETER_CONSTRAINTS: dict[str, list] = {
         "array-like",
         HasMethods(["value", "derivative"]),
     ],
-    "initialization": [StrOptions({"auto", *INITIALIZERS})],
-    "n_members": [Interval(Integral, 1, None, closed="left")],
-    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+    "initialization": [StrOptions(set(INITIALIZER_NAMES))],
+    "normalization": [StrOptions({"batch", "layer"}), None],
+    "residual": ["boolean"],
+    "n_members": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "dropout": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="left"), "array-like"],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "weight_decay": [Interval(Real, 0, None, closed="left"), None],
     "class_weight": [StrOptions({"balanced"}), dict, None],
-    "solver": [StrOptions(set(SOLVERS))],
+    "loss": [StrOptions(set(LOSSES))],
+    "focal_gamma": [Interval(Real, 0, None, closed="left")],
+    "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+    "solver": [StrOptions({*SOLVERS, "lbfgs"})],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "learning_rate": [StrOptions(set(SCHEDULES))],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
@@ -47,15 +56,19 @@ PARAMETER_CONSTRAINTS: dict[str, list] = {
     "beta_2": [Interval(Real, 0, 1, closed="left")],
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
+    "ema_decay": [Interval(Real, 0, 1, closed="neither"), None],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "max_fun": [Interval(Integral, 1, None, closed="left"), None],
+    "max_time": [Interval(Real, 0, None, closed="neither"), None],
     "shuffle": ["boolean"],
     "tol": [Interval(Real, 0, None, closed="left")],
     "n_iter_no_change": [
         Interval(Integral, 1, None, closed="left"),
         Options(Real, {np.inf}),
     ],
-    "early_stopping": ["boolean"],
+    "early_stopping": [StrOptions({"auto"}), "boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+    "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
     "dtype": [StrOptions({"auto", "float32", "float64"})],
     "warm_start": ["boolean"],
     "random_state": ["random_state"],
@@ -64,7 +77,7 @@ PARAMETER_CONSTRAINTS: dict[str, list] = {
 
 
 def check_rows(
-    X: np.ndarray,
+    X: Any,
     y: np.ndarray,
     sample_weight: Any,
     *,
@@ -72,8 +85,8 @@ def check_rows(
     classes: np.ndarray | None,
     dtype: np.dtype,
     is_part: bool,
-) -> tuple[Rows, np.ndarray]:
-    """Return rows ready for training, and the two classes.
+) -> tuple[Rows, np.ndarray, np.ndarray | None]:
+    """Return rows ready for training, the two classes, and their weights if they have any.
 
     `classes` are the classes if they are known already. A part of a table may lack one of them, and
     may have no weight at all.
@@ -85,22 +98,70 @@ def check_rows(
         if not totals.all():
             raise ValueError(
                 f"y needs rows of two classes with a sample_weight above 0; class "
-                f"{classes[int(totals[1] == 0)]!r} has none."
+                f"{classes.tolist()[int(totals[1] == 0)]!r} has none."
             )
-    weights = apply_class_weight(class_weight, classes, codes, weights)
+    class_factors = weigh_classes(class_weight, classes, codes, weights)
+    rows = _make_rows(X, codes, weights, class_factors, dtype)
+    return (rows if is_part else rows.drop_weightless()), classes, class_factors
+
+
+def check_validation_rows(
+    X: Any,
+    y: np.ndarray,
+    sample_weight: Any,
+    *,
+    classes: np.ndarray,
+    class_factors: np.ndarray | None,
+    dtype: np.dtype,
+) -> Rows:
+    """Return rows to validate on, weighted as those to train on; they may be of one class."""
+    with name_in_errors("sample_weight_val"):
+        weights = check_weights(sample_weight, X, may_vanish=False, name="sample_weight_val")
+    _, codes = encode_labels(y, classes, name="y_val")
+    rows = _make_rows(X, codes, weights, class_factors, dtype).drop_weightless()
+    if not len(rows):
+        raise ValueError("class_weight leaves no weight to any row of X_val.")
+    return rows
+
+
+@contextmanager
+def name_in_errors(name: str) -> Iterator[None]:
+    """Put the user's name of a parameter before messages of checks that do not know it."""
+    try:
+        yield
+    except ValueError as error:
+        if name in str(error):
+            raise
+        raise ValueError(f"{name} cannot be used: {error}") from error
+
+
+def _make_rows(
+    X: Any,
+    codes: np.ndarray,
+    weights: np.ndarray | None,
+    class_factors: np.ndarray | None,
+    dtype: np.dtype,
+) -> Rows:
+    """Bring a table into the dtype of training, and multiply the weights of rows and classes."""
+    if class_factors is not None:
+        factors = class_factors[codes.astype(np.intp)]
+        weights = factors if weights is None else weights * factors
     with np.errstate(over="ignore"):
-        X = np.ascontiguousarray(X, dtype)
-    if not np.isfinite(X).all():
-        column = int(np.flatnonzero(~np.isfinite(X).all(axis=0))[0])
+        X = X.astype(dtype, copy=False) if is_sparse(X) else np.ascontiguousarray(X, dtype)
+    is_finite = np.isfinite(X.data if is_sparse(X) else X)
+    if not is_finite.all():
+        place = int(np.flatnonzero(~is_finite.reshape(len(is_finite), -1))[0])
+        column = X.indices[place] if is_sparse(X) else place % X.shape[1]
         raise ValueError(
             f"Column {column} of X has values too large for {dtype}. Scale it, or pass "
             "dtype='float64'."
         )
-    rows = Rows(X, codes.astype(dtype), None if weights is None else weights.astype(dtype))
-    return (rows if is_part else rows.drop_weightless()), classes
+    return Rows(X, codes.astype(dtype), None if weights is None else weights.astype(dtype))
 
 
-def encode_labels(y: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def encode_labels(
+    y: np.ndarray, classes: np.ndarray | None, name: str = "y"
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the two classes and y as 0.0 / 1.0.
 
     Raises
@@ -109,16 +170,19 @@ def encode_labels(y: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray
         If y is not a set of class labels, or has other than two classes.
     """
     if y.dtype == object and any(label is None or label != label for label in y):
-        raise ValueError("y contains missing labels (None or NaN); leave out their rows.")
-    check_classification_targets(y)
+        raise ValueError(f"{name} contains missing labels (None or NaN); leave out their rows.")
+    if classes is not None and _are_known(y, classes):
+        return classes, (y == classes[1]).astype(np.float64)
+    kind = type_of_target(y, input_name=name, raise_unknown=True)
+    if kind not in ("binary", "multiclass"):
+        check_classification_targets(y)
     found = np.unique(y)
     if classes is None:
         classes = found
-        kind = type_of_target(y, input_name="y", raise_unknown=True)
         if kind != "binary":
             raise ValueError(
                 f"Only binary classification is supported. The type of the target is {kind}: "
-                f"y has {len(found)} classes."
+                f"{name} has {len(found)} classes."
             )
     if len(classes) != 2:
         raise ValueError(
@@ -126,35 +190,45 @@ def encode_labels(y: np.ndarray, classes: np.ndarray | None) -> tuple[np.ndarray
         )
     unknown = np.setdiff1d(found, classes)
     if len(unknown):
-        raise ValueError(f"y has labels {unknown!r} that are not among the classes {classes!r}.")
+        raise ValueError(
+            f"{name} has labels {unknown!r} that are not among the classes {classes!r}."
+        )
     return classes, (y == classes[1]).astype(np.float64)
 
 
-def check_weights(sample_weight: Any, X: np.ndarray, *, may_vanish: bool) -> np.ndarray | None:
+def _are_known(y: np.ndarray, classes: np.ndarray) -> bool:
+    """Say without sorting whether all labels are among two classes of the same kind."""
+    is_same_kind = y.dtype.kind == classes.dtype.kind and len(classes) == 2
+    return is_same_kind and bool(((y == classes[0]) | (y == classes[1])).all())
+
+
+def check_weights(
+    sample_weight: Any, X: Any, *, may_vanish: bool, name: str = "sample_weight"
+) -> np.ndarray | None:
     """Return the weights as an array, or None; they must be non-negative, and not all be zero."""
     if sample_weight is None:
         return None
     weights = check_sample_weight(sample_weight, X, may_vanish=may_vanish)
     if (weights < 0).any():
         raise ValueError(
-            f"Negative values in data passed to `sample_weight`: the smallest is {weights.min()}. "
+            f"Negative values in data passed to `{name}`: the smallest is {weights.min()}. "
             "Weights must be at least 0."
         )
     if not may_vanish and not weights.any():
-        raise ValueError("sample_weight is zero in every row; at least one must be above zero.")
+        raise ValueError(f"{name} is zero in every row; at least one must be above zero.")
     return weights
 
 
-def apply_class_weight(
+def weigh_classes(
     class_weight: Any, classes: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
 ) -> np.ndarray | None:
-    """Multiply the weight of each row by that of its class.
+    """Return what the weights of the rows of each class are multiplied by, or None.
 
     "balanced" gives class c the weight ``total / (2 * total of c)``, with totals of
     `sample_weight`.
     """
     if class_weight is None:
-        return sample_weight
+        return None
     if isinstance(class_weight, Mapping):
         unknown = [label for label in class_weight if label not in list(classes)]
         if unknown:
@@ -170,12 +244,9 @@ def apply_class_weight(
                 f"class_weight={class_weight!r} must have weights of at least 0, all of them "
                 "finite and one above it."
             )
-        factors = np.array(given, dtype=np.float64)
-    else:
-        totals = np.bincount(y.astype(np.intp), weights=sample_weight, minlength=2)
-        factors = totals.sum() / (2.0 * totals)
-    weights = factors[y.astype(np.intp)]
-    return weights if sample_weight is None else weights * sample_weight
+        return np.array(given, dtype=np.float64)
+    totals = np.bincount(y.astype(np.intp), weights=sample_weight, minlength=2)
+    return totals.sum() / (2.0 * totals)
 
 
 def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[int, ...]:
@@ -217,6 +288,34 @@ def check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
     return tuple(float(rate) for rate in rates)
 
 
+def check_lbfgs(parameters: dict[str, Any]) -> None:
+    """Refuse what has no meaning where SciPy minimises the cost itself."""
+    rates = parameters["dropout"]
+    if np.any(rates):
+        raise ValueError(
+            f"dropout={rates!r} makes the cost random, which solver='lbfgs' cannot minimise. Set "
+            "dropout=0, or take another solver."
+        )
+    for name in ("weight_decay", "max_grad_norm", "ema_decay"):
+        if parameters[name]:
+            raise ValueError(
+                f"{name}={parameters[name]!r} acts on the steps of an optimizer, and has no effect "
+                f"on solver='lbfgs'. Leave it at None, or take another solver."
+            )
+
+
+def check_given_together(X_val: Any, y_val: Any, sample_weight_val: Any) -> bool:
+    """Say whether validation rows are given; rows and labels belong together."""
+    if X_val is None and y_val is None:
+        if sample_weight_val is not None:
+            raise ValueError("sample_weight_val is provided, but X_val and y_val were not.")
+        return False
+    for name, value, other in (("X_val", X_val, "y_val"), ("y_val", y_val, "X_val")):
+        if value is None:
+            raise ValueError(f"{other} is provided, but {name} was not provided.")
+    return True
+
+
 def _per_layer(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
         return (value,) * n_layers
@@ -228,20 +327,27 @@ def _per_layer(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def choose_dtype(dtype: str, X: np.ndarray) -> np.dtype:
+def choose_dtype(dtype: str, X: Any) -> np.dtype:
     """Return the dtype to train in; "auto" means float32 wherever nothing is lost by it.
 
     Float32 tables stay float32. A float64 table stays float64 if it is small, or if float32 would
-    round a column by more than a thousandth of its spread (timestamps, for instance).
+    round a column by more than a thousandth of its spread (timestamps, for instance). In a sparse
+    table zero is the place that values are measured from, and rounding cannot hide them.
     """
     if dtype != "auto":
         return np.dtype(dtype)
     if X.dtype == np.float32:
         return np.dtype(np.float32)
-    if len(X) <= SMALL_TABLE:
+    if X.shape[0] <= SMALL_TABLE:
         return np.dtype(np.float64)
+    if is_sparse(X):
+        return np.dtype(np.float32 if _is_in_range(X.data) else np.float64)
     rounding = np.abs(X).max(axis=0) * np.finfo(np.float32).eps
     fits = rounding <= FLOAT32_ROUNDING * X.std(axis=0)
     is_constant = X.min(axis=0) == X.max(axis=0)
-    is_in_range = np.abs(X).max() < np.finfo(np.float32).max
-    return np.dtype(np.float32 if is_in_range and (fits | is_constant).all() else np.float64)
+    is_precise = _is_in_range(X) and (fits | is_constant).all()
+    return np.dtype(np.float32 if is_precise else np.float64)
+
+
+def _is_in_range(X: np.ndarray) -> bool:
+    return bool(np.abs(X).max(initial=0.0) < np.finfo(np.float32).max)

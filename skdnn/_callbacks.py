@@ -1,0 +1,88 @@
+"""scikit-learn's callbacks (from 1.9 on): one task for a fit, one below it for each epoch.
+
+See "Developing estimators compatible with callbacks" in scikit-learn's documentation. Results do
+not depend on them by a single bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Tasks(Protocol):
+    """What the training loop tells of its progress."""
+
+    def begin_epoch(self) -> None:
+        """Say that an epoch begins."""
+
+    def end_epoch(self) -> bool:
+        """Say that an epoch has ended; return whether training should stop."""
+
+    def end_fit(self) -> None:
+        """Say that the estimator is fitted."""
+
+
+class NoTasks:
+    """Nobody is listening."""
+
+    def begin_epoch(self) -> None:
+        pass
+
+    def end_epoch(self) -> bool:
+        return False
+
+    def end_fit(self) -> None:
+        pass
+
+
+NO_TASKS = NoTasks()
+
+
+class FitTasks:
+    """Tell the callbacks of an estimator how its fit goes.
+
+    Parameters
+    ----------
+    estimator : estimator with callbacks
+    X, y : array-like
+        As the user gave them.
+    metadata : dict
+        What else a score of these takes: weights, if the user gave any.
+    snapshot : callable
+        ``snapshot() -> dict`` of the fitted attributes as they are now, copies all of them. Called
+        only if a callback wants to see the estimator.
+    max_epochs : int or None
+        None if it is not known.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        metadata: dict[str, Any],
+        snapshot: Callable[[], dict[str, Any]],
+        max_epochs: int | None,
+    ) -> None:
+        self._given = {
+            "estimator": estimator,
+            "X": X,
+            "y": y,
+            "metadata": metadata,
+        }
+        self._snapshot = snapshot
+        self._fit = estimator._init_callback_context(max_subtasks=max_epochs)
+        self._fit.call_on_fit_task_begin(**self._given)
+
+    def begin_epoch(self) -> None:
+        self._epoch = self._fit.subcontext(task_name="epoch")
+        self._epoch.call_on_fit_task_begin(**self._given)
+
+    def end_epoch(self) -> bool:
+        return self._epoch.call_on_fit_task_end(
+            **self._given, reconstruction_attributes=self._snapshot
+        )
+
+    def end_fit(self) -> None:
+        self._fit.call_on_fit_task_end(**self._given, reconstruction_attributes={})

@@ -1,0 +1,167 @@
+"""The end of a training: which weights to keep, and what the user should know about them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from ._course import MAX_HALVINGS, Course
+from ._state import TrainingPlan, TrainingState
+
+USELESS = 2.0
+"""A loss this many times that of answering 1/2 to everything is that of a useless model."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a training ended, beside what its course tells.
+
+    Attributes
+    ----------
+    keeps_best : bool
+        Whether each member's best weights are to be kept, and not its last ones.
+    is_dead : bool
+        Whether a member answers the same to every row.
+    message : str
+        What a solver that knows when it has converged has to say where it did not.
+    """
+
+    keeps_best: bool
+    is_dead: bool = False
+    message: str = ""
+
+
+def settle(plan: TrainingPlan, state: TrainingState, course: Course, ending: Ending) -> None:
+    """Choose the weights to keep, and say what went wrong if anything did.
+
+    Weights that diverged are replaced by better ones. A part of a stream says little about the
+    next, and is judged by whether its loss is finite only.
+
+    Raises
+    ------
+    ValueError
+        If a member never had a finite loss, so that there are no weights to keep.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If training diverged, was cut short, or ended while the loss was still falling.
+    """
+    chosen = course.best if ending.keeps_best else course.final
+    is_bad = _has_diverged(plan, course, chosen)
+    has_nothing = course.n_epochs > 0 and not np.isfinite(course.patience.best).all()
+    if has_nothing or (plan.is_part and is_bad.any()):
+        raise ValueError(
+            f"Training diverged: {_describe_end(plan, state, course)}. No better weights can be "
+            f"kept. {_advise(plan)}"
+        )
+    if is_bad.any():
+        # Validation may have taken a diverged epoch for the best.
+        is_first = is_bad & (course.best_cost > course.first_cost)
+        better = np.where(is_first[:, np.newaxis], course.first, course.best)
+        chosen = np.where(is_bad[:, np.newaxis], better, chosen)
+        course.best_epoch[is_first] = 0
+    state.kept = chosen
+    remarks = [
+        *_remarks_on_the_end(plan, course, ending),
+        *_remarks_on_divergence(plan, state, course, is_bad),
+        *([] if is_bad.any() else _remarks_on_convergence(plan, state, course, ending)),
+    ]
+    if remarks:
+        warnings.warn(" ".join(remarks), ConvergenceWarning, stacklevel=5)
+
+
+def _has_diverged(plan: TrainingPlan, course: Course, chosen: np.ndarray) -> np.ndarray:
+    """Say of each member whether its last weights, or those chosen, are of no use."""
+    is_bad = ~np.isfinite(chosen).all(axis=1)
+    if course.n_epochs:
+        is_bad |= ~np.isfinite(course.last_loss)
+    if not plan.is_part:
+        # Weights that have run away show in the penalty where the activations no longer do.
+        is_high = course.last_cost > USELESS * _loss_of_half(plan)
+        best_cost = np.minimum(course.best_cost, course.first_cost)
+        is_bad |= is_high & (course.last_cost > 2.0 * best_cost)
+    return is_bad
+
+
+def _remarks_on_the_end(plan: TrainingPlan, course: Course, ending: Ending) -> Iterator[str]:
+    done = f"{course.n_epochs} of {course.n_epochs_planned} epochs"
+    if course.ended_by == "interrupt":
+        kept = "best weights so far" if ending.keeps_best else "weights that it had then"
+        yield f"Training was interrupted after {done}; the model keeps the {kept}."
+    elif course.ended_by == "max_time":
+        yield f"Training ended after {done}, because max_time={plan.max_time!r} seconds were over."
+
+
+def _remarks_on_divergence(
+    plan: TrainingPlan, state: TrainingState, course: Course, is_bad: np.ndarray
+) -> Iterator[str]:
+    if is_bad.any():
+        epoch = course.best_epoch[is_bad].min()
+        kept = f"those of epoch {epoch}" if epoch else "those from before training"
+        yield (
+            f"Training diverged: {_describe_end(plan, state, course)}. The weights kept are {kept}."
+            f" {_advise(plan)}"
+        )
+    n_lost = int(course.n_lost.sum())
+    if n_lost:
+        yield (
+            f"The loss stopped being finite in {n_lost} epoch{'s' if n_lost > 1 else ''}: training "
+            "went back to the last good weights and on at half the learning rate, up to "
+            f"{MAX_HALVINGS} times. {'' if is_bad.any() else _advise(plan)}".rstrip()
+        )
+
+
+def _remarks_on_convergence(
+    plan: TrainingPlan, state: TrainingState, course: Course, ending: Ending
+) -> Iterator[str]:
+    is_useless = course.last_loss > USELESS * _loss_of_half(plan)
+    waits_for_a_plateau = np.isfinite(plan.n_iter_no_change) and not plan.schedule.needs_horizon
+    if is_useless.any() and not plan.is_part:
+        yield (
+            f"Training has not converged: {_describe_end(plan, state, course)}, and answering 1/2 "
+            f"to everything would cost {_loss_of_half(plan):.4g}. {_advise(plan)} If the loss is "
+            f"still falling, raise max_iter={plan.max_iter}."
+        )
+    elif ending.is_dead:
+        yield (
+            "The network answers the same to every row: its units are dead, or all alike as with "
+            f"initialization='zeros'; {_describe_end(plan, state, course)}. {_advise(plan)}"
+        )
+    elif ending.message:
+        yield (
+            f"L-BFGS ended without converging: {ending.message}. Raise max_iter={plan.max_iter} or "
+            f"max_fun={plan.max_fun}, or scale the features."
+        )
+    elif not course.ended_by and course.running.any() and waits_for_a_plateau:
+        yield (
+            f"The loss was still falling when max_iter={plan.max_iter} epochs were done. Raise "
+            f"max_iter, or learning_rate_init={plan.learning_rate_init!r}."
+        )
+
+
+def _loss_of_half(plan: TrainingPlan) -> float:
+    """Return what answering 1/2 to everything costs."""
+    return float(plan.loss.losses(np.ones((1, 1)), np.zeros((1, 1)))[0, 0])
+
+
+def _describe_end(plan: TrainingPlan, state: TrainingState, course: Course) -> str:
+    rates = state.history.get("learning_rate", [])[-course.n_epochs or None :]
+    rates = rates or [plan.learning_rate_init]
+    words = "learning rate" if min(rates) == max(rates) else "learning rates up to"
+    is_lost = course.n_lost.any() and not np.isfinite(course.patience.best).all()
+    loss = "not finite" if is_lost else f"{np.max(course.last_loss):.4g}"
+    return f"the loss was {loss} in epoch {course.n_epochs} at {words} {max(rates):.3g}"
+
+
+def _advise(plan: TrainingPlan) -> str:
+    if not plan.optimizer.transforms:  # L-BFGS, which has no learning rate
+        return "Scale the features, for example with StandardScaler, or raise alpha."
+    return (
+        "Scale the features, for example with StandardScaler, or lower "
+        f"learning_rate_init={plan.learning_rate_init!r}."
+    )

@@ -1,0 +1,101 @@
+"""Mini-batches: each row once an epoch, with its label and weight, in each member's own order."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import seeds
+
+from skdnn._batches import Minibatches
+from skdnn._random import RandomStreams
+from skdnn._rows import Rows
+
+
+def numbered_rows(n_samples, is_weighted=True):
+    """Return rows that carry their own number, as features, as label and as weight."""
+    index = np.arange(float(n_samples))
+    return Rows(np.column_stack([index, -index]), index, index if is_weighted else None)
+
+
+def epoch_of(batches):
+    """Return copies of x, y and weights of each batch of one epoch."""
+    parts = []
+    for columns, x in batches:
+        weight = batches.sample_weight
+        weight = None if weight is None else weight[:, columns].copy()
+        parts.append((x.copy(), batches.y[:, columns].copy(), weight))
+    return parts
+
+
+@given(
+    n_samples=st.integers(1, 40),
+    batch_size=st.integers(1, 50),
+    n_members=st.integers(1, 3),
+    is_weighted=st.booleans(),
+    seed=seeds,
+)
+def test_batches_cover_each_row_once_an_epoch(n_samples, batch_size, n_members, is_weighted, seed):
+    """For each member, in each of two epochs, with the label and weight that belong to it."""
+    rows = numbered_rows(n_samples, is_weighted)
+    rngs = RandomStreams.spawn(seed, range(n_members)).shuffling
+    batches = Minibatches(rows, batch_size, rngs)
+    for _ in range(2):
+        parts = epoch_of(batches)
+        assert len(parts) == batches.n_batches
+        for x, y, weight in parts:
+            assert x.shape == (*y.shape, 2)
+            np.testing.assert_array_equal(x[..., 0], y)
+            np.testing.assert_array_equal(x[..., 1], -y)
+            assert (weight is None) == (not is_weighted)
+            np.testing.assert_array_equal(y if weight is None else weight, y)
+        for seen in np.concatenate([y for _, y, _ in parts], axis=1):
+            np.testing.assert_array_equal(np.sort(seen), np.arange(n_samples))
+
+
+@given(n_samples=st.integers(1, 40), batch_size=st.integers(1, 50), is_shuffled=st.booleans())
+def test_batches_are_full_but_for_the_last(n_samples, batch_size, is_shuffled):
+    rngs = RandomStreams.spawn(0, [0]).shuffling if is_shuffled else None
+    batches = Minibatches(numbered_rows(n_samples), batch_size, rngs)
+    sizes = [x.shape[1] for _, x in batches]
+    full, n_left = divmod(n_samples, batch_size)
+    assert sizes == [batch_size] * full + [n_left] * (n_left > 0)
+    assert set(sizes) == batches.sizes
+
+
+def test_batches_of_each_member_and_epoch_come_in_an_order_of_their_own():
+    batches = Minibatches(numbered_rows(50), 10, RandomStreams.spawn(0, range(2)).shuffling)
+    orders = []
+    for _ in range(2):
+        y = np.concatenate([y for _, y, _ in epoch_of(batches)], axis=1)
+        orders += y.tolist()
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_batches_without_shuffling_keep_the_order_and_copy_nothing():
+    rows = numbered_rows(25)
+    batches = Minibatches(rows, 10, None)
+    np.testing.assert_array_equal(
+        np.concatenate([y[0] for _, y, _ in epoch_of(batches)]), np.arange(25)
+    )
+    assert all(np.shares_memory(x, rows.X) for _, x in batches)
+
+
+@pytest.mark.parametrize("batch_size", [25, 1000])
+def test_batch_of_all_rows_takes_them_as_they_lie(batch_size):
+    """No copy, no shuffling, and no random number is drawn."""
+    rows, rngs = numbered_rows(25), RandomStreams.spawn(0, range(3)).shuffling
+    [(columns, x)] = batches = Minibatches(rows, batch_size, rngs)
+    assert columns == slice(0, 25)
+    assert x.shape == (1, 25, 2)
+    assert np.shares_memory(x, rows.X)
+    assert np.shares_memory(batches.y, rows.y)
+    untouched = RandomStreams.spawn(0, range(3)).shuffling
+    assert [rng.random() for rng in rngs] == [rng.random() for rng in untouched]
+
+
+def test_batches_leave_the_rows_as_they_are():
+    rows = numbered_rows(25)
+    for _ in range(2):
+        epoch_of(Minibatches(rows, 10, RandomStreams.spawn(0, range(2)).shuffling))
+    for array, as_it_was in zip(vars(rows).values(), vars(numbered_rows(25)).values(), strict=True):
+        np.testing.assert_array_equal(array, as_it_was)

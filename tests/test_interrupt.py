@@ -1,0 +1,389 @@
+"""Ctrl-C: the first stops training and keeps what was learned, the second aborts."""
+
+import os
+import signal
+import threading
+import time
+import warnings
+from copy import deepcopy
+
+import numpy as np
+import pytest
+from data import classifier, make_table
+from sklearn.exceptions import ConvergenceWarning
+from trainings import AfterEpoch, needs_callbacks
+
+from skdnn import _interrupt
+from skdnn._interrupt import Interrupt, listen_for_interrupts
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(signal, "pthread_kill"), reason="needs signals of its own process"
+)
+SOLVERS = {
+    "adam": {"solver": "adam"},
+    "sgd in one batch": {"solver": "sgd", "batch_size": 120},
+    "members": {"solver": "adam", "n_members": 3, "dropout": 0.2},
+    "moving average": {"solver": "adam", "ema_decay": 0.9},
+    "lbfgs": {"solver": "lbfgs"},
+    "lbfgs with members": {"solver": "lbfgs", "n_members": 3},
+}
+settings = pytest.mark.parametrize("setting", SOLVERS.values(), ids=SOLVERS)
+
+
+@pytest.fixture(autouse=True)
+def long_after_the_last_one(monkeypatch):
+    """Forget interrupts of other tests, which are only milliseconds ago; restore the handler."""
+    monkeypatch.setattr(Interrupt, "last_request", -1e9)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def raise_keyboard_interrupt():
+    raise KeyboardInterrupt
+
+
+class Tanh:
+    """An activation that acts in its n-th derivatives: within a step, before the update."""
+
+    def __init__(self, actions):
+        self.actions = actions
+        self.n_steps = 0
+
+    def value(self, z):
+        return np.tanh(z)
+
+    def derivative(self, z):
+        self.n_steps += 1
+        if self.n_steps in self.actions:
+            self.actions[self.n_steps]()
+        return 1.0 - np.tanh(z) ** 2
+
+    def __deepcopy__(self, memo):  # clones share the count
+        return self
+
+
+def interrupted_in_step(step, action=press_ctrl_c, **parameters):
+    """Fit 20 epochs of 4 batches each; the action happens in the step with this number."""
+    X, y = make_table()
+    estimator = classifier((8,), Tanh({step: action}), max_iter=20, **parameters)
+    with pytest.warns(ConvergenceWarning, match="interrupted") as caught:
+        estimator.fit(X, y)
+    return estimator, [str(w.message) for w in caught if w.category is ConvergenceWarning]
+
+
+@pytest.mark.parametrize("action", [press_ctrl_c, raise_keyboard_interrupt])
+@pytest.mark.parametrize("step", [1, 4, 5, 8, 9, 42, 79])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_interrupted_fit_keeps_what_it_has_learned(step, action, early_stopping):
+    """Whole epochs count; the signal is noted and acted on after the batch."""
+    parameters = {"early_stopping": early_stopping, "batch_size": 24 if early_stopping else 30}
+    estimator, [message] = interrupted_in_step(step, action, **parameters)
+    is_at_the_end_of_an_epoch = step % 4 == 0 and action is press_ctrl_c
+    n_done = (step - 1) // 4 + is_at_the_end_of_an_epoch
+    assert f"after {n_done} of 20 epochs" in message
+    assert estimator.n_iter_ == len(estimator.loss_curve_) == n_done
+    X, y = make_table()
+    assert np.isfinite(estimator.predict_proba(X)).all()
+    assert estimator.score(X, y) >= 0.0
+
+
+@settings
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("action", [press_ctrl_c, raise_keyboard_interrupt])
+def test_interrupted_fit_is_usable_for_every_solver(setting, early_stopping, action):
+    estimator, [message] = interrupted_in_step(
+        7, action, early_stopping=early_stopping, tol=0.0, **setting
+    )
+    X, _ = make_table()
+    assert np.isfinite(estimator.predict_proba(X)).all()
+    assert f"after {estimator.n_iter_} of 20 epochs" in message
+    assert estimator.n_iter_ < 20
+    assert len(estimator.loss_curve_) == estimator.n_iter_
+
+
+@needs_callbacks
+@settings
+@pytest.mark.parametrize("n_epochs", [1, 3])
+def test_interrupt_between_epochs_ends_training_there(setting, n_epochs):
+    X, y = make_table()
+    estimator = classifier(max_iter=10, **setting)
+    estimator.set_callbacks(AfterEpoch(n_epochs, press_ctrl_c))
+    with pytest.warns(ConvergenceWarning, match=f"interrupted after {n_epochs} of 10"):
+        estimator.fit(X, y)
+    assert estimator.n_iter_ == n_epochs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole = classifier(max_iter=n_epochs, **setting).fit(X, y)
+    assert estimator.loss_curve_ == whole.loss_curve_ or setting.get("n_members")
+    np.testing.assert_array_equal(estimator.params_[0], whole.params_[0])
+
+
+@needs_callbacks
+@pytest.mark.parametrize("setting", [{}, {"n_members": 3}], ids=str)
+def test_interrupted_fit_keeps_the_best_epoch_so_far(setting):
+    X, y = make_table()
+    settings = {"early_stopping": True, "learning_rate_init": 0.1, **setting}
+    expected = classifier((32,), max_iter=12, **settings).fit(X, y)
+    assert 0 < expected.best_iter_ < 12
+    estimator = classifier((32,), max_iter=30, **settings)
+    estimator.set_callbacks(AfterEpoch(12, press_ctrl_c))
+    with pytest.warns(ConvergenceWarning, match="interrupted after 12 of 30"):
+        estimator.fit(X, y)
+    np.testing.assert_array_equal(estimator.params_, expected.params_)
+    assert estimator.best_iter_ == expected.best_iter_
+
+
+@pytest.mark.parametrize("action", [press_ctrl_c, raise_keyboard_interrupt])
+@pytest.mark.parametrize("evaluation", [2, 3, 4, 5, 9])
+def test_interrupted_lbfgs_keeps_its_last_iterate_and_no_point_tried_on_the_way(evaluation, action):
+    estimator, _ = interrupted_in_step(evaluation, action, solver="lbfgs", tol=0.0)
+    X, y = make_table()
+    n_done = estimator.n_iter_
+    assert n_done < evaluation
+    if n_done:
+        with pytest.warns(ConvergenceWarning, match="without converging"):
+            whole = classifier((8,), Tanh({}), solver="lbfgs", tol=0.0, max_iter=n_done).fit(X, y)
+        np.testing.assert_array_equal(estimator.params_, whole.params_)
+
+
+def test_interrupt_by_a_timer_ends_a_long_fit():
+    X, y = make_table()
+    timer = threading.Timer(0.2, press_ctrl_c)
+    timer.start()
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        estimator = classifier(max_iter=1_000_000).fit(X, y)
+    timer.join()
+    assert 1 < estimator.n_iter_ < 1_000_000
+    assert estimator.loss_ < estimator.loss_curve_[0]
+
+
+@settings
+@pytest.mark.parametrize("action", [press_ctrl_c, raise_keyboard_interrupt])
+def test_interrupted_fit_is_not_gone_on_with(setting, action):
+    """Somewhere in an epoch is no place to begin from; the weights kept are."""
+    X, y = make_table()
+    estimator, _ = interrupted_in_step(7, action, warm_start=True, tol=0.0, **setting)
+    n_first, first = estimator.n_iter_, estimator.params_.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator.set_params(max_iter=5).fit(X, y)
+    assert len(estimator.loss_curve_) == n_first + estimator.n_iter_
+    assert estimator._resume["course"].n_epochs == estimator.n_iter_ <= 5
+    assert not np.array_equal(estimator.params_, first)
+
+
+# A second one.
+
+
+@settings
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_second_interrupt_aborts_and_leaves_the_estimator_as_it_was(setting, is_fitted):
+    """Both within one step: before the first one could be acted on."""
+    X, y = make_table()
+    estimator = classifier((8,), Tanh({}), max_iter=3, warm_start=True, **setting)
+    if is_fitted:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            estimator.fit(X, y)
+    before = deepcopy(vars(estimator))
+
+    def press_twice():
+        press_ctrl_c()
+        press_ctrl_c()
+
+    estimator.activation.actions[estimator.activation.n_steps + 3] = press_twice
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, y)
+    estimator.activation.actions.clear()
+    assert set(vars(estimator)) == set(before)
+    if is_fitted:
+        np.testing.assert_array_equal(estimator.params_, before["params_"])
+        assert estimator.history_ == before["history_"]
+        assert estimator.n_iter_ == before["n_iter_"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_second_interrupt_aborts_however_late_it_comes(monkeypatch):
+    """Within one fit they need not follow each other quickly."""
+    monkeypatch.setattr(_interrupt, "IN_QUICK_SUCCESSION", 0.0)
+    X, y = make_table()
+
+    def press_twice():
+        press_ctrl_c()
+        time.sleep(0.01)
+        press_ctrl_c()
+
+    with pytest.raises(KeyboardInterrupt):
+        classifier((8,), Tanh({3: press_twice})).fit(X, y)
+
+
+def test_interrupts_of_two_fits_in_quick_succession_abort_the_second():
+    X, y = make_table()
+    interrupted_in_step(3)
+    with pytest.raises(KeyboardInterrupt):
+        classifier((8,), Tanh({3: press_ctrl_c})).fit(X, y)
+
+
+def test_interrupts_of_two_fits_that_are_far_apart_stop_each_gently(monkeypatch):
+    interrupted_in_step(3)
+    monkeypatch.setattr(Interrupt, "last_request", Interrupt.last_request - 2.0)
+    estimator, _ = interrupted_in_step(9)
+    assert estimator.n_iter_ == 2
+
+
+def test_grid_search_can_be_aborted():
+    """Otherwise the search would only go on to its next fit."""
+    from sklearn.model_selection import GridSearchCV
+
+    X, y = make_table()
+    activation = Tanh(dict.fromkeys(range(1, 1000, 50), press_ctrl_c))
+    search = GridSearchCV(classifier((8,), activation, max_iter=20), {"alpha": [0.1, 1.0]}, cv=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        with pytest.raises(KeyboardInterrupt):
+            search.fit(X, y)
+
+
+def test_partial_fit_can_be_interrupted_too():
+    X, y = make_table()
+    estimator = classifier((8,), Tanh({6: press_ctrl_c})).partial_fit(X, y, classes=[0, 1])
+    with pytest.warns(ConvergenceWarning, match="interrupted after 0 of 1"):
+        estimator.partial_fit(X, y)
+    assert np.isfinite(estimator.predict_proba(X)).all()
+    estimator.partial_fit(X, y)
+    assert np.isfinite(estimator.params_).all()
+
+
+@pytest.mark.parametrize("train", ["fit", "partial_fit"])
+@pytest.mark.parametrize("batch_size", [120, 30])
+def test_interrupt_in_the_last_step_of_all_is_not_swallowed(train, batch_size):
+    """A stream of parts of one batch each could otherwise hardly be stopped."""
+    X, y = make_table()
+    estimator = classifier((8,), Tanh({120 // batch_size: press_ctrl_c}), max_iter=1)
+    estimator.set_params(batch_size=batch_size)
+    arguments = {"classes": [0, 1]} if train == "partial_fit" else {}
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        getattr(estimator, train)(X, y, **arguments)
+    assert np.isfinite(estimator.params_).all()
+
+
+def test_interrupt_of_the_very_first_step_keeps_weights_to_predict_with():
+    estimator, [message] = interrupted_in_step(1, early_stopping=True)
+    X, _ = make_table()
+    assert "after 0 of 20 epochs" in message
+    assert estimator.n_iter_ == 0
+    assert np.isfinite(estimator.predict_proba(X)).all()
+
+
+def test_member_that_lbfgs_had_no_time_for_takes_the_weights_of_one_that_it_had():
+    """An untrained network must not spoil the average."""
+    estimator, _ = interrupted_in_step(6, solver="lbfgs", n_members=3, tol=0.0)
+    for member in (1, 2):
+        np.testing.assert_array_equal(estimator.params_[member], estimator.params_[0])
+
+
+@pytest.mark.parametrize("action", [press_ctrl_c, raise_keyboard_interrupt])
+def test_interrupt_before_the_first_iteration_of_a_later_member_is_no_divergence(action):
+    """It falls on the first evaluation of the second member, which has nothing better yet."""
+    X, y = make_table()
+    single = Tanh({})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        classifier((8,), single, solver="lbfgs", max_iter=4).fit(X, y)
+    estimator = classifier((8,), Tanh({single.n_steps + 1: action}), solver="lbfgs", n_members=3)
+    with pytest.warns(ConvergenceWarning, match="interrupted"):
+        estimator.set_params(max_iter=4).fit(X, y)
+    assert estimator.score(X, y) > 0.6
+
+
+# Whose signal it is.
+
+
+@pytest.mark.parametrize("setting", [{}, {"solver": "lbfgs"}], ids=str)
+def test_handler_is_ours_during_training_and_restored_after_it(setting):
+    X, y = make_table()
+    seen = []
+    activation = Tanh({2: lambda: seen.append(signal.getsignal(signal.SIGINT))})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        classifier((8,), activation, **setting).fit(X, y)
+    assert len(seen) == 1
+    assert seen[0] is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_handler_is_restored_after_an_error():
+    X, y = make_table()
+
+    def fail():
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        classifier((8,), Tanh({3: fail})).fit(X, y)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    interrupted_in_step(3)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL], ids=str)
+def test_signal_that_is_ignored_or_deadly_stays_so(handler):
+    signal.signal(signal.SIGINT, handler)
+    with listen_for_interrupts():
+        assert signal.getsignal(signal.SIGINT) == handler
+    assert signal.getsignal(signal.SIGINT) == handler
+
+
+def test_handler_of_the_user_is_respected():
+    X, y = make_table()
+    calls = []
+
+    def own(number, frame):
+        calls.append(number)
+
+    signal.signal(signal.SIGINT, own)
+    estimator = classifier((8,), Tanh({3: press_ctrl_c})).fit(X, y)
+    assert calls == [signal.SIGINT]
+    assert estimator.n_iter_ == 5
+    assert signal.getsignal(signal.SIGINT) is own
+
+
+def test_handler_of_the_user_may_raise_keyboard_interrupt():
+    X, y = make_table()
+
+    def own(number, frame):
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, own)
+    with pytest.warns(ConvergenceWarning, match="interrupted after 0 of 5"):
+        classifier((8,), Tanh({3: press_ctrl_c})).fit(X, y)
+    assert signal.getsignal(signal.SIGINT) is own
+
+
+def test_no_handler_is_installed_outside_the_main_thread():
+    X, y = make_table()
+    seen, fitted = [], []
+    activation = Tanh({2: lambda: seen.append(signal.getsignal(signal.SIGINT))})
+    thread = threading.Thread(
+        target=lambda: fitted.append(classifier((8,), activation).fit(X, y).n_iter_)
+    )
+    thread.start()
+    thread.join()
+    assert fitted == [5]
+    assert seen == [signal.default_int_handler]
+
+
+def test_listening_twice_leaves_the_outer_one_in_charge():
+    with listen_for_interrupts() as outer:
+        with listen_for_interrupts() as inner:
+            press_ctrl_c()
+            time.sleep(0.0)
+        assert outer.is_requested
+        assert not inner.is_requested
+        with pytest.raises(KeyboardInterrupt):
+            outer.check()
+    inner.check()

@@ -1,0 +1,500 @@
+"""Training that goes on: a fit in two parts is the fit in one, to the last bit, or says why not."""
+
+import pickle
+import warnings
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from data import classifier, make_separable, make_table
+from sklearn.exceptions import ConvergenceWarning
+from tables import pose_training
+from trainings import AfterEpoch, ScriptedLoss, needs_callbacks, noisy_rows
+
+from skdnn._rows import Rows
+from skdnn._training import train
+from skdnn.optimizers import SOLVERS
+
+HORIZONS = ["cosine", "one_cycle", "coslog4"]
+
+
+def fit(estimator, *args, **kwargs):
+    """Fit, and say nothing of an end before convergence, which is not the matter here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return estimator.fit(*args, **kwargs)
+
+
+def flatten(value):
+    """Return all arrays and numbers of a state, by the way to each."""
+    if isinstance(value, np.random.Generator):
+        return flatten(value.bit_generator.state)
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    elif hasattr(value, "__dict__"):
+        parts = vars(value).items()
+    else:
+        return {(): value}
+    return {(k, *way): leaf for k, part in parts for way, leaf in flatten(part).items()}
+
+
+def assert_same_training(one, other, *, ignore=()):
+    """Check all fitted attributes and all that training needs to go on."""
+    for name in ("params_", "loss_curve_", "loss_", "best_loss_", "validation_scores_"):
+        np.testing.assert_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    for name in ("best_validation_score_", "best_iter_", "t_"):
+        np.testing.assert_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    assert set(one.history_) == set(other.history_)
+    for name in set(one.history_) - {"seconds"}:
+        np.testing.assert_equal(one.history_[name], other.history_[name], err_msg=name)
+    assert {len(column) for column in one.history_.values()} == {len(one.loss_curve_)}
+    ours, theirs = flatten(one._resume), flatten(other._resume)
+    assert set(ours) == set(theirs)
+    for way, leaf in ours.items():
+        if not {"n_epochs_before", *ignore} & set(way):
+            np.testing.assert_equal(leaf, theirs[way], err_msg=str(way))
+
+
+SETTINGS = {
+    **{solver: {"solver": solver} for solver in (*SOLVERS, "lbfgs")},
+    "sgd without momentum": {"solver": "sgd", "momentum": 0.0},
+    "invscaling": {"solver": "sgd", "learning_rate": "invscaling"},
+    "adaptive": {
+        "solver": "sgd",
+        "learning_rate": "adaptive",
+        "learning_rate_init": 0.5,
+        "n_iter_no_change": 1,
+        "tol": 0.01,
+    },
+    "patience": {"n_iter_no_change": 20, "tol": 0.01},
+    "dropout": {"dropout": 0.3},
+    "members": {"n_members": 3, "dropout": 0.2},
+    "moving average": {"ema_decay": 0.9, "n_members": 2},
+    "batch normalisation": {"normalization": "batch", "n_members": 2},
+    "batch normalisation and average": {"normalization": "batch", "ema_decay": 0.8},
+    "lbfgs with members": {"solver": "lbfgs", "n_members": 3},
+    "lbfgs with batch normalisation": {"solver": "lbfgs", "normalization": "batch"},
+    "residual layers": {"hidden_layer_sizes": (6, 6), "residual": True, "normalization": "layer"},
+    "float32": {"dtype": "float32", "n_members": 2},
+    "everything": {
+        "n_members": 2,
+        "dropout": 0.2,
+        "ema_decay": 0.9,
+        "normalization": "batch",
+        "max_grad_norm": 0.1,
+        "weight_decay": 0.1,
+        "alpha": 1.0,
+    },
+}
+settings = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+stopping = pytest.mark.parametrize("early_stopping", [False, True])
+
+
+def as_it_is(estimator):
+    return estimator
+
+
+def pickled(estimator):
+    return pickle.loads(pickle.dumps(estimator))
+
+
+@settings
+@stopping
+@pytest.mark.parametrize("between", [as_it_is, pickled, deepcopy])
+def test_fit_in_two_parts_is_the_fit_in_one(setting, early_stopping, between):
+    X, y = make_table()
+    setting = {**setting, "early_stopping": early_stopping}
+    whole = fit(classifier(max_iter=6, **setting), X, y)
+    halves = fit(classifier(max_iter=3, warm_start=True, **setting), X, y)
+    assert halves.n_iter_ == len(halves.loss_curve_) == 3
+    first = deepcopy(halves.history_)
+    halves = fit(between(halves), X, y)
+    assert halves.n_iter_ == 3
+    assert len(halves.loss_curve_) == 6
+    for name, values in first.items():
+        assert halves.history_[name][:3] == values
+    # A second fit doubles how many evaluations "lbfgs" may take.
+    assert_same_training(halves, whole, ignore={"n_fits"})
+
+
+@settings
+@stopping
+def test_fit_in_six_parts_is_the_fit_in_one(setting, early_stopping):
+    X, y = make_table()
+    setting = {**setting, "early_stopping": early_stopping}
+    whole = fit(classifier(max_iter=6, **setting), X, y)
+    parts = classifier(max_iter=1, warm_start=True, **setting)
+    for _ in range(6):
+        parts = pickled(fit(parts, X, y))
+    assert_same_training(parts, whole, ignore={"n_fits"})
+
+
+@needs_callbacks
+@pytest.mark.parametrize("learning_rate", [*HORIZONS, "constant"])
+@pytest.mark.parametrize("name", ["adam", "sgd", "members", "moving average", "everything"])
+@stopping
+def test_fit_that_a_callback_cut_short_is_brought_to_its_planned_end(
+    learning_rate, name, early_stopping
+):
+    X, y = make_table()
+    setting = {**SETTINGS[name], "early_stopping": early_stopping, "learning_rate": learning_rate}
+    whole = fit(classifier(max_iter=6, **setting), X, y)
+    stopped = classifier(max_iter=6, warm_start=True, **setting).set_callbacks(AfterEpoch(3))
+    fit(stopped, X, y)
+    assert stopped.n_iter_ == 3
+    del stopped._skl_callbacks
+    fit(stopped, X, y)
+    assert stopped.n_iter_ == 3
+    assert_same_training(stopped, whole)
+
+
+@needs_callbacks
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_lbfgs_that_a_callback_cut_short_is_brought_to_its_planned_end(n_members):
+    X, y = make_table()
+    setting = {"solver": "lbfgs", "n_members": n_members, "max_iter": 6}
+    whole = fit(classifier(**setting), X, y)
+    stopped = classifier(warm_start=True, **setting).set_callbacks(AfterEpoch(3))
+    fit(stopped, X, y)
+    assert stopped.n_iter_ == 3
+    del stopped._skl_callbacks
+    fit(stopped, X, y)
+    np.testing.assert_array_equal(stopped.params_, whole.params_)
+
+
+@pytest.mark.parametrize("learning_rate", HORIZONS)
+def test_fit_that_came_to_its_end_is_followed_by_another_cycle(learning_rate):
+    X, y = make_table()
+    estimator = classifier(learning_rate=learning_rate, max_iter=8, warm_start=True).fit(X, y)
+    params = estimator.params_.copy()
+    estimator.fit(X, y)
+    rates = estimator.history_["learning_rate"]
+    assert rates[8:] == rates[:8]
+    assert estimator.n_iter_ == 8
+    assert not np.array_equal(estimator.params_, params)
+
+
+def test_max_iter_is_how_many_more_and_may_change():
+    X, y = make_table()
+    whole = classifier(max_iter=7).fit(X, y)
+    parts = classifier(max_iter=2, warm_start=True).fit(X, y)
+    parts.set_params(max_iter=5).fit(X, y)
+    assert parts.n_iter_ == 5
+    assert_same_training(parts, whole)
+
+
+# What is not the same training.
+
+
+def other_rows(X, y):
+    return X + 0.1, y
+
+
+def other_labels(X, y):
+    return X, np.r_[1 - y[:5], y[5:]]
+
+
+def other_order(X, y):
+    return X[::-1].copy(), y[::-1].copy()
+
+
+def fewer_rows(X, y):
+    return X[:-1], y[:-1]
+
+
+@stopping
+@pytest.mark.parametrize("change", [other_rows, other_labels, other_order, fewer_rows])
+@pytest.mark.parametrize("learning_rate", ["constant", "cosine"])
+def test_other_rows_begin_a_course_of_their_own(change, early_stopping, learning_rate):
+    """The weights kept are those that the new rows have trained, from where the old ones ended."""
+    X, y = make_table()
+    estimator = classifier(
+        early_stopping=early_stopping, learning_rate=learning_rate, max_iter=8, warm_start=True
+    )
+    estimator.fit(X, y)
+    before = estimator.params_.copy()
+    estimator.fit(*change(X, y))
+    assert len(estimator.loss_curve_) == 16
+    assert estimator.n_iter_ == 8
+    assert 9 <= estimator.best_iter_ <= 16
+    assert not np.array_equal(estimator.params_, before)
+    assert estimator._resume["course"].n_epochs == 8
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_score_of_old_rows_does_not_compete_with_that_of_new_ones(solver):
+    """Rows that are easy to judge do not keep the weights that were best on them for ever."""
+    X, y = make_separable()
+    estimator = classifier(
+        solver=solver, early_stopping=True, max_iter=8, warm_start=True, learning_rate_init=0.05
+    )
+    fit(estimator, X, y)
+    assert estimator.best_validation_score_ > -0.1
+    flipped = 1 - y
+    fit(estimator, X, flipped)
+    assert estimator.score(X, flipped) > 0.9
+    assert estimator.best_iter_ > 8
+
+
+def test_validation_rows_belong_to_the_fingerprint():
+    X, y = make_table()
+    X_val, y_val = make_table(50, random_state=1)
+    estimator = classifier(early_stopping="auto", max_iter=4, warm_start=True)
+    estimator.fit(X, y, X_val=X_val, y_val=y_val)
+    same = deepcopy(estimator).fit(X, y, X_val=X_val, y_val=y_val)
+    other = deepcopy(estimator).fit(X, y, X_val=X_val + 1.0, y_val=y_val)
+    none = deepcopy(estimator).fit(X, y)
+    assert same._resume["course"].n_epochs == 8
+    assert other._resume["course"].n_epochs == none._resume["course"].n_epochs == 4
+
+
+def test_sample_weights_belong_to_the_fingerprint():
+    X, y = make_table()
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    estimator = classifier(max_iter=4, warm_start=True).fit(X, y, weights)
+    assert deepcopy(estimator).fit(X, y, weights)._resume["course"].n_epochs == 8
+    # The penalty stands beside the sum of the losses: against heavier rows it is weaker.
+    assert deepcopy(estimator).fit(X, y, 2.0 * weights)._resume["course"].n_epochs == 4
+    assert deepcopy(estimator).fit(X, y)._resume["course"].n_epochs == 4
+
+
+@stopping
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_fit_after_patience_ran_out_begins_anew_with_fresh_patience(early_stopping, n_members):
+    X, y = make_table()
+    estimator = classifier(
+        early_stopping=early_stopping,
+        n_members=n_members,
+        learning_rate_init=0.05,
+        n_iter_no_change=2,
+        tol=0.01,
+        max_iter=200,
+        warm_start=True,
+    ).fit(X, y)
+    n_first, params = estimator.n_iter_, estimator.params_.copy()
+    assert n_first < 200
+    estimator.fit(X, y)
+    assert 3 <= estimator.n_iter_ < 200
+    assert len(estimator.loss_curve_) == n_first + estimator.n_iter_
+    assert estimator._resume["course"].n_epochs == estimator.n_iter_
+    if not early_stopping:
+        assert not np.array_equal(estimator.params_, params)
+
+
+def test_second_course_never_ends_with_worse_weights_than_the_first():
+    """It begins with a judgement of the weights that the first one kept."""
+    X, y = make_table(180)
+    X, y, X_val, y_val = X[:120], y[:120], X[120:], y[120:]
+    estimator = classifier(
+        (32,),
+        early_stopping="auto",
+        learning_rate_init=0.2,
+        learning_rate="cosine",
+        max_iter=10,
+        warm_start=True,
+    )
+    best = np.inf
+    for _ in range(4):
+        fit(estimator, X, y, X_val=X_val, y_val=y_val)
+        loss = -np.log(estimator.predict_proba(X_val)[np.arange(60), y_val]).mean()
+        assert loss <= best * (1.0 + 1e-12)
+        best = loss
+
+
+def test_early_stopping_turned_on_or_off_begins_a_course():
+    X, y = make_table()
+    estimator = classifier(max_iter=4, warm_start=True).fit(X, y)
+    for is_on in (True, False):
+        estimator.set_params(early_stopping=is_on).fit(X, y)
+        assert estimator._resume["course"].n_epochs == 4
+
+
+@stopping
+@pytest.mark.parametrize("setting", [{}, {"ema_decay": 0.9}, {"solver": "lbfgs"}], ids=str)
+@pytest.mark.parametrize("by", ["params_", "params_, anew", "coefs_"])
+def test_weights_set_by_hand_are_begun_with(early_stopping, setting, by):
+    """The first loss of all zeros is that of answering 1/2, and so is the first judgement."""
+    X, y = make_table()
+    estimator = classifier(
+        early_stopping=early_stopping, warm_start=True, alpha=0.0, batch_size=len(y), **setting
+    )
+    fit(estimator, X, y)
+    if by == "coefs_":
+        for array in estimator.coefs_ + estimator.intercepts_:
+            array[...] = 0.0
+    elif by == "params_":
+        estimator.params_[...] = 0.0
+    else:
+        estimator.params_ = np.zeros_like(estimator.params_)
+    fit(estimator, X, y)
+    if "solver" in setting:
+        assert not estimator._resume["optimizer"]["origin"].any()
+    else:
+        assert estimator.history_["loss"][5] == pytest.approx(np.log(2.0), rel=1e-12)
+    assert estimator._resume["course"].n_epochs == estimator.n_iter_
+
+
+# What is the same training but for what it is judged by, or how.
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"scoring": "roc_auc"}, {"scoring": "loss"}),
+        ({"scoring": "loss"}, {"scoring": "roc_auc"}),
+        ({"scoring": "accuracy"}, {"scoring": "neg_log_loss"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_scores_of_different_kinds_are_not_compared(first, then, solver):
+    """A loss of 0.5 is no worse than minus an area of 0.7: the kept weights move on."""
+    X, y = make_table()
+    estimator = classifier(early_stopping=True, max_iter=3, warm_start=True, solver=solver)
+    fit(estimator.set_params(**first), X, y)
+    fit(estimator.set_params(**then), X, y)
+    history, is_loss = estimator.history_, then["scoring"] == "loss"
+    watched = -np.array(history["validation_loss"]) if is_loss else history["validation_score"]
+    assert max(watched[3:]) > watched[3], "what the second fit learns should be worth keeping"
+    assert estimator.best_iter_ == 3 + 1 + int(np.argmax(watched[3:]))
+    if solver == "lbfgs":  # what it remembers of earlier iterations is lost with the old course
+        return
+    one_more = classifier(early_stopping=True, max_iter=3, warm_start=True, solver=solver)
+    one_more.set_params(**then, max_iter=estimator.best_iter_)
+    np.testing.assert_array_equal(estimator.params_, fit(one_more, X, y).params_)
+
+
+def test_validation_scores_are_of_what_was_watched():
+    """Minus the loss for epochs judged by it, the score for the others."""
+    X, y = make_table()
+    estimator = classifier(early_stopping=True, max_iter=2, warm_start=True)
+    for scoring in ("roc_auc", "loss"):
+        estimator.set_params(scoring=scoring).fit(X, y)
+    losses = -np.array(estimator.history_["validation_loss"])
+    assert estimator.validation_scores_[2:] == losses[2:].tolist()
+    assert estimator.validation_scores_[:2] == estimator.history_["validation_score"][:2]
+
+
+def test_stronger_penalty_is_no_end_of_progress():
+    """The cost is higher than the best one before, and falls all the same."""
+    X, y = make_table()
+    estimator = classifier(max_iter=10, warm_start=True, n_iter_no_change=3, tol=1e-4)
+    fit(estimator, X, y)
+    fit(estimator.set_params(alpha=100.0), X, y)
+    curve = estimator.loss_curve_[10:]
+    assert (np.diff(curve) < 0).all()
+    assert len(curve) == 10
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_moving_average_may_be_turned_on_and_off(early_stopping):
+    X, y = make_table()
+    estimator = classifier(max_iter=3, warm_start=True, early_stopping=early_stopping)
+    estimator.fit(X, y)
+    estimator.set_params(ema_decay=0.9, early_stopping=False).fit(X, y)
+    assert np.abs(estimator.params_ - estimator._resume["params"]).max() > 1e-3
+    estimator.set_params(ema_decay=None).fit(X, y)
+    np.testing.assert_array_equal(estimator.params_, estimator._resume["params"])
+
+
+def test_solver_may_change_in_between():
+    X, y = make_table()
+    estimator = classifier(warm_start=True).fit(X, y)
+    for solver in ("sgd", "lbfgs", "nadam"):
+        before = estimator.params_.copy()
+        estimator.set_params(solver=solver)
+        fit(estimator, X, y)
+        assert np.isfinite(estimator.params_).all()
+        assert not np.array_equal(estimator.params_, before)
+    assert estimator.loss_ < estimator.loss_curve_[0]
+
+
+def test_fit_that_fails_leaves_the_course_as_it_was():
+    X, y = make_table()
+    whole = classifier((8,), "relu", max_iter=6).fit(X, y)
+    estimator = classifier((8,), "relu", max_iter=3, warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="diverged"):
+        estimator.fit(np.full_like(X, 1.7e308), y)
+    assert_same_training(estimator.fit(X, y), whole)
+
+
+# Streams.
+
+
+@settings
+def test_stream_in_parts_goes_on_after_pickle(setting):
+    if setting.get("solver") == "lbfgs":
+        pytest.skip("lbfgs has no streams")
+    X, y = make_table()
+    parts = [slice(20 * i, 20 * i + 20) for i in range(6)]
+    straight, interrupted = classifier(**setting), classifier(**setting)
+    for i, part in enumerate(parts):
+        straight.partial_fit(X[part], y[part], classes=[0, 1])
+        if i == 3:
+            interrupted = pickled(interrupted)
+        interrupted.partial_fit(X[part], y[part], classes=[0, 1])
+    assert_same_training(interrupted, straight)
+    assert straight.n_iter_ == 1
+    assert len(straight.loss_curve_) == 6
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+@stopping
+def test_stream_goes_on_after_fit_with_the_weights_that_were_kept(early_stopping, ema_decay):
+    X, y = make_table()
+    estimator = classifier(
+        early_stopping=early_stopping, ema_decay=ema_decay, max_iter=6, alpha=0.0, solver="sgd"
+    ).fit(X, y)
+    params = estimator.params_.copy()
+    estimator.set_params(learning_rate_init=1e-300, momentum=0.0)
+    for _ in range(3):
+        estimator.partial_fit(X, y)
+    if ema_decay is None:
+        np.testing.assert_array_equal(estimator.params_, params)
+    else:
+        np.testing.assert_allclose(estimator.params_, params, rtol=1e-12)
+
+
+def test_fit_after_a_stream_begins_with_its_weights():
+    X, y = make_table()
+    estimator = classifier(warm_start=True).partial_fit(X, y, classes=[0, 1])
+    whole = classifier(max_iter=4).fit(X, y)
+    estimator.set_params(max_iter=3).fit(X, y)
+    np.testing.assert_array_equal(estimator.params_, whole.params_)
+
+
+# Members that have ended while others go on.
+
+
+class RuinousLoss(ScriptedLoss):
+    """Once the first member has ended, its gradient is not a number any more."""
+
+    def gradient(self, y_true, logits, sample_weight, gradient_out):
+        super().gradient(y_true, logits, sample_weight, gradient_out)
+        if self.n_calls > 4:
+            gradient_out[0] = np.nan
+        return gradient_out
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("is_same", [False, True])
+def test_ended_member_leaves_no_ruins_for_the_next_training(solver, is_same):
+    """What became of its moments after its end does not spoil what comes next."""
+    rows = noisy_rows()
+    plan, state = pose_training(
+        rows, members=(0, 1), solver=solver, max_iter=7, learning_rate_init=0.01
+    )
+    script = [[0.7, 0.7], [0.6, 0.6], [0.6, 0.5], [0.6, 0.4], *[[0.6, 0.3]] * 4]
+    ruinous = replace(plan, loss=RuinousLoss(script), n_iter_no_change=2)
+    train(ruinous, state, rows)
+    assert state.course.running.tolist() == [False, False]
+    assert np.isfinite(state.kept).all()
+    first = state.kept.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        train(plan, state, rows if is_same else Rows(rows.X + 0.01, rows.y))
+    assert np.isfinite(state.kept).all()
+    assert (np.abs(state.kept - first).max(axis=1) > 1e-3).all()
