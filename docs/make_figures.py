@@ -48,7 +48,7 @@ def load_sensors() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def network(hidden=(64, 64, 64), **parameters) -> DeepBinaryClassifier:
-    """Return one plain network: no dropout, no penalty, a constant rate, float32."""
+    """Return one plain network: all rows, no dropout, no penalty, a constant rate, float32."""
     plain = {
         "n_members": 1,
         "dropout": 0.0,
@@ -56,6 +56,7 @@ def network(hidden=(64, 64, 64), **parameters) -> DeepBinaryClassifier:
         "learning_rate": "constant",
         "learning_rate_init": 1e-3,
         "n_iter_no_change": np.inf,
+        "early_stopping": False,
         "dtype": "float32",
         "random_state": 0,
     }

@@ -145,6 +145,7 @@ def make_models(columns: list[str], *, seed: int, verbose: int = 0) -> dict[str,
         learning_rate="cosine",
         learning_rate_init=1e-3,
         max_iter=20,
+        early_stopping=False,  # its rows would come from the same hours as those to learn from
         random_state=seed,
         verbose=verbose,
     )

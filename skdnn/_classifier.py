@@ -5,25 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import fields
-from typing import ClassVar, Self
+from dataclasses import fields, replace
+from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import expit, log_expit, logsumexp
+from scipy.special import expit, log_expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._architecture import build_network
-from ._compat import fit_context
+from ._callbacks import NO_TASKS, FitTasks, Tasks
+from ._compat import CALLBACK_STATE, CallbackSupportMixin, fit_context
+from ._explanations import average_gradients, average_logits, integrate_gradients
+from ._fitted import describe_training
+from ._lbfgs import train_lbfgs
+from ._mlp import check_mlp, convert_mlp
 from ._network import Network
-from ._plan import describe_architecture, first_state, make_plan
-from ._rows import Rows, split_validation
-from ._training import TrainingPlan, TrainingState, train
-from ._validation import PARAMETER_CONSTRAINTS, check_rows, choose_dtype
+from ._plan import describe_architecture, first_state, make_plan, resolve_auto
+from ._rows import Rows, checksum, split_validation
+from ._scoring import make_score, name_score
+from ._state import TrainingPlan, TrainingState
+from ._trainer import Validation
+from ._training import train
+from ._validation import (
+    PARAMETER_CONSTRAINTS,
+    check_given_together,
+    check_rows,
+    check_validation_rows,
+    choose_dtype,
+    name_in_errors,
+)
+from .losses import smooth_labels
 
 
-class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
+class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Classify rows of a table into two classes by an ensemble of deep networks.
 
     Several networks of dense layers, each ending in one logit, are trained side by side on the
@@ -41,17 +58,26 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         or an object of your own with the methods ``value(z)`` and ``derivative(z)``, which
         `check_gradients` can check.
     initialization : {"auto", "zeros", "normal", "uniform", "he_normal", "he_uniform", \
-            "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform", "orthogonal"}, \
-            default="auto"
+            "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform", "orthogonal", \
+            "mlp"}, default="auto"
         The network: first weights; biases begin at zero. "auto" takes the one that suits the
         activation: LeCun's for "selu", Glorot's for "identity", "logistic" and "tanh", He's for
         the others, and Glorot's for the output. With "zeros" all units of a layer learn the same.
-    n_members : int, default=4
+        "mlp" is MLPClassifier's, which draws biases too; "auto" takes it where `max_fun` is set.
+    normalization : {"batch", "layer"} or None, default=None
+        The network: normalise what enters each activation function, over the rows of a batch or
+        over the units of a layer, which lets deeper networks train.
+    residual : bool, default=False
+        The network: whether to add to the output of a hidden layer its input, from the second
+        hidden layer on and where both have the same width. Deeper networks train better so.
+    n_members : int or "auto", default="auto"
         The network: how many are trained side by side and averaged. They differ in their first
-        weights, the order of their rows and their dropout. MLPClassifier trains one.
-    dropout : float or sequence of floats, default=0.1
+        weights, the order of their rows and their dropout. "auto" is 4; it is 1, as in
+        MLPClassifier, with solver "lbfgs" and where `max_fun` is set.
+    dropout : float, sequence of floats or "auto", default="auto"
         Regularisation: probability in [0, 1) of dropping a hidden unit in a training step, or one
-        for each hidden layer. MLPClassifier has none.
+        for each hidden layer. "auto" is 0.1; it is 0, as in MLPClassifier, with solver "lbfgs"
+        and where `max_fun` is set.
     alpha : float, default=1e-4
         Regularisation: strength of the L2 penalty on the weights, not on the biases: ``alpha / 2
         |W|^2`` beside the sum of the losses of all rows, whatever the batch size. MLPClassifier
@@ -62,9 +88,18 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`; labels that a dict leaves out have
         weight 1. "balanced" makes both classes weigh the same. Weights shift the probabilities.
-    solver : {"gd", "sgd", "rmsprop", "adam", "adamw", "nadam"}, default="adam"
+    loss : {"log_loss", "focal"}, default="log_loss"
+        The cost of a row: cross-entropy, or the focal loss, which turns to the rows that are hard.
+        The focal loss gives up calibrated probabilities: they are drawn towards 1/2.
+    focal_gamma : float, default=2.0
+        The cost of a row: how much less the focal loss minds easy rows; 0 is cross-entropy.
+    label_smoothing : float, default=0.0
+        The cost of a row: train on labels moved this share of the way to 1/2, in [0, 1). It holds
+        probabilities back from 0 and 1. Validation rows keep their labels.
+    solver : {"gd", "sgd", "rmsprop", "adam", "adamw", "nadam", "lbfgs"}, default="adam"
         Learning: the optimizer. "gd" is gradient descent on all rows at each step; "sgd" takes
-        mini-batches and `momentum`.
+        mini-batches and `momentum`; "lbfgs" is SciPy's minimiser on all rows, good for small
+        tables, whose iterations count as epochs.
     batch_size : int or "auto", default="auto"
         Learning: rows in a step, at most. "auto" is 200. A table with fewer rows is one batch.
     learning_rate : {"constant", "invscaling", "adaptive", "cosine", "one_cycle", "coslog4"}, \
@@ -91,31 +126,49 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         Learning: smallest divisor of a gradient in these.
     max_grad_norm : float or None, default=None
         Learning: length to which a longer gradient is cut, for each member.
+    ema_decay : float or None, default=None
+        Learning: judge, keep and predict with a moving average of the weights: the share in (0, 1)
+        that it keeps of itself at each step, such as 0.99. None leaves the weights as they are.
     max_iter : int, default=60
         Duration: epochs, that is passes over the rows, at most.
+    max_fun : int or None, default=None
+        Duration: evaluations of the cost by "lbfgs", at most. None is 15,000, as in MLPClassifier.
+        As MLPClassifier's ``get_params()`` always has it, setting it makes the parameters left at
+        "auto" those of MLPClassifier: one network, no dropout, its first weights.
+    max_time : float or None, default=None
+        Duration: seconds after which no new epoch begins. A warm start goes on from there.
     shuffle : bool, default=True
         Duration: whether to shuffle the rows before each epoch.
     tol : float, default=1e-4
         Duration: fall of the loss that counts as progress.
     n_iter_no_change : int or inf, default=10
-        Duration: epochs without progress after which a member stops. Watches the validation loss
-        with `early_stopping`; without, the training loss, and only where the schedule has no end.
-    early_stopping : bool, default=False
-        Duration: whether to hold out validation rows and to keep, for each member, the weights of
-        its best epoch on them by log-loss. MLPClassifier compares accuracies.
+        Duration: epochs without progress after which a member stops. Watches `scoring` on the
+        validation rows with early stopping; without, the training loss, and only where the
+        schedule has no end.
+    early_stopping : bool or "auto", default="auto"
+        Duration: whether to keep, for each member, the weights of its best epoch on validation
+        rows: those given to `fit`, or else rows held out. "auto" does so if rows are given, or if
+        the table has more than 10,000, as in HistGradientBoostingClassifier. MLPClassifier's
+        default is False.
     validation_fraction : float, default=0.1
-        Duration: fraction of the rows of each class to hold out, in (0, 1).
+        Duration: fraction of the rows of each class to hold out, in (0, 1), if none are given.
+    scoring : str, callable or None, default="loss"
+        Duration: what is best on the validation rows: "loss", a scorer's name, a callable
+        ``scorer(estimator, X, y)``, or None for the accuracy, which is what MLPClassifier watches.
+        The loss moves where the accuracy stands still.
     dtype : {"auto", "float32", "float64"}, default="auto"
         Run: precision of training. "auto" takes float32, at twice the speed, unless X is a
         float64 table of up to 2,000 rows, or has a column that float32 would round by more than a
         thousandth of its standard deviation.
     warm_start : bool, default=False
-        Run: whether `fit` goes on from where the last one ended, for `max_iter` epochs more, with
-        the optimizer's state and random streams, instead of starting anew.
+        Run: whether `fit` goes on from where the last one ended, with the optimizer's state and
+        random streams, instead of starting anew. On the same rows it goes on to the last bit: a fit
+        that a callback or `max_time` cut short is brought to its end, and one that had come to its
+        end gets `max_iter` epochs more, or another cycle of a `learning_rate` that knows its end.
     random_state : int, RandomState instance or None, default=None
         Run: seed of the first weights, the shuffling, the dropout and the validation rows.
     verbose : bool or int, default=False
-        Run: print a line for each epoch, or for every `verbose`-th.
+        Run: print a line for each epoch, or for every `verbose`-th and the last.
 
     Attributes
     ----------
@@ -129,14 +182,33 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         The biases of each linear step; see the property.
     history_ : dict of str to list of float
         By epoch, averaged over the members still training: "loss" (of the rows, with dropout on),
-        "penalty" (the L2 term, at the beginning of the epoch), "validation_loss" (with
-        `early_stopping`), "learning_rate" (of its last step) and "seconds".
+        "penalty" (the L2 term, at the beginning of the epoch), "validation_loss" and
+        "validation_score" (with early stopping, and with a scorer), "learning_rate" (of its last
+        step) and "seconds".
     loss_curve_ : list of float
         The sum of loss and penalty by epoch, as in MLPClassifier.
+    loss_ : float
+        The last of them.
+    best_loss_ : float or None
+        The least of them; None with early stopping.
+    validation_scores_ : list of float or None
+        By epoch, what early stopping watches, the more the better: minus the loss, or the score.
+        None without early stopping.
+    best_validation_score_ : float or None
+        The greatest of them.
+    best_iter_ : int
+        The epoch, counted from 1 in `history_`, after which no member's kept weights changed: its
+        best epoch with early stopping, else the last.
     n_iter_ : int
-        Epochs done, those of earlier warm starts included.
+        Epochs done by the last call, as in MLPClassifier; `history_` has those before it too.
     t_ : int
         Rows seen, counted again in each epoch; rows that were merged into one count once.
+    n_layers_ : int
+        Layers, with input and output, as in MLPClassifier.
+    n_outputs_ : int
+        1, as in MLPClassifier.
+    out_activation_ : str
+        "logistic", as in MLPClassifier.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -152,6 +224,11 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
     With ``a[0]`` the row, each hidden layer l computes ``z[l] = a[l-1] W[l] + b[l]`` and
     ``a[l] = g(z[l])``; the last z is the logit, and ``1 / (1 + e^-z)`` the probability of
     ``classes_[1]``. `docs/from_scratch.md` derives everything that follows from this.
+
+    Ctrl-C stops training after the batch and warns; the model has the best weights so far, or the
+    last ones without validation rows. A second Ctrl-C aborts, and leaves the estimator as it was. A
+    member whose loss stops being finite goes back to where the epoch began and on at half the
+    learning rate, five times at most.
 
     Where all rows form one batch, identical rows are merged into one with the sum of their weights,
     so that a weight of k and k equal rows give the same network to the last bit.
@@ -195,12 +272,18 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         *,
         # the network
         initialization="auto",
-        n_members=4,
+        normalization=None,
+        residual=False,
+        n_members="auto",
         # what keeps it from overfitting
-        dropout=0.1,
+        dropout="auto",
         alpha=1e-4,
         weight_decay=None,
+        # what a row costs
         class_weight=None,
+        loss="log_loss",
+        focal_gamma=2.0,
+        label_smoothing=0.0,
         # how it learns
         solver="adam",
         batch_size="auto",
@@ -213,13 +296,17 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         beta_2=0.999,
         epsilon=1e-8,
         max_grad_norm=None,
+        ema_decay=None,
         # how long it learns
         max_iter=60,
+        max_fun=None,
+        max_time=None,
         shuffle=True,
         tol=1e-4,
         n_iter_no_change=10,
-        early_stopping=False,
+        early_stopping="auto",
         validation_fraction=0.1,
+        scoring="loss",
         # the run
         dtype="auto",
         warm_start=False,
@@ -229,11 +316,16 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.initialization = initialization
+        self.normalization = normalization
+        self.residual = residual
         self.n_members = n_members
         self.dropout = dropout
         self.alpha = alpha
         self.weight_decay = weight_decay
         self.class_weight = class_weight
+        self.loss = loss
+        self.focal_gamma = focal_gamma
+        self.label_smoothing = label_smoothing
         self.solver = solver
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -245,29 +337,40 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.max_grad_norm = max_grad_norm
+        self.ema_decay = ema_decay
         self.max_iter = max_iter
+        self.max_fun = max_fun
+        self.max_time = max_time
         self.shuffle = shuffle
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
+        self.scoring = scoring
         self.dtype = dtype
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
         """Train on a table.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Numbers, without missing values; on similar scales, or training is slow.
         y : array-like of shape (n_samples,)
             Labels of any type, of two classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, at least 0. A row of weight k counts as k rows; None stands for ones.
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            Rows for early stopping, instead of some held out from X. In a pipeline,
+            ``Pipeline(..., transform_input=["X_val"])`` transforms them as X.
+        y_val : array-like of shape (n_val,), default=None
+            Their labels.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Their weights.
 
         Returns
         -------
@@ -277,21 +380,48 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the data or a parameter cannot be used, or if training diverges in its first epoch.
+            If the data or a parameter cannot be used, or if training diverges whatever is tried.
         """
+        has_rows = check_given_together(X_val, y_val, sample_weight_val)
+        if has_rows and self.early_stopping is False:
+            raise ValueError(
+                "X_val and y_val are for early stopping, which early_stopping=False turns off. Set "
+                "it to 'auto' or True."
+            )
         with _unchanged_by_failure(self):
-            continues = self.warm_start and hasattr(self, "params_")
-            plan, state, rows = self._pose(X, y, sample_weight, continues=continues)
+            plan, state, rows, held_out = self._pose(
+                X,
+                y,
+                sample_weight,
+                given=(X_val, y_val, sample_weight_val) if has_rows else None,
+            )
             if len(rows) <= plan.batch_size:
                 rows = rows.merge_identical()
-            validation = None
-            if self.early_stopping:
+            if held_out is None and plan.stops_early:
                 rng = deepcopy(state.streams.split)  # a warm start validates on the same rows again
-                rows, validation = split_validation(rows, self.validation_fraction, rng)
-                validation = validation.normalize_weights()
-            train(plan, state, rows.normalize_weights(), validation)
-            return self._keep(state)
+                rows, held_out = split_validation(rows, self.validation_fraction, rng)
+            rows, validation = rows.normalize_weights(), None
+            if held_out is not None:
+                held_out = held_out.normalize_weights()
+                score = make_score(self, self.scoring, held_out)
+                validation = Validation(held_out, score, name_score(self.scoring))
+            tasks = self._tell(X, y, sample_weight, plan, state)
+            rows = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
+            run = train_lbfgs if self.solver == "lbfgs" else train
+            run(plan, state, rows, validation, tasks)
+            self._keep(state)
+            tasks.end_fit()
+            return self
 
+    def _has_partial_fit(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                "partial_fit is only available for solvers that take batches; solver='lbfgs' needs "
+                "all rows."
+            )
+        return True
+
+    @available_if(_has_partial_fit)
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one pass over a part of a table, and remember where training stands.
@@ -301,7 +431,7 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Numbers, without missing values.
         y : array-like of shape (n_samples,)
             Labels, all of them among `classes`.
@@ -334,18 +464,61 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
                 f"classes={classes!r} are not those of the first call, {self.classes_!r}."
             )
         with _unchanged_by_failure(self):
-            plan, state, rows = self._pose(
-                X, y, sample_weight, continues=continues, classes=classes, is_part=True
-            )
-            train(plan, state, rows)
-            return self._keep(state)
+            plan, state, rows, _ = self._pose(X, y, sample_weight, classes=classes, is_part=True)
+            tasks = self._tell(X, y, sample_weight, plan, state)
+            rows = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
+            train(plan, state, rows, tasks=tasks)
+            state.course = None  # the next part is another one
+            self._keep(state)
+            tasks.end_fit()
+            return self
+
+    @classmethod
+    def from_mlp(cls, mlp):
+        """Take over a trained MLPClassifier: its network, its parameters, its optimizer.
+
+        Parameters
+        ----------
+        mlp : MLPClassifier
+            Fitted, with two classes.
+
+        Returns
+        -------
+        estimator : DeepBinaryClassifier
+            Fitted, with the same probabilities. `partial_fit`, and `fit` with ``warm_start=True``,
+            go on from there, with Adam's moments or the velocity of "sgd".
+
+        Raises
+        ------
+        TypeError
+            If it is not an MLPClassifier.
+        ValueError
+            If it has other than two classes.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_classification
+        >>> from sklearn.neural_network import MLPClassifier
+        >>> from skdnn import DeepBinaryClassifier
+        >>> X, y = make_classification(random_state=0)
+        >>> mlp = MLPClassifier(early_stopping=True, random_state=0).fit(X, y)
+        >>> model = DeepBinaryClassifier.from_mlp(mlp)
+        >>> bool(abs(model.predict_proba(X) - mlp.predict_proba(X)).max() < 1e-12)
+        True
+        """
+        check_mlp(mlp)
+        estimator = cls(**mlp.get_params())
+        estimator._architecture, state, attributes = convert_mlp(mlp, estimator.get_params())
+        estimator._keep(state)
+        estimator.__dict__.update(attributes)
+        return estimator
 
     def decision_function(self, X):
         """Return the logit of each row: positive where the second class is the more likely one.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The rows to judge.
 
         Returns
@@ -354,18 +527,15 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
             ``log(p / (1 - p))`` of the predicted probability of `classes_[1]`, which is the mean of
             the members' probabilities. Float32 if X and the weights are; float64 otherwise.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        dtype = np.result_type(X, self.params_)
-        params = self.params_.astype(dtype, copy=False)
-        return _average(self._network.logits(params, X.astype(dtype, copy=False)))
+        X, params = self._check_predict(X)
+        return average_logits(self._network.logits(params, X))
 
     def predict_proba(self, X):
         """Return the probabilities of the two classes for each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The rows to judge.
 
         Returns
@@ -376,12 +546,28 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         logit = self.decision_function(X)
         return np.column_stack([expit(-logit), expit(logit)])
 
+    def predict_log_proba(self, X):
+        """Return the logarithms of the probabilities of the two classes for each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The rows to judge.
+
+        Returns
+        -------
+        log_probability : ndarray of shape (n_samples, 2)
+            Columns in the order of `classes_`; finite even where a probability is rounded to 0.
+        """
+        logit = self.decision_function(X)
+        return np.column_stack([log_expit(-logit), log_expit(logit)])
+
     def predict(self, X):
         """Return the more likely class of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The rows to judge.
 
         Returns
@@ -391,6 +577,62 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         """
         is_second = self.decision_function(X) > 0
         return self.classes_[is_second.astype(np.intp)]
+
+    def input_gradients(self, X, *, method="gradient", baseline=None, steps=512):
+        """Return what moves the logit of each row: its gradient with respect to the features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows to explain.
+        method : {"gradient", "integrated"}, default="gradient"
+            "gradient" says how fast the logit changes with each feature, at the row. "integrated"
+            shares out the difference between the row's logit and the baseline's among the features:
+            the mean gradient on the straight line between them, times the feature's difference.
+        baseline : array-like of shape (n_features,), default=None
+            The row that "integrated" compares with; None stands for zeros, the mean row where
+            features are standardised.
+        steps : int, default=512
+            Points on that line. The more, the closer the sum over the features comes to the
+            difference of the logits.
+
+        Returns
+        -------
+        gradients : ndarray of shape (n_samples, n_features)
+            Of the logit that `decision_function` returns, in its unit per unit of the feature; for
+            "integrated" in its unit.
+
+        Raises
+        ------
+        ValueError
+            If `method`, `baseline` or `steps` cannot be used.
+
+        References
+        ----------
+        M. Sundararajan, A. Taly and Q. Yan, "Axiomatic attribution for deep networks", ICML 2017,
+        arXiv:1703.01365.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import make_classification
+        >>> from skdnn import DeepBinaryClassifier
+        >>> X, y = make_classification(n_features=4, random_state=0)
+        >>> model = DeepBinaryClassifier(random_state=0).fit(X, y)
+        >>> model.input_gradients(X).shape
+        (100, 4)
+        """
+        X, params = self._check_predict(X, accept_sparse=False)
+
+        def gradient(rows):
+            return average_gradients(*self._network.input_gradients(params, rows))
+
+        if method == "gradient":
+            if baseline is not None:
+                raise ValueError("baseline is for method='integrated'; method='gradient' has none.")
+            return gradient(X)
+        if method != "integrated":
+            raise ValueError(f"method must be 'gradient' or 'integrated', got {method!r}.")
+        return integrate_gradients(gradient, X, baseline, steps)
 
     @property
     def coefs_(self):
@@ -412,6 +654,7 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
+        tags.input_tags.sparse = True
         return tags
 
     def __sklearn_is_fitted__(self):
@@ -427,21 +670,48 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
         views = [layout.view(self.params_, e) for e in layout.entries if e.endswith(f".{name}")]
         return [view[0] for view in views] if len(self.params_) == 1 else views
 
+    def _check_predict(self, X, *, accept_sparse="csr") -> tuple[Any, np.ndarray]:
+        """Return rows to predict, and the weights in the dtype of both."""
+        check_is_fitted(self)
+        X = validate_data(
+            self, X, dtype=[np.float64, np.float32], accept_sparse=accept_sparse, reset=False
+        )
+        dtype = np.result_type(X.dtype, self.params_)
+        return X.astype(dtype, copy=False), self.params_.astype(dtype, copy=False)
+
     def _pose(
-        self, X, y, sample_weight, *, continues: bool, classes=None, is_part=False
-    ) -> tuple[TrainingPlan, TrainingState, Rows]:
-        """Check everything; return the plan, the state to begin from, and the rows."""
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], reset=not continues)
-        rows, self.classes_ = check_rows(
+        self, X, y, sample_weight, *, given=None, classes=None, is_part=False
+    ) -> tuple[TrainingPlan, TrainingState, Rows, Rows | None]:
+        """Check everything; return the plan, the state to begin from, the rows to train on.
+
+        The last of the four are validation rows, where X, y and weights of them are `given`.
+        """
+        continues = (is_part or self.warm_start) and hasattr(self, "params_")
+        checks = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"}
+        X, y = validate_data(self, X, y, reset=not continues, **checks)
+        dtype = self.params_.dtype if continues else choose_dtype(self.dtype, X)
+        rows, self.classes_, class_factors = check_rows(
             X,
             y,
             sample_weight,
             class_weight=self.class_weight,
             classes=self.classes_ if continues else classes,
-            dtype=self.params_.dtype if continues else choose_dtype(self.dtype, X),
+            dtype=dtype,
             is_part=is_part,
         )
-        parameters = self.get_params(deep=False)
+        held_out = None
+        if given is not None:
+            with name_in_errors("X_val"):
+                X_val, y_val = validate_data(self, *given[:2], reset=False, **checks)
+            held_out = check_validation_rows(
+                X_val,
+                y_val,
+                given[2],
+                classes=self.classes_,
+                class_factors=class_factors,
+                dtype=dtype,
+            )
+        parameters = resolve_auto(self.get_params(deep=False))
         architecture = describe_architecture(parameters)
         if continues and architecture != self._architecture:
             changed = [k for k, v in architecture.items() if v != self._architecture[k]]
@@ -450,26 +720,55 @@ class DeepBinaryClassifier(ClassifierMixin, BaseEstimator):
                 "since the first fit. Set them back, or train anew with warm_start=False."
             )
         self._architecture = architecture
-        plan = make_plan(parameters, self._network, rows, is_part=is_part)
+        plan = make_plan(
+            parameters, self._network, rows, is_part=is_part, is_validated=held_out is not None
+        )
         if not continues:
             seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-            return plan, first_state(plan, seed, rows.X.dtype), rows
-        # A copy, so that a training that fails leaves no trace.
-        history = {name: values.copy() for name, values in self.history_.items()}
-        state = TrainingState(self.params_.copy(), history=history, **deepcopy(self._resume))
-        if not plan.optimizer.can_continue(state.optimizer):
-            state.optimizer = plan.optimizer.init(state.params)
-        return plan, state, rows
+            return plan, first_state(plan, seed, rows.X.dtype), rows, held_out
+        return plan, self._resumed_state(plan), rows, held_out
 
-    def _keep(self, state: TrainingState) -> Self:
+    def _resumed_state(self, plan: TrainingPlan) -> TrainingState:
+        """Return a copy of the state that training ended in, so that a failure leaves no trace."""
+        history = {name: values.copy() for name, values in self.history_.items()}
+        resume = deepcopy(self._resume)
+        is_untouched = resume.pop("checksum") == checksum(self.params_)
+        state = TrainingState(history=history, **resume)
+        state.n_epochs_before = len(history.get("loss", []))
+        if not is_untouched:  # the user has set weights, and wants to begin with them
+            state.params[...] = self.params_
+            state.course = state.average = None
+        if state.course is not None or not plan.is_part:  # a stream goes on from its last weights
+            state.kept = self.params_.copy()
+        if not plan.optimizer.can_continue(state.optimizer):
+            state.optimizer = plan.optimizer.init(state.params[:, plan.network.layout.trainable])
+            state.course = None
+        return state
+
+    def _tell(self, X, y, sample_weight, plan: TrainingPlan, state: TrainingState) -> Tasks:
+        """Return who is to be told of each epoch: the callbacks, if there are any."""
+        if not hasattr(self, "_skl_callbacks") and not hasattr(self, "_parent_callback_ctx"):
+            return NO_TASKS
+        self.history_ = state.history  # callbacks may read it while it grows
+
+        def snapshot() -> dict[str, Any]:
+            return {"params_": state.weights.copy(), **describe_training(deepcopy(state))}
+
+        is_new = state.course is None and self.solver != "lbfgs"
+        # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
+        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return FitTasks(self, X, y, metadata, snapshot, plan.max_iter if is_new else None)
+
+    def _keep(self, state: TrainingState) -> None:
         """Turn the state of training into fitted attributes."""
-        resume = {field.name: getattr(state, field.name) for field in fields(state)}
-        self.params_, self.history_ = resume.pop("params"), resume.pop("history")
-        self._resume = resume
-        self.loss_curve_ = np.add(state.history["loss"], state.history["penalty"]).tolist()
-        self.n_iter_ = len(self.loss_curve_)
-        self.t_ = state.n_samples_seen
-        return self
+        self.__dict__.update(params_=state.kept, **describe_training(state))
+        self.n_layers_ = len(self._architecture["hidden_layer_sizes"]) + 2
+        self.n_outputs_, self.out_activation_ = 1, "logistic"
+        self._resume = {
+            field.name: getattr(state, field.name)
+            for field in fields(state)
+            if field.name not in ("kept", "history")
+        } | {"checksum": checksum(self.params_)}
 
 
 @contextmanager
@@ -479,13 +778,7 @@ def _unchanged_by_failure(estimator: DeepBinaryClassifier) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        before |= {name: vars(estimator)[name] for name in CALLBACK_STATE & set(vars(estimator))}
         estimator.__dict__.clear()
         estimator.__dict__.update(before)
         raise
-
-
-def _average(logits: np.ndarray) -> np.ndarray:
-    """Return the logit of the members' mean probability: (n_samples,)."""
-    if len(logits) == 1:
-        return logits[0]
-    return logsumexp(log_expit(logits), axis=0) - logsumexp(log_expit(-logits), axis=0)

@@ -35,6 +35,7 @@ def no_training(monkeypatch):
         raise AssertionError("training has begun")
 
     monkeypatch.setattr(skdnn._classifier, "train", train)
+    monkeypatch.setattr(skdnn._classifier, "train_lbfgs", train)
 
 
 def assert_refused(message, call, *args, **kwargs):
@@ -87,8 +88,21 @@ def polars_frame(X):
 TABLES = {
     "NaN": (changed(X, (2, 1), np.nan), ValueError, "Input X contains NaN"),
     "infinity": (changed(X, (2, 1), np.inf), ValueError, "Input X contains infinity"),
-    "sparse matrix": (sparse.csr_matrix(X), TypeError, "Sparse data was passed"),
-    "sparse array": (sparse.csr_array(X), TypeError, "Sparse data was passed"),
+    "NaN in a sparse matrix": (
+        sparse.csr_matrix(changed(X, (2, 1), np.nan)),
+        ValueError,
+        "Input X contains NaN",
+    ),
+    "infinity in a sparse array": (
+        sparse.csr_array(changed(X, (2, 1), np.inf)),
+        ValueError,
+        "Input X contains infinity",
+    ),
+    "no rows in a sparse array": (
+        sparse.csr_array((0, 6)),
+        ValueError,
+        r"0 sample\(s\) \(shape=\(0, 6\)\)",
+    ),
     "1-D": (X[:, 0], ValueError, "Expected 2D array, got 1D array"),
     "3-D": (X[:, :, np.newaxis], ValueError, "Found array with dim 3"),
     "no rows": (X[:0], ValueError, r"0 sample\(s\) \(shape=\(0, 6\)\)"),
@@ -159,7 +173,7 @@ def test_table_of_other_columns_is_refused(seen, table, message, method, request
 
 UNKNOWN = {
     "activation": ("swish", "activation.*'leaky_relu'.*Got 'swish'"),
-    "solver": ("lbfgs", "solver.*'adamw'.*Got 'lbfgs'"),
+    "solver": ("newton", "solver.*'adamw'.*Got 'newton'"),
     "learning_rate": ("linear", "learning_rate.*'one_cycle'.*Got 'linear'"),
     "initialization": ("xavier", "initialization.*'glorot_uniform'.*Got 'xavier'"),
     "class_weight": ("equal", "class_weight.*'balanced'.*Got 'equal'"),
@@ -172,9 +186,9 @@ UNKNOWN = {
     ("name", "known"),
     [
         ("activation", skdnn.activations.ACTIVATIONS),
-        ("solver", skdnn.optimizers.SOLVERS),
+        ("solver", (*skdnn.optimizers.SOLVERS, "lbfgs")),
         ("learning_rate", skdnn.schedules.SCHEDULES),
-        ("initialization", ["auto", *skdnn.initializers.INITIALIZERS]),
+        ("initialization", skdnn.initializers.INITIALIZER_NAMES),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -229,7 +243,18 @@ PARAMETERS = [
     ("n_iter_no_change", 0, "n_iter_no_change.*Got 0"),
     ("validation_fraction", 0.0, r"validation_fraction.*Got 0\.0"),
     ("validation_fraction", 1.0, r"validation_fraction.*Got 1\.0"),
-    ("early_stopping", "auto", "early_stopping.*Got 'auto'"),
+    ("early_stopping", "always", "early_stopping.*Got 'always'"),
+    ("early_stopping", None, "early_stopping.*Got None"),
+    ("ema_decay", 0.0, r"ema_decay.*Got 0\.0"),
+    ("ema_decay", 1.0, r"ema_decay.*Got 1\.0"),
+    ("max_time", 0.0, r"max_time.*Got 0\.0"),
+    ("max_time", -1.0, r"max_time.*Got -1\.0"),
+    ("max_fun", 0, "max_fun.*Got 0"),
+    ("max_fun", 2.5, r"max_fun.*Got 2\.5"),
+    ("normalization", "instance", "normalization.*'batch'.*Got 'instance'"),
+    ("residual", "yes", "residual.*Got 'yes'"),
+    ("n_members", "many", "n_members.*'auto'.*Got 'many'"),
+    ("dropout", "half", "dropout.*'auto'.*Got 'half'"),
     ("random_state", "seed", "random_state.*Got 'seed'"),
     ("class_weight", {0: 1.0, 2: 3.0}, r"class_weight=\{0: 1.0, 2: 3.0\} has labels \[2\]"),
     ("class_weight", {"yes": 2.0}, r"class_weight=\{'yes': 2.0\} has labels \['yes'\]"),
@@ -255,7 +280,7 @@ def test_parameter_is_refused(name, value, message, method):
 
 
 def test_parameters_are_not_looked_at_before_fit():
-    estimator = classifier((5, 0)).set_params(solver="lbfgs", dropout=7, n_members=-1)
+    estimator = classifier((5, 0)).set_params(solver="newton", dropout=7, n_members=-1)
     assert estimator.get_params()["dropout"] == 7
 
 

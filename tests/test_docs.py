@@ -5,6 +5,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import sklearn
+from sklearn.utils.fixes import parse_version
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -37,6 +39,10 @@ def test_excerpt_stands_in_its_file(file, code):
     assert any(normalize(window) == code for window in windows)
 
 
+@pytest.mark.skipif(
+    parse_version(sklearn.__version__) < parse_version("1.9"),
+    reason="the user guide uses scikit-learn's callbacks",
+)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_of_a_page_run_one_after_the_other(page, capsys):
     namespace: dict = {}

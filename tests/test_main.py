@@ -262,7 +262,7 @@ def test_picture_shows_the_loss_of_every_epoch_and_every_model():
 def test_main_prints_progress_table_and_conclusion(small_demo, capsys):
     assert small_demo.run([]) == 0
     output = capsys.readouterr().out
-    assert re.search(r"^epoch +2/20  loss [\d.]+", output, re.MULTILINE)
+    assert re.search(r"^Iteration +2/20, loss = [\d.]+, ", output, re.MULTILINE)
     assert list(read_table(output)) == MODELS
     assert len(re.findall(r"^Best ", output, re.MULTILINE)) == 4
     assert "airport, hour, wind_dir_deg" in output

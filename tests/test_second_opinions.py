@@ -74,6 +74,7 @@ SOLVERS = {
 def follow(network, X, y):
     """Return the network and an MLPClassifier, trained from the same first weights in one way."""
     shared = set(MLPClassifier().get_params()) & set(network.get_params())
+    shared -= {"max_fun"}  # for "lbfgs" only, and None is not for MLPClassifier
     peer = MLPClassifier(**{name: getattr(network, name) for name in shared})
     # One epoch at a rate of nothing makes the attributes that the first weights then go into.
     peer.set_params(n_iter_no_change=10_000, warm_start=True)

@@ -13,6 +13,7 @@ from unittest import SkipTest
 import numpy as np
 import pytest
 from data import make_table
+from sklearn.neural_network import MLPClassifier
 from sklearn.utils.estimator_checks import (
     check_classifiers_predictions,
     check_dataframe_column_names_consistency,
@@ -56,6 +57,40 @@ SETTINGS = {
         max_iter=40,
         early_stopping=True,
         warm_start=True,
+    ),
+    "batch normalisation": DeepBinaryClassifier(
+        (16, 8), normalization="batch", n_members=2, **QUICK
+    ),
+    "layer normalisation": DeepBinaryClassifier(
+        (16, 8), normalization="layer", n_members=2, **QUICK
+    ),
+    "residual": DeepBinaryClassifier(
+        (16, 16, 16), normalization="batch", residual=True, n_members=2, **QUICK
+    ),
+    "lbfgs": DeepBinaryClassifier((16,), solver="lbfgs", n_members=2, max_iter=50),
+    "lbfgs, batch normalisation": DeepBinaryClassifier(
+        (16,), solver="lbfgs", normalization="batch", max_iter=50
+    ),
+    "moving average": DeepBinaryClassifier((16,), ema_decay=0.9, n_members=2, **QUICK),
+    "early stopping by a score": DeepBinaryClassifier(
+        (16,), early_stopping=True, scoring="accuracy", n_members=2, **QUICK
+    ),
+    "early stopping by the accuracy": DeepBinaryClassifier(
+        (16,), early_stopping=True, scoring=None, ema_decay=0.9, **QUICK
+    ),
+    "MLPClassifier's": DeepBinaryClassifier(**MLPClassifier().get_params()),
+    "MLPClassifier's, lbfgs": DeepBinaryClassifier(
+        **MLPClassifier((20,), solver="lbfgs", max_iter=50).get_params()
+    ),
+    "MLPClassifier's, sgd": DeepBinaryClassifier(
+        **MLPClassifier(
+            (20,),
+            solver="sgd",
+            learning_rate="adaptive",
+            learning_rate_init=0.1,
+            early_stopping=True,
+            max_iter=50,
+        ).get_params()
     ),
 }
 

@@ -1,0 +1,103 @@
+"""MLPClassifier's fitted state, brought into the form that this package trains on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from ._architecture import build_network
+from ._plan import describe_architecture, first_state, make_plan, resolve_auto
+from ._rows import Rows
+from ._state import TrainingState
+
+COPIED_ATTRIBUTES = (
+    "n_features_in_",
+    "feature_names_in_",
+    "classes_",
+    "loss_",
+    "best_loss_",
+    "best_validation_score_",
+    "n_iter_",
+)
+
+
+def check_mlp(mlp: Any) -> None:
+    """Refuse what is not a fitted MLPClassifier of two classes."""
+    if not isinstance(mlp, MLPClassifier):
+        raise TypeError(f"from_mlp takes an MLPClassifier, got {type(mlp).__name__}.")
+    check_is_fitted(mlp)
+    if mlp.n_outputs_ != 1 or len(mlp.classes_) != 2:
+        raise ValueError(
+            "Only binary classification is supported: the MLPClassifier has "
+            f"{mlp.n_outputs_} outputs for the classes {list(mlp.classes_)!r}."
+        )
+
+
+def convert_mlp(
+    mlp: MLPClassifier, parameters: dict[str, Any]
+) -> tuple[dict[str, Any], TrainingState, dict[str, Any]]:
+    """Return the architecture, the state of training, and the attributes that stay as they are.
+
+    `parameters` are those of the estimator that takes over.
+    """
+    parameters = resolve_auto(parameters)
+    architecture = describe_architecture(parameters)
+    network = build_network(mlp.n_features_in_, **architecture)
+    dtype = mlp.coefs_[0].dtype
+    one_row = Rows(np.zeros((1, mlp.n_features_in_)), np.zeros(1))
+    plan = make_plan(parameters, network, one_row, is_part=False, is_validated=False)
+    seed = check_random_state(mlp.random_state).randint(np.iinfo(np.int32).max)
+    state = first_state(plan, seed, dtype)
+    state.n_samples_seen = int(mlp.t_)
+
+    def flatten(coefs: list[np.ndarray], intercepts: list[np.ndarray], flat: np.ndarray) -> None:
+        for kind, arrays in (("W", coefs), ("b", intercepts)):
+            names = [name for name in network.layout.entries if name.endswith(f".{kind}")]
+            for name, array in zip(names, arrays, strict=True):
+                view = network.layout.view(flat, name)
+                view[0] = array.reshape(view.shape[1:])
+
+    flatten(mlp.coefs_, mlp.intercepts_, state.params)
+    moments = _moments(mlp)
+    for arrays in state.optimizer["arrays"].values():
+        for name, flat in arrays.items():
+            if name in moments:
+                values, scale = moments[name]
+                n_layers = len(values) // 2
+                flatten(values[:n_layers], values[n_layers:], flat)
+                flat /= scale
+                state.optimizer["step"] = int(getattr(mlp._optimizer, "t", 0))
+    state.kept = state.params.copy()
+    state.history = _history(mlp)
+    state.n_epochs_before = len(state.history["loss"]) - mlp.n_iter_
+    copied = {name: getattr(mlp, name) for name in COPIED_ATTRIBUTES if hasattr(mlp, name)}
+    return architecture, state, copied
+
+
+def _history(mlp: MLPClassifier) -> dict[str, list[float]]:
+    """Return its loss curve, which has the penalty within it, in the form of ours."""
+    curve = list(getattr(mlp, "loss_curve_", []))
+    unknown = [np.nan] * len(curve)
+    history = {"loss": curve, "penalty": [0.0] * len(curve)}
+    scores = getattr(mlp, "validation_scores_", None)
+    if scores is not None:
+        history |= {"validation_loss": unknown.copy(), "validation_score": list(scores)}
+    return history | {"learning_rate": unknown.copy(), "seconds": unknown.copy()}
+
+
+def _moments(mlp: MLPClassifier) -> dict[str, tuple[list[np.ndarray], float]]:
+    """Return the arrays of its optimizer by our names, with what ours are divided by."""
+    optimizer = getattr(mlp, "_optimizer", None)
+    moments = {}
+    for name, theirs, scale in (
+        ("first_moment", "ms", 1.0 - mlp.beta_1),
+        ("second_moment", "vs", 1.0 - mlp.beta_2),
+        ("velocity", "velocities", 1.0),
+    ):
+        if hasattr(optimizer, theirs):
+            moments[name] = (getattr(optimizer, theirs), scale)
+    return moments

@@ -1,0 +1,292 @@
+"""What moves a logit: gradients at the features, by another way of computing them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from data import classifier, make_table
+from sklearn.datasets import load_breast_cancer
+from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import StandardScaler
+
+from skdnn import DeepBinaryClassifier
+
+SETTINGS = {
+    "one member": {},
+    "several members": {"n_members": 4},
+    "no hidden layer": {"hidden_layer_sizes": ()},
+    "no hidden layer, members": {"hidden_layer_sizes": (), "n_members": 3},
+    "deep": {"hidden_layer_sizes": (7, 6, 5), "activation": ["elu", "gelu", "logistic"]},
+    "trained with dropout": {"dropout": 0.3, "n_members": 3},
+    "batch normalisation": {"normalization": "batch", "n_members": 2, "hidden_layer_sizes": (8, 6)},
+    "layer normalisation": {"normalization": "layer", "n_members": 2, "hidden_layer_sizes": (8, 6)},
+    "residual": {"residual": True, "hidden_layer_sizes": (8, 8, 8), "n_members": 2},
+    "everything": {
+        "hidden_layer_sizes": (8, 8, 4),
+        "activation": "silu",
+        "normalization": "batch",
+        "residual": True,
+        "dropout": 0.2,
+        "n_members": 3,
+        "ema_decay": 0.9,
+    },
+    "lbfgs": {"solver": "lbfgs", "max_iter": 30},
+}
+every_setting = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+
+pytestmark = pytest.mark.filterwarnings("ignore:L-BFGS ended")
+
+
+def fit(**parameters):
+    return classifier(**{"max_iter": 15, **parameters}).fit(*make_table())
+
+
+def central_differences(function, X, step=1e-5):
+    """Return the derivatives of a function of rows with respect to each feature."""
+    columns = []
+    for j in range(X.shape[1]):
+        shift = np.zeros(X.shape[1])
+        shift[j] = step
+        columns.append((function(X + shift) - function(X - shift)) / (2 * step))
+    return np.column_stack(columns)
+
+
+# At a row.
+
+
+@every_setting
+def test_gradient_is_the_slope_of_the_decision(settings):
+    X, _ = make_table(25, random_state=1)
+    model = fit(**settings)
+    expected = central_differences(model.decision_function, X)
+    np.testing.assert_allclose(model.input_gradients(X), expected, rtol=1e-6, atol=1e-7)
+    assert np.abs(expected).max() > 0.1
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_gradient_is_exact_by_complex_step(n_members, scale):
+    """The averaged logit, written down once more in complex numbers: to the last digits."""
+    X, _ = make_table(25, random_state=1)
+    X = X * scale
+    model = fit(hidden_layer_sizes=(8, 5), n_members=n_members, dropout=0.2)
+    coefs = [W.reshape(n_members, *W.shape[-2:]) for W in model.coefs_]
+    intercepts = [b.reshape(n_members, 1, -1) for b in model.intercepts_]
+
+    def averaged_logit(rows):
+        a = rows[np.newaxis]
+        for W, b in zip(coefs[:-1], intercepts[:-1], strict=True):
+            a = np.tanh(a @ W + b)
+        z = (a @ coefs[-1] + intercepts[-1])[:, :, 0]
+        return np.log((1 / (1 + np.exp(-z))).mean(axis=0) / (1 / (1 + np.exp(z))).mean(axis=0))
+
+    np.testing.assert_allclose(averaged_logit(X), model.decision_function(X), rtol=1e-9, atol=1e-9)
+    step = 1e-30
+    expected = np.column_stack(
+        [averaged_logit(X + 1j * step * unit).imag / step for unit in np.eye(X.shape[1])]
+    )
+    np.testing.assert_allclose(model.input_gradients(X), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_gradient_of_several_members_is_not_the_mean_of_theirs():
+    """Each counts by the slope of its own probability."""
+    X, _ = make_table(25, random_state=1)
+    model = fit(n_members=3, hidden_layer_sizes=(), learning_rate_init=0.3)
+    mean = np.tile(np.mean(model.coefs_[0], axis=0).T, (25, 1))
+    assert np.abs(model.input_gradients(X) - mean).max() > 1e-3
+
+
+def test_gradient_of_a_linear_network_is_its_coefficients():
+    X, _ = make_table(9)
+    model = fit(hidden_layer_sizes=())
+    np.testing.assert_allclose(
+        model.input_gradients(X), np.tile(model.coefs_[0].T, (9, 1)), rtol=1e-12
+    )
+
+
+def test_gradient_of_very_sure_members_is_finite():
+    X, _ = make_table(9)
+    model = fit(hidden_layer_sizes=(), n_members=3)
+    for factor in (1e2, 1e4, 1e6):
+        gradients = model.input_gradients(factor * X)
+        assert np.isfinite(gradients).all()
+        steepest = np.abs(model.coefs_[0]).max()
+        assert np.abs(gradients).max() <= 3 * steepest * (1 + 1e-9)
+
+
+def test_gradient_does_not_depend_on_the_other_rows_or_their_number():
+    X, y = make_table(3_000)
+    model = classifier((64,), max_iter=1, n_members=4, normalization="batch").fit(X, y)
+    together = model.input_gradients(X)
+    for rows in (slice(0, 1), slice(1_000, 1_017), slice(2_990, None)):
+        np.testing.assert_allclose(model.input_gradients(X[rows]), together[rows], atol=1e-12)
+
+
+def test_asking_changes_nothing():
+    X, _ = make_table()
+    model = fit(n_members=2, dropout=0.2, normalization="batch")
+    before, given = model.params_.copy(), X.copy()
+    first = model.input_gradients(X)
+    np.testing.assert_array_equal(model.input_gradients(X), first)
+    model.input_gradients(X, method="integrated", steps=3)
+    np.testing.assert_array_equal(model.params_, before)
+    np.testing.assert_array_equal(X, given)
+
+
+# Shape and dtype.
+
+
+@pytest.mark.parametrize("method", ["gradient", "integrated"])
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_shape_is_that_of_the_rows(method, n_members):
+    X, y = make_table()
+    model = classifier(n_members=n_members).fit(X, y)
+    for n_rows in (1, 2, 120):
+        assert model.input_gradients(X[:n_rows], method=method).shape == (n_rows, 6)
+
+
+@pytest.mark.parametrize("method", ["gradient", "integrated"])
+@pytest.mark.parametrize("trained", [np.float32, np.float64])
+@pytest.mark.parametrize("asked", [np.float32, np.float64, int])
+def test_dtype_is_that_of_the_decision(method, trained, asked):
+    X, y = make_table()
+    model = classifier(n_members=2).fit(X.astype(trained), y)
+    X = (10 * X).astype(asked)
+    gradients = model.input_gradients(X, method=method)
+    assert gradients.dtype == model.decision_function(X).dtype
+    wide = model.input_gradients(X.astype(np.float64), method=method)
+    np.testing.assert_allclose(gradients, wide, rtol=1e-3, atol=1e-3)
+
+
+def test_data_frames_are_accepted_and_their_names_compared():
+    X, y = make_table()
+    frame = pd.DataFrame(X, columns=list("abcdef"))
+    model = classifier().fit(frame, y)
+    np.testing.assert_array_equal(
+        model.input_gradients(frame), classifier().fit(X, y).input_gradients(X)
+    )
+    with pytest.raises(ValueError, match="feature names"):
+        model.input_gradients(frame[list("fedcba")])
+
+
+# On the way from a baseline.
+
+
+@every_setting
+@pytest.mark.parametrize("is_given", [False, True], ids=["zeros", "given"])
+def test_integrated_gradients_sum_to_the_difference_of_the_logits(settings, is_given):
+    X, _ = make_table(25, random_state=1)
+    model = fit(**settings)
+    baseline = X.mean(axis=0) + 0.3 if is_given else None
+    start = np.zeros((1, 6)) if baseline is None else baseline[np.newaxis]
+    shares = model.input_gradients(X, method="integrated", baseline=baseline)
+    logits = model.decision_function(X)
+    difference = logits - model.decision_function(start)
+    np.testing.assert_allclose(shares.sum(axis=1), difference, rtol=0, atol=1e-3 * np.ptp(logits))
+
+
+@pytest.mark.parametrize("n_members", [1, 4])
+@pytest.mark.parametrize("hidden_layer_sizes", [(32,), (64, 64)])
+def test_integrated_gradients_of_relu_networks_sum_on_real_data(hidden_layer_sizes, n_members):
+    """The slope jumps along the way: the default number of steps is enough."""
+    X, y = load_breast_cancer(return_X_y=True)
+    X = StandardScaler().fit_transform(X)
+    model = DeepBinaryClassifier(
+        hidden_layer_sizes, n_members=n_members, max_iter=20, random_state=0
+    ).fit(X, y)
+    shares = model.input_gradients(X, method="integrated")
+    logits = model.decision_function(X)
+    difference = logits - model.decision_function(np.zeros((1, X.shape[1])))
+    error = np.abs(shares.sum(axis=1) - difference)
+    assert error.max() < 1e-3 * np.ptp(logits)
+
+
+def test_integrated_gradients_come_closer_with_more_steps():
+    X, _ = make_table(25, random_state=1)
+    model = fit(n_members=2)
+    difference = model.decision_function(X) - model.decision_function(np.zeros((1, 6)))
+    errors = [
+        np.abs(
+            model.input_gradients(X, method="integrated", steps=n).sum(axis=1) - difference
+        ).max()
+        for n in (1, 4, 16, 64)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[3] < errors[2] / 8  # the error of the midpoint rule falls with the square
+
+
+@pytest.mark.parametrize("steps", [1, 7, 128])
+@pytest.mark.parametrize("baseline", [None, [0.5, -1.0, 2.0, 0.0, 1.0, 3.0]], ids=str)
+def test_integrated_gradients_of_a_linear_network_are_exact(steps, baseline):
+    X, _ = make_table(9)
+    model = fit(hidden_layer_sizes=())
+    way = X - (np.zeros(6) if baseline is None else np.array(baseline))
+    shares = model.input_gradients(X, method="integrated", baseline=baseline, steps=steps)
+    np.testing.assert_allclose(shares, model.coefs_[0].T * way, rtol=1e-12, atol=1e-14)
+
+
+def test_integrated_gradients_of_the_baseline_are_zero():
+    X, _ = make_table()
+    model = fit(n_members=2)
+    shares = model.input_gradients(X[:1], method="integrated", baseline=X[0])
+    np.testing.assert_array_equal(shares, np.zeros((1, 6)))
+    assert model.input_gradients(X[1:2], method="integrated", baseline=X[0]).any()
+
+
+def test_feature_without_effect_has_no_share():
+    X, y = make_table()
+    model = classifier(n_members=2).fit(X, y)
+    for W in model.coefs_[0]:
+        W[3] = 0.0
+    for method in ("gradient", "integrated"):
+        gradients = model.input_gradients(X, method=method)
+        assert not gradients[:, 3].any()
+        assert gradients[:, 2].any()
+
+
+def test_heavier_feature_has_the_larger_share():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4))
+    y = (X[:, 2] + 0.1 * rng.normal(size=300) > 0).astype(int)
+    model = classifier(n_members=2, max_iter=10).fit(X, y)
+    shares = np.abs(model.input_gradients(X, method="integrated")).mean(axis=0)
+    assert shares.argmax() == 2
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize("method", ["gradients", "Integrated", None, 1])
+def test_unknown_method_is_refused_by_name(method):
+    with pytest.raises(ValueError, match=f"method .*{method!r}"):
+        fit().input_gradients(make_table()[0], method=method)
+
+
+@pytest.mark.parametrize(
+    "baseline", [np.zeros(5), np.zeros((1, 6)), 0.0, [np.nan] * 6, [np.inf] * 6, []], ids=str
+)
+def test_baseline_of_wrong_shape_or_value_is_refused(baseline):
+    with pytest.raises(ValueError, match="baseline"):
+        fit().input_gradients(make_table()[0], method="integrated", baseline=baseline)
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_steps_below_one_are_refused(steps):
+    with pytest.raises(ValueError, match=f"steps .*{steps}"):
+        fit().input_gradients(make_table()[0], method="integrated", steps=steps)
+
+
+@pytest.mark.parametrize("steps", [2.5, "many", None])
+def test_steps_that_are_no_number_of_steps_are_refused_by_name(steps):
+    with pytest.raises((ValueError, TypeError), match="steps"):
+        fit().input_gradients(make_table()[0], method="integrated", steps=steps)
+
+
+def test_rows_that_cannot_be_predicted_are_refused():
+    X, _ = make_table()
+    model = fit()
+    with pytest.raises(ValueError, match="features"):
+        model.input_gradients(X[:, 1:])
+    with pytest.raises(ValueError, match="NaN"):
+        model.input_gradients(np.full_like(X, np.nan))
+    with pytest.raises(NotFittedError):
+        classifier().input_gradients(X)
