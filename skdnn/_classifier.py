@@ -188,8 +188,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     history_ : dict of str to list of float
         By epoch, averaged over the members still training: "loss" (of the rows, with dropout on),
         "penalty" (the L2 term, at the beginning of the epoch), "validation_loss" and
-        "validation_score" (with early stopping, and with a scorer), "learning_rate" (of its last
-        step) and "seconds".
+        "validation_score" (with early stopping), "learning_rate" (of its last step) and "seconds".
     loss_curve_ : list of float
         The sum of loss and penalty by epoch, as in MLPClassifier.
     loss_ : float
@@ -197,8 +196,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     best_loss_ : float or None
         The least of them; None with early stopping.
     validation_scores_ : list of float or None
-        By epoch, what early stopping watches, the more the better: minus the loss, or the score.
-        None without early stopping.
+        "validation_score" of `history_`, what early stopping watches, the more the better: the
+        score, or minus the loss. None without early stopping.
     best_validation_score_ : float or None
         The greatest of them.
     best_iter_ : int

@@ -13,12 +13,7 @@ def describe_training(state: TrainingState) -> dict[str, Any]:
     """Return the fitted attributes; lists in them belong to the state."""
     history, course = state.history, state.course
     curve = np.add(history.get("loss", []), history.get("penalty", [])).tolist()
-    scores = None
-    if "validation_loss" in history:
-        losses = np.array(history["validation_loss"])
-        watched = np.array(history.get("validation_score", -losses))
-        # Epochs of fits that watched the loss have no score.
-        scores = np.where(np.isnan(watched), -losses, watched).tolist()
+    scores = history.get("validation_score")
     n_done = len(curve)
     best_iter = n_done
     if scores is not None and course is not None:

@@ -32,9 +32,11 @@ def report(plan: TrainingPlan, course: Course, history: History) -> None:
         return
     parts = [f"Iteration {epoch:{len(str(n_epochs))}d}/{n_epochs}"]
     parts.append(f"loss = {history['loss'][-1]:.6f}")
-    for name in ("validation_loss", "validation_score"):
-        if name in history:
-            parts.append(f"{name.replace('_', ' ')} = {history[name][-1]:.6f}")
+    loss, score = (history.get(f"validation_{name}", [np.nan])[-1] for name in ("loss", "score"))
+    if not np.isnan(loss):
+        parts.append(f"validation loss = {loss:.6f}")
+        if score != -loss:
+            parts.append(f"validation score = {score:.6f}")
     parts.append(f"learning rate = {history['learning_rate'][-1]:.2e}")
     left = np.mean(history["seconds"][-epoch:]) * (n_epochs - epoch)
     parts.append(f"time left = {left:.1f} s")

@@ -212,13 +212,13 @@ class Trainer:
             return judgement
         return judgement._replace(objective=np.full_like(judgement.objective, np.inf))
 
-    def validate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return loss and objective on the validation rows, and the score if there is one."""
+    def validate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return loss, objective and score on the validation rows."""
         if self.validation is None:
             raise ValueError("There are no validation rows.")
         loss = self.mean_loss(self.validation.rows)
         if self.validation.score is None:
-            return loss, loss, None
+            return loss, loss, -loss
         score = self.validation.score(self.state.weights)
         return loss, np.round(-score, N_DECIMALS), score
 

@@ -309,7 +309,8 @@ def test_history_has_an_entry_for_each_epoch(early_stopping):
     X, y = make_table()
     estimator = classifier(early_stopping=early_stopping, n_members=2, max_iter=7).fit(X, y)
     names = {"loss", "penalty", "learning_rate", "seconds"}
-    assert set(estimator.history_) == names | ({"validation_loss"} if early_stopping else set())
+    of_validation = {"validation_loss", "validation_score"} if early_stopping else set()
+    assert set(estimator.history_) == names | of_validation
     assert {len(values) for values in estimator.history_.values()} == {7}
     assert all(type(value) is float for values in estimator.history_.values() for value in values)
     assert estimator.n_iter_ == len(estimator.loss_curve_) == 7

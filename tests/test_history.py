@@ -34,7 +34,8 @@ def test_history_has_one_value_of_each_kind_for_each_epoch(early_stopping, n_ite
         validation = Validation(held_out)
     train(plan, state, rows, validation)
     kinds = {"loss", "penalty", "learning_rate", "seconds"}
-    assert set(state.history) == (kinds | {"validation_loss"} if early_stopping else kinds)
+    of_validation = {"validation_loss", "validation_score"}
+    assert set(state.history) == (kinds | of_validation if early_stopping else kinds)
     assert len({len(values) for values in state.history.values()}) == 1
     for values in state.history.values():
         assert all(type(value) is float for value in values)
@@ -156,14 +157,29 @@ def test_columns_stay_of_equal_length_when_early_stopping_is_turned_on_or_off(tu
     assert np.isfinite(estimator.best_validation_score_)
 
 
-def test_columns_stay_of_equal_length_when_the_score_changes():
+def test_score_is_of_what_was_watched_when_that_changes():
     X, y = make_table()
     estimator = classifier(max_iter=2, warm_start=True, early_stopping=True)
     for scoring in ("loss", "roc_auc", "loss"):
         estimator.set_params(scoring=scoring).fit(X, y)
     assert {len(values) for values in estimator.history_.values()} == {6}
-    scores = np.isfinite(estimator.history_["validation_score"])
-    np.testing.assert_array_equal(scores, [False, False, True, True, False, False])
+    scores = np.array(estimator.history_["validation_score"])
+    is_loss = scores == -np.array(estimator.history_["validation_loss"])
+    np.testing.assert_array_equal(is_loss, [True, True, False, False, True, True])
+    assert estimator.validation_scores_ == scores.tolist()
+
+
+@pytest.mark.parametrize("scoring", ["loss", "roc_auc"])
+def test_verbose_line_has_what_its_own_fit_watches(scoring, capsys):
+    X, y = make_table()
+    settings = {"max_iter": 2, "warm_start": True, "verbose": True, "scoring": scoring}
+    estimator = classifier(early_stopping=True, **settings).fit(X, y)
+    first = capsys.readouterr().out
+    estimator.set_params(early_stopping=False).fit(X, y)
+    second = capsys.readouterr().out
+    assert "validation loss" in first
+    assert ("validation score" in first) == (scoring != "loss")
+    assert "validation" not in second
 
 
 def test_columns_stay_of_equal_length_when_the_solver_changes():

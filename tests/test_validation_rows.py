@@ -410,7 +410,9 @@ def test_best_epoch_by_the_loss_is_restored(rows):
     assert model.best_iter_ == best + 1
     assert model.best_validation_score_ == pytest.approx(-losses[best])
     np.testing.assert_array_equal(model.params_, networks[best].params_)
-    assert "validation_score" not in model.history_
+    assert model.history_["validation_score"] == [
+        -loss for loss in model.history_["validation_loss"]
+    ]
 
 
 def test_scores_disagree_about_the_best_epoch(rows):
