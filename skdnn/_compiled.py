@@ -1,7 +1,7 @@
 """The passes of `skdnn._passes`, each as one loop that numba compiles.
 
 The operations on each number are those of the NumPy code, in the same order and precision, so that
-the results are equal to the last bit. Compiled code is kept on disk.
+the results are equal to the last bit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-compile_pass = njit(cache=True, nogil=True, error_model="numpy")
+
+def compile_pass(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a loop when it is first called; keep the code on disk if there is a place for it."""
+    settings: Any = {"nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **settings)(function)
+    except RuntimeError:  # no directory that may be written to
+        return njit(**settings)(function)
 
 
 @compile_pass

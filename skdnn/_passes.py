@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.util import find_spec
 from time import perf_counter
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -104,11 +103,14 @@ NUMPY = ArrayModule.extend(np, PASSES)
 
 @cache
 def load_compiled() -> ArrayModule:
-    """Return NumPy with compiled passes, or `NUMPY` itself where numba is not installed."""
-    if find_spec("numba") is None:
-        return NUMPY
-    from ._compiled import COMPILED_PASSES
+    """Return NumPy with compiled passes, or `NUMPY` itself where numba cannot be imported.
 
+    It may be missing, or be made for another version of NumPy.
+    """
+    try:
+        from ._compiled import COMPILED_PASSES
+    except ImportError:
+        return NUMPY
     return ArrayModule.extend(np, COMPILED_PASSES)
 
 

@@ -146,11 +146,25 @@ def test_training_does_without_numba():
     run_python(
         "import sys, numpy as np\n"
         "sys.modules['numba'] = None\n"
-        "import importlib.util, skdnn._passes as passes\n"
+        "import skdnn._passes as passes\n"
         "passes.SECONDS_BEFORE_LOADING = -1.0\n"
-        "passes.find_spec = lambda name: None\n"
         "from skdnn import DeepBinaryClassifier\n"
         "X = np.random.default_rng(0).normal(size=(50, 3))\n"
         "DeepBinaryClassifier((4,), max_iter=3).fit(X, X[:, 0] > 0).predict(X)\n"
         "assert passes.fastest_module() is passes.NUMPY"
+    )
+
+
+def test_passes_are_compiled_where_nothing_may_be_written():
+    """numba then refuses to keep code on disk, which must not end a training."""
+    run_python(
+        "import numba.core.caching as caching\n"
+        "caching.CacheImpl._locator_classes = []\n"
+        "import skdnn._passes as passes\n"
+        "passes.SECONDS_BEFORE_LOADING = -1.0\n"
+        "import numpy as np\n"
+        "from skdnn import DeepBinaryClassifier\n"
+        "X = np.random.default_rng(0).normal(size=(50, 3))\n"
+        "DeepBinaryClassifier((4,), max_iter=3).fit(X, X[:, 0] > 0).predict(X)\n"
+        "assert passes.fastest_module() is not passes.NUMPY"
     )
