@@ -7,14 +7,14 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from scipy.special import log_expit, logsumexp
+from scipy.special import log_expit
 
 
 def average_logits(logits: np.ndarray) -> np.ndarray:
     """Return the logit of the members' mean probability: (n_samples,)."""
     if len(logits) == 1:
         return logits[0]
-    return logsumexp(log_expit(logits), axis=0) - logsumexp(log_expit(-logits), axis=0)
+    return _log_sum(log_expit(logits)) - _log_sum(log_expit(-logits))
 
 
 def average_gradients(logits: np.ndarray, grads: np.ndarray) -> np.ndarray:
@@ -33,9 +33,14 @@ def average_gradients(logits: np.ndarray, grads: np.ndarray) -> np.ndarray:
     if len(logits) == 1:
         return grads[0]
     log_slope = log_expit(logits) + log_expit(-logits)
-    log_total = logsumexp(log_expit(logits), axis=0) + logsumexp(log_expit(-logits), axis=0)
+    log_total = _log_sum(log_expit(logits)) + _log_sum(log_expit(-logits))
     shares = len(logits) * np.exp(log_slope - log_total)
     return np.einsum("mi,mij->ij", shares, grads)
+
+
+def _log_sum(logarithms: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the sum over members; for one row SciPy's logsumexp is slow."""
+    return np.logaddexp.reduce(logarithms, axis=0)
 
 
 def integrate_gradients(
