@@ -87,8 +87,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Regularisation: fraction of each weight, times the learning rate, that a step takes away,
         beside the gradient and not through it. None is 0.01 for solver "adamw", else 0.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, multiplied with `sample_weight`; labels that a dict leaves out have
-        weight 1. "balanced" makes both classes weigh the same. Weights shift the probabilities.
+        Weights of the classes, above 0, multiplied with `sample_weight`; labels that a dict leaves
+        out have weight 1. "balanced" makes both classes weigh the same. Weights shift the
+        probabilities.
     loss : {"log_loss", "focal"}, default="log_loss"
         The cost of a row: cross-entropy, or the focal loss, which turns to the rows that are hard.
         The focal loss gives up calibrated probabilities: they are drawn towards 1/2.

@@ -118,10 +118,7 @@ def check_validation_rows(
     with name_in_errors("sample_weight_val"):
         weights = check_weights(sample_weight, X, may_vanish=False, name="sample_weight_val")
     _, codes = encode_labels(y, classes, name="y_val")
-    rows = _make_rows(X, codes, weights, class_factors, dtype).drop_weightless()
-    if not len(rows):
-        raise ValueError("class_weight leaves no weight to any row of X_val.")
-    return rows
+    return _make_rows(X, codes, weights, class_factors, dtype).drop_weightless()
 
 
 @contextmanager
@@ -237,12 +234,10 @@ def weigh_classes(
                 f"classes {classes!r}."
             )
         given = [class_weight.get(label, 1.0) for label in classes.tolist()]
-        if not all(isinstance(w, Real) and 0.0 <= float(w) < np.inf for w in given) or not any(
-            given
-        ):
+        if not all(isinstance(w, Real) and 0.0 < float(w) < np.inf for w in given):
             raise ValueError(
-                f"class_weight={class_weight!r} must have weights of at least 0, all of them "
-                "finite and one above it."
+                f"class_weight={class_weight!r} must have finite weights above 0: a class without "
+                "weight cannot be told from the other."
             )
         return np.array(given, dtype=np.float64)
     totals = np.bincount(y.astype(np.intp), weights=sample_weight, minlength=2)

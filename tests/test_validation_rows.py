@@ -147,14 +147,6 @@ def test_refusal_names_the_validation_weights(rows, name):
         stopping().fit(**BAD_ROWS[name][0](rows))
 
 
-def test_class_weight_that_leaves_no_validation_row_is_refused(rows):
-    is_one = rows["y_val"] == 1
-    rows.update(X_val=rows["X_val"][is_one], y_val=rows["y_val"][is_one])
-    rows["sample_weight"] = None
-    with pytest.raises(ValueError, match="class_weight"):
-        stopping(class_weight={0: 1.0, 1: 0.0}).fit(**rows)
-
-
 def test_validation_rows_have_the_names_of_the_columns(rows):
     names = list("abcdef")
     framed = {
