@@ -692,30 +692,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         The last of the four are validation rows, where X, y and weights of them are `given`.
         """
         continues = (is_part or self.warm_start) and hasattr(self, "params_")
-        checks = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"}
-        X, y = validate_data(self, X, y, reset=not continues, **checks)
-        dtype = self.params_.dtype if continues else choose_dtype(self.dtype, X)
-        rows, self.classes_, class_factors = check_rows(
-            X,
-            y,
-            sample_weight,
-            class_weight=self.class_weight,
-            classes=self.classes_ if continues else classes,
-            dtype=dtype,
-            is_part=is_part,
+        rows, held_out = self._check_data(
+            X, y, sample_weight, given, classes, continues=continues, is_part=is_part
         )
-        held_out = None
-        if given is not None:
-            with name_in_errors("X_val"):
-                X_val, y_val = validate_data(self, *given[:2], reset=False, **checks)
-            held_out = check_validation_rows(
-                X_val,
-                y_val,
-                given[2],
-                classes=self.classes_,
-                class_factors=class_factors,
-                dtype=dtype,
-            )
         parameters = resolve_auto(self.get_params(deep=False))
         architecture = describe_architecture(parameters)
         if continues and architecture != self._architecture:
@@ -728,10 +707,39 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         plan = make_plan(
             parameters, self._network, rows, is_part=is_part, is_validated=held_out is not None
         )
-        if not continues:
-            seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-            return plan, first_state(plan, seed, rows.X.dtype), rows, held_out
-        return plan, self._resumed_state(plan), rows, held_out
+        if continues:
+            return plan, self._resumed_state(plan), rows, held_out
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        return plan, first_state(plan, seed, rows.X.dtype), rows, held_out
+
+    def _check_data(
+        self, X, y, sample_weight, given, classes, *, continues: bool, is_part: bool
+    ) -> tuple[Rows, Rows | None]:
+        """Return rows to train on and, where they are `given`, to validate on."""
+        checks = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"}
+        X, y = validate_data(self, X, y, reset=not continues, **checks)
+        dtype = self.params_.dtype if continues else choose_dtype(self.dtype, X)
+        rows, self.classes_, class_factors = check_rows(
+            X,
+            y,
+            sample_weight,
+            class_weight=self.class_weight,
+            classes=self.classes_ if continues else classes,
+            dtype=dtype,
+            is_part=is_part,
+        )
+        if given is None:
+            return rows, None
+        with name_in_errors("X_val"):
+            X_val, y_val = validate_data(self, *given[:2], reset=False, **checks)
+        return rows, check_validation_rows(
+            X_val,
+            y_val,
+            given[2],
+            classes=self.classes_,
+            class_factors=class_factors,
+            dtype=dtype,
+        )
 
     def _resumed_state(self, plan: TrainingPlan) -> TrainingState:
         """Return a copy of the state that training ended in, so that a failure leaves no trace."""

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ._passes import PASSES
+
 
 def compile_pass(function: Callable[..., None]) -> Callable[..., None]:
     """Compile a loop when it is first called; keep the code on disk if there is a place for it."""
@@ -123,14 +125,4 @@ def scale_by_moments(g, m, v, beta_1, beta_2, epsilon, factor):
     return g
 
 
-COMPILED_PASSES: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        add_bias,
-        rectify,
-        mask_by_sign,
-        multiply_outer,
-        add_scaled,
-        scale_by_moments,
-    )
-}
+COMPILED_PASSES: dict[str, Callable[..., Any]] = {name: globals()[name] for name in PASSES}

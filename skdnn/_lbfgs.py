@@ -40,25 +40,8 @@ def train_lbfgs(
     therefore begins again where the course began and runs as many iterations more.
     """
     mark = fingerprint(plan, rows, validation)
-    known, n_known = state.course, 0
-    if known is not None and known.can_go_on(mark):
-        n_known = known.n_epochs
-        n_planned = known.n_epochs_planned + (plan.max_iter if known.is_over else 0)
-        state.params[...] = state.optimizer["origin"]
-        state.optimizer["n_fits"] += 1
-    else:
-        state.optimizer["n_done"] = [0] * len(state.params)
-        n_planned = plan.max_iter
-        if state.kept is not None:
-            state.params[...] = state.kept
-        state.optimizer.update(origin=state.params.copy(), n_fits=1)
-    plan = replace(
-        plan,
-        network=replace(plan.network, n_members=1),
-        batch_size=len(rows),
-        max_iter=n_planned,
-        max_fun=plan.max_fun * state.optimizer["n_fits"],
-    )
+    plan, n_known = _plan_iterations(plan, state, mark)
+    plan = replace(plan, network=replace(plan.network, n_members=1), batch_size=len(rows))
     seconds, n_seen = plan.max_time / len(state.params), state.n_samples_seen
     minimisations: list[_Minimisation] = []
     largest_product = plan.network.layout.largest_matrix * len(rows)
@@ -90,6 +73,24 @@ def train_lbfgs(
     state.optimizer["n_done"] = [m.course.n_epochs for m in minimisations]
     message = next((m.message for m in minimisations if m.message), "")
     settle(plan, state, state.course, Ending(validation is not None, message=message))
+
+
+def _plan_iterations(
+    plan: TrainingPlan, state: TrainingState, mark: int
+) -> tuple[TrainingPlan, int]:
+    """Go to where to begin; return the plan, and how many iterations are known already."""
+    known = state.course
+    if known is not None and known.can_go_on(mark):
+        state.params[...] = state.optimizer["origin"]
+        state.optimizer["n_fits"] += 1
+        n_planned = known.n_epochs_planned + (plan.max_iter if known.is_over else 0)
+        max_fun = plan.max_fun * state.optimizer["n_fits"]
+        return replace(plan, max_iter=n_planned, max_fun=max_fun), known.n_epochs
+    if state.kept is not None:
+        state.params[...] = state.kept
+    n_done = [0] * len(state.params)
+    state.optimizer.update(origin=state.params.copy(), n_fits=1, n_done=n_done)
+    return plan, 0
 
 
 class _Minimisation:
@@ -218,15 +219,20 @@ class _Minimisation:
         if not is_repeated:
             self.seconds_left -= now - self._started_at
         self._started_at = now
-        is_exhausted = trainer.validation is not None and course.patience.exhausted[0]
         end: End = ""
         if not is_known and self.tasks.end_epoch():
             end = "callback"
         elif not is_repeated and self.seconds_left <= 0.0:
             end = "max_time"
+        self._stop_if(end)
+
+    def _stop_if(self, end: End) -> None:
+        """Stop where there is a reason to, or where validation shows no progress any more."""
+        course = self.course
+        is_exhausted = self.trainer.validation is not None and course.patience.exhausted[0]
         if is_exhausted:
             course.running[:] = False
-        elif end and course.n_epochs < plan.max_iter:
+        elif end and course.n_epochs < self.plan.max_iter:
             course.ended_by = end
         if is_exhausted or course.ended_by:
             raise StopIteration
