@@ -730,7 +730,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         )
         if given is None:
             return rows, None
-        with name_in_errors("X_val"):
+        with name_in_errors("X_val or y_val"):
             X_val, y_val = validate_data(self, *given[:2], reset=False, **checks)
         return rows, check_validation_rows(
             X_val,

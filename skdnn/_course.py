@@ -31,7 +31,7 @@ class Course:
     """What each member's training has come to since it began."""
 
     n_epochs_planned: int
-    fingerprint: int  # of the rows
+    fingerprint: int  # of the rows, and of what is to fall on them
     patience: Patience
     first: np.ndarray  # (n_members, n_params), the weights before training
     best: np.ndarray  # (n_members, n_params), the weights with the lowest objective

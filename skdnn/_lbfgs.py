@@ -118,7 +118,6 @@ class _Minimisation:
         self.plan.network.reset_statistics(self.state.params)
         self._first_statistics = self._statistics.copy()
         [(self._columns, self._x)] = trainer.batches  # all rows
-        self.loss = np.full(1, np.inf)
         patience = Patience(1, tol=self.plan.tol, n_iter_no_change=self.plan.n_iter_no_change)
         self.course = Course.begin(
             self.state.params,
@@ -172,10 +171,9 @@ class _Minimisation:
         trainer.interrupt.check()
         trainer.trainable[0] = weights
         trainer.compute_gradient(self._columns, self._x)
-        self.loss = trainer.epoch_loss()
         decayed = self.plan.network.layout.decayed
         trainer.grads[:, decayed] += self.plan.l2 * self.state.params[:, decayed]
-        cost = self.loss + trainer.penalty(self.state.params)
+        cost = trainer.epoch_loss() + trainer.penalty(self.state.params)
         return float(cost[0]), trainer.grads[0].astype(np.float64)
 
     def _move_to(self, weights: np.ndarray) -> None:

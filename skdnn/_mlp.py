@@ -63,6 +63,7 @@ def convert_mlp(
 
     flatten(mlp.coefs_, mlp.intercepts_, state.params)
     moments = _moments(mlp)
+    state.optimizer["step"] = int(getattr(getattr(mlp, "_optimizer", None), "t", 0))
     for arrays in state.optimizer["arrays"].values():
         for name, flat in arrays.items():
             if name in moments:
@@ -70,7 +71,6 @@ def convert_mlp(
                 n_layers = len(values) // 2
                 flatten(values[:n_layers], values[n_layers:], flat)
                 flat /= scale
-                state.optimizer["step"] = int(getattr(mlp._optimizer, "t", 0))
     state.kept = state.params.copy()
     state.history = _history(mlp)
     state.n_epochs_before = len(state.history["loss"]) - mlp.n_iter_

@@ -321,10 +321,8 @@ class Pass:
 
         def make_slots(nodes: Sequence[Node], need_grad_x: bool) -> tuple[tuple[Layer, Slot], ...]:
             # Only the first of a chain can do without the gradient at its input.
-            needs = [need_grad_x, *[True] * len(nodes)]
             return tuple(
-                (node.layer, make_slot(node, need))
-                for node, need in zip(nodes, needs, strict=False)
+                (node.layer, make_slot(node, need_grad_x or i > 0)) for i, node in enumerate(nodes)
             )
 
         def make_slot(node: Node, need_grad_x: bool) -> Slot:

@@ -118,7 +118,8 @@ def check_validation_rows(
     with name_in_errors("sample_weight_val"):
         weights = check_weights(sample_weight, X, may_vanish=False, name="sample_weight_val")
     _, codes = encode_labels(y, classes, name="y_val")
-    return _make_rows(X, codes, weights, class_factors, dtype).drop_weightless()
+    with name_in_errors("X_val"):
+        return _make_rows(X, codes, weights, class_factors, dtype).drop_weightless()
 
 
 @contextmanager
