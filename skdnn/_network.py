@@ -27,6 +27,7 @@ from .layers import (
     ParamSpec,
     Plan,
     Slot,
+    Steps,
     backward_through,
     forward_through,
 )
@@ -105,33 +106,40 @@ class Layout:
 
 @dataclass(frozen=True)
 class Node:
-    """A layer in its place within a network, with the layers within it."""
+    """A layer in its place within a network, with the chains of layers within it."""
 
     name: str
     layer: Layer
     plan: Plan
-    inner: tuple[Node, ...]
+    inner: tuple[tuple[Node, ...], ...]
 
     def unfold(self) -> Iterator[Node]:
         """Yield this node and, one by one, all those within it."""
         yield self
-        for node in self.inner:
-            yield from node.unfold()
+        for chain in self.inner:
+            for node in chain:
+                yield from node.unfold()
 
 
-def _plan_layers(layers: Sequence[Layer], n_in: int, prefix: str = "") -> tuple[Node, ...]:
+def _plan_layers(
+    layers: Sequence[Layer], n_in: int, prefix: str, count: Counter[str]
+) -> tuple[Node, ...]:
     """Plan a chain of layers, and name them.
 
     A name is that of the class, in lower case and counted from 1, after those of the layers around:
-    dense_1, residual_1, residual_1.dense_1, dense_2.
+    dense_1, residual_1, residual_1.dense_1, dense_2. The chains within one layer share the count.
     """
-    count: Counter[str] = Counter()
     nodes = []
     for layer in layers:
         kind = type(layer).__name__.lower()
         count[kind] += 1
         name, plan = f"{prefix}{kind}_{count[kind]}", layer.plan(n_in)
-        nodes.append(Node(name, layer, plan, _plan_layers(plan.inner, n_in, f"{name}.")))
+        count_within: Counter[str] = Counter()
+        inner = tuple(
+            _plan_layers(branch.layers, branch.n_columns, f"{name}.", count_within)
+            for branch in plan.inner
+        )
+        nodes.append(Node(name, layer, plan, inner))
         n_in = plan.n_out
     return tuple(nodes)
 
@@ -151,7 +159,7 @@ class Network:
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """The layers of the stack, planned and named."""
-        return _plan_layers(self.layers, self.n_in)
+        return _plan_layers(self.layers, self.n_in, "", Counter())
 
     @cached_property
     def all_nodes(self) -> tuple[Node, ...]:
@@ -238,15 +246,19 @@ class Network:
         ----------
         params : ndarray of shape (n_members, n_params)
         X : ndarray or CSR matrix or array of shape (n_samples, n_in)
+            Rows for all members; or for each its own, an ndarray of shape (n_members, n_samples,
+            n_in) or a SparseBatch.
 
         Returns
         -------
         logits : ndarray of shape (n_members, n_samples)
         """
-        logits = np.empty((self.n_members, X.shape[0]), params.dtype)
-        for rows, prediction in self._predictions(params, X.shape[0]):
-            x: InputBatch = SparseBatch([X[rows]]) if is_sparse(X) else X[np.newaxis, rows]
-            logits[:, rows] = prediction.forward(x)
+        x: InputBatch = X
+        if len(X.shape) == 2:
+            x = SparseBatch([X]) if is_sparse(X) else X[np.newaxis]
+        logits = np.empty((self.n_members, x.shape[1]), params.dtype)
+        for rows, prediction in self._predictions(params, x.shape[1]):
+            logits[:, rows] = prediction.forward(x[:, rows])
         return logits
 
     def input_gradients(self, params: np.ndarray, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -317,9 +329,9 @@ class Pass:
 
         def allocate(buffer: Buffer) -> np.ndarray:
             dtype = params.real.dtype if buffer.real else params.dtype
-            return xp.empty((*shape, buffer.width), dtype)
+            return xp.empty((*shape, buffer.width), xp.intp if buffer.integer else dtype)
 
-        def make_slots(nodes: Sequence[Node], need_grad_x: bool) -> tuple[tuple[Layer, Slot], ...]:
+        def make_slots(nodes: Sequence[Node], need_grad_x: bool) -> Steps:
             # Only the first of a chain can do without the gradient at its input.
             return tuple(
                 (node.layer, make_slot(node, need_grad_x or i > 0)) for i, node in enumerate(nodes)
@@ -342,7 +354,7 @@ class Pass:
                     setattr(slot.work, buffer.name, scratch[buffer])
                 elif buffer.kind == "forward" or (grads is not None and need_grad_x):
                     setattr(slot.work, buffer.name, allocate(buffer))
-            slot.inner = make_slots(node.inner, need_grad_x)
+            slot.inner = tuple(make_slots(chain, need_grad_x) for chain in node.inner)
             return slot
 
         self._steps = make_slots(network.nodes, need_grad_x)

@@ -30,6 +30,11 @@ class SparseBatch:
         self.matrices = matrices
         self.shape = (len(matrices), *matrices[0].shape)
 
+    def __getitem__(self, key: tuple[slice, slice]) -> SparseBatch:
+        """Return some rows of some members."""
+        members, rows = key
+        return SparseBatch([matrix[rows] for matrix in self.matrices[members]])
+
     def swapaxes(self, axis1: int, axis2: int) -> SparseBatch:
         """Transpose the matrices: the only two axes that a layer swaps."""
         return SparseBatch([matrix.T for matrix in self.matrices])

@@ -26,6 +26,8 @@ class Activation(Protocol):
     """What the network asks of an activation function."""
 
     initialization: ClassVar[str]
+    keeps_work: ClassVar[bool]
+    """Whether `backward_into` wants to find in `work` what `value_into` has left there."""
 
     def value_into(
         self, z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ArrayModule
@@ -51,6 +53,8 @@ class Activation(Protocol):
 
 class ChainRule:
     """Take a gradient back through a function, by its derivative."""
+
+    keeps_work: ClassVar[bool] = False
 
     def backward_into(
         self: Any,
@@ -253,14 +257,23 @@ class SiLU(BuiltinActivation):
     approximation in reinforcement learning", Neural Networks 107, 2018, arXiv:1702.03118.
     """
 
+    keeps_work: ClassVar[bool] = True
+
     def value_into(self, z, out, work, xp):
-        return xp.multiply(sigmoid(z, out, xp), z, out=out)
+        return xp.multiply(sigmoid(z, work, xp), z, out=out)
 
     def derivative_into(self, z, y, out, work, xp):
         sigmoid(z, out, xp)
         xp.subtract(1.0, out, out=work)
         xp.multiply(work, y, out=work)
         return xp.add(out, work, out=out)
+
+    def backward_into(self, grad_y, z, y, slope, work, xp):
+        # As s + g - g s, with s as the forward pass has left it: the hyperbolic tangent is dear.
+        xp.multiply(y, work, out=slope)
+        xp.subtract(y, slope, out=slope)
+        xp.add(slope, work, out=slope)
+        return xp.multiply(grad_y, slope, out=grad_y)
 
 
 @dataclass(frozen=True)

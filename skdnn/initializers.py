@@ -56,6 +56,52 @@ class Scaled:
         return self.factor * self.initializer(rng, shape)
 
 
+@dataclass(frozen=True)
+class NormalOfRandomScale:
+    """Draw from N(0, scale^2), with a scale that is itself drawn anew for every array.
+
+    The scale is log-uniform between `low` and `high`: for frequencies, of which nobody knows the
+    right size beforehand. Each member of an ensemble gets its own, and sees the data at its own
+    resolution.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.low <= self.high < math.inf:
+            raise ValueError(
+                f"low and high must be positive and finite, and low at most high, "
+                f"got low={self.low!r} and high={self.high!r}; swap or change them."
+            )
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        scale = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+        return rng.normal(0.0, scale, shape)
+
+
+@dataclass(frozen=True)
+class FirstRowsZero:
+    """Draw as another initializer does, and set the first rows to zero.
+
+    For the rows of an embedding that stand for "unknown" and "missing": where no row of the table
+    teaches them anything, they go on saying nothing.
+    """
+
+    initializer: Initializer
+    n_rows: int
+
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        values = self.initializer(rng, shape)
+        values[: self.n_rows] = 0.0
+        return values
+
+
+def standard_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw from N(0, 1), whatever the shape: as large as the columns of a standardised table."""
+    return rng.standard_normal(shape)
+
+
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Draw small normal numbers, N(0, 0.01^2), whatever the width of the layer."""
     return rng.normal(0.0, SMALL, shape)

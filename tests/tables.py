@@ -25,10 +25,15 @@ from skdnn.activations import ACTIVATIONS, CustomActivation
 from skdnn.layers import (
     Activation,
     BatchNorm,
+    Branch,
+    CategoricalEmbedding,
+    Concatenate,
     Dense,
     Dropout,
+    FeatureScaling,
     Layer,
     LayerNorm,
+    PeriodicEmbedding,
     Residual,
     Slot,
 )
@@ -81,53 +86,105 @@ class Bump:
         return (1.0 - np.abs(z)) * np.exp(-np.abs(z))
 
 
+def off_zero(x: np.ndarray) -> np.ndarray:
+    """Move numbers away from zero by a tenth, where kinks are."""
+    return np.where(x < 0, x - 0.1, x + 0.1)
+
+
+def normal_off_zero(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return normal numbers without those near zero."""
+    return off_zero(rng.normal(size=shape))
+
+
 @dataclass(frozen=True)
 class LayerRow:
-    """A layer to test, and what may not be asked of it.
+    """A layer to test, made for as many columns as come, and what may not be asked of it.
 
     Where complex numbers do not pass through it, its gradient is held against central differences.
+    The input is normal numbers off zero unless the row makes its own, ``f(rng, shape) -> array``.
     """
 
-    layer: Layer
+    make_layer: Callable[[int], Layer]
     is_analytic: bool = True
     has_kink: bool = False
     allocates: str = ""
-
-
-@dataclass(frozen=True)
-class SquareDense(Dense):
-    """A linear step with as many outputs as inputs, however many come."""
-
-    n_units: int = 0
-
-    def plan(self, n_in):
-        return Dense(n_in).plan(n_in)
+    make_x: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] = normal_off_zero
 
 
 # Two of them divide by a small deviation twice; this epsilon keeps the gradient well-conditioned.
 BATCH_NORM = BatchNorm(epsilon=0.1)
 
+
+def categories(n_in: int) -> CategoricalEmbedding:
+    """Return an embedding of columns with 4, 1, 3, 4, ... levels, in 2, 3, 1, 2, ... units."""
+    return CategoricalEmbedding(((4, 1, 3) * n_in)[:n_in], ((2, 3, 1, 2) * n_in)[:n_in])
+
+
+def codes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return codes for `categories`, as floats."""
+    sizes = np.array(categories(shape[2]).sizes)
+    return rng.integers(0, sizes, shape).astype(np.float64)
+
+
+def numbers_and_codes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return columns of which the last third, rounded down, are codes for `categories`."""
+    x, n_codes = normal_off_zero(rng, shape), shape[2] // 3
+    if n_codes:
+        x[..., -n_codes:] = codes(rng, (*shape[:2], n_codes))
+    return x
+
+
+def numbers_and_categories(n_in: int) -> Concatenate:
+    """Return branches that pass on, that embed and that transform, as far as the columns reach."""
+    n_codes = n_in // 3
+    n_numbers = n_in - n_codes
+    n_plain = n_numbers // 2
+    branches = [
+        Branch(n_numbers - n_plain, (FeatureScaling(), PeriodicEmbedding(2, 2), Dense(3))),
+        Branch(n_plain),
+        Branch(n_codes, (categories(n_codes), Dropout(0.3))),
+    ]
+    return Concatenate(tuple(branch for branch in branches if branch.n_columns))
+
+
 LAYER_ROWS = {
-    "dense": LayerRow(Dense(5)),
-    "dense_with_one_unit": LayerRow(Dense(1)),
-    "dropout": LayerRow(Dropout(0.4)),
-    "dropout_rate_zero": LayerRow(Dropout(0.0)),
-    "batch_norm": LayerRow(BatchNorm()),
-    "layer_norm": LayerRow(LayerNorm()),
+    "dense": LayerRow(lambda n_in: Dense(5)),
+    "dense_with_one_unit": LayerRow(lambda n_in: Dense(1)),
+    "dropout": LayerRow(lambda n_in: Dropout(0.4)),
+    "dropout_rate_zero": LayerRow(lambda n_in: Dropout(0.0)),
+    "batch_norm": LayerRow(lambda n_in: BatchNorm()),
+    "layer_norm": LayerRow(lambda n_in: LayerNorm()),
     "residual": LayerRow(
-        Residual((SquareDense(), LayerNorm(), Activation(ACTIVATIONS["tanh"]()), Dropout(0.3)))
+        lambda n_in: Residual(
+            (Dense(n_in), LayerNorm(), Activation(ACTIVATIONS["tanh"]()), Dropout(0.3))
+        )
     ),
     "residual_in_residual": LayerRow(
-        Residual((Residual((BATCH_NORM, Activation(ACTIVATIONS["gelu"]()))), BATCH_NORM))
+        lambda n_in: Residual(
+            (Residual((BATCH_NORM, Activation(ACTIVATIONS["gelu"]()))), BATCH_NORM)
+        )
+    ),
+    "feature_scaling": LayerRow(lambda n_in: FeatureScaling()),
+    "periodic_embedding": LayerRow(lambda n_in: PeriodicEmbedding(3, 2)),
+    "periodic_embedding_with_one_unit": LayerRow(lambda n_in: PeriodicEmbedding(1, 1)),
+    "categorical_embedding": LayerRow(categories, make_x=codes),
+    "concatenate": LayerRow(numbers_and_categories, make_x=numbers_and_codes),
+    "concatenate_in_concatenate": LayerRow(
+        lambda n_in: Concatenate(
+            (Branch(n_in, (numbers_and_categories(n_in), Activation(ACTIVATIONS["tanh"]()))),)
+        ),
+        make_x=numbers_and_codes,
     ),
     **{
         f"activation_{name}": LayerRow(
-            Activation(ACTIVATIONS[name]()), has_kink=row.has_kink, allocates=row.allocates
+            lambda n_in, name=name: Activation(ACTIVATIONS[name]()),
+            has_kink=row.has_kink,
+            allocates=row.allocates,
         )
         for name, row in ACTIVATION_ROWS.items()
     },
     "activation_custom": LayerRow(
-        Activation(CustomActivation(Bump())),
+        lambda n_in: Activation(CustomActivation(Bump())),
         is_analytic=False,
         has_kink=True,
         allocates="the user's function returns a new array",
@@ -205,11 +262,6 @@ def classes_defined_in(module: Any, method: str) -> set[type]:
     }
 
 
-def off_zero(x: np.ndarray) -> np.ndarray:
-    """Move numbers away from zero by a tenth, where kinks are."""
-    return np.where(x < 0, x - 0.1, x + 0.1)
-
-
 def random_params(network: Network, rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
     """Return normal numbers, and positive ones for statistics: a variance is among them."""
     params = rng.normal(0.0, scale, (network.n_members, network.layout.n_params))
@@ -224,12 +276,12 @@ def nan_grads(network: Network, dtype: np.typing.DTypeLike = np.float64) -> np.n
 
 
 def random_arrays(
-    layer: Layer, n_members: int, n_samples: int, n_in: int, seed: int
+    row: LayerRow, n_members: int, n_samples: int, n_in: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return an input off zero, parameters, and a cotangent in the shape of the output."""
+    """Return an input of the row's, parameters, and a cotangent in the shape of the output."""
     rng = np.random.default_rng(seed)
-    network = Network((layer,), n_in, n_members)
-    x = off_zero(rng.normal(size=(n_members, n_samples, n_in)))
+    network = Network((row.make_layer(n_in),), n_in, n_members)
+    x = row.make_x(rng, (n_members, n_samples, n_in))
     params = random_params(network, rng)
     return x, params, rng.normal(size=(n_members, n_samples, network.nodes[0].plan.n_out))
 
@@ -276,6 +328,7 @@ PLAIN_FIT = {
     "shuffle": True,
     "tol": 1e-4,
     "n_iter_no_change": np.inf,
+    "early_stopping": False,
     "max_grad_norm": None,
 }
 
@@ -293,8 +346,8 @@ def pose_training(
     The parameters are the estimator's, on top of `PLAIN_FIT`.
     """
     parameters = {**PLAIN_FIT, "n_members": len(members), **parameters}
-    parameters = resolve_auto(DeepBinaryClassifier(**parameters).get_params())
-    network = build_network(rows.X.shape[1], **describe_architecture(parameters))
+    parameters = resolve_auto(DeepBinaryClassifier(**parameters).get_params(), len(rows), {})
+    network = build_network(**describe_architecture(parameters, rows.X.shape[1]))
     plan = make_plan(parameters, network, rows, is_part=False, is_validated=False)
     streams = RandomStreams.spawn(seed, members)
     params = network.init_params(streams.initialization, dtype)

@@ -3,6 +3,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from tables import ACTIVATION_ROWS, Bump
 
@@ -48,7 +49,7 @@ def error_of_derivative(report, name):
 @modes
 @pytest.mark.parametrize("activation", ACTIVATION_ROWS)
 def test_check_passes_every_built_in_activation_in_every_mode(activation, mode):
-    estimator = DeepBinaryClassifier((5, 4), activation, n_members=2, dropout=0.3)
+    estimator = DeepBinaryClassifier((5, 4), activation, encoder=None, n_members=2, dropout=0.3)
     report = check_gradients(estimator, X, y, mode=mode)
     assert report.passed, report
     assert report.mode == mode
@@ -188,6 +189,7 @@ def test_check_judges_a_fitted_estimator_at_its_weights():
     rows = np.array([[0.0], [1.0]] * 20), np.array([0, 1, 1, 1, 0, 1, 1, 0] * 5)
     estimator = DeepBinaryClassifier(
         (),
+        encoder=None,
         n_members=1,
         alpha=0.0,
         solver="gd",
@@ -206,8 +208,28 @@ def test_check_judges_a_fitted_estimator_at_its_weights():
 def test_check_accepts_the_users_labels_and_checks_the_data():
     estimator = DeepBinaryClassifier((4,), "tanh")
     assert check_gradients(estimator, X, np.where(y, "rain", "dry")).passed
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="all are missing"):
         check_gradients(estimator, np.full((12, 3), np.nan), y)
+    with pytest.raises(ValueError, match="infinity"):
+        check_gradients(estimator, np.full((12, 3), np.inf), y)
+    with pytest.raises(ValueError, match="NaN"):
+        check_gradients(estimator.set_params(encoder=None), np.full((12, 3), np.nan), y)
+
+
+@modes
+def test_check_sees_through_encoder_and_embeddings(mode):
+    """Numbers with one missing, flags, and codes; at first and at fitted weights."""
+    names = ["s", "t", "u", "v", "w"]
+    table = pd.DataFrame(X, columns=list("abc"))
+    table["a"] = table["a"].where(table["a"] < 1.0)
+    table["few"] = pd.Categorical(np.take(names[:2], y))
+    table["many"] = pd.Categorical(np.take(names * 8, range(12)))
+    estimator = DeepBinaryClassifier((4,), "tanh", n_members=2, dropout=0.2, max_iter=2)
+    report = check_gradients(estimator, table, y, mode=mode)
+    assert report.passed, report
+    assert any("Periodic" in n or "periodic" in n for n in report.errors), report.errors
+    report = check_gradients(estimator.fit(table, y), table, y, mode=mode)
+    assert report.passed, report
 
 
 def test_check_refuses_a_parameter_as_fit_would():

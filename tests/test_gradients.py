@@ -38,7 +38,11 @@ CENTRAL_STEP = 1e-6
 N_ENTRIES = 12  # of each array, chosen at random, that are compared one by one
 
 layer_rows = pytest.mark.parametrize("row", LAYER_ROWS.values(), ids=LAYER_ROWS)
-WITH_PARAMETERS = {name: row for name, row in LAYER_ROWS.items() if row.layer.plan(3).params}
+WITH_PARAMETERS = {
+    name: row
+    for name, row in LAYER_ROWS.items()
+    if Network((row.make_layer(3),), 3).layout.trainable.stop > 0
+}
 layer_rows_with_parameters = pytest.mark.parametrize(
     "row", WITH_PARAMETERS.values(), ids=WITH_PARAMETERS
 )
@@ -72,12 +76,12 @@ def backward(layer, x, params, cotangent, *, training=True, need_grad_x=True):
 
 def derivative_along(row, x, params, cotangent, x_direction, params_direction, *, training=True):
     """Return the derivative of ``sum(cotangent * y)`` along a direction of all its arguments."""
-    n_trainable = params_direction.shape[1]
+    layer, n_trainable = row.make_layer(x.shape[2]), params_direction.shape[1]
 
     def total(step):
         new_params = params + 0.0 * step
         new_params[:, :n_trainable] += step * params_direction
-        y, _ = forward(row.layer, x + step * x_direction, new_params, training=training)
+        y, _ = forward(layer, x + step * x_direction, new_params, training=training)
         return (cotangent * y).sum()
 
     if row.is_analytic:
@@ -103,8 +107,8 @@ def tolerance(row, *gradients):
 @layer_rows_with_parameters
 @given(shape=shapes_MNI, seed=seeds)
 def test_layer_gradient_of_each_parameter_equals_numerical_derivative(row, shape, seed):
-    x, params, cotangent = random_arrays(row.layer, *shape, seed)
-    _, grads = backward(row.layer, x, params, cotangent)
+    x, params, cotangent = random_arrays(row, *shape, seed)
+    _, grads = backward(row.make_layer(x.shape[2]), x, params, cotangent)
     for entry, direction in some_entries(grads, seed):
         derivative = derivative_along(row, x, params, cotangent, np.zeros_like(x), direction)
         assert grads[entry] == pytest.approx(derivative, rel=0, abs=tolerance(row, grads))
@@ -114,8 +118,8 @@ def test_layer_gradient_of_each_parameter_equals_numerical_derivative(row, shape
 @pytest.mark.parametrize("training", [True, False], ids=["training", "prediction"])
 @given(shape=shapes_MNI, seed=seeds)
 def test_layer_gradient_of_its_input_equals_numerical_derivative(row, training, shape, seed):
-    x, params, cotangent = random_arrays(row.layer, *shape, seed)
-    grad_x, grads = backward(row.layer, x, params, cotangent, training=training)
+    x, params, cotangent = random_arrays(row, *shape, seed)
+    grad_x, grads = backward(row.make_layer(x.shape[2]), x, params, cotangent, training=training)
     for entry, direction in some_entries(x, seed):
         derivative = derivative_along(
             row, x, params, cotangent, direction, np.zeros_like(grads), training=training
@@ -127,9 +131,9 @@ def test_layer_gradient_of_its_input_equals_numerical_derivative(row, training, 
 @given(shape=shapes_MNI, seed=seeds)
 def test_layer_backward_is_the_adjoint_of_its_derivative(row, shape, seed):
     """The dot product test, ``<J d, c> = <d, J^T c>``, for a direction d of all inputs at once."""
-    x, params, cotangent = random_arrays(row.layer, *shape, seed)
+    x, params, cotangent = random_arrays(row, *shape, seed)
     rng = np.random.default_rng(seed)
-    grad_x, grads = backward(row.layer, x, params, cotangent)
+    grad_x, grads = backward(row.make_layer(x.shape[2]), x, params, cotangent)
     x_direction, params_direction = rng.normal(size=x.shape), rng.normal(size=grads.shape)
     forward_product = derivative_along(row, x, params, cotangent, x_direction, params_direction)
     backward_product = (x_direction * grad_x).sum() + (params_direction * grads).sum()
@@ -141,10 +145,8 @@ def test_layer_backward_is_the_adjoint_of_its_derivative(row, shape, seed):
 @layer_rows
 @given(shape=shapes_MNI, seed=seeds)
 def test_layer_gradient_in_float32_agrees_along_a_random_direction(row, shape, seed):
-    x, params, cotangent = (
-        array.astype(np.float32) for array in random_arrays(row.layer, *shape, seed)
-    )
-    grad_x, grads = backward(row.layer, x, params, cotangent)
+    x, params, cotangent = (array.astype(np.float32) for array in random_arrays(row, *shape, seed))
+    grad_x, grads = backward(row.make_layer(x.shape[2]), x, params, cotangent)
     assert grad_x.dtype == grads.dtype == np.float32
     x, params, cotangent = (array.astype(np.float64) for array in (x, params, cotangent))
     rng = np.random.default_rng(seed)
@@ -159,9 +161,9 @@ def test_layer_gradient_in_float32_agrees_along_a_random_direction(row, shape, s
 @given(shape=shapes_MNI, seed=seeds)
 def test_layer_gradients_of_parameters_need_no_gradient_of_the_input(row, shape, seed):
     """The first layer of a network is asked for its parameters' gradients only: the same ones."""
-    x, params, cotangent = random_arrays(row.layer, *shape, seed)
-    _, expected = backward(row.layer, x, params, cotangent)
-    _, grads = backward(row.layer, x, params, cotangent, need_grad_x=False)
+    x, params, cotangent = random_arrays(row, *shape, seed)
+    _, expected = backward(row.make_layer(x.shape[2]), x, params, cotangent)
+    _, grads = backward(row.make_layer(x.shape[2]), x, params, cotangent, need_grad_x=False)
     np.testing.assert_array_equal(grads, expected)
 
 
@@ -357,6 +359,7 @@ def test_estimator_gradients_include_penalty_and_class_weights(n_members, class_
     estimator = DeepBinaryClassifier(
         (6, 5, 4),
         ["tanh", "gelu", "relu"],
+        encoder=None,
         n_members=n_members,
         dropout=[0.0, 0.3, 0.5],
         alpha=50.0,

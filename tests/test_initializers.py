@@ -14,7 +14,13 @@ from tables import ACTIVATION_ROWS, INITIALIZER_VARIANCE, Bump, pose_training
 from skdnn._architecture import build_network
 from skdnn._rows import Rows
 from skdnn._training import train
-from skdnn.initializers import INITIALIZERS, orthogonal, zeros
+from skdnn.initializers import (
+    INITIALIZERS,
+    NormalOfRandomScale,
+    orthogonal,
+    standard_normal,
+    zeros,
+)
 from skdnn.layers import Dense
 
 names = pytest.mark.parametrize("name", INITIALIZERS)
@@ -71,6 +77,39 @@ def test_orthogonal_draws_both_signs():
     rng = np.random.default_rng(0)
     firsts = [orthogonal(rng, (3, 3))[0, 0] for _ in range(400)]
     assert np.mean(np.array(firsts) > 0) == pytest.approx(0.5, abs=0.1)
+
+
+def test_standard_normal_has_mean_zero_and_variance_one():
+    values = standard_normal(np.random.default_rng(0), (300, 200))
+    assert values.shape == (300, 200)
+    assert values.mean() == pytest.approx(0.0, abs=5 / np.sqrt(values.size))
+    assert values.var() == pytest.approx(1.0, rel=5 * np.sqrt(2 / values.size))
+
+
+def test_normal_of_random_scale_draws_one_scale_for_each_array_log_uniformly():
+    """As many scales from 0.1 to 1 as from 1 to 10; within an array the numbers are normal."""
+    rng, initializer = np.random.default_rng(0), NormalOfRandomScale(0.1, 10.0)
+    scales = np.sort([initializer(rng, (20, 20)).std() for _ in range(600)])
+    assert scales[0] > 0.09
+    assert scales[-1] < 11.0
+    quarters = np.log10(scales[[150, 300, 450]])
+    np.testing.assert_allclose(quarters, [-0.5, 0.0, 0.5], rtol=0, atol=0.15)
+    values = initializer(rng, (300, 300))
+    assert (np.abs(values) > 2 * values.std()).mean() == pytest.approx(0.0455, abs=0.005)
+    assert values.mean() == pytest.approx(0.0, abs=5 * values.std() / 300)
+
+
+def test_normal_of_random_scale_may_have_one_scale_only():
+    values = NormalOfRandomScale(3.0, 3.0)(np.random.default_rng(0), (200, 200))
+    assert values.std() == pytest.approx(3.0, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (2.0, 1.0), (1.0, np.inf), (np.nan, 1.0)]
+)
+def test_normal_of_random_scale_refuses_what_is_no_range_of_scales(low, high):
+    with pytest.raises(ValueError, match=rf"low at most high, got low={low} and high={high}; swap"):
+        NormalOfRandomScale(low, high)
 
 
 @pytest.mark.parametrize("name", ACTIVATION_ROWS)

@@ -34,7 +34,7 @@ class Activation:
             buffers=(
                 Buffer("y", n_in),
                 Buffer("slope", n_in, kind="scratch"),
-                Buffer("spare", n_in, kind="scratch"),
+                Buffer("spare", n_in, "forward" if self.function.keeps_work else "scratch"),
             ),
         )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Literal, Protocol
 
@@ -43,27 +44,48 @@ class Buffer:
 
     A "forward" buffer lives from the forward pass to the backward pass; "grad_x" exists only where
     the gradient at the layer's input is wanted; "scratch" is valid within one call and shared by
-    all layers. A real buffer stays real when a gradient check runs the network on complex numbers.
+    all layers. A real buffer stays real when a gradient check runs the network on complex numbers;
+    an integer one holds indices.
     """
 
     name: str
     width: int
     kind: Literal["forward", "grad_x", "scratch"] = "forward"
     real: bool = False
+    integer: bool = False
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A chain of layers within a layer, over `n_columns` of the columns that enter there.
+
+    A chain without layers passes them on.
+    """
+
+    n_columns: int
+    layers: tuple[Layer, ...] = ()
+
+    @cached_property
+    def n_out(self) -> int:
+        """The number of units that come out."""
+        width = self.n_columns
+        for layer in self.layers:
+            width = layer.plan(width).n_out
+        return width
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a layer needs once it knows how many units come in.
 
-    The layers in `inner` form a chain within the layer that begins at its own input; the network
-    makes slots for them too.
+    The branches in `inner` are chains of layers within the layer, which sends its input, or columns
+    of it, through them; the network makes slots for them too.
     """
 
     n_out: int
     params: tuple[ParamSpec, ...] = ()
     buffers: tuple[Buffer, ...] = ()
-    inner: tuple[Layer, ...] = ()
+    inner: tuple[Branch, ...] = ()
 
 
 @dataclass(slots=True)
@@ -87,8 +109,8 @@ class Slot:
     work : SimpleNamespace
         The buffers of the plan, by name. What the backward pass needs and does not grow with the
         batch may be kept here as well.
-    inner : tuple of (Layer, Slot)
-        The layers within this one, each with its own slot.
+    inner : tuple of tuples of (Layer, Slot)
+        The chains of layers within this one, each layer with its own slot.
     training : bool
         Whether the layer acts as in training: with noise, and by the statistics of the batch.
     batch : Batch
@@ -120,7 +142,7 @@ class Slot:
     params: SimpleNamespace
     grads: SimpleNamespace
     work: SimpleNamespace
-    inner: tuple[tuple[Layer, Slot], ...]
+    inner: tuple[Steps, ...]
     training: bool
     batch: Batch
     ones: np.ndarray
@@ -147,16 +169,18 @@ class Layer(Protocol):
         """
 
 
-def forward_through(steps: Sequence[tuple[Layer, Slot]], x: Any) -> np.ndarray:
+Steps = tuple[tuple[Layer, Slot], ...]
+"""A chain of layers, each with its slot."""
+
+
+def forward_through(steps: Steps, x: Any) -> np.ndarray:
     """Send `x`, an array or a SparseBatch, through a chain of layers, from first to last."""
     for layer, slot in steps:
         x = layer.forward(x, slot)
     return x
 
 
-def backward_through(
-    steps: Sequence[tuple[Layer, Slot]], grad: np.ndarray, *, need_grad_x: bool
-) -> np.ndarray:
+def backward_through(steps: Steps, grad: np.ndarray, *, need_grad_x: bool) -> np.ndarray:
     """Send the gradient of the output back through a chain of layers: the chain rule."""
     for i in reversed(range(len(steps))):
         layer, slot = steps[i]

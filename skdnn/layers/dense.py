@@ -28,18 +28,28 @@ class Dense:
         Number of outputs.
     weight_init, bias_init : callable, default=he_normal, zeros
         ``f(rng, shape) -> array``, the first values of W and b. Biases are never decayed.
+    lr_scale, bias_lr_scale : float, default=1.0
+        Factors of the learning rate of W and of b.
     """
 
     n_units: int
     weight_init: Initializer = he_normal
     bias_init: Initializer = zeros
+    lr_scale: float = 1.0
+    bias_lr_scale: float = 1.0
 
     def plan(self, n_in: int) -> Plan:
         return Plan(
             n_out=self.n_units,
             params=(
-                ParamSpec("W", (n_in, self.n_units), self.weight_init),
-                ParamSpec("b", (1, self.n_units), self.bias_init, weight_decay=False),
+                ParamSpec("W", (n_in, self.n_units), self.weight_init, lr_scale=self.lr_scale),
+                ParamSpec(
+                    "b",
+                    (1, self.n_units),
+                    self.bias_init,
+                    weight_decay=False,
+                    lr_scale=self.bias_lr_scale,
+                ),
             ),
             buffers=(Buffer("y", self.n_units), Buffer("grad_x", n_in, kind="grad_x")),
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Buffer, Layer, Plan, Slot, backward_through, forward_through
+from .base import Branch, Buffer, Layer, Plan, Slot, backward_through, forward_through
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,24 @@ class Residual:
     layers: tuple[Layer, ...]
 
     def plan(self, n_in: int) -> Plan:
-        n_out = n_in
-        for layer in self.layers:
-            n_out = layer.plan(n_out).n_out
-        if n_out != n_in:
+        branch = Branch(n_in, self.layers)
+        if branch.n_out != n_in:
             raise ValueError(
                 f"The layers of a Residual must end with as many units as they begin with, "
-                f"{n_in}, got {n_out}; change their widths or leave the Residual out."
+                f"{n_in}, got {branch.n_out}; change their widths or leave the Residual out."
             )
         buffers = (Buffer("y", n_in), Buffer("grad_x", n_in, kind="grad_x"))
-        return Plan(n_in, buffers=buffers, inner=self.layers)
+        return Plan(n_in, buffers=buffers, inner=(branch,))
 
     def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
-        return slot.xp.add(x, forward_through(slot.inner, x), out=slot.work.y)
+        [f] = slot.inner
+        return slot.xp.add(x, forward_through(f, x), out=slot.work.y)
 
     def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:
+        [f] = slot.inner
         if not need_grad_x:
-            return backward_through(slot.inner, grad_y, need_grad_x=False)
+            return backward_through(f, grad_y, need_grad_x=False)
         xp, grad_x = slot.xp, slot.work.grad_x
         xp.copyto(grad_x, grad_y)  # the layers within may overwrite grad_y
-        grad_f = backward_through(slot.inner, grad_y, need_grad_x=True)
+        grad_f = backward_through(f, grad_y, need_grad_x=True)
         return xp.add(grad_x, grad_f, out=grad_x)

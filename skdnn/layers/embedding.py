@@ -1,0 +1,295 @@
+"""Give numbers and categories a form that a network reads easily: several units for each column.
+
+Within a periodic embedding arrays lie as (n_members, n_in, n_frequencies, n_samples): NumPy's loops
+then run along the samples, and the small products of each feature over contiguous memory. More than
+half of the time goes into the cosines and sines, each taken once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import pi, sqrt
+from types import SimpleNamespace
+
+import numpy as np
+from scipy.sparse import csc_array
+
+from ..initializers import Initializer, Scaled, UniformWithin, standard_normal
+from .base import Buffer, ParamSpec, Plan, Slot
+
+LOW_FREQUENCIES = Scaled(standard_normal, 0.1)
+"""The first frequencies of RealMLP, for columns whose deviation is about 1."""
+
+
+@dataclass(frozen=True)
+class PeriodicEmbedding:
+    """Describe each number by cosines of it, and keep the number itself.
+
+    Forward, for each feature x_i: ``U = 2 pi x_i w_i + b_i``, ``Z = V_i cos(U) + c_i``;
+    ``y = [Z of the first feature, ..., Z of the last, x]``
+
+    Backward: ``grad_V = grad_Z cos(U)^T``, ``grad_c = sum over samples of grad_Z``,
+    ``grad_U = -sin(U) * (V^T grad_Z)``, ``grad_b = sum over samples of grad_U``,
+    ``grad_w = 2 pi grad_U x_i``, ``grad_x_i = its part of grad_y + 2 pi w_i^T grad_U``
+
+    A network is slow to learn a function that goes up and down along one feature; with a few
+    periods of that feature as inputs it is a weighted sum. The form is the one called PBLD: a bias
+    within the cosine, a linear step of each feature's own, and the feature beside it.
+
+    Shape: x (n_members or 1, n_samples, n_in); w, b (n_members, n_in, n_frequencies); V (n_members,
+    n_in, n_units, n_frequencies); c (n_members, n_in, n_units); U (n_members, n_in, n_frequencies,
+    n_samples); Z (n_members, n_in, n_units, n_samples); y (n_members, n_samples,
+    n_in (n_units + 1)).
+
+    Parameters
+    ----------
+    n_frequencies : int, default=16
+        Number of cosines of a feature.
+    n_units : int, default=3
+        Number of weighted sums of them that go on, beside the feature itself.
+    frequency_init : callable, default=N(0, 0.1^2)
+        ``f(rng, shape) -> array``, the first frequencies w: periods per unit of a feature. Much
+        depends on their scale; large ones let small differences in, and noise with them.
+    lr_scale : float, default=0.1
+        Factor of the learning rate of all parameters. V decays, the others do not.
+
+    Notes
+    -----
+    The phases b are uniform in +-pi, V and c uniform in +-1/sqrt(n_frequencies) at first. The
+    backward pass computes in the buffers of the forward pass, and can run once after it.
+
+    References
+    ----------
+    Y. Gorishniy, I. Rubachev and A. Babenko, "On embeddings for numerical features in tabular deep
+    learning", NeurIPS 2022, arXiv:2203.05556.
+
+    D. Holzmüller, L. Grinsztajn and I. Steinwart, "Better by default: strong pre-tuned MLPs and
+    boosted trees on tabular data", NeurIPS 2024, arXiv:2407.04491.
+
+    Examples
+    --------
+    >>> from skdnn.layers import PeriodicEmbedding
+    >>> PeriodicEmbedding(n_frequencies=16, n_units=3).plan(10).n_out
+    40
+    """
+
+    n_frequencies: int = 16
+    n_units: int = 3
+    frequency_init: Initializer = LOW_FREQUENCIES
+    lr_scale: float = 0.1
+
+    def plan(self, n_in: int) -> Plan:
+        n_frequencies, n_units = self.n_frequencies, self.n_units
+        within = UniformWithin(1.0 / sqrt(n_frequencies))
+
+        def spec(name: str, *shape: int, init: Initializer, decays: bool = False) -> ParamSpec:
+            return ParamSpec(name, (n_in, *shape), init, decays, self.lr_scale)
+
+        return Plan(
+            n_out=n_in * (n_units + 1),
+            params=(
+                spec("w", n_frequencies, init=self.frequency_init),
+                spec("b", n_frequencies, init=UniformWithin(pi)),
+                spec("V", n_units, n_frequencies, init=within, decays=True),
+                spec("c", n_units, init=within),
+            ),
+            buffers=(
+                Buffer("y", n_in * (n_units + 1)),
+                Buffer("rows", 2 * n_in),
+                Buffer("U", n_in * n_frequencies),
+                Buffer("C", n_in * n_frequencies),
+                Buffer("Z", n_in * n_units, kind="scratch"),
+                Buffer("pull", n_in, kind="scratch"),
+                Buffer("grad_x", n_in, kind="grad_x"),
+            ),
+        )
+
+    def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
+        xp, work, params = slot.xp, slot.work, slot.params
+        rows, U, C, Z, _ = self._unfold(slot)
+        xp.copyto(rows[:, :, 0], x.swapaxes(1, 2))
+        rows[:, :, 1] = 1.0
+        # [2 pi w, b] [x; 1] is one product where multiplying and adding are two passes.
+        xp.matmul(xp.stack((2.0 * pi * params.w, params.b), axis=-1), rows, out=U)
+        xp.matmul(params.V, xp.cos(U, out=C), out=Z)
+        # Shifted first and transposed then: in one step it takes three times as long.
+        xp.add(Z, params.c[..., np.newaxis], out=Z)
+        n_embedded = work.y.shape[2] - x.shape[2]
+        xp.copyto(work.y[:, :, :n_embedded], _side_by_side(Z).swapaxes(1, 2))
+        xp.copyto(work.y[:, :, n_embedded:], x)
+        return work.y
+
+    def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:
+        xp, work, params, grads = slot.xp, slot.work, slot.params, slot.grads
+        rows, U, C, grad_Z, pull = self._unfold(slot)
+        ones = slot.ones.swapaxes(1, 2)
+        n_embedded = grad_Z.shape[1] * grad_Z.shape[2]
+        xp.copyto(_side_by_side(grad_Z), grad_y[:, :, :n_embedded].swapaxes(1, 2))
+        xp.matmul(grad_Z, C.swapaxes(2, 3), out=grads.V)
+        xp.matmul(grad_Z, ones, out=grads.c[..., np.newaxis])
+        minus_V = xp.negative(params.V)  # small, where the sines are many
+        grad_U = xp.matmul(minus_V.swapaxes(2, 3), grad_Z, out=C)
+        xp.multiply(grad_U, xp.sin(U, out=U), out=grad_U)
+        xp.matmul(grad_U, ones, out=grads.b[..., np.newaxis])
+        xp.matmul(grad_U, rows[:, :, 0, :, np.newaxis], out=grads.w[..., np.newaxis])
+        xp.multiply(grads.w, 2.0 * pi, out=grads.w)
+        if not need_grad_x:
+            return grad_y
+        xp.matmul(2.0 * pi * params.w[:, :, np.newaxis], grad_U, out=pull)
+        xp.copyto(work.grad_x, pull[:, :, 0].swapaxes(1, 2))
+        return xp.add(work.grad_x, grad_y[:, :, n_embedded:], out=work.grad_x)
+
+    def _unfold(self, slot: Slot) -> list[np.ndarray]:
+        """View the buffers as (n_members, n_in, ..., n_samples)."""
+        work = slot.work
+        n_members, n_samples, width = work.rows.shape
+        n_in = width // 2
+        buffers = (work.rows, work.U, work.C, work.Z, work.pull)
+        return [buffer.reshape(n_members, n_in, -1, n_samples) for buffer in buffers]
+
+
+def _side_by_side(Z: np.ndarray) -> np.ndarray:
+    """View (n_members, n_in, n_units, n_samples) as (n_members, n_in n_units, n_samples)."""
+    return Z.reshape(len(Z), -1, Z.shape[3])
+
+
+@dataclass(frozen=True)
+class CategoricalEmbedding:
+    """Look up, for each category, units that are learnt.
+
+    Forward:  ``y = [row x_1 of E_1, row x_2 of E_2, ...]``
+
+    Backward: ``grad_E_j[level] = sum over the samples with x_j = level of their part of grad_y``,
+    ``grad_x = 0``: nothing lies between one category and the next
+
+    The same as a linear step over one-hot columns, for as many levels as there are, without ever
+    making the columns. Levels that act alike end up close to each other.
+
+    Shape: x (n_members or 1, n_samples, len(sizes)), E_j (n_members, sizes[j], n_units[j]),
+    y (n_members, n_samples, sum(n_units)).
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Number of levels of each column. Codes are integers from 0 to size - 1, stored as floats;
+        whoever makes them sees to that. A number outside counts as the first or last of them.
+    n_units : tuple of int
+        Number of units to describe a category of each column with.
+    init : callable, default=N(0, 1)
+        ``f(rng, shape) -> array``, the first rows. The default gives each unit the variance of a
+        standardised column, which is what the first weights of the next layer are made for.
+    lr_scale : float, default=1.0
+        Factor of the learning rate of the tables.
+
+    Raises
+    ------
+    ValueError
+        By `plan`, if there is not one size and one number of units for each column, or one of them
+        is below 1.
+
+    Notes
+    -----
+    The tables decay: levels that are rarely seen are drawn to zero, where they say nothing.
+
+    References
+    ----------
+    C. Guo and F. Berkhahn, "Entity embeddings of categorical variables", 2016, arXiv:1604.06737.
+
+    Examples
+    --------
+    >>> from skdnn.layers import CategoricalEmbedding
+    >>> [spec.shape for spec in CategoricalEmbedding((50, 7), (8, 3)).plan(2).params]
+    [(50, 8), (7, 3)]
+    """
+
+    sizes: tuple[int, ...]
+    n_units: tuple[int, ...]
+    init: Initializer = standard_normal
+    lr_scale: float = 1.0
+
+    def plan(self, n_in: int) -> Plan:
+        if not len(self.sizes) == len(self.n_units) == n_in:
+            raise ValueError(
+                f"A CategoricalEmbedding must have one size and one number of units for each of "
+                f"its n_in={n_in} columns, got sizes={self.sizes!r} and n_units={self.n_units!r}; "
+                f"make them equally long."
+            )
+        if min((*self.sizes, *self.n_units), default=1) < 1:
+            raise ValueError(
+                f"The sizes and n_units of a CategoricalEmbedding must be at least 1, got "
+                f"sizes={self.sizes!r} and n_units={self.n_units!r}; leave empty columns out."
+            )
+        n_out = sum(self.n_units)
+        # Tables of the same width share the array that rows are gathered in.
+        widths = sorted(set(self.n_units))
+        return Plan(
+            n_out,
+            params=tuple(
+                ParamSpec(f"E_{j}", shape, self.init, lr_scale=self.lr_scale)
+                for j, shape in enumerate(zip(self.sizes, self.n_units, strict=True), start=1)
+            ),
+            buffers=(
+                Buffer("y", n_out),
+                Buffer("codes", n_in, integer=True),
+                *(Buffer(f"rows_{width}", width, kind="scratch") for width in widths),
+                Buffer("grad_x", n_in, kind="grad_x"),
+            ),
+        )
+
+    def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
+        xp, y = slot.xp, slot.work.y
+        xp.copyto(self._codes(slot), x.real.transpose(2, 0, 1), casting="unsafe")
+        for codes, table, rows, part in self._columns(slot, slot.params, y):
+            xp.clip(codes, 0, table.shape[1] - 1, out=codes)
+            for member, member_codes in enumerate(codes):
+                # mode="clip" writes straight into `out`; the default would go through a copy.
+                table[member].take(member_codes, axis=0, out=rows[member], mode="clip")
+            xp.copyto(part, rows)
+        return y
+
+    def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:
+        xp, work = slot.xp, slot.work
+        if not hasattr(work, "one_hots"):
+            work.one_hots = self._make_one_hots(grad_y)
+        columns = self._columns(slot, slot.grads, grad_y)
+        for one_hot, (codes, grad_E, rows, part) in zip(work.one_hots, columns, strict=True):
+            n_members, size, width = grad_E.shape
+            first_levels = size * xp.arange(n_members)[:, np.newaxis]
+            xp.add(codes, first_levels, out=one_hot.indices.reshape(codes.shape))
+            xp.copyto(rows, part)
+            sums = one_hot @ rows.reshape(-1, width)
+            xp.copyto(grad_E, sums.reshape(grad_E.shape))
+        if not need_grad_x:
+            return grad_y
+        work.grad_x.fill(0.0)
+        return work.grad_x
+
+    def _codes(self, slot: Slot) -> np.ndarray:
+        """View the codes one column after the other: (n_in, n_members, n_samples)."""
+        n_members, n_samples, n_in = slot.work.codes.shape
+        return slot.work.codes.reshape(n_in, n_members, n_samples)
+
+    def _columns(
+        self, slot: Slot, tables: SimpleNamespace, y: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield each column's codes, its table, the array for its rows, and their place in y."""
+        start = 0
+        for codes, table in zip(self._codes(slot), vars(tables).values(), strict=True):
+            width = table.shape[2]
+            yield codes, table, getattr(slot.work, f"rows_{width}"), y[..., start : start + width]
+            start += width
+
+    def _make_one_hots(self, grad_y: np.ndarray) -> list[csc_array]:
+        """Make the transposed one-hot matrices of all members, (n_members size, n_members n).
+
+        The product of one with rows adds up those of a level faster than anything in NumPy. They
+        are made once: from batch to batch only the places of the ones change.
+        """
+        n_members, n_samples, _ = grad_y.shape
+        n_rows = n_members * n_samples
+        ones, starts = np.ones(n_rows, grad_y.dtype), np.arange(n_rows + 1, dtype=np.int32)
+        return [
+            csc_array((ones, np.zeros(n_rows, np.int32), starts), shape=(n_members * size, n_rows))
+            for size in self.sizes
+        ]
