@@ -6,8 +6,16 @@ from typing import Any
 import numpy as np
 import sklearn
 from sklearn.base import _fit_context as fit_context
-from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    Options,
+    RealNotInt,
+    StrOptions,
+)
+from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_y as check_labels
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -30,7 +38,10 @@ __all__ = [
     "HasMethods",
     "Interval",
     "Options",
+    "RealNotInt",
     "StrOptions",
+    "check_feature_names_in",
+    "check_labels",
     "check_sample_weight",
     "fit_context",
 ]

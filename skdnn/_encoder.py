@@ -1,0 +1,436 @@
+"""A transformer from any table to one matrix of floats that a network can learn from.
+
+Each numeric column is a shift, a scale and a squashing; each category column is a lookup table,
+whose rows are what the column becomes for an unknown level, for a missing one, and for each level.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._columns import (
+    Table,
+    find_categories,
+    is_frame,
+    open_table,
+)
+from ._compat import Interval, RealNotInt, StrOptions, check_feature_names_in, fit_context
+from ._levels import (
+    FIRST_LEVEL,
+    Category,
+    Levels,
+    describe_infinity,
+    fit_category,
+)
+from ._scaling import fit_scaling
+from ._validation import check_weights
+
+CONTINUOUS, FLAG, CODE = 0, 1, 2
+"""The groups of columns of the result, in their order."""
+
+LARGEST_CODE = 1 << 24
+"""Up to here, codes are whole numbers in float32."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One column of the result: its group, the feature that it comes from, the end of its name."""
+
+    group: int
+    feature: int
+    suffix: str
+
+
+class TabularEncoder(TransformerMixin, BaseEstimator):
+    """Turn a table into one matrix of numbers that a network can learn from.
+
+    Numbers of any unit and with any outliers come out between -3 and 3, missing values are filled
+    and flagged, and categories become flags or, where they have many levels, codes for embeddings.
+
+    Parameters
+    ----------
+    categorical_features : array-like of {bool, int, str} or "from_dtype" or None, \
+            default="from_dtype"
+        Which columns are categories: a boolean mask, indices, or names. "from_dtype" takes the
+        columns of a DataFrame that hold categories, strings, objects or booleans; in a NumPy array
+        it takes none. None takes none at all.
+    max_one_hot : int, default=8
+        Up to so many levels, a category column becomes flags; above, one column of codes. Rare
+        levels do not count.
+    min_frequency : int or float, default=2
+        A level of less weight than this is rare, and treated as one that was never seen. A float in
+        (0, 1) is a fraction of the total weight. The weight of a level is the number of its rows,
+        or the sum of their `sample_weight`.
+    max_categories : int, default=10_000
+        A category column with more distinct levels is refused, since it probably identifies rows.
+
+    Attributes
+    ----------
+    is_categorical_ : ndarray of shape (n_features_in_,), dtype=bool
+        Which columns of X are categories.
+    categories_ : list of length n_features_in_
+        For each category column its levels that are not rare, in the order of their flags or codes;
+        None for each numeric column.
+    n_continuous_ : int
+        How many columns of the result, the leading ones, are continuous numbers.
+    code_sizes_ : tuple of int
+        For each of the trailing columns of the result that hold codes, how many codes there are:
+        its values are 0.0, 1.0, ... up to this number less 1. The columns between are flags.
+    source_features_ : ndarray of shape (n_features_out,), dtype=int
+        For each column of the result, the column of X that it comes from.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features seen in `fit`, where X has names that are all strings.
+
+    See Also
+    --------
+    DeepBinaryClassifier : What the result is for.
+    sklearn.preprocessing.RobustScaler : Shift and scale by the same quartiles, without clipping.
+    sklearn.preprocessing.OneHotEncoder : One flag for each level.
+
+    Notes
+    -----
+    A **numeric column** x, with the weighted quartiles q25, m and q75 of its values, becomes
+
+        ``u = (x - m) / (q75 - q25)``, and ``u / sqrt(1 + (u / 3)^2)``,
+
+    after [1]_. If the quartiles are equal, as those of a column that is mostly zero, it is divided
+    by the median of ``|x - m|`` over the values that are not m, so that these are told apart. A
+    constant column becomes 0. A column of two distinct values becomes a flag: -1 for the lower, 1
+    for the higher, linear between them, and -1 or 1 outside. Missing values become 0, and a column
+    with missing values in `fit` has a flag ``name_missing`` as well: 1 where the value is missing,
+    else 0.
+
+    A **category column** has the levels seen in `fit`; numbers first, then strings. Numbers count
+    by value: 1, 1.0 and True are one level. By its levels that are not rare it becomes,
+
+    - if there are two, and no rare ones: one flag, -1 for the first and 1 for the second level, 0
+      for a missing value or an unseen level. It has the name of the second. If values were missing
+      in `fit`, there is a flag ``name_missing``.
+    - if there are up to `max_one_hot`: a flag of 0 or 1 for each; one for all rare levels together,
+      if there are any, which unseen levels raise too; and one for missing values, if there were any
+      in `fit`. Without those, such a row has no flag raised.
+    - if there are more: a code. 0 is a level that is rare or unseen, 1 a missing value, and 2, 3,
+      ... are the levels. Codes 0 and 1 exist even if no row of `fit` has them.
+    - if there is one, and nothing else, or none: a flag that is always 0, and ``name_missing`` if
+      values were missing in `fit`.
+
+    **Missing** are NaN, None and pandas' NA and NaT. A value may be missing in a column where none
+    was in `fit`.
+
+    **Weights**: a row of integer weight k counts exactly as k rows, and a row of weight 0 as none.
+    Quantiles are those of :func:`numpy.quantile` with ``method="inverted_cdf"``. Nothing depends on
+    the order of the rows.
+
+    **Names**: ``age``, ``age_missing``, ``sex_male``, ``color_red``, ``color_rare``,
+    ``color_missing``, ``zip``. A name that is taken already has ``_2``, ``_3``, ... added.
+
+    The result is float64, and float32 if all numeric columns are float32; the computation is in
+    float64.
+
+    References
+    ----------
+    .. [1] D. Holzmüller, L. Grinsztajn, I. Steinwart, "Better by default: strong pre-tuned MLPs and
+       boosted trees on tabular data", NeurIPS 2024, arXiv:2407.04491.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdnn import TabularEncoder
+    >>> X = np.array([[1.0, 0], [2.0, 7], [4.0, 0], [np.nan, 7], [90.0, 0]])
+    >>> encoder = TabularEncoder().fit(X)
+    >>> encoder.get_feature_names_out().tolist()
+    ['x0', 'x0_missing', 'x1']
+    >>> encoder.transform(X).round(2)
+    array([[-0.33,  0.  , -1.  ],
+           [ 0.  ,  0.  ,  1.  ],
+           [ 0.65,  0.  , -1.  ],
+           [ 0.  ,  1.  ,  1.  ],
+           [ 2.98,  0.  , -1.  ]])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list]] = {
+        "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+        "max_one_hot": [Interval(Integral, 0, None, closed="left")],
+        "min_frequency": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="neither"),
+        ],
+        "max_categories": [Interval(Integral, 1, LARGEST_CODE - FIRST_LEVEL, closed="both")],
+    }
+
+    def __init__(
+        self,
+        categorical_features="from_dtype",
+        *,
+        max_one_hot=8,
+        min_frequency=2,
+        max_categories=10_000,
+    ):
+        self.categorical_features = categorical_features
+        self.max_one_hot = max_one_hot
+        self.min_frequency = min_frequency
+        self.max_categories = max_categories
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """Learn scales and levels.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            Numbers, and categories in columns that `categorical_features` names. DataFrames are
+            those of pandas and polars.
+        y : object, default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many rows each row stands for. None is 1 each.
+
+        Returns
+        -------
+        self : TabularEncoder
+            The fitted encoder.
+
+        Raises
+        ------
+        ValueError
+            If a column holds infinity or times, has no value in any row of weight above 0, or has
+            more than `max_categories` levels; or if `categorical_features` has unknown columns.
+        TypeError
+            If X is sparse.
+        """
+        has_levels = not (
+            self.categorical_features is None or isinstance(self.categorical_features, str)
+        )
+        table = self._open(X, has_levels=has_levels, reset=True)
+        self.is_categorical_ = find_categories(self.categorical_features, table)
+        numbers, levels = self._read(table)
+        weights = check_weights(sample_weight, numbers, may_vanish=False)
+        if weights is not None:
+            # From the smallest on, so that no sum depends on the order of the rows.
+            order = np.argsort(weights, kind="stable")
+            order = order[np.count_nonzero(weights == 0.0) :]
+            weights, numbers = weights[order], numbers[order]
+            levels = [Levels(column.values, column.codes[order]) for column in levels]
+        _refuse_empty(table.labels, self.is_categorical_, numbers, levels)
+
+        self._scaling = fit_scaling(numbers, weights)
+        labels = [table.labels[column] for column in np.flatnonzero(self.is_categorical_).tolist()]
+        self._categories = [
+            fit_category(
+                column,
+                weights,
+                label,
+                max_one_hot=self.max_one_hot,
+                min_frequency=self.min_frequency,
+                max_categories=self.max_categories,
+            )
+            for column, label in zip(levels, labels, strict=True)
+        ]
+        _warn_of_rare(labels, self._categories)
+        self._arrange()
+        return self
+
+    def transform(self, X):
+        """Encode a table.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            The columns seen in `fit`.
+
+        Returns
+        -------
+        X_encoded : ndarray of shape (n_samples, n_features_out)
+            Continuous columns, then flags, then codes; every value is finite.
+        """
+        numbers, levels = self._read_fitted(X)
+        is_missing = np.isnan(numbers)
+        dtype = np.float32 if numbers.dtype == np.float32 else np.float64
+        scaled = self._scaling.encode(numbers, is_missing)
+        if self.n_continuous_ == len(self.source_features_):
+            return scaled.astype(dtype, copy=False)
+        X_encoded = np.empty((len(numbers), len(self.source_features_)), dtype)
+        X_encoded[:, self._places] = scaled
+        X_encoded[:, self._missing_places] = is_missing[:, self._scaling.has_missing]
+        for category, place, column in zip(
+            self._categories, self._category_places, levels, strict=True
+        ):
+            X_encoded[:, place] = category.encode(column)
+        return X_encoded
+
+    def input_slopes(self, X):
+        """Differentiate the encoding of a table of numbers with respect to the table.
+
+        Entry (i, j) is the derivative of column j of the result, in row i, with respect to the one
+        feature that it comes from, ``source_features_[j]``. So a gradient with respect to the
+        result becomes one with respect to X, by multiplication with these slopes and sums over the
+        columns of each feature.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            The columns seen in `fit`.
+
+        Returns
+        -------
+        slopes : ndarray of shape (n_samples, n_features_out), dtype=float64
+            The derivatives. They are 0 where the value is missing, for constant columns, and for
+            flags of missing values. A flag of two values has the slope of the line between them,
+            ends included, and 0 outside.
+
+        Raises
+        ------
+        ValueError
+            If a column is a category, which has no derivative.
+        """
+        check_is_fitted(self)
+        if self.is_categorical_.any():
+            names = check_feature_names_in(self)[self.is_categorical_].tolist()
+            raise ValueError(
+                f"input_slopes needs a table of numbers only, but {names!r} are categories, along "
+                "which there is no derivative. Leave them out, or encode them as numbers before."
+            )
+        numbers, _ = self._read_fitted(X)
+        slopes = np.zeros((len(numbers), len(self.source_features_)))
+        slopes[:, self._places] = self._scaling.slopes(numbers, np.isnan(numbers))
+        return slopes
+
+    def get_feature_names_out(self, input_features=None):
+        """Return the names of the columns of the result.
+
+        Parameters
+        ----------
+        input_features : array-like of str of shape (n_features,), default=None
+            Names of the features of X. None takes `feature_names_in_`, or x0, x1, ... where X had
+            no names.
+
+        Returns
+        -------
+        feature_names_out : ndarray of str of shape (n_features_out,)
+            The names, each of which occurs once.
+        """
+        check_is_fitted(self)
+        names_in = check_feature_names_in(self, input_features)
+        names: dict[str, None] = {}
+        for output in self._outputs:
+            name = f"{names_in[output.feature]}{output.suffix}"
+            unique, i = name, 2
+            while unique in names:
+                unique, i = f"{name}_{i}", i + 1
+            names[unique] = None
+        return np.array(list(names), dtype=object)
+
+    def _open(self, X: Any, *, has_levels: bool, reset: bool) -> Table:
+        """Check a table as scikit-learn does, and look at its columns."""
+        if is_frame(X):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        else:
+            dtype = getattr(X, "dtype", None)
+            options: Any = (np.float64, np.float32)
+            if dtype is None:
+                options = object  # NumPy would turn a whole list into strings if it has one
+            elif has_levels or getattr(dtype, "kind", "") in tuple("OmM"):
+                options = None
+            X = validate_data(self, X, reset=reset, dtype=options, ensure_all_finite=False)
+        return open_table(X)
+
+    def _read(self, table: Table) -> tuple[np.ndarray, list[Levels]]:
+        """Return the numeric columns as one array, and the levels of each category column."""
+        numeric = np.flatnonzero(~self.is_categorical_).tolist()
+        levels = [table.levels(column) for column in np.flatnonzero(self.is_categorical_).tolist()]
+        if not numeric:
+            return np.empty((len(levels[0].codes), 0)), levels
+        numbers = table.numbers(numeric)
+        is_infinite = np.isinf(numbers)
+        if is_infinite.any():
+            infinite = np.flatnonzero(is_infinite.any(axis=0))
+            raise ValueError(describe_infinity([table.labels[numeric[i]] for i in infinite]))
+        return numbers, levels
+
+    def _read_fitted(self, X: Any) -> tuple[np.ndarray, list[Levels]]:
+        check_is_fitted(self)
+        has_levels = bool(self.is_categorical_.any())
+        return self._read(self._open(X, has_levels=has_levels, reset=False))
+
+    def _arrange(self) -> None:
+        """Give each output its place: continuous columns, then flags, then codes."""
+        scaling = self._scaling
+        outputs: list[Output] = []
+        numeric, categories = iter(range(len(scaling.scale))), iter(self._categories)
+        for feature, is_category in enumerate(self.is_categorical_.tolist()):
+            if is_category:
+                category = next(categories)
+                group = CODE if category.is_code else FLAG
+                outputs += [Output(group, feature, suffix) for suffix in category.suffixes]
+            else:
+                i = next(numeric)
+                outputs.append(Output(FLAG if scaling.is_step[i] else CONTINUOUS, feature, ""))
+                if scaling.has_missing[i]:
+                    outputs.append(Output(FLAG, feature, "_missing"))
+        self._outputs = sorted(outputs, key=lambda output: output.group)  # stable: in X's order
+        self.n_continuous_ = sum(output.group == CONTINUOUS for output in outputs)
+        self.code_sizes_ = tuple(len(c.table) for c in self._categories if c.is_code)
+        self.source_features_ = np.array([output.feature for output in self._outputs])
+
+        # The places of each feature: that of its value first, that of its missing flag second.
+        places = [np.flatnonzero(self.source_features_ == j) for j in range(self.n_features_in_)]
+        numeric_places = [places[j] for j in np.flatnonzero(~self.is_categorical_)]
+        self._places = np.array([place[0] for place in numeric_places], dtype=np.intp)
+        self._missing_places = np.array(
+            [place[1] for place in numeric_places if len(place) > 1], dtype=np.intp
+        )
+        self._category_places = [
+            slice(places[j][0], places[j][-1] + 1) for j in np.flatnonzero(self.is_categorical_)
+        ]
+
+        levels = iter(self._categories)
+        self.categories_ = [
+            list(next(levels).rows) if is_category else None for is_category in self.is_categorical_
+        ]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        # Strings are categories in a DataFrame; an array of strings without more is an error.
+        tags.input_tags.string = False
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def _refuse_empty(
+    labels: Sequence[Any], is_categorical: np.ndarray, numbers: np.ndarray, levels: list[Levels]
+) -> None:
+    """Refuse columns without any value."""
+    is_empty = np.empty(len(is_categorical), dtype=bool)
+    is_empty[~is_categorical] = np.isnan(numbers).all(axis=0)
+    is_empty[is_categorical] = [(column.codes < 0).all() for column in levels]
+    if is_empty.any():
+        empty = [labels[j] for j in np.flatnonzero(is_empty).tolist()]
+        raise ValueError(
+            f"Columns {empty!r} of X have no value in any row (of sample_weight above 0): all are "
+            "missing. Leave these columns out."
+        )
+
+
+def _warn_of_rare(labels: Sequence[Any], categories: Sequence[Category]) -> None:
+    """Warn of category columns that say nothing because all of their levels are rare."""
+    silent = [label for label, c in zip(labels, categories, strict=True) if not c.rows]
+    if silent:
+        warnings.warn(
+            f"In columns {silent!r} no level has the weight of min_frequency, so that they say "
+            "nothing. Leave them out if they identify rows; else lower min_frequency, or let "
+            "sample_weight count rows.",
+            UserWarning,
+            stacklevel=3,
+        )

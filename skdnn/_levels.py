@@ -1,0 +1,201 @@
+"""The levels of category columns, and the lookup tables that these columns become.
+
+Levels are plain Python values, which compare by value wherever they come from.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+
+UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
+"""Rows of the lookup table of a category column; as codes, they are the codes."""
+
+DATE_TYPES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
+
+LARGEST_EXACT = 2.0**53
+"""Up to here, each whole number is a float64 of its own."""
+
+
+class Levels(NamedTuple):
+    """The distinct values of a column, in any order, and for each row which one it has."""
+
+    values: list[Any]
+    codes: np.ndarray  # (n_samples,), intp; -1 where missing
+
+
+@dataclass(frozen=True)
+class Category:
+    """How a category column becomes flags or a code: by its level, the row of a lookup table."""
+
+    rows: dict[Any, int]  # level -> row of the table; rare levels are not in it
+    table: np.ndarray  # (2 + n_levels, n_outputs)
+    suffixes: tuple[str, ...]  # for the names of the outputs
+    is_code: bool
+
+    def encode(self, levels: Levels) -> np.ndarray:
+        """Return the outputs, (n_samples, n_outputs)."""
+        rows = [self.rows.get(level, UNKNOWN) for level in levels.values]
+        # A code of -1, which is a missing level, picks the last entry.
+        return self.table[np.array([*rows, MISSING])[levels.codes]]
+
+
+def is_missing(value: Any) -> bool:
+    """Say whether a value is None, NaN, or one of pandas' own."""
+    pandas = sys.modules.get("pandas")
+    if value is None or (pandas is not None and (value is pandas.NA or value is pandas.NaT)):
+        return True
+    # The type first: whether an array equals itself has no answer.
+    return isinstance(value, Real) and value != value
+
+
+@contextmanager
+def hashable(label: Any) -> Iterator[None]:
+    """Say which column has values that have no hash, such as lists."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(
+            f"Column {label!r} of X cannot be read as categories: an argument must be a string or "
+            f"a number, but {error}. Turn these values into strings, or leave the column out."
+        ) from error
+
+
+def factorize_objects(values: list, label: Any) -> tuple[list, np.ndarray]:
+    """Return the distinct values, and for each value which one it is."""
+    places: dict[Any, int] = {}
+    with hashable(label):
+        codes = [places.setdefault(value, len(places)) for value in values]
+    return list(places), np.array(codes, dtype=np.intp)
+
+
+def merge_levels(found: list, codes: np.ndarray, label: Any) -> Levels:
+    """Make plain values of those found, one of all that are equal, and none of what is missing."""
+    if len(codes) < len(found):  # a few rows of a dtype that declares many categories
+        used, codes = np.unique(codes, return_inverse=True)
+        found = [found[code] if code >= 0 else None for code in used.tolist()]
+    places: dict[Any, int] = {}
+    with hashable(label):
+        plain = [_simplify(value, label) for value in found]
+        order = [-1 if v is None else places.setdefault(v, len(places)) for v in plain]
+    # A code of -1 picks the last entry.
+    return Levels(list(places), np.array([*order, -1], dtype=np.intp)[codes])
+
+
+def _simplify(value: Any, label: Any) -> Any:
+    """Return a level as a plain value, None if it is missing."""
+    if type(value) is str:
+        return value
+    if isinstance(value, np.generic) and value.dtype.kind not in "mM":
+        value = value.item()
+    if is_missing(value):
+        return None
+    if isinstance(value, DATE_TYPES):
+        raise ValueError(describe_dates([label]))
+    if isinstance(value, float):
+        if np.isinf(value):
+            raise ValueError(describe_infinity([label]))
+        return int(value) if value.is_integer() and abs(value) < LARGEST_EXACT else value
+    return value
+
+
+def sort_levels(levels: Iterable[Any]) -> list[Any]:
+    """Sort numbers by value, then strings, then what else there is by type and text.
+
+    True and False stay so, unless there are other numbers, among which they are 1 and 0.
+    """
+    levels = list(levels)
+    if any(isinstance(level, Real) and not isinstance(level, bool) for level in levels):
+        levels = [int(level) if isinstance(level, bool) else level for level in levels]
+
+    def key(level: Any) -> tuple:
+        if isinstance(level, Real):
+            return (0, level)
+        if isinstance(level, str):
+            return (1, level)
+        return (2, type(level).__qualname__, str(level))
+
+    return sorted(levels, key=key)
+
+
+def fit_category(
+    column: Levels,
+    weights: np.ndarray | None,
+    label: Any,
+    *,
+    max_one_hot: int,
+    min_frequency: float,
+    max_categories: int,
+) -> Category:
+    """Choose what a category column becomes; `weights` are above 0, in ascending order."""
+    is_present = column.codes >= 0
+    totals = np.bincount(
+        column.codes[is_present],
+        weights=None if weights is None else weights[is_present],
+        minlength=len(column.values),
+    )
+    seen = {value: total for value, total in zip(column.values, totals, strict=True) if total > 0}
+    if len(seen) > max_categories:
+        raise ValueError(
+            f"Column {label!r} of X has {len(seen)} distinct levels, and max_categories="
+            f"{max_categories}. It probably identifies rows, from which nothing can be learned: "
+            "leave it out. If it does not, raise max_categories."
+        )
+    if min_frequency < 1:
+        min_frequency *= len(column.codes) if weights is None else weights.sum()
+    common = [level for level in sort_levels(seen) if seen[level] >= min_frequency]
+    return make_category(
+        common,
+        has_rare=len(common) < len(seen),
+        has_missing=not is_present.all(),
+        max_one_hot=max_one_hot,
+    )
+
+
+def make_category(levels: list, *, has_rare: bool, has_missing: bool, max_one_hot: int) -> Category:
+    """Lay out the lookup table for these levels, which are not rare."""
+    n_levels = len(levels)
+    rows = {level: row for row, level in enumerate(levels, FIRST_LEVEL)}
+    is_constant = n_levels == 0 or (n_levels == 1 and not has_rare)
+    is_pair = n_levels == 2 and not has_rare
+    if n_levels > max_one_hot and not (is_constant or is_pair):
+        codes = np.arange(float(FIRST_LEVEL + n_levels))[:, np.newaxis]
+        return Category(rows, codes, ("",), is_code=True)
+    one_hot = np.eye(FIRST_LEVEL + n_levels)
+    if is_constant:
+        flags, suffixes = [np.zeros((len(one_hot), 1))], [""]
+    elif is_pair:
+        flags, suffixes = [np.array([[0.0], [0.0], [-1.0], [1.0]])], [f"_{levels[1]}"]
+    else:
+        flags, suffixes = [one_hot[:, FIRST_LEVEL:]], [f"_{level}" for level in levels]
+        if has_rare:
+            flags.append(one_hot[:, [UNKNOWN]])
+            suffixes.append("_rare")
+    if has_missing:
+        flags.append(one_hot[:, [MISSING]])
+        suffixes.append("_missing")
+    return Category(rows, np.hstack(flags), tuple(suffixes), is_code=False)
+
+
+def describe_dates(labels: Sequence[Any]) -> str:
+    """Say what to do with columns of times."""
+    return (
+        f"Columns {list(labels)!r} of X hold dates, times or durations, which are neither numbers "
+        "nor categories. Take numbers from them, such as year, month, weekday, hour or seconds "
+        "since an event; or make them strings if they are categories."
+    )
+
+
+def describe_infinity(labels: Sequence[Any]) -> str:
+    """Say what to do with columns with infinite values."""
+    return (
+        "Input X contains infinity or a value too large for its dtype, in columns "
+        f"{list(labels)!r}. Make it missing (NaN) or a finite number."
+    )

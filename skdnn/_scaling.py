@@ -1,0 +1,123 @@
+"""How numeric columns become numbers around 0, by their quartiles, whatever their unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+QUARTILES = np.array([0.25, 0.5, 0.75])
+
+SATURATION = 3.0
+"""Where the smooth clipping of a number levels off."""
+
+ENDLESS = 1e100
+"""Clipping does not tell larger numbers from this one, and their squares would overflow."""
+
+HUGE = 2.0**960
+"""Numbers around this size are scaled down, lest a difference or a sum of two of them overflow."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How numeric columns become numbers around 0: ``u = (x * scale - center) / spread``.
+
+    The scale is 1 but for columns of huge numbers. A constant column has an infinite spread. A
+    step, which has two values, goes from ``u = 0`` to ``u = 1``; it becomes a flag.
+    """
+
+    scale: np.ndarray  # (n_numeric,), as the others
+    center: np.ndarray
+    spread: np.ndarray
+    is_step: np.ndarray  # bool
+    has_missing: np.ndarray  # bool
+
+    def encode(self, x: np.ndarray, is_missing: np.ndarray) -> np.ndarray:
+        """Clip u smoothly, or a step to [-1, 1]; (n_samples, n_numeric) -> the same."""
+        u = self._standardize(x)
+        steps = u[:, self.is_step] if self.is_step.any() else None
+        np.clip(u, -ENDLESS, ENDLESS, out=u)
+        bend = u * (1.0 / SATURATION)
+        np.square(bend, out=bend)
+        bend += 1.0
+        np.sqrt(bend, out=bend)
+        u /= bend
+        if steps is not None:
+            u[:, self.is_step] = 2.0 * np.clip(steps, 0.0, 1.0) - 1.0
+        u[is_missing] = 0.0
+        return u
+
+    def slopes(self, x: np.ndarray, is_missing: np.ndarray) -> np.ndarray:
+        """Return the derivative of `encode` with respect to x, of the same shape."""
+        u = self._standardize(x)
+        with np.errstate(over="ignore"):  # the spread may be next to nothing
+            rise = np.minimum(self.scale / self.spread, np.finfo(np.float64).max / 2)
+        bend = np.clip(u, -ENDLESS, ENDLESS) / SATURATION
+        slopes = rise * (1.0 + bend**2) ** -1.5
+        # At the ends, where the training rows are, the slope is that of the way between them.
+        is_between = (u >= 0.0) & (u <= 1.0)
+        slopes = np.where(self.is_step, 2.0 * rise * is_between, slopes)
+        slopes[is_missing] = 0.0
+        return slopes
+
+    def _standardize(self, x: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):  # infinity is clipped like any large number
+            u = np.multiply(x, self.scale, dtype=np.float64)
+            u -= self.center
+            u /= self.spread
+        return u
+
+
+def fit_scaling(numbers: np.ndarray, weights: np.ndarray | None) -> Scaling:
+    """Choose shift and scale of each numeric column; `weights` are above 0, in ascending order."""
+    columns = [_fit_column(x, weights) for x in np.asarray(numbers, np.float64).T]
+    scale, center, spread, is_step = zip(*columns, strict=True) if columns else ((),) * 4
+    return Scaling(
+        np.array(scale, dtype=np.float64),
+        np.array(center, dtype=np.float64),
+        np.array(spread, dtype=np.float64),
+        np.array(is_step, dtype=bool),
+        np.isnan(numbers).any(axis=0),
+    )
+
+
+def _fit_column(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float, float, bool]:
+    """Return scale, center and spread of a column, and whether it has two values."""
+    is_present = ~np.isnan(x)
+    x = x[is_present]
+    if weights is None:
+        x = np.sort(x)
+    else:
+        order = np.argsort(x, kind="stable")
+        x, weights = x[order], weights[is_present][order]
+    low, high = x[0], x[-1]
+    if low == high:
+        return 1.0, 0.0, np.inf, False
+    q25, median, q75 = _find_quartiles(x, weights)
+    is_step = x[np.searchsorted(x, low, side="right")] == high
+    has_quartiles = q25 < q75 and not is_step
+    ends = (q25, q75) if has_quartiles else (low, high)
+    scale = 2.0**-60 if max(np.abs(ends)) > HUGE else 1.0
+    if has_quartiles:
+        return scale, median * scale, q75 * scale - q25 * scale, False
+    if is_step:
+        return scale, low * scale, high * scale - low * scale, True
+    return scale, median * scale, _find_usual_distance(x * scale, weights, median * scale), False
+
+
+def _find_usual_distance(x: np.ndarray, weights: np.ndarray | None, center: float) -> float:
+    """Return the weighted median of the distances from the center of the values that differ."""
+    differs = x != center
+    distances = np.abs(x[differs] - center)
+    order = np.argsort(distances, kind="stable")
+    of_others = None if weights is None else weights[differs][order]
+    return float(_find_quartiles(distances[order], of_others)[1])
+
+
+def _find_quartiles(x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Return the smallest values that at least 25%, 50% and 75% of the weight do not exceed."""
+    if weights is None:
+        return x[np.ceil(QUARTILES * len(x)).astype(np.intp) - 1]
+    # A power of two changes no comparison, and keeps the sum of huge weights finite.
+    totals = np.cumsum(np.ldexp(weights, -int(np.frexp(weights.max())[1])))
+    return x[np.searchsorted(totals, QUARTILES * totals[-1])]

@@ -1,0 +1,894 @@
+"""Any table becomes one finite matrix, with the same meaning whoever made the table."""
+
+import datetime
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skdnn import TabularEncoder
+
+NUMBERS = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=False),
+    st.sampled_from([0.0, -0.0, 1.0, 2.0, np.nan, 1e308, -1e308, 5e-324]),
+)
+LEVELS = st.sampled_from(["red", "green", "blue", 1, 1.0, 2.5, False, None, np.nan, ""])
+MAY_BE_RARE = pytest.mark.filterwarnings("ignore:In columns .* no level has the weight")
+
+
+@parametrize_with_checks(
+    [
+        TabularEncoder(),
+        TabularEncoder(None),
+        TabularEncoder([0], max_one_hot=3, min_frequency=1),
+    ]
+)
+@MAY_BE_RARE
+def test_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+# ---------------------------------------------------------------------------------------- helpers
+
+
+def people(n=24):
+    """A table with each kind of column, twice as long as the period of the longest one."""
+    i = np.arange(n)
+    return pd.DataFrame(
+        {
+            "age": np.where(i % 7 == 3, np.nan, i**2.0),
+            "sex": pd.Series(np.array(["male", "female"])[i % 2]),
+            "color": pd.Categorical(np.array(["red", "green", "blue"])[i % 3]),
+            "zip": pd.Series(np.array([f"z{j:02}" for j in range(12)])[i % 12]),
+            "is_new": i % 4 == 1,
+            "count": i % 5,
+            "half": np.where(i % 2, 2.5, 1.5),
+        }
+    )
+
+
+def to_polars(frame):
+    objects = frame.astype(object).where(frame.notna(), None)
+    table = pl.DataFrame(objects.to_dict("list"))
+    return table.with_columns(pl.col("color").cast(pl.Categorical))
+
+
+def encode(column, **params):
+    """Encode one category column; return the matrix, the ends of its names, and the encoder."""
+    frame = pd.DataFrame({"c": pd.Series(column, dtype=object)})
+    encoder = TabularEncoder(**params).fit(frame)
+    names = [name.removeprefix("c") for name in encoder.get_feature_names_out()]
+    return encoder.transform(frame), names, encoder
+
+
+def transform_level(encoder, level):
+    return encoder.transform(pd.DataFrame({"c": pd.Series([level], dtype=object)}))[0].tolist()
+
+
+def expected_numbers(x):
+    """The formula of the docstring, by NumPy's quantiles."""
+    q25, median, q75 = np.nanquantile(x, [0.25, 0.5, 0.75], method="inverted_cdf")
+    spread = q75 - q25
+    if spread == 0.0:
+        distances = np.abs(x[~np.isnan(x) & (x != median)] - median)
+        spread = np.quantile(distances, 0.5, method="inverted_cdf")
+    u = (x - median) / spread
+    return np.where(np.isnan(x), 0.0, u / np.sqrt(1 + (u / 3) ** 2))
+
+
+# -------------------------------------------------------------------------------- numeric columns
+
+
+def test_number_is_scaled_by_its_quartiles_and_clipped_smoothly():
+    x = np.array([3.0, 1.0, 4.0, 1.5, 9.0, 2.6, 5.0, 300.0])
+    encoded = TabularEncoder().fit_transform(x[:, None])[:, 0]
+    # q25, median and q75 are 1.5, 3 and 5.
+    assert_allclose(encoded, expected_numbers(x), rtol=1e-14)
+    assert_allclose(encoded[6], (2 / 3.5) / np.sqrt(1 + (2 / 3.5 / 3) ** 2))
+    assert encoded[0] == 0.0
+    assert 2.99 < encoded[7] < 3.0
+
+
+def test_number_with_equal_quartiles_is_scaled_by_its_other_values():
+    """One huge value among many zeros does not hide the others."""
+    x = np.array([0.0] * 30 + [-1.0, 2.0, 7.0, 9.0, 1e6])
+    encoded = TabularEncoder().fit_transform(x[:, None])[:, 0]
+    assert_allclose(encoded, expected_numbers(x), rtol=1e-14)
+    assert_allclose(encoded[-3], 1.0 / np.sqrt(1 + (1 / 3) ** 2))  # 7 is the usual distance
+    assert 0.2 < encoded[-4] < encoded[-3] < encoded[-2] < 1.3
+
+
+@pytest.mark.parametrize("value", [0.0, -3.7, 1e308, 5e-324])
+def test_constant_number_is_zero_whatever_comes_later(value):
+    encoder = TabularEncoder().fit(np.full((5, 1), value))
+    assert encoder.n_continuous_ == 1
+    assert_array_equal(encoder.transform([[value], [17.0], [-1e308], [np.nan]]), np.zeros((4, 1)))
+
+
+def test_number_of_two_values_becomes_a_flag():
+    encoder = TabularEncoder().fit([[0.1], [0.3], [0.1]])
+    assert encoder.n_continuous_ == 0
+    assert encoder.code_sizes_ == ()
+    later = [[0.1], [0.3], [0.2], [0.25], [9.0], [-9.0], [1e308], [np.nan]]
+    assert_allclose(encoder.transform(later)[:, 0], [-1, 1, 0, 0.5, 1, -1, 1, 0], atol=1e-15)
+    assert_array_equal(encoder.transform(later[:2])[:, 0], [-1.0, 1.0])
+    wider = TabularEncoder().fit([[0.0], [1.0]])
+    assert_array_equal(wider.transform([[1.7e308], [-1.7e308]])[:, 0], [1.0, -1.0])
+
+
+def test_missing_number_is_the_median_and_has_a_flag():
+    X = np.array([[1.0, np.nan], [2.0, 4.0], [5.0, 5.0], [9.0, 4.0], [7.0, np.nan]])
+    encoder = TabularEncoder().fit(X)
+    encoded = encoder.transform(X)
+    assert encoder.get_feature_names_out().tolist() == ["x0", "x1", "x1_missing"]
+    assert_array_equal(encoded[:, 1], [0, -1, 1, -1, 0])
+    assert_array_equal(encoded[:, 2], [1, 0, 0, 0, 1])
+
+
+def test_number_missing_only_later_is_the_median_without_a_flag():
+    encoder = TabularEncoder().fit([[1.0], [2.0], [4.0]])
+    assert_array_equal(encoder.transform([[np.nan], [2.0]]), [[0.0], [0.0]])
+
+
+@pytest.mark.parametrize("power", [-300, -10, 6, 300, 308])
+def test_numbers_of_any_size_are_scaled_alike(power):
+    x = np.array([[-1.5], [-0.5], [0.25], [1.0], [1.7]])
+    expected = TabularEncoder().fit_transform(x)
+    assert_allclose(TabularEncoder().fit_transform(x * 10.0**power), expected, rtol=1e-13)
+
+
+def test_largest_and_smallest_numbers():
+    largest, smallest = np.finfo(np.float64).max, 5e-324
+    encoder = TabularEncoder().fit([[-largest], [largest], [0.0], [1.0]])
+    # q25, median and q75 are -largest, 0 and 1.
+    u = np.array([-1.0, 1.0])
+    assert_allclose(encoder.transform([[-largest], [largest]])[:, 0], u / np.sqrt(1 + u**2 / 9))
+    encoder = TabularEncoder().fit([[-largest], [largest]])
+    assert_array_equal(encoder.transform([[-largest], [0.0], [largest]])[:, 0], [-1, 0, 1])
+    encoder = TabularEncoder().fit([[0.0], [smallest], [2 * smallest], [3 * smallest]])
+    encoded = encoder.transform([[0.0], [2 * smallest], [1.0], [largest]])[:, 0]
+    assert encoded[0] < 0.0 < encoded[1] < encoded[2] == encoded[3] == pytest.approx(3.0)
+
+
+def test_ordinary_quartiles_beside_one_huge_number():
+    x = np.array([1.0, 2.0, 3.0, 4.0, 1e308])
+    encoded = TabularEncoder().fit_transform(x[:, None])[:, 0]
+    assert_allclose(encoded[:4], expected_numbers(np.array([1.0, 2, 3, 4, 99]))[:4])
+    assert encoded[4] == pytest.approx(3.0)
+
+
+def test_float32_is_computed_in_float64_and_returned_as_float32():
+    x = np.array([[-3e38], [3e38], [0.0], [1e38], [2e38]], dtype=np.float32)
+    encoded = TabularEncoder().fit_transform(x)
+    assert encoded.dtype == np.float32
+    assert_allclose(encoded[:, 0], expected_numbers(x[:, 0].astype(np.float64)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint64, np.float16, bool, object])
+def test_other_dtypes_become_float64(dtype):
+    X = np.array([[0, 1], [1, 0], [1, 1]]).astype(dtype)
+    encoded = TabularEncoder().fit_transform(X)
+    assert encoded.dtype == np.float64
+    assert_array_equal(encoded, [[-1, 1], [1, -1], [1, 1]])
+
+
+# ------------------------------------------------------------------------------- category columns
+
+
+def test_two_levels_become_one_flag():
+    encoded, names, encoder = encode(["m", "f", "f", "m"])
+    assert names == ["_m"]
+    assert_array_equal(encoded[:, 0], [1, -1, -1, 1])
+    assert transform_level(encoder, None) == [0.0]
+    assert transform_level(encoder, "x") == [0.0]
+
+
+def test_two_levels_and_missing_values_have_a_flag_for_these():
+    encoded, names, encoder = encode(["m", "f", None, "f", "m"])
+    assert names == ["_m", "_missing"]
+    assert_array_equal(encoded, [[1, 0], [-1, 0], [0, 1], [-1, 0], [1, 0]])
+    assert transform_level(encoder, "x") == [0.0, 0.0]
+
+
+def test_few_levels_become_one_flag_each():
+    encoded, names, encoder = encode(["b", "a", "c", "a", "c", "b"])
+    assert names == ["_a", "_b", "_c"]
+    assert_array_equal(encoded[:3], [[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+    assert transform_level(encoder, "x") == [0.0, 0.0, 0.0]
+    assert transform_level(encoder, None) == [0.0, 0.0, 0.0]
+    assert encoder.categories_ == [["a", "b", "c"]]
+
+
+def test_rare_levels_share_a_flag_with_unseen_ones():
+    encoded, names, encoder = encode(["a", "a", "b", "b", "c", "c", "d", "e", np.nan])
+    assert names == ["_a", "_b", "_c", "_rare", "_missing"]
+    assert_array_equal(encoded[6:], [[0, 0, 0, 1, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]])
+    assert transform_level(encoder, "x") == [0.0, 0.0, 0.0, 1.0, 0.0]
+
+
+def test_one_or_two_levels_beside_rare_ones_become_flags_each():
+    assert encode(["a", "a", "b"])[1] == ["_a", "_rare"]
+    assert encode(["a", "a", "b", "b", "c"])[1] == ["_a", "_b", "_rare"]
+
+
+def test_many_levels_become_a_code():
+    encoded, names, encoder = encode(["a", "b", "c", "d"] * 2 + ["e", None], max_one_hot=3)
+    assert names == [""]
+    assert encoder.code_sizes_ == (6,)
+    assert_array_equal(encoded[:, 0], [2, 3, 4, 5, 2, 3, 4, 5, 0, 1])
+    assert transform_level(encoder, "x") == [0.0]
+
+
+def test_max_one_hot_counts_levels_that_are_not_rare():
+    column = ["a", "b", "c"] * 2 + ["d", None]
+    assert encode(column, max_one_hot=3)[2].code_sizes_ == ()
+    assert encode(column, max_one_hot=2)[2].code_sizes_ == (5,)
+    assert encode(["a", "b"] * 2, max_one_hot=0)[2].code_sizes_ == ()
+
+
+def test_single_level_is_zero():
+    encoded, names, encoder = encode(["a", "a", None, "a"])
+    assert names == ["", "_missing"]
+    assert_array_equal(encoded, [[0, 0], [0, 0], [0, 1], [0, 0]])
+    assert encoder.n_continuous_ == 0
+    assert transform_level(encoder, "b") == [0.0, 0.0]
+
+
+def test_column_of_rare_levels_warns_and_is_zero():
+    with pytest.warns(UserWarning, match=r"In columns \['c'\] no level has the weight"):
+        encoded, names, encoder = encode(["a", "b", None])
+    assert names == ["", "_missing"]
+    assert_array_equal(encoded, [[0, 0], [0, 0], [0, 1]])
+    assert encoder.categories_ == [[]]
+
+
+def test_min_frequency_as_a_count_and_as_a_fraction():
+    column = ["a"] * 5 + ["b"] * 3 + ["c"] * 2
+    assert encode(column, min_frequency=3)[1] == ["_a", "_b", "_rare"]
+    assert encode(column, min_frequency=4)[1] == ["_a", "_rare"]
+    assert encode(column, min_frequency=0.3)[1] == ["_a", "_b", "_rare"]
+    assert encode(column, min_frequency=0.31)[1] == ["_a", "_rare"]
+    assert encode(column, min_frequency=1)[1] == ["_a", "_b", "_c"]
+
+
+def test_min_frequency_as_a_fraction_is_of_the_weight():
+    frame = pd.DataFrame({"c": ["a", "b", "c", "c"]})
+    encoder = TabularEncoder(min_frequency=0.2).fit(frame, sample_weight=[0.5, 0.3, 0.1, 0.05])
+    assert encoder.categories_ == [["a", "b"]]
+
+
+def test_declared_categories_that_do_not_occur_do_not_count():
+    column = pd.Categorical(["a", "b", "a", "b"], categories=["z", "b", "a", "y"])
+    encoder = TabularEncoder().fit(pd.DataFrame({"c": column}))
+    assert encoder.categories_ == [["a", "b"]]
+    enum = pl.DataFrame({"c": pl.Series(["a", "b", "a", "b"], dtype=pl.Enum(["z", "b", "a"]))})
+    assert TabularEncoder().fit(enum).categories_ == [["a", "b"]]
+
+
+def test_many_declared_categories_and_few_rows():
+    many = [f"k{i}" for i in range(500)]
+    frame = pd.DataFrame({"c": pd.Categorical(["k7", "k3", None, "k7", "k3"], categories=many)})
+    encoder = TabularEncoder().fit(frame)
+    assert_array_equal(encoder.transform(frame), [[1, 0], [-1, 0], [0, 1], [1, 0], [-1, 0]])
+
+
+def test_numbers_as_categories_compare_by_value():
+    encoder = TabularEncoder([0]).fit(np.array([[1], [2], [3]] * 2))
+    assert encoder.get_feature_names_out().tolist() == ["x0_1", "x0_2", "x0_3"]
+    expected = [[1, 0, 0], [0, 0, 1]]
+    for rows in ([[1.0], [3.0]], [[True], [3]], np.array([["1"], ["3"]])):
+        is_text = isinstance(rows, np.ndarray)
+        assert_array_equal(encoder.transform(rows), np.zeros((2, 3)) if is_text else expected)
+    objects = np.array([[np.int8(1)], [np.float64(3)]], dtype=object)
+    assert_array_equal(encoder.transform(objects), expected)
+
+
+def test_whole_numbers_as_categories_have_the_same_names_in_any_dtype():
+    X = np.array([[1], [2], [3]] * 2)
+    for dtype in (np.int64, np.float32, object):
+        encoder = TabularEncoder([0]).fit(X.astype(dtype))
+        assert encoder.get_feature_names_out().tolist() == ["x0_1", "x0_2", "x0_3"]
+
+
+def test_large_whole_numbers_as_categories_stay_apart():
+    X = np.array([[2**53], [2**53 + 1], [2**53 + 2]] * 2)
+    assert TabularEncoder([0]).fit(X).categories_ == [[2**53, 2**53 + 1, 2**53 + 2]]
+
+
+def test_mixed_levels_are_sorted_numbers_first():
+    column = ["b", 10, "a", 2.5, True, (1, 2)] * 2
+    assert encode(column)[1] == ["_1", "_2.5", "_10", "_a", "_b", "_(1, 2)"]
+
+
+def test_booleans_keep_their_names():
+    frame = pd.DataFrame({"b": [True, False, True, False]})
+    for table in (frame, pl.from_dict({"b": frame["b"].to_list()}), frame.astype("boolean")):
+        encoder = TabularEncoder().fit(table)
+        # scikit-learn 1.6 does not see the names of the latest polars
+        assert encoder.get_feature_names_out()[0] in ("b_True", "x0_True")
+        assert_array_equal(encoder.transform(table)[:, 0], [1, -1, 1, -1])
+
+
+def test_booleans_among_other_numbers_are_numbers():
+    assert encode([True, True, "a", "a"])[1] == ["_a"]
+    assert encode([True, True, False, False, "a", "a"])[1] == ["_False", "_True", "_a"]
+    assert encode([True, True, False, False, 7, 7])[1] == ["_0", "_1", "_7"]
+    assert encode([True, True, "a", "a", 7])[1] == ["_1", "_a", "_rare"]
+
+
+def test_intervals_are_levels():
+    frame = pd.DataFrame({"c": pd.cut([1, 5, 9, 2, 6, 8], [0, 3, 7, 10])})
+    encoder = TabularEncoder().fit(frame)
+    assert encoder.get_feature_names_out()[0] == "c_(0, 3]"
+    assert_array_equal(encoder.transform(frame).sum(axis=0), [2, 2, 2])
+
+
+# --------------------------------------------------------------------- groups, names and attributes
+
+
+def test_groups_stand_in_the_order_of_the_features():
+    encoder = TabularEncoder(max_one_hot=4).fit(people())
+    assert encoder.get_feature_names_out().tolist() == [
+        *("age", "count"),
+        *("age_missing", "sex_male", "color_blue", "color_green", "color_red"),
+        *("is_new_True", "half"),
+        "zip",
+    ]
+    assert encoder.n_continuous_ == 2
+    assert encoder.code_sizes_ == (14,)
+    assert encoder.source_features_.tolist() == [0, 5, 0, 1, 2, 2, 2, 4, 6, 3]
+    assert encoder.is_categorical_.tolist() == [False, True, True, True, True, False, False]
+    assert encoder.categories_[0] is None
+    assert encoder.categories_[3] == [f"z{i:02}" for i in range(12)]
+    codes = encoder.transform(people())[:, -1]
+    assert_array_equal(codes, np.arange(24) % 12 + 2)
+
+
+def test_values_of_each_group_are_what_the_attributes_say():
+    encoder = TabularEncoder(max_one_hot=4).fit(people())
+    encoded = encoder.transform(people())
+    continuous, flags = np.split(encoded[:, :-1], [encoder.n_continuous_], axis=1)
+    assert len(np.unique(continuous)) > 20
+    assert set(np.unique(flags)) == {-1.0, 0.0, 1.0}
+
+
+def test_names_are_unique():
+    frame = pd.DataFrame(
+        [[1, 1, "missing"], [None, 2, "b"], [3, 4, None], [5, 5, "b"], [4, 3, "missing"]],
+        columns=["a", "a_missing", "c"],
+    )
+    names = TabularEncoder().fit(frame).get_feature_names_out().tolist()
+    assert names == ["a", "a_missing", "a_missing_2", "c_missing", "c_missing_2"]
+    assert encode([1, "1", 2] * 2)[1] == ["_1", "_2", "_1_2"]
+
+
+def test_names_take_those_of_the_caller():
+    encoder = TabularEncoder().fit([[1.0], [2.0], [np.nan]])
+    assert encoder.get_feature_names_out(["age"]).tolist() == ["age", "age_missing"]
+    with pytest.raises(ValueError, match="should have length equal"):
+        encoder.get_feature_names_out(["age", "size"])
+
+
+# ------------------------------------------------------------------------------------------ tables
+
+
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
+@pytest.mark.parametrize("max_one_hot", [0, 8, 20])
+def test_pandas_polars_and_numpy_agree(max_one_hot):
+    frame = people()
+    frame.loc[[2, 9], "sex"] = None
+    tables = [frame, to_polars(frame), frame.to_numpy(dtype=object)]
+    expected = TabularEncoder(max_one_hot=max_one_hot).fit(frame)
+    X_encoded = expected.transform(frame)
+    for table, categories in zip(tables, ["from_dtype"] * 2 + [[1, 2, 3, 4]], strict=True):
+        encoder = TabularEncoder(categories, max_one_hot=max_one_hot).fit(table)
+        assert encoder.categories_ == expected.categories_
+        for other in tables:
+            assert_array_equal(encoder.transform(other), X_encoded)
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_encoder_of_a_frame_takes_arrays_and_lists():
+    frame = people()
+    encoder = TabularEncoder().fit(frame)
+    rows = frame.to_numpy(dtype=object)
+    assert_array_equal(encoder.transform(rows), encoder.transform(frame))
+    assert_array_equal(encoder.transform(rows[:3].tolist()), encoder.transform(frame[:3]))
+
+
+def test_extension_dtypes_of_pandas():
+    x, flag = [1.0, None, 4.0, 9.0], ["a", None, "b", "a"]
+    plain = pd.DataFrame({"x": x, "c": pd.Series(flag, dtype=object)})
+    expected = TabularEncoder(min_frequency=1).fit_transform(plain)
+    for numbers, strings in [("Int64", "string"), ("Float64", "category"), (object, object)]:
+        frame = pd.DataFrame(
+            {"x": pd.Series(x, dtype=numbers), "c": pd.Series(flag, dtype=strings)}
+        )
+        encoder = TabularEncoder(["c"], min_frequency=1)
+        assert_array_equal(encoder.fit_transform(frame), expected)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT, float("nan")])
+def test_each_way_of_missing(missing):
+    X = np.array([[1, "a"], [missing, missing], [3, "b"], [4, "a"], [5, "b"]], dtype=object)
+    for table in (X, X.tolist(), pd.DataFrame(X, columns=["x", "c"]).astype({"x": object})):
+        encoded = TabularEncoder([1]).fit_transform(table)
+        assert_array_equal(encoded[:, 1], [0, 1, 0, 0, 0])
+        assert_array_equal(encoded[:, 2], [-1, 0, 1, -1, 1])
+        assert_array_equal(encoded[:, 3], [0, 1, 0, 0, 0])
+    numbers = TabularEncoder().fit_transform([[1.0], [missing], [4.0], [9.0]])
+    assert_array_equal(numbers[:, 1], [0, 1, 0, 0])
+
+
+def test_missing_in_polars():
+    frame = pl.DataFrame({"x": [1, None, 3, 4], "f": [1.0, 2.0, float("nan"), None]})
+    encoded = TabularEncoder().fit_transform(frame)
+    # x, x_missing, f, f_missing
+    assert_array_equal(encoded[:, 1:], [[0, -1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 1]])
+    levels = pl.DataFrame({"c": [None, None, "a"]})
+    encoder = TabularEncoder(min_frequency=1).fit(levels)
+    assert_array_equal(encoder.transform(levels[:2]), [[0, 1], [0, 1]])
+    numbers = pl.DataFrame({"c": [1.0, None, float("nan"), 2.0]})
+    encoded = TabularEncoder([0], min_frequency=1).fit_transform(numbers)
+    assert_array_equal(encoded, [[-1, 0], [0, 1], [0, 1], [1, 0]])
+
+
+def test_dtypes_of_polars():
+    frame = pl.DataFrame(
+        {
+            "f": pl.Series([1.0, 2.0, 4.0], dtype=pl.Float32),
+            "s": ["a", "b", "a"],
+            "o": pl.Series(["a", ("x",), "a"], dtype=pl.Object),
+        }
+    )
+    encoder = TabularEncoder(min_frequency=1).fit(frame)
+    assert encoder.is_categorical_.tolist() == [False, True, True]
+    assert encoder.transform(frame).dtype == np.float32
+    decimal = pl.DataFrame({"d": ["1.5", "2.5", "9"], "i": [1, 2, 3]})
+    decimal = decimal.with_columns(pl.col("d").cast(pl.Decimal(10, 2)))
+    assert TabularEncoder().fit(decimal).n_continuous_ == 2
+
+
+def test_float32_columns_of_frames_give_float32():
+    frame = pd.DataFrame({"x": np.float32([1, 2, 4]), "c": ["a", "b", "a"]})
+    encoder = TabularEncoder(min_frequency=1).fit(frame)
+    assert encoder.transform(frame).dtype == np.float32
+    assert encoder.transform(frame.astype({"x": np.float64})).dtype == np.float64
+    assert encoder.transform(frame.astype({"x": "Float32"})).dtype == np.float32
+
+
+def test_table_of_categories_only():
+    frame = people()[["sex", "color"]]
+    assert TabularEncoder().fit_transform(frame).shape == (24, 4)
+
+
+def test_table_is_not_changed():
+    frame, X = people(), np.array([[1.0, np.nan], [2.0, 3.0], [4.0, 5.0]])
+    before, X_before = frame.copy(), X.copy()
+    TabularEncoder().fit_transform(frame)
+    TabularEncoder().fit(X).input_slopes(X)
+    pd.testing.assert_frame_equal(frame, before)
+    assert_array_equal(X, X_before)
+
+
+# ----------------------------------------------------------------------------- choice of categories
+
+
+@pytest.mark.parametrize(
+    "categories", [["b"], [1], np.array([1]), [False, True, False], np.array(["b"]), ("b",)]
+)
+def test_categories_by_name_index_and_mask(categories):
+    frame = pd.DataFrame({"a": [1.0, 2, 3, 4], "b": [7, 8, 8, 7], "c": [3.0, 1, 2, 5]})
+    encoder = TabularEncoder(categories).fit(frame)
+    assert encoder.is_categorical_.tolist() == [False, True, False]
+
+
+def test_categories_from_dtype():
+    frame = people()
+    expected = [False, True, True, True, True, False, False]
+    assert TabularEncoder().fit(frame).is_categorical_.tolist() == expected
+    assert TabularEncoder().fit(to_polars(frame)).is_categorical_.tolist() == expected
+    assert not TabularEncoder().fit(np.array([[True], [False]])).is_categorical_.any()
+
+
+@pytest.mark.parametrize("categories", [None, [], np.array([], dtype=bool), [False, False]])
+def test_no_categories(categories):
+    frame = pd.DataFrame({"a": [1.0, 2, 4], "b": [True, False, True]})
+    encoder = TabularEncoder(categories).fit(frame)
+    assert not encoder.is_categorical_.any()
+    assert encoder.get_feature_names_out().tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        (["a", "z"], r"has \['z'\], which X does not have; its 2 features are \['a', 'b'\]"),
+        ([5], r"has \[5\], which X does not have"),
+        ([-1], r"has \[-1\], which X does not have"),
+        ([True], "one entry for each of the 2 features of X, got 1"),
+        ([0, "a"], "all names, all indices or all booleans, got int, str"),
+        ([0.5], "all names, all indices or all booleans, got float"),
+    ],
+)
+def test_unknown_categories_are_refused(categories, message):
+    frame = pd.DataFrame({"a": [1.0, 2, 4], "b": [4.0, 5, 7]})
+    with pytest.raises(ValueError, match=message):
+        TabularEncoder(categories).fit(frame)
+
+
+def test_names_for_a_table_without_names_are_refused():
+    with pytest.raises(ValueError, match=r"\['a'\] are names, but X has no feature names"):
+        TabularEncoder(["a"]).fit([[1.0], [2.0]])
+
+
+# ------------------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize("column", [[None] * 3, [np.nan] * 3, pd.Categorical([None] * 3)])
+def test_column_without_a_value_is_refused(column):
+    frame = pd.DataFrame({"x": [1.0, 2, 3], "gone": column})
+    with pytest.raises(ValueError, match=r"Columns \['gone'\] of X have no value in any row"):
+        TabularEncoder().fit(frame)
+
+
+@pytest.mark.parametrize("column", [[1.0, np.nan, np.nan], ["a", None, None]])
+def test_column_without_a_value_in_rows_of_weight_is_refused(column):
+    frame = pd.DataFrame({"x": [1.0, 2, 3], "gone": column})
+    with pytest.raises(ValueError, match=r"Columns \['gone'\] of X have no value in any row"):
+        TabularEncoder().fit(frame, sample_weight=[0, 1, 1])
+
+
+def test_identifiers_are_refused():
+    frame = pd.DataFrame({"x": range(6), "id": list("abcdef")})
+    with pytest.raises(ValueError, match="Column 'id' of X has 6 distinct levels"):
+        TabularEncoder(max_categories=5).fit(frame)
+    weights = [1, 1, 1, 1, 1, 0]
+    with pytest.warns(UserWarning, match="'id'"):
+        TabularEncoder(max_categories=5).fit(frame, sample_weight=weights)
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinity_is_refused_by_column(value):
+    frame = pd.DataFrame({"a": [1.0, 2, 3], "b": [4.0, 5, 7], "c": [1.0, 1, 2]})
+    encoder = TabularEncoder(["c"], min_frequency=1).fit(frame)
+    for name in ("b", "c"):
+        bad = frame.copy()
+        bad.loc[1, name] = value
+        for table in (bad, pl.from_dict(bad.to_dict("list"))):
+            with pytest.raises(ValueError, match=rf"infinity .* in columns \['{name}'\]"):
+                encoder.transform(table)
+            with pytest.raises(ValueError, match=rf"infinity .* in columns \['{name}'\]"):
+                clone(encoder).fit(table)
+
+
+DAYS = [datetime.date(2020, 1, i) for i in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pd.to_datetime(DAYS),
+        pd.to_datetime(DAYS).tz_localize("UTC"),
+        pd.to_timedelta([1, 2, 3], unit="s"),
+        pd.period_range("2020-01", periods=3, freq="M"),
+        pd.Series(DAYS, dtype=object),
+        pd.Categorical(pd.to_datetime(DAYS)),
+    ],
+    ids=lambda times: str(times.dtype),
+)
+def test_times_in_pandas_are_refused(times):
+    frame = pd.DataFrame({"x": [1.0, 2, 3], "day": times})
+    with pytest.raises(ValueError, match=r"Columns \['day'\] of X hold dates.*year, month"):
+        TabularEncoder().fit(frame)
+
+
+@pytest.mark.parametrize("dtype", [pl.Date, pl.Datetime, pl.Duration, pl.Time])
+def test_times_in_polars_are_refused(dtype):
+    frame = pl.DataFrame({"x": [1, 2, 3], "day": pl.Series([1, 2, 3]).cast(dtype)})
+    with pytest.raises(ValueError, match=r"Columns \['day'\] of X hold dates.*year, month"):
+        TabularEncoder().fit(frame)
+
+
+def test_times_in_arrays_are_refused():
+    X = np.array(DAYS, dtype="datetime64[s]")[:, None]
+    for dtype in ("datetime64[s]", "timedelta64[s]"):
+        with pytest.raises(ValueError, match=r"Columns \[0\] of X hold dates.*year, month"):
+            TabularEncoder().fit((X - X[0]) if dtype.startswith("time") else X)
+
+
+def test_strings_among_numbers_are_refused_by_column():
+    X = np.array([[1.0, "a"], [2.0, "b"]], dtype=object)
+    with pytest.raises(ValueError, match="Column 1 of X is read as numbers, but could not convert"):
+        TabularEncoder().fit(X)
+    frame = pd.DataFrame({"a": ["1", "2"], "b": ["x", "y"], "c": [1, 2]})
+    for table in (frame, pl.DataFrame(frame.to_dict("list"))):
+        with pytest.raises(ValueError, match="Column 'b' of X is read as numbers, but could not"):
+            TabularEncoder(None).fit(table)
+        numbers = table[["a", "c"]]
+        assert_array_equal(TabularEncoder(None).fit_transform(numbers), [[-1, -1], [1, 1]])
+
+
+def test_number_too_large_is_refused():
+    with pytest.raises(ValueError, match=r"Column 1 of X .* too large for float64"):
+        TabularEncoder().fit(np.array([[1, 10**400], [2, 3]], dtype=object))
+
+
+def test_values_that_are_no_levels_are_refused():
+    frame = pd.DataFrame({"c": pd.Series([[1], [2]], dtype=object)})
+    X = np.empty((2, 1), dtype=object)
+    X[:, 0] = [[1], [2]]
+    for table, label in ((frame, "'c'"), (X, "0")):
+        with pytest.raises(TypeError, match=f"Column {label} of X cannot be read as categories"):
+            TabularEncoder([0]).fit(table)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pl.DataFrame({"x": [1.0], "odd": [[1, 2]]}),
+        pl.DataFrame({"x": [1.0], "odd": [{"a": 1}]}),
+        pd.DataFrame({"x": [1.0], "odd": [1 + 2j]}),
+    ],
+)
+def test_columns_of_other_kinds_are_refused(table):
+    with pytest.raises(ValueError, match=r"Columns \['odd'\] of X hold neither numbers nor"):
+        TabularEncoder().fit(table)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        sparse.csr_array(np.eye(3)),
+        pd.DataFrame({"a": pd.arrays.SparseArray([0.0, 0.0, 1.0])}),
+        pd.DataFrame({"a": pd.arrays.SparseArray([0.0, 0.0, 1.0]), "b": [1.0, 2.0, 3.0]}),
+    ],
+)
+def test_sparse_tables_are_refused(X):
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        TabularEncoder().fit(X)
+
+
+@pytest.mark.parametrize(
+    "X", [pd.DataFrame({"a": []}), pl.DataFrame({"a": []}), pd.DataFrame(index=[0, 1])]
+)
+def test_empty_frames_are_refused(X):
+    with pytest.raises(ValueError, match="Found array with 0 "):
+        TabularEncoder().fit(X)
+
+
+@pytest.mark.parametrize("series", [pd.Series([1.0, 2.0]), pd.Series(["a", "b"])])
+def test_single_columns_are_refused(series):
+    with pytest.raises(ValueError, match="Expected a 2-dimensional container"):
+        TabularEncoder().fit(series)
+
+
+def test_columns_that_changed_are_refused():
+    encoder = TabularEncoder().fit(people())
+    with pytest.raises(ValueError, match="Feature names must be in the same order"):
+        encoder.transform(people().iloc[:, ::-1])
+    with pytest.raises(ValueError, match="now missing:\n- half"):
+        encoder.transform(people().drop(columns="half"))
+
+
+@pytest.mark.parametrize(
+    "params", [{"max_one_hot": -1}, {"min_frequency": 0}, {"min_frequency": 1.5}]
+)
+def test_parameters_are_checked(params):
+    with pytest.raises(ValueError, match=next(iter(params))):
+        TabularEncoder(**params).fit([[1.0]])
+
+
+# -------------------------------------------------------------------------------- weights and order
+
+
+def tables(min_size=1):
+    row = st.tuples(NUMBERS, NUMBERS, LEVELS, st.sampled_from("ab"))
+    return st.lists(row, min_size=min_size, max_size=12).map(
+        lambda rows: np.array([list(row) for row in rows], dtype=object)
+    )
+
+
+def fit_or_skip(X, **kwargs):
+    """Fit, unless a column has no value at all."""
+    try:
+        return TabularEncoder([2, 3], max_one_hot=2, min_frequency=2).fit(X, **kwargs)
+    except ValueError as error:
+        assume("have no value in any row" not in str(error))
+        raise
+
+
+@MAY_BE_RARE
+@given(X=tables(), seed=st.integers(0, 1000))
+def test_weight_is_repetition(X, seed):
+    weights = np.random.default_rng(seed).integers(0, 4, len(X))
+    assume(weights.any())
+    weighted = fit_or_skip(X, sample_weight=weights)
+    repeated = fit_or_skip(np.repeat(X, weights, axis=0))
+    assert weighted.get_feature_names_out().tolist() == repeated.get_feature_names_out().tolist()
+    assert weighted.code_sizes_ == repeated.code_sizes_
+    assert_array_equal(weighted.transform(X), repeated.transform(X))
+
+
+@MAY_BE_RARE
+@given(X=tables())
+def test_no_weights_are_weights_of_one(X):
+    expected = fit_or_skip(X).transform(X)
+    assert_array_equal(fit_or_skip(X, sample_weight=np.ones(len(X))).transform(X), expected)
+
+
+@MAY_BE_RARE
+@given(X=tables(min_size=2), seed=st.integers(0, 1000))
+def test_order_of_rows_does_not_matter(X, seed):
+    rng = np.random.default_rng(seed)
+    weights, order = rng.choice([0.1, 0.7, 0.2, 1.3, 2.0], len(X)), rng.permutation(len(X))
+    encoder = fit_or_skip(X, sample_weight=weights)
+    shuffled = fit_or_skip(X[order], sample_weight=weights[order])
+    assert encoder.categories_ == shuffled.categories_
+    assert_array_equal(encoder.transform(X), shuffled.transform(X))
+
+
+def test_weight_of_a_level_does_not_depend_on_the_order_of_its_rows():
+    weights = np.array([0.7, 0.2, 0.1])  # in this order the sum is less than 1
+    X = pd.DataFrame({"c": ["a", "a", "a"]})
+    for order in ([0, 1, 2], [2, 1, 0]):
+        encoder = TabularEncoder(min_frequency=1).fit(X, sample_weight=weights[order])
+        assert encoder.categories_ == [["a"]]
+
+
+@MAY_BE_RARE
+@given(X=tables(), later=tables())
+def test_everything_is_finite(X, later):
+    encoder = fit_or_skip(X)
+    for table in (X, later):
+        encoded = encoder.transform(table)
+        assert np.isfinite(encoded).all()
+        assert np.abs(encoded[:, : encoder.n_continuous_]).max(initial=0.0) <= 3.0 + 1e-15
+        for codes, size in zip(encoded.T[::-1], encoder.code_sizes_[::-1], strict=False):
+            assert set(codes) <= set(range(size))
+
+
+@given(
+    x=st.lists(st.integers(-1000, 1000), min_size=2, max_size=15),
+    factor=st.sampled_from([1e6, -3.0, 1e-6, 0.1]),
+    shift=st.sampled_from([0.0, 1.0, -12345.0]),
+)
+def test_unit_does_not_matter(x, factor, shift):
+    X = np.array(x, dtype=np.float64)[:, None] / 8.0
+    moved = X * factor + (shift * factor)
+    if factor < 0:  # the quartiles of an even number of rows are not symmetric
+        X, factor = -X, -factor
+        moved = X * factor - shift * factor
+    encoder, other = TabularEncoder().fit(X), TabularEncoder().fit(moved)
+    assert_allclose(other.transform(moved), encoder.transform(X), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 4, 5, 8, 11, 100])
+def test_quartiles_are_those_of_numpy(n_samples):
+    rng = np.random.default_rng(n_samples)
+    x, weights = rng.normal(size=n_samples), rng.integers(1, 5, n_samples)
+    encoder = TabularEncoder().fit(x[:, None], sample_weight=weights)
+    quartiles = np.quantile(x, [0.25, 0.5, 0.75], weights=weights, method="inverted_cdf")
+    u = encoder.transform(quartiles[:, None])[:, 0]
+    if n_samples > 2:
+        u = u / np.sqrt(1 - (u / 3) ** 2)  # the inverse of the clipping
+        assert u[1] == 0.0
+        assert_allclose(u[2] - u[0], 1.0)
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1.0, 1e308])
+def test_weights_of_any_size(factor):
+    X = np.arange(7.0)[:, None] ** 2
+    weights = np.array([1, 0.5, 1, 1, 0.25, 1, 1.5])
+    expected = TabularEncoder().fit(X, sample_weight=weights).transform(X)
+    encoder = TabularEncoder().fit(X, sample_weight=weights * factor)
+    assert_array_equal(encoder.transform(X), expected)
+
+
+def test_bad_weights_are_refused():
+    for weights, message in (([1, -1], "Negative values"), ([0, 0], "zero"), ([1], "shape")):
+        with pytest.raises(ValueError, match=message):
+            TabularEncoder().fit([[1.0], [2.0]], sample_weight=weights)
+
+
+# ------------------------------------------------------------------------------------------ slopes
+
+
+@pytest.mark.parametrize("power", [-3, 0, 6])
+def test_input_slopes_are_those_of_central_differences(power):
+    rng = np.random.default_rng(0)
+    X = rng.standard_t(2, (60, 4))
+    X[:, 1] = rng.integers(0, 2, 60)
+    X[::7, 2] = np.nan
+    X[:, 3] = 5.0
+    X *= 10.0**power
+    encoder = TabularEncoder().fit(X)
+    later = X.copy()
+    later[:, 1] = np.where(np.arange(60) % 3 == 0, 7.0, 0.3) * 10.0**power
+    step = 1e-6 * 10.0**power
+    expected = (encoder.transform(later + step) - encoder.transform(later - step)) / (2 * step)
+    slopes = encoder.input_slopes(later)
+    assert slopes.shape == (60, 5)
+    assert encoder.source_features_.tolist() == [0, 2, 3, 1, 2]
+    assert_allclose(slopes * 10.0**power, expected * 10.0**power, rtol=1e-5, atol=1e-8)
+    assert (slopes[:, [2, 4]] == 0.0).all()
+    assert (slopes[::7, 1] == 0.0).all()
+
+
+def test_slope_of_a_flag_includes_its_ends():
+    encoder = TabularEncoder().fit([[2.0], [6.0]])
+    slopes = encoder.input_slopes([[2.0], [6.0], [4.0], [1.9], [6.1], [np.nan]])[:, 0]
+    assert_array_equal(slopes, [0.5, 0.5, 0.5, 0.0, 0.0, 0.0])
+
+
+def test_slope_beyond_all_numbers_is_the_largest_one():
+    x = np.arange(4.0)[:, None] * 5e-324
+    slopes = TabularEncoder().fit(x).input_slopes(x)
+    assert np.isfinite(slopes).all()
+    assert slopes.min() > 1e307
+
+
+@given(x=st.lists(NUMBERS, min_size=1, max_size=8), later=NUMBERS)
+def test_slopes_are_finite(x, later):
+    assume(not np.isnan(x).all())
+    encoder = TabularEncoder().fit(np.array(x)[:, None])
+    assert np.isfinite(encoder.input_slopes(np.array([*x, later])[:, None])).all()
+
+
+def test_slopes_of_categories_are_refused():
+    encoder = TabularEncoder().fit(people())
+    with pytest.raises(ValueError, match=r"\['sex', 'color', 'zip', 'is_new'\] are categories"):
+        encoder.input_slopes(people())
+
+
+# --------------------------------------------------------------------------------------- ecosystem
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+def test_set_output(container):
+    encoder = TabularEncoder().set_output(transform=container)
+    encoded = encoder.fit_transform(people())
+    assert type(encoded).__module__.startswith(container)
+    assert list(encoded.columns) == encoder.get_feature_names_out().tolist()
+    expected = TabularEncoder().fit_transform(people())
+    assert_array_equal(encoded.to_numpy(), expected)
+
+
+def test_pickle_and_clone():
+    encoder = TabularEncoder(max_one_hot=2, min_frequency=1).fit(people())
+    copy = pickle.loads(pickle.dumps(encoder))
+    assert_array_equal(copy.transform(people()), encoder.transform(people()))
+    assert clone(encoder).get_params() == encoder.get_params()
+    assert not hasattr(clone(encoder), "code_sizes_")
+
+
+def test_pipeline_and_column_transformer():
+    frame, y = people(), np.arange(24) % 2
+    transformer = make_column_transformer(
+        (TabularEncoder(), make_column_selector(dtype_include="number")),
+        (TabularEncoder(max_one_hot=20), ["sex", "zip"]),
+        verbose_feature_names_out=False,
+    )
+    pipeline = make_pipeline(transformer, LogisticRegression()).fit(frame, y)
+    assert pipeline.score(frame, y) == 1.0
+    names = pipeline[:-1].get_feature_names_out().tolist()
+    assert names[:6] == ["age", "count", "age_missing", "half", "sex_male", "zip_z00"]
+
+
+def test_refit_forgets():
+    encoder = TabularEncoder().fit(people())
+    encoder.fit(np.arange(3.0)[:, None])
+    assert not hasattr(encoder, "feature_names_in_")
+    assert encoder.get_feature_names_out().tolist() == ["x0"]
+    assert encoder.code_sizes_ == ()
