@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,11 +23,15 @@ class Rows:
         0.0 or 1.0.
     sample_weight : ndarray of shape (n_samples,) or None
         None stands for ones.
+    place : ndarray of int of shape (n_given,) or None
+        Where each row of the table that these were taken from now stands: its position, or -1 if
+        it is not among them. None stands for a table as it was given.
     """
 
     X: Any
     y: np.ndarray
     sample_weight: np.ndarray | None = None
+    place: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -46,12 +50,20 @@ class Rows:
     def astype(self, dtype: np.typing.DTypeLike) -> Rows:
         """Return the rows in another dtype."""
         weight = None if self.sample_weight is None else self.sample_weight.astype(dtype)
-        return Rows(self.X.astype(dtype), self.y.astype(dtype), weight)
+        return Rows(self.X.astype(dtype), self.y.astype(dtype), weight, self.place)
 
     def take(self, index: np.ndarray) -> Rows:
-        """Return the rows at these positions."""
+        """Return the rows at these positions; of one taken twice, the last is where it stands."""
         weight = None if self.sample_weight is None else self.sample_weight[index]
-        return Rows(self.X[index], self.y[index], weight)
+        moved_to = np.full(len(self), -1)
+        moved_to[index] = np.arange(len(index))
+        return Rows(self.X[index], self.y[index], weight, self._follow(moved_to))
+
+    def _follow(self, moved_to: np.ndarray) -> np.ndarray:
+        """Return the place of each given row when the one at i has moved to `moved_to[i]`."""
+        if self.place is None:
+            return moved_to
+        return np.append(moved_to, -1)[self.place]  # position -1, for none, is the last: none again
 
     def drop_weightless(self) -> Rows:
         """Leave out rows of weight zero, which must change nothing, not even the random numbers."""
@@ -68,10 +80,10 @@ class Rows:
         if is_sparse(self.X):
             return self._merge_identical_sparse()
         table, place = np.unique(np.column_stack([self.X, self.y]), axis=0, return_inverse=True)
-        weight = np.bincount(place.ravel(), weights=self.sample_weight)
-        return Rows(
-            np.ascontiguousarray(table[:, :-1]), table[:, -1].copy(), weight.astype(self.X.dtype)
-        )
+        place = place.ravel()
+        weight = np.bincount(place, weights=self.sample_weight).astype(self.X.dtype)
+        X, y = np.ascontiguousarray(table[:, :-1]), table[:, -1].copy()
+        return Rows(X, y, weight, self._follow(place))
 
     def _merge_identical_sparse(self) -> Rows:
         """Do the same by the values that a sparse row has, and by their places."""
@@ -82,19 +94,33 @@ class Rows:
         for i, (start, stop) in enumerate(pairwise(X.indptr)):
             values = (X.indices[start:stop], X.data[start:stop], self.y[i : i + 1])
             members.setdefault(b"".join(v.tobytes() for v in values), []).append(i)
-        groups = [members[key] for key in sorted(members)]
+        groups = sorted(members.values(), key=lambda group: self._sorting_key(X, group[0]))
         weight = np.ones(len(self)) if self.sample_weight is None else self.sample_weight
         firsts = np.array([group[0] for group in groups])
         merged = np.array([weight[group].sum(dtype=np.float64) for group in groups])
-        return Rows(X[firsts], self.y[firsts], merged.astype(X.dtype))
+        place = np.empty(len(self), np.intp)
+        for position, group in enumerate(groups):
+            place[group] = position
+        return Rows(X[firsts], self.y[firsts], merged.astype(X.dtype), self._follow(place))
+
+    def _sorting_key(self, X: Any, i: int) -> list[tuple[float, ...]]:
+        """Return what sorts row i of a sparse table among the others as if they were dense.
+
+        Where two rows differ first, the one with a positive number is greater than one with none
+        yet, the more so the further left it is, and one with a negative number is less.
+        """
+        row = slice(X.indptr[i], X.indptr[i + 1])
+        values = zip(X.indices[row].tolist(), X.data[row].tolist(), strict=True)
+        entries = [(1, -j, value) if value > 0 else (-1, j, value) for j, value in values]
+        return [*entries, (0, 0, 0.0), (float(self.y[i]),)]
 
     def normalize_weights(self) -> Rows:
         """Scale the weights to mean 1; equal weights become None, the same as no weights."""
         weight = self.sample_weight
         if weight is None or weight.min() == weight.max():
-            return Rows(self.X, self.y)
+            return replace(self, sample_weight=None)
         scaled = weight / weight.mean(dtype=np.float64)
-        return Rows(self.X, self.y, scaled.astype(self.X.dtype, copy=False))
+        return replace(self, sample_weight=scaled.astype(self.X.dtype, copy=False))
 
 
 def checksum(*parts: Any) -> int:

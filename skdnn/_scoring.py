@@ -10,33 +10,44 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import check_scoring
 
+from ._folds import Folds
 from ._rows import Rows
 
 
 def make_score(
-    estimator: Any, scoring: Any, rows: Rows
+    estimator: Any, scoring: Any, rows: Rows, folds: Folds | None = None
 ) -> Callable[[np.ndarray], np.ndarray] | None:
     """Return ``score(params) -> (n_members,)`` on some rows; None stands for the loss.
 
-    The scorer sees an estimator with one member, and the labels as the user gave them.
+    With folds, a member's score is that on the rows that it holds out, and not a number if these
+    are none. The scorer sees an estimator with one member, and the labels as the user gave them.
     """
     if isinstance(scoring, str) and scoring == "loss":
         return None
     scorer = check_scoring(estimator, scoring)
-    labels = estimator.classes_[rows.y.astype(np.intp)]
-    weights: dict[str, np.ndarray] = {}
     if rows.sample_weight is not None:
-        weights = {"sample_weight": rows.sample_weight}
         accepted = signature(scorer).parameters.values()
         if not any(p.name == "sample_weight" or p.kind == p.VAR_KEYWORD for p in accepted):
             raise ValueError(
                 f"scoring={scoring!r} does not take sample_weight, but the validation rows have "
                 "weights. Let it accept sample_weight=None, or pass a scorer's name."
             )
+    parts = [rows]
+    if folds is not None:
+        n_held_out = min(folds.n_members, folds.n_folds)
+        parts = [rows.take(folds.validation_index(member)) for member in range(n_held_out)]
+    labels = [estimator.classes_[part.y.astype(np.intp)] for part in parts]
+
+    def score_member(params: np.ndarray, number: int) -> float:
+        part, weights = parts[number], {}
+        if not len(part):
+            return np.nan
+        if part.sample_weight is not None:
+            weights = {"sample_weight": part.sample_weight}
+        return float(scorer(_member_of(estimator, params), part.X, labels[number], **weights))
 
     def score(params: np.ndarray) -> np.ndarray:
-        members = (_member_of(estimator, member) for member in params)
-        return np.array([float(scorer(member, rows.X, labels, **weights)) for member in members])
+        return np.array([score_member(member, i % len(parts)) for i, member in enumerate(params)])
 
     return score
 
@@ -50,6 +61,8 @@ def _member_of(estimator: Any, params: np.ndarray) -> Any:
     """Return an estimator with one set of weights, which takes rows without names."""
     member = copy(estimator)
     vars(member).pop("feature_names_in_", None)
+    member.encoder_, member.temperature_ = None, 1.0  # the rows are encoded already
+    member.n_features_in_ = estimator._architecture["columns"].n_columns
     member.params_ = params[np.newaxis]
     member._architecture = {**estimator._architecture, "n_members": 1}
     return member

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,11 +30,14 @@ class TrainingPlan:
     tol: float
     stops_early: bool
     n_iter_no_change: float
+    patience_growth: float = 0.0
     ema_decay: float = 0.0
     max_time: float = np.inf
     max_fun: int = 15_000
     is_adaptive: bool = False
     is_part: bool = False
+    is_scaled: bool = False
+    n_threads: int = 1
     verbose: int = 0
 
 
@@ -58,3 +61,37 @@ class TrainingState:
     def weights(self) -> np.ndarray:
         """The weights to judge and to predict with."""
         return self.params if self.average is None else self.average
+
+    def of_members(self, members: range) -> TrainingState:
+        """Return the state of some members by themselves: their arrays are shared, counts are not.
+
+        The history and the course are left out.
+        """
+        part = slice(members.start, members.stop)
+        arrays = {
+            transform: {
+                name: array[part] if array.ndim == 2 else array.copy()
+                for name, array in by_name.items()
+            }
+            for transform, by_name in self.optimizer["arrays"].items()
+        }
+        return replace(
+            self,
+            params=self.params[part],
+            optimizer={**self.optimizer, "arrays": arrays},
+            streams=self.streams.of_members(part),
+            rate_factor=self.rate_factor[part],
+            average=None if self.average is None else self.average[part],
+            history={},
+            course=None,
+            kept=None,
+        )
+
+    def take_counts(self, part: TrainingState) -> None:
+        """Take over what some members have counted: all members have taken the same steps."""
+        self.n_averaged = part.n_averaged
+        self.optimizer["step"] = part.optimizer["step"]
+        for transform, by_name in part.optimizer["arrays"].items():
+            for name, array in by_name.items():
+                if array.ndim != 2:
+                    self.optimizer["arrays"][transform][name][...] = array

@@ -1,10 +1,19 @@
-"""Threads of BLAS: more than one only where a product is large enough to gain by it."""
+"""Threads of BLAS, which gain on large products only, and threads that train members side by side.
+
+Which of the two depends on the size of products alone, never on how many threads are asked for:
+BLAS rounds differently where it takes several threads.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from functools import cache
+from typing import Self, TypeVar
 
+from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
 
 SMALL_PRODUCT = 4_000_000
@@ -16,6 +25,79 @@ def limit_blas_threads(n_multiplications: int) -> AbstractContextManager:
     if n_multiplications > SMALL_PRODUCT:
         return nullcontext()
     return _controller().limit(limits=1, user_api="blas")
+
+
+def count_workers(n_threads: int, n_members: int, n_multiplications: int) -> int:
+    """Return how many threads are to share the members: one where BLAS has threads of its own."""
+    return 1 if n_multiplications > SMALL_PRODUCT else min(n_threads, n_members)
+
+
+def resolve_n_jobs(n_jobs: int | None) -> int:
+    """Return how many threads may be used; None stands for as many as BLAS would take.
+
+    Whoever runs several fits at once, as joblib does, or limits threads by the environment or by
+    threadpoolctl, has told BLAS, and need not tell it again.
+    """
+    if n_jobs is None:
+        libraries = _controller().select(user_api="blas").lib_controllers
+        return max((library.num_threads for library in libraries), default=1)
+    return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
+
+
+Result = TypeVar("Result")
+
+
+class Crew:
+    """Threads that run tasks side by side: the caller's own, and others that wait between calls.
+
+    Parameters
+    ----------
+    n_threads : int
+        With the caller's.
+
+    Attributes
+    ----------
+    is_halted : bool
+        Whether a task has failed: the others should come to an end, as nobody needs their results.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        self.is_halted = False
+        self._executor = ThreadPoolExecutor(n_threads - 1) if n_threads > 1 else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._executor is not None:
+            self._executor.shutdown()
+
+    def run(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Run as many tasks as there are threads; return when all are over.
+
+        Each has the context of the caller, with NumPy's handling of errors.
+        """
+        first, *others = tasks
+        if self._executor is None:
+            return [first()]
+        self.is_halted = False
+        futures = [
+            self._executor.submit(copy_context().run, self._run_or_halt, task) for task in others
+        ]
+        try:
+            return [self._run_or_halt(first), *(future.result() for future in futures)]
+        except BaseException:
+            self.is_halted = True
+            raise
+        finally:
+            wait(futures)
+
+    def _run_or_halt(self, task: Callable[[], Result]) -> Result:
+        try:
+            return task()
+        except BaseException:
+            self.is_halted = True
+            raise
 
 
 @cache

@@ -1,20 +1,23 @@
-"""The parts of one fit, joined: fixed buffers, passes, the steps of an epoch, and judging them."""
+"""The parts of one fit, joined: workers that take the steps of an epoch, and judging them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from ._batches import Minibatches
+from ._calibration import find_least_loss
 from ._course import Judgement
+from ._folds import Folds, HeldOut
 from ._interrupt import Interrupt
 from ._passes import fastest_module
 from ._rows import Rows, checksum
 from ._sparse import InputBatch, is_sparse
 from ._state import TrainingPlan, TrainingState
-from .optimizers import LearningRate
+from ._threads import Crew, count_workers
+from ._worker import Worker
 
 ROWS_TO_TELL_APART = 1_000
 """Rows that are looked at to see whether a network still tells rows apart."""
@@ -31,19 +34,25 @@ class Validation:
     Attributes
     ----------
     rows : Rows
+        With folds they are the rows to train on, with the labels as they were.
     score : callable or None
         ``score(params) -> array of shape (n_members,)``, each member's score: the more the better.
     name : str
         Of the score; scores of different names are not compared.
+    folds : Folds or None
+        Which rows each member holds out. One fold is few rows to choose an epoch by: what counts is
+        the loss of all that are held out (see `skdnn._calibration.find_least_loss`), or the mean of
+        the members' scores, one number for all.
     """
 
     rows: Rows
     score: Callable[[np.ndarray], np.ndarray] | None = None
     name: str = "loss"
+    folds: Folds | None = None
 
 
 class Trainer:
-    """The parts of one fit, joined: buffers, passes, and one epoch of steps."""
+    """The parts of one fit, joined: workers that take the steps of an epoch, and judging them."""
 
     def __init__(
         self,
@@ -55,82 +64,69 @@ class Trainer:
     ) -> None:
         self.plan, self.state, self.rows, self.validation = plan, state, rows, validation
         self.interrupt = Interrupt() if interrupt is None else interrupt
-        rngs, n_members, dtype = state.streams, len(state.params), state.params.dtype
-        self.batches = Minibatches(rows, plan.batch_size, rngs.shuffling if plan.shuffle else None)
-        self.xp = fastest_module()
+        self.folds = None if validation is None else validation.folds
+        n_members = len(state.params)
+        _check_folds(self.folds, n_members, len(rows))
+        self._held_out = None
+        if validation is not None and self.folds is not None:
+            self._held_out = self.folds.hold_out(validation.rows)
         self.trainable = state.params[:, plan.network.layout.trainable]
-        self.grads, self.scratch = np.empty_like(self.trainable), np.empty_like(self.trainable)
-        self.logits = np.empty((n_members, len(rows)), dtype)
-        self.passes = {
-            size: (
-                plan.network.bind(
-                    state.params,
-                    size,
-                    grads=self.grads,
-                    training=True,
-                    rngs=rngs.dropout,
-                    xp=self.xp,
-                ),
-                np.empty((n_members, size), dtype),
-            )
-            for size in self.batches.sizes
-        }
+        self.grads = np.empty_like(self.trainable)
+        self.largest_product = plan.network.layout.largest_matrix * min(plan.batch_size, len(rows))
+        n_workers = count_workers(plan.n_threads, n_members, self.largest_product)
+        self.crew = Crew(n_workers)
+        self.workers = self._employ(n_workers)
+        self.batches = self.workers[0].batches
         self._checkpoint = [array.copy() for array in self._arrays()]
-        self._part = None if state.average is None else np.empty_like(state.average)
+
+    def _employ(self, n_workers: int) -> list[Worker]:
+        """Share the members out: as many for each worker, in their order."""
+        state, n_members = self.state, len(self.state.params)
+        scratch, xp = np.empty_like(self.grads), fastest_module()
+        workers = []
+        for i in range(n_workers):
+            members = range(n_members * i // n_workers, n_members * (i + 1) // n_workers)
+            part = slice(members.start, members.stop)
+            workers.append(
+                Worker(
+                    self.plan,
+                    state if n_workers == 1 else state.of_members(members),
+                    self.rows,
+                    members,
+                    self.folds,
+                    grads=self.grads[part],
+                    scratch=scratch[part],
+                    interrupt=self.interrupt,
+                    crew=self.crew,
+                    xp=xp,
+                )
+            )
+        return workers
 
     def run_epoch(self, first_step: int, n_steps: int) -> tuple[np.ndarray, float]:
-        """Take one step for each batch; return each member's mean loss, and the last rate.
-
-        A step needs the gradient of the loss and not its value: that is computed once for the
-        epoch, from the logits that the batches had.
-        """
-        plan, state, batches = self.plan, self.state, self.batches
-        n_samples_before, rate = state.n_samples_seen, plan.learning_rate_init
-        factor = None if (state.rate_factor == 1.0).all() else state.rate_factor
-        for i, (columns, x) in enumerate(batches):
-            self.interrupt.check()
-            done = n_samples_before if plan.schedule.counts == "samples" else first_step + i
-            rate = plan.learning_rate_init * plan.schedule(done, n_steps)
-            self._take_step(columns, x, rate if factor is None else rate * factor)
-        state.n_samples_seen += len(batches.rows)
-        return self.epoch_loss(), rate * float(state.rate_factor.mean())
+        """Take one step for each batch; return each member's mean loss, and the last rate."""
+        state = self.state
+        for worker in self.workers:
+            worker.state.n_samples_seen = state.n_samples_seen
+        try:
+            rates = self.crew.run(
+                [partial(worker.run_epoch, first_step, n_steps) for worker in self.workers]
+            )
+        finally:
+            if len(self.workers) > 1:  # an interrupt may come a step later to one than to another
+                parts = [worker.state for worker in self.workers]
+                state.take_counts(max(parts, key=lambda part: part.optimizer["step"]))
+        state.n_samples_seen += self.batches.n_seen
+        return self.epoch_loss(), rates[0] * float(state.rate_factor.mean())
 
     def epoch_loss(self) -> np.ndarray:
         """Return each member's mean loss by the logits that the batches of an epoch had."""
-        batches = self.batches
-        return self.plan.loss.mean(batches.y, self.logits, batches.sample_weight)
-
-    def _take_step(self, columns: slice, x: InputBatch, learning_rate: LearningRate) -> None:
-        """Compute the gradient on a batch, and update the weights by it."""
-        state = self.state
-        self.compute_gradient(columns, x)
-        self.plan.optimizer.update(
-            self.grads, self.trainable, state.optimizer, learning_rate, self.scratch, self.xp
-        )
-        if state.average is not None:
-            self._move_average(state.average)
+        return np.concatenate([worker.epoch_loss() for worker in self.workers])
 
     def compute_gradient(self, columns: slice, x: InputBatch) -> None:
-        """Forward pass, gradient of the cost at the logits, backward pass."""
-        plan, batches = self.plan, self.batches
-        passage, grad_logits = self.passes[x.shape[1]]
-        weight = None if batches.sample_weight is None else batches.sample_weight[:, columns]
-        logits = passage.forward(x, weight)
-        self.logits[:, columns] = logits
-        plan.loss.gradient(batches.y[:, columns], logits, weight, grad_logits)
-        passage.backward(grad_logits)
-
-    def _move_average(self, average: np.ndarray) -> None:
-        """Move the average of the weights on: ``A = d A + (1 - d) w``, freed of its bias to zero.
-
-        With ``1 - d`` replaced by ``(1 - d) / (1 - d^t)`` it is the weighted mean of all weights so
-        far, and the first one counts as one: what Adam does for its moments.
-        """
-        self.state.n_averaged += 1
-        decay = self.plan.ema_decay
-        share = (1.0 - decay) / (1.0 - decay**self.state.n_averaged)
-        average *= 1.0 - share
-        average += np.multiply(self.state.params, share, out=self._part)
+        """Fill `grads` by a batch, where one worker has all members."""
+        [worker] = self.workers
+        worker.compute_gradient(columns, x)
 
     def save_checkpoint(self) -> None:
         """Remember the weights and the state of the optimizer."""
@@ -165,11 +161,19 @@ class Trainer:
             arrays += [array for array in by_name.values() if array.ndim == 2]
         return arrays
 
-    def mean_loss(self, rows: Rows) -> np.ndarray:
-        """Return each member's mean loss on some rows, as it predicts them now."""
-        logits = self.plan.network.logits(self.state.weights, rows.X)
-        weight = None if rows.sample_weight is None else rows.sample_weight[np.newaxis]
-        return self.plan.loss.mean(rows.y[np.newaxis], logits, weight)
+    def mean_loss(self, rows: Rows | HeldOut, weight: np.ndarray | None = None) -> np.ndarray:
+        """Return each member's mean loss on some rows, as it predicts them now.
+
+        Other weights than those of the rows may be given, one for each member.
+        """
+        return self._loss_of(self.plan.network.logits(self.state.weights, rows.X), rows, weight)
+
+    def _loss_of(
+        self, logits: np.ndarray, rows: Rows | HeldOut, weight: np.ndarray | None = None
+    ) -> np.ndarray:
+        weight = rows.sample_weight if weight is None else weight
+        weight = None if weight is None else np.atleast_2d(weight)
+        return self.plan.loss.mean(np.atleast_2d(rows.y), logits, weight)
 
     def penalty(self, params: np.ndarray) -> np.ndarray:
         """Return the L2 penalty of each member: half of `l2` times the squared weights."""
@@ -186,7 +190,8 @@ class Trainer:
 
     def judge(self) -> Judgement:
         """Judge the weights as they are now."""
-        loss = self.mean_loss(self.rows)
+        weight = None if self.folds is None else self.folds.training_weights(self.rows)
+        loss = self.mean_loss(self.rows, weight)
         cost = loss + self.penalty(self.state.weights)
         return Judgement(loss, cost, cost if self.validation is None else self.validate()[1])
 
@@ -202,8 +207,9 @@ class Trainer:
         """
         judgement = self.judge()
         if self.has_score and not np.isfinite(judgement.objective).all():
+            which = "" if self.folds is None else " that some member holds out"
             raise ValueError(
-                f"scoring gives {-judgement.objective.max()} on the validation rows, before "
+                f"scoring gives {-judgement.objective.max()} on the validation rows{which}, before "
                 "training begins. Take a score that is a number there; some need rows of both "
                 "classes."
             )
@@ -212,15 +218,67 @@ class Trainer:
             return judgement
         return judgement._replace(objective=np.full_like(judgement.objective, np.inf))
 
-    def validate(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return loss, objective and score on the validation rows."""
+    def validation_losses(self) -> np.ndarray:
+        """Return each member's loss on its validation rows: not finite if it has diverged.
+
+        With folds, it is the member's share of the mean over all rows that are held out.
+        """
         if self.validation is None:
             raise ValueError("There are no validation rows.")
-        loss = self.mean_loss(self.validation.rows)
-        if self.validation.score is None:
+        if self._held_out is None:
+            return self.mean_loss(self.validation.rows)
+        self._held_out_logits = self.plan.network.logits(self.state.weights, self._held_out.X)
+        return self._loss_of(self._held_out_logits, self._held_out)
+
+    def validate(
+        self, losses: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return loss, objective and score on the validation rows; `losses` if they are known.
+
+        With folds, each is the same number for all members, and the loss to judge by is that of
+        `skdnn._calibration.find_least_loss`.
+        """
+        if self.validation is None:
+            raise ValueError("There are no validation rows.")
+        loss, score = self.validation_losses() if losses is None else losses, None
+        if self.validation.score is not None:
+            score = self.validation.score(self.state.weights)
+        if self._held_out is not None:
+            if score is None:
+                score = -self._tempered_loss(self._held_out)
+            else:  # of members with rows to hold out: there may be more members than rows
+                score = score[self._held_out.sample_weight.any(axis=1)]
+            return _pool(loss.sum(), -score.mean(), score.mean(), n_members=len(loss))
+        if score is None:
             return loss, loss, -loss
-        score = self.validation.score(self.state.weights)
         return loss, np.round(-score, N_DECIMALS), score
+
+    def _tempered_loss(self, held_out: HeldOut) -> np.ndarray:
+        """Return the loss of all rows held out, as members of an average are to be judged."""
+        logits = self._held_out_logits
+        if not np.isfinite(logits).all():
+            return np.array(np.inf)
+
+        def pooled_loss(factor: float) -> float:
+            return float(self._loss_of(logits * factor, held_out).sum())
+
+        return np.array(find_least_loss(pooled_loss))
+
+
+def _pool(
+    loss: float, objective: float, score: float, *, n_members: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give all members the same numbers."""
+    objective = np.round(objective, N_DECIMALS)
+    return np.full(n_members, loss), np.full(n_members, objective), np.full(n_members, score)
+
+
+def _check_folds(folds: Folds | None, n_members: int, n_rows: int) -> None:
+    if folds is not None and (folds.n_members, len(folds)) != (n_members, n_rows):
+        raise ValueError(
+            f"Folds must be for the {n_members} members and {n_rows} rows of the training, got "
+            f"those for {folds.n_members} members and {len(folds)} rows; make them anew."
+        )
 
 
 def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -> int:
@@ -228,4 +286,6 @@ def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -
     parts = [f"{plan.loss} {plan.l2} {plan.ema_decay > 0.0}".encode(), *rows.arrays()]
     if validation is not None:
         parts += [validation.name.encode(), *validation.rows.arrays()]
+        if validation.folds is not None:
+            parts += [f"{validation.folds.n_folds}".encode(), validation.folds.of_row]
     return checksum(*parts)

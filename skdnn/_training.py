@@ -57,8 +57,7 @@ def train(
         mark = 0 if plan.is_part else fingerprint(plan, rows, validation)
         course = resume_course(plan, state, mark)
         trainer = Trainer(plan, state, rows, validation, interrupt)
-        largest_product = plan.network.layout.largest_matrix * trainer.batches.batch_size
-        with limit_blas_threads(largest_product):
+        with limit_blas_threads(trainer.largest_product), trainer.crew:
             if course is None:
                 course = begin_course(trainer, mark)
             try:
@@ -89,6 +88,7 @@ def resume_course(plan: TrainingPlan, state: TrainingState, mark: int) -> Course
         if not course.is_over:
             course.ended_by = ""
             course.patience.tol, course.patience.n_iter_no_change = plan.tol, plan.n_iter_no_change
+            course.patience.growth = plan.patience_growth
             return course
     if state.kept is not None:
         state.params[...] = state.kept
@@ -108,7 +108,12 @@ def begin_course(trainer: Trainer, mark: int) -> Course:
     state.course = Course.begin(
         state.weights,
         judgement,
-        Patience(len(unknown), tol=plan.tol, n_iter_no_change=plan.n_iter_no_change),
+        Patience(
+            len(unknown),
+            tol=plan.tol,
+            n_iter_no_change=plan.n_iter_no_change,
+            growth=plan.patience_growth,
+        ),
         n_epochs_planned=plan.max_iter,
         fingerprint=mark,
     )
@@ -150,18 +155,23 @@ def _train_epoch(trainer: Trainer, course: Course) -> None:
     # The training loss describes the weights on the way, not those at the end.
     judgement, candidate = Judgement(loss, loss + penalty, loss + penalty), trainer.weights_before
     is_sound = np.isfinite(loss) & np.isfinite(state.params).all(axis=1)
-    validation_loss = score = None
-    if trainer.validation is not None:
-        validation_loss, objective, score = trainer.validate()
-        judgement, candidate = judgement._replace(objective=objective), state.weights
-        is_sound &= np.isfinite(validation_loss)
-    is_lost = running & ~is_sound
     if not running.all():
         trainer.restore_checkpoint(~running)  # who has ended stays as it is
+    validation_losses = validation_loss = score = None
+    if trainer.validation is not None:
+        validation_losses = trainer.validation_losses()
+        is_sound &= np.isfinite(validation_losses)
+    is_lost = running & ~is_sound
     if is_lost.any():
         trainer.restore_checkpoint(is_lost)
         state.rate_factor[is_lost] *= 0.5
         course.note_lost(is_lost, 0 if plan.is_part else MAX_HALVINGS)
+        if trainer.folds is not None:
+            validation_losses = None  # the mean over all is of the weights that are back
+    if trainer.validation is not None:
+        validation_loss, objective, score = trainer.validate(validation_losses)
+        judgement, candidate = judgement._replace(objective=objective), state.weights
+    if is_lost.any():
         judgement = Judgement(*(np.where(is_lost, np.nan, values) for values in judgement))
     course.note(judgement, candidate)
     record(

@@ -159,9 +159,10 @@ def _describe_end(plan: TrainingPlan, state: TrainingState, course: Course) -> s
 
 
 def _advise(plan: TrainingPlan) -> str:
+    ways = [] if plan.is_scaled else ["scale the features, for example with StandardScaler"]
     if not plan.optimizer.transforms:  # L-BFGS, which has no learning rate
-        return "Scale the features, for example with StandardScaler, or raise alpha."
-    return (
-        "Scale the features, for example with StandardScaler, or lower "
-        f"learning_rate_init={plan.learning_rate_init!r}."
-    )
+        ways.append("raise alpha")
+    else:
+        ways.append(f"lower learning_rate_init={plan.learning_rate_init!r}")
+    advice = ", or ".join(ways)
+    return f"{advice[0].upper()}{advice[1:]}."

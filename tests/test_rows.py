@@ -1,12 +1,14 @@
 """Rows and their weights: merging, normalising, and the split for validation."""
 
 from collections import Counter
+from itertools import permutations
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
+from scipy.sparse import csr_matrix
 from strategies import labels_N, seeds, weights_N
 
 from skdnn._rows import Rows, split_validation
@@ -33,7 +35,7 @@ def weight_by_row(rows):
 
 def assert_same(one, other):
     """Two sets of rows are equal to the bit, and so are the dtypes."""
-    for array, expected in zip(vars(one).values(), vars(other).values(), strict=True):
+    for array, expected in zip(one.arrays(), other.arrays(), strict=True):
         assert (array is None) == (expected is None)
         if array is not None:
             assert array.dtype == expected.dtype
@@ -125,8 +127,46 @@ def test_total_weight_is_the_number_of_rows_where_weights_are_repetitions(rows):
 
 def test_rows_change_their_dtype_together():
     rows = Rows(np.eye(2), np.zeros(2), np.ones(2)).astype(np.float32)
-    assert {array.dtype for array in vars(rows).values()} == {np.dtype(np.float32)}
+    assert {array.dtype for array in rows.arrays()} == {np.dtype(np.float32)}
     assert Rows(np.eye(2), np.zeros(2)).astype(np.float32).sample_weight is None
+
+
+# Where rows of the table come to stand.
+
+
+STEPS = {
+    "drop": Rows.drop_weightless,
+    "merge": Rows.merge_identical,
+    "reverse": lambda rows: rows.take(np.arange(len(rows))[::-1]),
+    "take": lambda rows: rows.take(np.arange(len(rows) // 2, len(rows))),
+    "scale": Rows.normalize_weights,
+    "float32": lambda rows: rows.astype(np.float32),
+}
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+@pytest.mark.parametrize("names", list(permutations(STEPS, 2)), ids=" ".join)
+def test_place_leads_from_each_given_row_to_its_values(names, is_sparse):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 2, (12, 2)).astype(np.float64)
+    given_rows = Rows(csr_matrix(X) if is_sparse else X, X[:, 0], rng.integers(0, 3, 12) * 1.0)
+    assert given_rows.place is None
+    rows = STEPS[names[1]](STEPS[names[0]](given_rows))
+    place = np.arange(12) if rows.place is None else rows.place
+    assert set(place) - {-1} == set(range(len(rows)))
+    is_here = place >= 0
+    X_here = rows.X.toarray() if is_sparse else rows.X
+    np.testing.assert_array_equal(X_here[place[is_here]], X[is_here])
+    np.testing.assert_array_equal(rows.y[place[is_here]], X[is_here, 0])
+    if "take" not in names:
+        assert (given_rows.sample_weight[~is_here] == 0.0).all()
+
+
+def test_place_of_a_row_that_is_left_out_is_none():
+    rows = Rows(np.arange(5.0)[:, np.newaxis], np.zeros(5), np.array([1.0, 0.0, 1.0, 0.0, 1.0]))
+    assert rows.drop_weightless().place.tolist() == [0, -1, 1, -1, 2]
+    assert rows.drop_weightless().normalize_weights().place.tolist() == [0, -1, 1, -1, 2]
+    assert rows.drop_weightless().take(np.array([2, 0])).place.tolist() == [1, -1, -1, -1, 0]
 
 
 fractions = st.floats(0.01, 0.99)

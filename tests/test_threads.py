@@ -1,8 +1,13 @@
-"""BLAS threads are held back for small products only."""
+"""BLAS threads are held back for small products only; a crew's threads run tasks side by side."""
 
+import threading
+import time
+
+import numpy as np
+import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skdnn._threads import SMALL_PRODUCT, limit_blas_threads
+from skdnn._threads import SMALL_PRODUCT, Crew, count_workers, limit_blas_threads
 
 
 def blas_threads() -> set[int]:
@@ -19,3 +24,79 @@ def test_small_products_run_on_one_thread_and_then_all_is_as_before():
 def test_large_products_keep_their_threads():
     with threadpool_limits(2, user_api="blas"), limit_blas_threads(SMALL_PRODUCT + 1):
         assert blas_threads() == {2}
+
+
+@pytest.mark.parametrize(
+    ("n_threads", "n_members", "product", "n_workers"),
+    [
+        (1, 4, 1, 1),
+        (3, 4, SMALL_PRODUCT, 3),
+        (8, 4, 1, 4),
+        (8, 4, SMALL_PRODUCT + 1, 1),
+    ],
+)
+def test_members_are_shared_out_where_blas_has_one_thread(n_threads, n_members, product, n_workers):
+    assert count_workers(n_threads, n_members, product) == n_workers
+
+
+def test_crew_runs_tasks_at_the_same_time_and_returns_in_order():
+    """Each waits for the others, which would take forever one after the other."""
+    barrier = threading.Barrier(3, timeout=10.0)
+
+    def meet(number):
+        barrier.wait()
+        return number, threading.get_ident()
+
+    with Crew(3) as crew:
+        for _ in range(2):
+            results = crew.run([lambda number=number: meet(number) for number in range(3)])
+            assert [number for number, _ in results] == [0, 1, 2]
+            assert len({thread for _, thread in results}) == 3
+            assert results[0][1] == threading.get_ident()
+
+
+def test_crew_of_one_calls():
+    with Crew(1) as crew:
+        assert crew.run([threading.get_ident]) == [threading.get_ident()]
+
+
+def test_threads_end_with_their_crew():
+    before = threading.active_count()
+    with Crew(3) as crew:
+        crew.run([int] * 3)
+    assert threading.active_count() == before
+
+
+def test_crew_ignores_floating_point_errors_where_the_caller_does():
+    def overflow():
+        return np.exp(np.full(3, 1e3))
+
+    with Crew(2) as crew:
+        with np.errstate(over="ignore"):
+            crew.run([overflow, overflow])
+        with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+            crew.run([int, overflow])
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_task_that_fails_halts_the_others_and_its_error_reaches_the_caller(place, error):
+    ended = []
+
+    def fail():
+        raise error("as a test")
+
+    def work():
+        started_at = time.monotonic()
+        while not crew.is_halted and time.monotonic() - started_at < 10.0:
+            time.sleep(0.001)
+        ended.append(time.monotonic() - started_at)
+
+    with Crew(2) as crew:
+        tasks = [work, work]
+        tasks[place] = fail
+        with pytest.raises(error, match="as a test"):
+            crew.run(tasks)
+        assert len(ended) == 1, "the others should be over when the error arrives"
+        assert ended[0] < 5.0
+        assert crew.run([lambda: crew.is_halted] * 2) == [False, False]

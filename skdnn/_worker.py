@@ -1,0 +1,132 @@
+"""The steps of an epoch, for some of the members side by side.
+
+Members know nothing of each other: whether one worker trains all of them, or several workers in
+threads of their own a part each, is the same training to the last bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ._batches import Minibatches
+from ._folds import Folds
+from ._interrupt import Interrupt
+from ._passes import ArrayModule
+from ._rows import Rows
+from ._sparse import InputBatch
+from ._state import TrainingPlan, TrainingState
+from ._threads import Crew
+from .optimizers import LearningRate
+
+
+class Worker:
+    """Batches, passes and buffers of some members, and the steps that they take.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+        Of the whole training.
+    state : TrainingState
+        Of these members alone; changed in place.
+    rows : Rows
+    members : range
+        Their numbers.
+    folds : Folds or None
+    grads, scratch : ndarray of shape (n_members, n_trainable)
+        Space for the gradients, and to compute in.
+    interrupt : Interrupt
+    crew : Crew
+        The threads; one that fails halts the others.
+    xp : ArrayModule
+    """
+
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        state: TrainingState,
+        rows: Rows,
+        members: range,
+        folds: Folds | None,
+        *,
+        grads: np.ndarray,
+        scratch: np.ndarray,
+        interrupt: Interrupt,
+        crew: Crew,
+        xp: ArrayModule,
+    ) -> None:
+        self.plan, self.state, self.members = plan, state, members
+        self.grads, self.scratch, self.xp = grads, scratch, xp
+        self.interrupt, self.crew = interrupt, crew
+        n_members, dtype, streams = len(members), state.params.dtype, state.streams
+        network = replace(plan.network, n_members=n_members)
+        shuffling = streams.shuffling if plan.shuffle else None
+        self.batches = Minibatches(rows, plan.batch_size, shuffling, folds, members)
+        self.trainable = state.params[:, network.layout.trainable]
+        self.logits = np.empty((n_members, self.batches.n_samples), dtype)
+        self.passes = {
+            size: (
+                network.bind(
+                    state.params, size, grads=grads, training=True, rngs=streams.dropout, xp=xp
+                ),
+                np.empty((n_members, size), dtype),
+            )
+            for size in self.batches.sizes
+        }
+        self._part = None if state.average is None else np.empty_like(state.average)
+
+    def run_epoch(self, first_step: int, n_steps: int) -> float:
+        """Take one step for each batch; return the last learning rate.
+
+        A step needs the gradient of the loss and not its value: that is computed once for the
+        epoch, from the logits that the batches had.
+        """
+        plan, state, batches = self.plan, self.state, self.batches
+        n_samples_before, rate = state.n_samples_seen, plan.learning_rate_init
+        factor = None if (state.rate_factor == 1.0).all() else state.rate_factor
+        for i, (columns, x) in enumerate(batches):
+            self.interrupt.check()
+            if self.crew.is_halted:
+                break
+            done = n_samples_before if plan.schedule.counts == "samples" else first_step + i
+            rate = plan.learning_rate_init * plan.schedule(done, n_steps)
+            self.take_step(columns, x, rate if factor is None else rate * factor)
+        return rate
+
+    def epoch_loss(self) -> np.ndarray:
+        """Return each member's mean loss by the logits that the batches of an epoch had."""
+        batches = self.batches
+        return self.plan.loss.mean(batches.y, self.logits, batches.sample_weight)
+
+    def take_step(self, columns: slice, x: InputBatch, learning_rate: LearningRate) -> None:
+        """Compute the gradient on a batch, and update the weights by it."""
+        state = self.state
+        self.compute_gradient(columns, x)
+        self.plan.optimizer.update(
+            self.grads, self.trainable, state.optimizer, learning_rate, self.scratch, self.xp
+        )
+        if state.average is not None:
+            self._move_average(state.average)
+
+    def compute_gradient(self, columns: slice, x: InputBatch) -> None:
+        """Forward pass, gradient of the cost at the logits, backward pass."""
+        plan, batches = self.plan, self.batches
+        passage, grad_logits = self.passes[x.shape[1]]
+        weight = None if batches.sample_weight is None else batches.sample_weight[:, columns]
+        logits = passage.forward(x, weight)
+        self.logits[:, columns] = logits
+        plan.loss.gradient(batches.y[:, columns], logits, weight, grad_logits)
+        passage.backward(grad_logits)
+
+    def _move_average(self, average: np.ndarray) -> None:
+        """Move the average of the weights on: ``A = d A + (1 - d) w``, freed of its bias to zero.
+
+        With ``1 - d`` replaced by ``(1 - d) / (1 - d^t)`` it is the weighted mean of all weights so
+        far, and the first one counts as one: what Adam does for its moments.
+        """
+        self.state.n_averaged += 1
+        decay = self.plan.ema_decay
+        share = (1.0 - decay) / (1.0 - decay**self.state.n_averaged)
+        average *= 1.0 - share
+        average += np.multiply(self.state.params, share, out=self._part)

@@ -1,0 +1,199 @@
+"""Members in threads: the same training whatever their number, and as easy to stop."""
+
+import signal
+import threading
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.exceptions import ConvergenceWarning
+from tables import pose_training
+from trainings import noisy_rows
+
+from skdnn import _threads, _trainer
+from skdnn._folds import Folds
+from skdnn._interrupt import Interrupt
+from skdnn._passes import load_compiled
+from skdnn._trainer import Trainer, Validation
+from skdnn._training import train
+from skdnn.losses import BinaryCrossEntropy
+
+N_MEMBERS = 5
+
+
+def pose(n_threads, rows, **parameters):
+    """Pose a training of five members on some threads."""
+    parameters = {"max_iter": 3, "batch_size": 16, "activation": "tanh", **parameters}
+    plan, state = pose_training(rows, members=range(N_MEMBERS), **parameters)
+    return replace(plan, n_threads=n_threads), state
+
+
+def train_quietly(plan, state, rows, validation=None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        train(plan, state, rows, validation)
+    return state
+
+
+def heavy_rows():
+    rows = noisy_rows(50)
+    weight = np.random.default_rng(0).exponential(size=50)
+    return replace(rows, sample_weight=weight).normalize_weights()
+
+
+SETTINGS = {
+    **{solver: {"solver": solver} for solver in ("gd", "sgd", "rmsprop", "adam", "nadam")},
+    "decay": {"solver": "adamw", "max_grad_norm": 0.1, "alpha": 1.0},
+    "dropout and average": {"dropout": 0.3, "ema_decay": 0.9},
+    "batch normalisation": {"normalization": "batch", "hidden_layer_sizes": (7, 7)},
+    "layer normalisation": {"normalization": "layer", "activation": "gelu", "residual": True},
+    "without shuffling": {"shuffle": False, "activation": "relu"},
+    "by rows seen": {"solver": "sgd", "learning_rate": "invscaling"},
+    "focal": {"loss": "focal", "learning_rate": "cosine"},
+    "lost epochs": {"solver": "sgd", "learning_rate_init": 1e150, "momentum": 0.0},
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("kind", ["rows", "folds", "sparse", "float32"])
+def test_training_does_not_depend_on_the_number_of_threads(setting, kind):
+    """To the last bit: weights, moments, random streams, and what is written down."""
+    rows = heavy_rows().astype(np.float32) if kind == "float32" else heavy_rows()
+    if kind == "sparse":
+        rows = replace(rows, X=csr_matrix(rows.X))
+    folds = Folds(np.arange(50) % 3, N_MEMBERS, 3) if kind == "folds" else None
+    validation = None if folds is None else Validation(rows, folds=folds)
+    states = []
+    for n_threads in (1, 2, 3, 8):
+        plan, state = pose(n_threads, rows, dtype=rows.y.dtype.type, **setting)
+        with suppress(ValueError):  # that training diverged, which is an outcome too
+            train_quietly(plan, state, rows, validation)
+        states.append(state)
+    for other in states[1:]:
+        assert_same(states[0], other)
+
+
+def assert_same(one, other):
+    for name in ("params", "average", "kept", "rate_factor", "n_averaged", "n_samples_seen"):
+        np.testing.assert_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    np.testing.assert_equal(one.optimizer, other.optimizer)
+    for name in set(one.history) - {"seconds"}:
+        np.testing.assert_equal(one.history[name], other.history[name], err_msg=name)
+    for purpose in ("shuffling", "dropout"):
+        streams = [getattr(state.streams, purpose) for state in (one, other)]
+        for ours, theirs in zip(*streams, strict=True):
+            assert ours.bit_generator.state == theirs.bit_generator.state
+
+
+def test_compiled_passes_do_not_depend_on_the_number_of_threads(monkeypatch):
+    pytest.importorskip("numba")
+    monkeypatch.setattr(_trainer, "fastest_module", load_compiled)
+    rows, states = heavy_rows(), []
+    for n_threads in (1, 2):
+        plan, state = pose(n_threads, rows, activation="relu", alpha=1.0)
+        states.append(train_quietly(plan, state, rows))
+    assert_same(*states)
+
+
+@pytest.mark.parametrize("setting", ["adam", "nadam", "dropout and average"])
+def test_training_goes_on_exactly_on_another_number_of_threads(setting):
+    rows = heavy_rows()
+    plan, whole = pose(1, rows, **SETTINGS[setting], max_iter=6)
+    train_quietly(plan, whole, rows)
+    plan, parts = pose(3, rows, **SETTINGS[setting])
+    train_quietly(plan, parts, rows)
+    train_quietly(replace(plan, n_threads=2), parts, rows)
+    assert_same(parts, whole)
+
+
+def test_each_member_has_one_worker():
+    for n_threads in range(1, 8):
+        plan, state = pose(n_threads, noisy_rows())
+        trainer = Trainer(plan, state, noisy_rows())
+        assert len(trainer.workers) == min(n_threads, N_MEMBERS)
+        members = [list(worker.members) for worker in trainer.workers]
+        assert list(chain.from_iterable(members)) == list(range(N_MEMBERS))
+        assert max(map(len, members)) - min(map(len, members)) <= 1
+
+
+def test_large_products_are_left_to_the_threads_of_blas(monkeypatch):
+    monkeypatch.setattr(_threads, "SMALL_PRODUCT", 16 * 30 - 1)
+    plan, state = pose(4, noisy_rows())  # the largest matrix is 3 x 10
+    assert len(Trainer(plan, state, noisy_rows()).workers) == 1
+    monkeypatch.setattr(_threads, "SMALL_PRODUCT", 16 * 30)
+    assert len(Trainer(plan, state, noisy_rows()).workers) == 4
+
+
+@dataclass(frozen=True)
+class LossWithAnEvent(BinaryCrossEntropy):
+    """Let something happen whenever a thread comes to the gradient of a batch."""
+
+    action: object = None
+
+    def gradient(self, y_true, logits, sample_weight, gradient_out, xp=np):
+        self.action()
+        return super().gradient(y_true, logits, sample_weight, gradient_out, xp)
+
+
+def test_error_in_a_thread_reaches_the_caller_and_ends_the_others():
+    """In the middle of an epoch: of 2,000 batches, the caller's own thread takes a few."""
+    main, n_steps = threading.current_thread(), []
+
+    def fail_elsewhere():
+        if threading.current_thread() is not main:
+            raise ZeroDivisionError("in a thread")
+        n_steps.append(None)
+
+    rows = noisy_rows(2000)
+    plan, state = pose(2, rows, batch_size=1)
+    plan = replace(plan, loss=LossWithAnEvent(fail_elsewhere))
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError, match="in a thread"):
+        train(plan, state, rows)
+    assert threading.active_count() == before
+    assert len(n_steps) < 2000
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_interrupt_ends_training_in_all_threads_and_keeps_the_weights(monkeypatch, validated):
+    """Ctrl-C comes while a thread is at its tenth batch."""
+    monkeypatch.setattr(Interrupt, "last_request", -10.0)
+    main, calls, rows = threading.current_thread(), [], noisy_rows()
+
+    def press():
+        if threading.current_thread() is not main:
+            calls.append(None)
+            if len(calls) == 10:
+                signal.raise_signal(signal.SIGINT)
+
+    plan, state = pose(2, rows, max_iter=10**6)
+    plan = replace(plan, loss=LossWithAnEvent(press))
+    validation = Validation(rows, folds=Folds(np.arange(60) % 3, N_MEMBERS, 3))
+    with pytest.warns(ConvergenceWarning, match="Training was interrupted after"):
+        train(plan, state, rows, validation if validated else None)
+    assert np.isfinite(state.kept).all()
+    assert state.course.ended_by == "interrupt"
+    assert state.course.n_epochs < 100
+    assert state.optimizer["step"] >= 8
+
+
+def test_second_interrupt_aborts(monkeypatch):
+    monkeypatch.setattr(Interrupt, "last_request", -10.0)
+    rows = noisy_rows()
+
+    def press():
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    plan, state = pose(2, rows, max_iter=10**6)
+    plan = replace(plan, loss=LossWithAnEvent(press))
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, state, rows)
+    assert threading.active_count() == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
