@@ -50,9 +50,13 @@ def load_sensors() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def network(hidden=(64, 64, 64), **parameters) -> DeepBinaryClassifier:
     """Return one plain network: all rows, no dropout, no penalty, a constant rate, float32."""
     plain = {
+        "encoder": None,
         "n_members": 1,
         "dropout": 0.0,
         "alpha": 0.0,
+        "solver": "adam",
+        "beta_2": 0.999,
+        "batch_size": 200,
         "learning_rate": "constant",
         "learning_rate_init": 1e-3,
         "n_iter_no_change": np.inf,

@@ -1,8 +1,15 @@
 """A deep binary classifier for scikit-learn, written from scratch in NumPy."""
 
 from ._classifier import DeepBinaryClassifier
+from ._encoder import TabularEncoder
 from .gradcheck import GradientReport, check_gradients
 
 __version__ = "0.1.0"
 
-__all__ = ["DeepBinaryClassifier", "GradientReport", "__version__", "check_gradients"]
+__all__ = [
+    "DeepBinaryClassifier",
+    "GradientReport",
+    "TabularEncoder",
+    "__version__",
+    "check_gradients",
+]

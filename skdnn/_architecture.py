@@ -3,22 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import sqrt
 from typing import Any, Literal
 
+from ._levels import FIRST_LEVEL
 from ._network import Network
 from .activations import Activation as ActivationFunction
 from .activations import Identity, Logistic, make_activation
-from .initializers import INITIALIZERS, Scaled, UniformWithin
-from .layers import Activation, BatchNorm, Dense, Dropout, Layer, LayerNorm, Residual
+from .initializers import (
+    INITIALIZERS,
+    FirstRowsZero,
+    NormalOfRandomScale,
+    Scaled,
+    UniformWithin,
+    standard_normal,
+)
+from .layers import (
+    Activation,
+    BatchNorm,
+    Branch,
+    CategoricalEmbedding,
+    Concatenate,
+    Dense,
+    Dropout,
+    FeatureScaling,
+    Layer,
+    LayerNorm,
+    PeriodicEmbedding,
+    Residual,
+)
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
+PERIODIC = PeriodicEmbedding(n_frequencies=16, frequency_init=NormalOfRandomScale(0.05, 1.0))
+"""Each member sees the numbers at a resolution of its own: members that differ average well."""
+
+EMBEDDING_INIT = FirstRowsZero(standard_normal, FIRST_LEVEL)
+
+LARGEST_EMBEDDING = 8
+"""Units that describe a category, at most."""
+
+
+@dataclass(frozen=True)
+class InputColumns:
+    """What the columns of the matrix that enters a network are, from left to right.
+
+    Numbers to embed come first, columns to take as they are follow, and last come columns of codes,
+    each with the number of its levels.
+    """
+
+    n_columns: int
+    n_embedded: int = 0
+    code_sizes: tuple[int, ...] = ()
+
+    @property
+    def n_plain(self) -> int:
+        """Columns that are taken as they are."""
+        return self.n_columns - self.n_embedded - len(self.code_sizes)
+
 
 def build_network(
-    n_in: int,
+    columns: InputColumns | int,
     *,
     hidden_layer_sizes: Sequence[int],
     activation: Sequence[Any],
@@ -35,8 +82,8 @@ def build_network(
 
     Parameters
     ----------
-    n_in : int
-        Number of features.
+    columns : InputColumns or int
+        What enters; a number of columns stands for ones to take as they are.
     hidden_layer_sizes, activation, dropout : sequences of the same length
         Width, activation function and dropout rate of each hidden layer.
     initialization : str, default="auto"
@@ -50,12 +97,16 @@ def build_network(
     n_members : int, default=1
         Networks side by side.
     """
-    layers: list[Layer] = []
-    width, g = n_in, make_activation("identity")
+    if not isinstance(columns, InputColumns):
+        columns = InputColumns(columns)
+    layers = _describe_input(columns)
+    n_first, width, g = len(layers), columns.n_columns, make_activation("identity")
+    for layer in layers:
+        width = layer.plan(width).n_out
     n_residual = sum(n == before for before, n in pairwise(hidden_layer_sizes)) if residual else 0
     for n_units, function, rate in zip(hidden_layer_sizes, activation, dropout, strict=True):
         g = make_activation(function)
-        is_residual = residual and bool(layers) and n_units == width
+        is_residual = residual and len(layers) > n_first and n_units == width
         dense = _dense(width, n_units, initialization, g, g.initialization)
         block: list[Layer] = [_quieten(dense, n_residual) if is_residual else dense]
         if normalization is not None:
@@ -67,7 +118,23 @@ def build_network(
         layers += [Residual(tuple(block))] if is_residual else block
         width = n_units
     layers.append(_dense(width, 1, initialization, g, "glorot_uniform"))
-    return Network(tuple(layers), n_in, n_members)
+    return Network(tuple(layers), columns.n_columns, n_members)
+
+
+def _describe_input(columns: InputColumns) -> list[Layer]:
+    """Describe the layers that make numbers of few columns into many, and codes into numbers."""
+    if columns.n_plain == columns.n_columns:
+        return []
+    branches = []
+    if columns.n_embedded:
+        branches.append(Branch(columns.n_embedded, (PERIODIC,)))
+    if columns.n_plain:
+        branches.append(Branch(columns.n_plain))
+    if columns.code_sizes:
+        n_units = tuple(min(LARGEST_EMBEDDING, size) for size in columns.code_sizes)
+        lookup = CategoricalEmbedding(columns.code_sizes, n_units, init=EMBEDDING_INIT)
+        branches.append(Branch(len(columns.code_sizes), (lookup,)))
+    return [Concatenate(tuple(branches)), FeatureScaling()]
 
 
 def _quieten(dense: Dense, n_residual: int) -> Dense:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -11,19 +12,43 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import expit, log_expit
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._architecture import build_network
+from ._calibration import fit_temperature
 from ._callbacks import NO_TASKS, FitTasks, Tasks
-from ._compat import CALLBACK_STATE, CallbackSupportMixin, fit_context
-from ._explanations import average_gradients, average_logits, integrate_gradients
+from ._compat import CALLBACK_STATE, CallbackSupportMixin, check_labels, fit_context
+from ._encoder import TabularEncoder
+from ._encoding import (
+    FLOATS,
+    check_same_encoder,
+    describe_columns,
+    encode,
+    fit_encoder,
+    make_encoder,
+    read_numbers,
+)
+from ._explanations import (
+    average_gradients,
+    average_logits,
+    integrate_gradients,
+    sum_by_source,
+)
 from ._fitted import describe_training
+from ._folds import Folds, deal_folds, out_of_fold_logits
 from ._lbfgs import train_lbfgs
 from ._mlp import check_mlp, convert_mlp
 from ._network import Network
-from ._plan import describe_architecture, first_state, make_plan, resolve_auto
+from ._plan import (
+    can_be_merged,
+    describe_architecture,
+    first_state,
+    make_plan,
+    resolve_auto,
+    tell_choices,
+)
 from ._rows import Rows, checksum, split_validation
 from ._scoring import make_score, name_score
 from ._state import TrainingPlan, TrainingState
@@ -39,25 +64,42 @@ from ._validation import (
 )
 from .losses import smooth_labels
 
+DENSE_PARAMETER = re.compile(r"(^|\.)dense_\d+\.\w+$")
+"""Names of the parameters of linear steps, which MLPClassifier has too."""
+
 
 class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Classify rows of a table into two classes by an ensemble of deep networks.
 
-    Several networks of dense layers, each ending in one logit, are trained side by side on the
-    cross-entropy of the labels by mini-batch gradient descent; their probabilities are averaged.
-    The parameters carry MLPClassifier's names wherever it has one, with the same meaning.
+    Takes tables as they are: numbers of any unit, outliers, missing values and categories. Several
+    networks, each ending in one logit, are trained side by side on the cross-entropy of the labels
+    by mini-batch gradient descent. Each holds out some rows of its own, on which training is
+    judged; their probabilities are averaged. The parameters carry MLPClassifier's names wherever
+    it has one, with the same meaning.
 
     Parameters
     ----------
-    hidden_layer_sizes : int or array-like of shape (n_hidden_layers,), default=(64, 64)
+    hidden_layer_sizes : int, array-like of shape (n_hidden_layers,) or "auto", default="auto"
         The network: units in each hidden layer. An integer is one layer; an empty sequence is
-        logistic regression. MLPClassifier has one layer of 100; the defaults here were chosen
-        together, for the loss on held-out rows.
-    activation : str, object or sequence of these, default="relu"
+        logistic regression. "auto" is (64, 64, 64); MLPClassifier has one layer of 100.
+    activation : str, object or sequence of these, default="auto"
         The network: activation function of the hidden layers, or one for each: "identity",
         "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus",
         or an object of your own with the methods ``value(z)`` and ``derivative(z)``, which
-        `check_gradients` can check.
+        `check_gradients` can check. "auto" is "silu", or "relu" where `max_fun` is set.
+    encoder : transformer, "auto" or None, default="auto"
+        The table: what makes numbers of it before it enters the network. "auto" is
+        `TabularEncoder`, which `fit` fits to the rows that it gets, and `partial_fit` to the first
+        ones; sparse tables, and networks with `max_fun` set, have none. None takes X as it is:
+        numbers without missing values, which should be on similar scales. A transformer of your own
+        is cloned and fitted likewise.
+    categorical_features : array-like of {bool, int, str}, "from_dtype" or None, \
+            default="from_dtype"
+        The table: which columns are categories, for encoder "auto"; see `TabularEncoder`.
+    numeric_embedding : {"auto", "periodic"} or None, default="auto"
+        The table: "periodic" describes each number by learnt cosines of it, beside itself; see
+        `skdnn.layers.PeriodicEmbedding`. "auto" does so with the numbers that a `TabularEncoder`
+        returns, and not without one, nor with solver "lbfgs" or without hidden layers.
     initialization : {"auto", "zeros", "normal", "uniform", "he_normal", "he_uniform", \
             "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform", "orthogonal", \
             "mlp"}, default="auto"
@@ -73,19 +115,20 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         hidden layer on and where both have the same width. Deeper networks train better so.
     n_members : int or "auto", default="auto"
         The network: how many are trained side by side and averaged. They differ in their first
-        weights, the order of their rows and their dropout. "auto" is 4; it is 1, as in
-        MLPClassifier, with solver "lbfgs" and where `max_fun` is set.
+        weights, the rows that they hold out, the order of the others, their dropout, and how
+        finely they look at numbers. "auto" is 8; it is 1, as in MLPClassifier, with solver "lbfgs"
+        and where `max_fun` is set.
     dropout : float, sequence of floats or "auto", default="auto"
         Regularisation: probability in [0, 1) of dropping a hidden unit in a training step, or one
-        for each hidden layer. "auto" is 0.1; it is 0, as in MLPClassifier, with solver "lbfgs"
+        for each hidden layer. "auto" is 0.15; it is 0, as in MLPClassifier, with solver "lbfgs"
         and where `max_fun` is set.
-    alpha : float, default=1e-4
+    alpha : float, default=0
         Regularisation: strength of the L2 penalty on the weights, not on the biases: ``alpha / 2
         |W|^2`` beside the sum of the losses of all rows, whatever the batch size. MLPClassifier
         adds it once for each batch.
     weight_decay : float or None, default=None
         Regularisation: fraction of each weight, times the learning rate, that a step takes away,
-        beside the gradient and not through it. None is 0.01 for solver "adamw", else 0.
+        beside the gradient and not through it. None is 0.02 for solver "adamw", else 0.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, above 0, multiplied with `sample_weight`; labels that a dict leaves
         out have weight 1. "balanced" makes both classes weigh the same. Weights shift the
@@ -98,23 +141,24 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     label_smoothing : float, default=0.0
         The cost of a row: train on labels moved this share of the way to 1/2, in [0, 1). It holds
         probabilities back from 0 and 1. Validation rows keep their labels.
-    solver : {"gd", "sgd", "rmsprop", "adam", "adamw", "nadam", "lbfgs"}, default="adam"
+    solver : {"gd", "sgd", "rmsprop", "adam", "adamw", "nadam", "lbfgs"}, default="adamw"
         Learning: the optimizer. "gd" is gradient descent on all rows at each step; "sgd" takes
         mini-batches and `momentum`; "lbfgs" is SciPy's minimiser on all rows, good for small
         tables, whose iterations count as epochs.
     batch_size : int or "auto", default="auto"
-        Learning: rows in a step, at most. "auto" is 200. A table with fewer rows is one batch,
-        without MLPClassifier's warning.
+        Learning: rows in a step, at most. "auto" is the power of two next to a fortieth of the
+        rows, from 64 to 512; small tables need steps, and large ones gain by speed. MLPClassifier's
+        is 200. A table with fewer rows is one batch, without MLPClassifier's warning.
     learning_rate : {"constant", "invscaling", "adaptive", "cosine", "one_cycle", "coslog4"}, \
-            default="cosine"
-        Learning: schedule of the learning rate. "cosine" warms up for a twentieth of the steps and
-        then falls to zero, which reaches a lower loss than MLPClassifier's "constant"; "one_cycle"
-        rises and falls; "coslog4" does so four times. These know their end: they train for
-        `max_iter` epochs. "adaptive" divides the rate by 5 whenever progress ends; "invscaling"
-        divides it by ``(1 + t_)^power_t``. MLPClassifier has schedules for "sgd" alone.
-    learning_rate_init : float, default=3e-3
-        Learning: the learning rate that the schedule multiplies. MLPClassifier's 1e-3 is as good
-        with "constant".
+            default="coslog4"
+        Learning: schedule of the learning rate. "coslog4" falls to zero and rises again four times,
+        ever more slowly: each table may find its own end of training. "cosine" warms up for a
+        twentieth of the steps and then falls to zero; "one_cycle" rises and falls. These know their
+        end, which is at `max_iter` epochs. "adaptive" divides the rate by 5 whenever progress ends;
+        "invscaling" divides it by ``(1 + t_)^power_t``. MLPClassifier has schedules for "sgd"
+        alone, and is "constant" otherwise.
+    learning_rate_init : float, default=0.01
+        Learning: the learning rate that the schedule multiplies. MLPClassifier's is 1e-3.
     power_t : float, default=0.5
         Learning: exponent of "invscaling".
     momentum : float, default=0.9
@@ -123,8 +167,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Learning: whether "sgd" looks ahead along its momentum.
     beta_1 : float, default=0.9
         Learning: decay of the mean of the gradient in "adam", "adamw" and "nadam", in [0, 1).
-    beta_2 : float, default=0.999
+    beta_2 : float, default=0.95
         Learning: decay of the mean of its square in these and in "rmsprop", in [0, 1).
+        MLPClassifier's is 0.999; a shorter memory suits short trainings.
     epsilon : float, default=1e-8
         Learning: smallest divisor of a gradient in these. It is added after the correction of the
         bias, as in PyTorch and the paper; MLPClassifier adds it before.
@@ -133,9 +178,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     ema_decay : float or None, default=None
         Learning: judge, keep and predict with a moving average of the weights: the share in (0, 1)
         that it keeps of itself at each step, such as 0.99. None leaves the weights as they are.
-    max_iter : int, default=60
-        Duration: epochs, that is passes over the rows, at most. MLPClassifier's 200 are for a
-        constant rate; "cosine" plans for the end, and needs fewer.
+    max_iter : int or "auto", default="auto"
+        Duration: epochs, that is passes over the rows, at most. "auto" is 64 up to 12,000 rows, and
+        falls as the inverse root of their number to 16. MLPClassifier's is 200.
     max_fun : int or None, default=None
         Duration: evaluations of the cost by "lbfgs", at most. None is 15,000, as in MLPClassifier.
         As MLPClassifier's ``get_params()`` always has it, setting it makes the parameters left at
@@ -146,25 +191,40 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Duration: whether to shuffle the rows before each epoch.
     tol : float, default=1e-4
         Duration: fall of the loss that counts as progress.
-    n_iter_no_change : int or inf, default=10
-        Duration: epochs without progress after which a member stops; MLPClassifier waits one more.
+    n_iter_no_change : int, inf or "auto", default="auto"
+        Duration: epochs without progress after which training ends; MLPClassifier waits one more.
         Watches `scoring` on the validation rows with early stopping; without, the training loss,
-        and only where the schedule has no end.
+        and only where the schedule has no end. "auto" is 10, and with "coslog4" 10 and half as many
+        again as there were until the last progress: until after the next fall of the rate.
     early_stopping : bool or "auto", default="auto"
-        Duration: whether to keep, for each member, the weights of its best epoch on validation
-        rows: those given to `fit`, or else rows held out. "auto" does so if rows are given, or if
-        the table has more than 10,000, as in HistGradientBoostingClassifier. MLPClassifier's
-        default is False.
+        Duration: whether to keep the weights of the best epoch on rows that were not trained on:
+        those given to `fit`, or else rows held out. Each of several networks holds out a part of
+        the rows of its own, of as many parts as there are networks, 10 at most; the best epoch is
+        that of the least mean loss over all of them. A single network, and "lbfgs", hold out
+        `validation_fraction` of the rows, and each network then has a best epoch of its own.
+        "auto" does so for several networks, if rows are given, and for tables of more than 10,000
+        rows. MLPClassifier's default is False.
     validation_fraction : float, default=0.1
-        Duration: fraction of the rows of each class to hold out, in (0, 1), if none are given.
+        Duration: fraction of the rows of each class to hold out, in (0, 1), if none are given and
+        there are fewer than five networks.
     scoring : str, callable or None, default="loss"
         Duration: what is best on the validation rows: "loss", a scorer's name, a callable
         ``scorer(estimator, X, y)``, or None for the accuracy, which is what MLPClassifier watches.
         The loss moves where the accuracy stands still.
+    calibration : "temperature" or None, default=None
+        Duration: "temperature" divides all logits by one number, chosen for the least cross-entropy
+        on rows that were not trained on. An ensemble is well calibrated without: its members out of
+        fold, one for each row, are surer of themselves than their average, and correcting them
+        makes it too unsure.
     dtype : {"auto", "float32", "float64"}, default="auto"
-        Run: precision of training. "auto" takes float32, at twice the speed, unless X is a
-        float64 table of up to 2,000 rows, or has a column that float32 would round by more than a
-        thousandth of its standard deviation.
+        Run: precision of training. "auto" takes float32, at twice the speed, for what
+        `TabularEncoder` returns. Without it, X stays float64 if it is a float64 table of up to
+        2,000 rows, or has a column that float32 would round by more than a thousandth of its
+        standard deviation.
+    n_jobs : int or None, default=None
+        Run: threads that share the networks; -1 stands for all processors. None is as many as BLAS
+        would take, so that joblib's workers, OMP_NUM_THREADS and threadpoolctl limit them too. The
+        result does not depend on it. A network of large layers leaves the threads to BLAS.
     warm_start : bool, default=False
         Run: whether `fit` goes on from where the last one ended, with the optimizer's state and
         random streams, instead of starting anew. On the same rows it goes on to the last bit: a fit
@@ -182,6 +242,19 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         The labels, in sorted order.
     params_ : ndarray of shape (n_members, n_params)
         All weights and biases of each member.
+    resolved_params_ : dict
+        The parameters that were left open, with what was chosen for this table; they make the same
+        network if they are passed. "auto" stands for a rule and not for a value where
+        `initialization` and `n_iter_no_change` have it, and these are not among them.
+    encoder_ : transformer or None
+        The fitted encoder.
+    oof_decision_function_ : ndarray of shape (n_samples,)
+        Where each network held out its own rows: for each row of X the logit by those that did not
+        train on it, an honest estimate without cross-validation. Not a number for a row that all of
+        them trained on: some rows with fewer than five networks, or the only row of a class. Rows
+        of weight zero are judged by all.
+    temperature_ : float
+        What logits are divided by; 1 without `calibration`.
     coefs_ : list of ndarray
         The weights of each linear step; see the property.
     intercepts_ : list of ndarray
@@ -238,7 +311,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     Where all rows form one batch, identical rows are merged into one with the sum of their weights,
     so that a weight of k and k equal rows give the same network to the last bit.
 
-    Scale the features: a network learns slowly, or diverges, where they are large.
+    Without an encoder, scale the features: a network learns slowly, or diverges, where they are
+    large.
 
     References
     ----------
@@ -252,19 +326,21 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     --------
     >>> from sklearn.datasets import load_breast_cancer
     >>> from sklearn.model_selection import train_test_split
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import StandardScaler
     >>> from skdnn import DeepBinaryClassifier
     >>> X, y = load_breast_cancer(return_X_y=True)
     >>> X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
-    >>> model = make_pipeline(StandardScaler(), DeepBinaryClassifier(random_state=0))
-    >>> accuracy = model.fit(X_train, y_train).score(X_test, y_test)
-    >>> bool(accuracy > 0.9)
+    >>> model = DeepBinaryClassifier(random_state=0).fit(X_train, y_train)
+    >>> bool(model.score(X_test, y_test) > 0.9)
     True
+    >>> model.resolved_params_["batch_size"], model.oof_decision_function_.shape
+    (64, (426,))
     """
 
     classes_: np.ndarray
     params_: np.ndarray
+    encoder_: Any
+    resolved_params_: dict[str, Any]
+    temperature_: float
     _architecture: dict
     _resume: dict
 
@@ -272,9 +348,13 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     def __init__(
         self,
-        hidden_layer_sizes=(64, 64),
-        activation="relu",
+        hidden_layer_sizes="auto",
+        activation="auto",
         *,
+        # the table
+        encoder="auto",
+        categorical_features="from_dtype",
+        numeric_embedding="auto",
         # the network
         initialization="auto",
         normalization=None,
@@ -282,7 +362,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         n_members="auto",
         # what keeps it from overfitting
         dropout="auto",
-        alpha=1e-4,
+        alpha=0.0,
         weight_decay=None,
         # what a row costs
         class_weight=None,
@@ -290,36 +370,41 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         focal_gamma=2.0,
         label_smoothing=0.0,
         # how it learns
-        solver="adam",
+        solver="adamw",
         batch_size="auto",
-        learning_rate="cosine",
-        learning_rate_init=3e-3,
+        learning_rate="coslog4",
+        learning_rate_init=0.01,
         power_t=0.5,
         momentum=0.9,
         nesterovs_momentum=True,
         beta_1=0.9,
-        beta_2=0.999,
+        beta_2=0.95,
         epsilon=1e-8,
         max_grad_norm=None,
         ema_decay=None,
         # how long it learns
-        max_iter=60,
+        max_iter="auto",
         max_fun=None,
         max_time=None,
         shuffle=True,
         tol=1e-4,
-        n_iter_no_change=10,
+        n_iter_no_change="auto",
         early_stopping="auto",
         validation_fraction=0.1,
         scoring="loss",
+        calibration=None,
         # the run
         dtype="auto",
+        n_jobs=None,
         warm_start=False,
         random_state=None,
         verbose=False,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.encoder = encoder
+        self.categorical_features = categorical_features
+        self.numeric_embedding = numeric_embedding
         self.initialization = initialization
         self.normalization = normalization
         self.residual = residual
@@ -352,7 +437,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.scoring = scoring
+        self.calibration = calibration
         self.dtype = dtype
+        self.n_jobs = n_jobs
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -363,8 +450,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Numbers, without missing values; on similar scales, or training is slow.
+        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
+            The table. Sparse ones, and others without an encoder, hold numbers on similar scales.
         y : array-like of shape (n_samples,)
             Labels of any type, of two classes.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -400,21 +487,18 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 sample_weight,
                 given=(X_val, y_val, sample_weight_val) if has_rows else None,
             )
-            if len(rows) <= plan.batch_size:
-                rows = rows.merge_identical()
-            if held_out is None and plan.stops_early:
-                rng = deepcopy(state.streams.split)  # a warm start validates on the same rows again
-                rows, held_out = split_validation(rows, self.validation_fraction, rng)
+            rows, held_out, folds = self._hold_out(plan, state, rows, held_out)
             rows, validation = rows.normalize_weights(), None
             if held_out is not None:
                 held_out = held_out.normalize_weights()
-                score = make_score(self, self.scoring, held_out)
-                validation = Validation(held_out, score, name_score(self.scoring))
+                score = make_score(self, self.scoring, held_out, folds)
+                validation = Validation(held_out, score, name_score(self.scoring), folds)
             tasks = self._tell(X, y, sample_weight, plan, state)
-            rows = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
+            training = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
             run = train_lbfgs if self.solver == "lbfgs" else train
-            run(plan, state, rows, validation, tasks)
+            run(plan, state, training, validation, tasks)
             self._keep(state)
+            self._judge_unseen(X, rows, held_out, folds)
             tasks.end_fit()
             return self
 
@@ -431,13 +515,15 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one pass over a part of a table, and remember where training stands.
 
-        Weights are used as they are, so that they mean the same in every part. `early_stopping` is
-        ignored; a `learning_rate` schedule that needs to know its end stays at its peak.
+        Weights are used as they are, so that they mean the same in every part. `early_stopping`
+        and `calibration` are ignored, as no rows are held out, and `temperature_` is 1; a
+        `learning_rate` schedule that needs to know its end stays at its peak.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Numbers, without missing values.
+        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
+            The part. The encoder is fitted to the first one: it should have all categories, and
+            numbers of all sizes; levels that come later are taken as unknown.
         y : array-like of shape (n_samples,)
             Labels, all of them among `classes`.
         classes : array-like of shape (2,), default=None
@@ -475,6 +561,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             train(plan, state, rows, tasks=tasks)
             state.course = None  # the next part is another one
             self._keep(state)
+            self._forget_unseen()
             tasks.end_fit()
             return self
 
@@ -514,6 +601,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         check_mlp(mlp)
         estimator = cls(**mlp.get_params())
         estimator._architecture, state, attributes = convert_mlp(mlp, estimator.get_params())
+        estimator.encoder_, estimator.resolved_params_ = None, {}
         estimator._keep(state)
         estimator.__dict__.update(attributes)
         return estimator
@@ -523,7 +611,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
             The rows to judge.
 
         Returns
@@ -533,14 +621,15 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             the members' probabilities. Float32 if X and the weights are; float64 otherwise.
         """
         X, params = self._check_predict(X)
-        return average_logits(self._network.logits(params, X))
+        logit = average_logits(self._network.logits(params, X))
+        return logit if self.temperature_ == 1.0 else logit / self.temperature_
 
     def predict_proba(self, X):
         """Return the probabilities of the two classes for each row.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
             The rows to judge.
 
         Returns
@@ -556,7 +645,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
             The rows to judge.
 
         Returns
@@ -572,7 +661,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
             The rows to judge.
 
         Returns
@@ -626,10 +715,20 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         >>> model.input_gradients(X).shape
         (100, 4)
         """
-        X, params = self._check_predict(X, accept_sparse=False)
+        matrix, params = self._check_predict(X, accept_sparse=False)
+        encoder, network = self.encoder_, self._network
+        if encoder is None:
+            X = matrix
+        else:
+            X, encoder = read_numbers(encoder, X)
 
         def gradient(rows):
-            return average_gradients(*self._network.input_gradients(params, rows))
+            matrix = rows if encoder is None else encode(encoder, rows).astype(params.dtype)
+            grads = average_gradients(*network.input_gradients(params, matrix))
+            if encoder is not None:
+                slopes = encoder.input_slopes(rows)
+                grads = sum_by_source(grads * slopes, encoder.source_features_, rows.shape[1])
+            return grads / self.temperature_
 
         if method == "gradient":
             if baseline is not None:
@@ -660,6 +759,15 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         tags.input_tags.sparse = True
+        if isinstance(self.encoder, str) and self.max_fun is None:
+            own = get_tags(TabularEncoder()).input_tags
+        elif self.encoder is not None and not isinstance(self.encoder, str):
+            own = get_tags(self.encoder).input_tags
+            tags.input_tags.sparse = own.sparse
+        else:
+            return tags
+        tags.input_tags.allow_nan, tags.input_tags.categorical = own.allow_nan, own.categorical
+        tags.input_tags.string = own.string
         return tags
 
     def __sklearn_is_fitted__(self):
@@ -667,22 +775,31 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     @property
     def _network(self) -> Network:
-        return build_network(self.n_features_in_, **self._architecture)
+        return build_network(**self._architecture)
 
     def _views(self, name: str) -> list[np.ndarray]:
         check_is_fitted(self)
         layout = self._network.layout
-        views = [layout.view(self.params_, e) for e in layout.entries if e.endswith(f".{name}")]
+        entries = [
+            e for e in layout.entries if DENSE_PARAMETER.search(e) and e.endswith(f".{name}")
+        ]
+        views = [layout.view(self.params_, entry) for entry in entries]
         return [view[0] for view in views] if len(self.params_) == 1 else views
 
     def _check_predict(self, X, *, accept_sparse="csr") -> tuple[Any, np.ndarray]:
-        """Return rows to predict, and the weights in the dtype of both."""
+        """Return the matrix to predict, and the weights in the dtype of both."""
         check_is_fitted(self)
-        X = validate_data(
-            self, X, dtype=[np.float64, np.float32], accept_sparse=accept_sparse, reset=False
-        )
+        X = self._encode(X, accept_sparse=accept_sparse)
         dtype = np.result_type(X.dtype, self.params_)
         return X.astype(dtype, copy=False), self.params_.astype(dtype, copy=False)
+
+    def _encode(self, X, *, accept_sparse="csr"):
+        """Check a table against that of `fit`, and return the matrix that enters the network."""
+        if self.encoder_ is None:
+            return validate_data(self, X, dtype=FLOATS, accept_sparse=accept_sparse, reset=False)
+        if getattr(X, "ndim", 2) == 2:  # of other shapes the encoder has better words
+            validate_data(self, X, skip_check_array=True, reset=False)
+        return encode(self.encoder_, X)
 
     def _pose(
         self, X, y, sample_weight, *, given=None, classes=None, is_part=False
@@ -695,17 +812,40 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         rows, held_out = self._check_data(
             X, y, sample_weight, given, classes, continues=continues, is_part=is_part
         )
-        parameters = resolve_auto(self.get_params(deep=False))
-        architecture = describe_architecture(parameters)
-        if continues and architecture != self._architecture:
-            changed = [k for k, v in architecture.items() if v != self._architecture[k]]
+        known = self.resolved_params_ if continues else {}
+        parameters = resolve_auto(self.get_params(deep=False), len(rows), known)
+        if not is_part and can_be_merged(rows, parameters):
+            rows = rows.merge_identical()
+            parameters = resolve_auto(self.get_params(deep=False), len(rows), known)
+        columns = describe_columns(self.encoder_, rows.X, parameters["numeric_embedding"])
+        architecture = describe_architecture(parameters, columns)
+        free = ("dropout",) if isinstance(self.dropout, str) else ()  # it changes no parameter
+        changed = [
+            name
+            for name, value in architecture.items()
+            if continues and name not in free and value != self._architecture[name]
+        ]
+        if changed:
             raise ValueError(
                 f"Training can only go on with the same network, but {', '.join(changed)} changed "
                 "since the first fit. Set them back, or train anew with warm_start=False."
             )
         self._architecture = architecture
         plan = make_plan(
-            parameters, self._network, rows, is_part=is_part, is_validated=held_out is not None
+            parameters,
+            self._network,
+            rows,
+            is_part=is_part,
+            is_validated=held_out is not None,
+            is_scaled=isinstance(self.encoder_, TabularEncoder),
+        )
+        self.resolved_params_ = tell_choices(
+            self.get_params(deep=False),
+            parameters,
+            plan,
+            encoder=self.encoder_,
+            columns=columns,
+            dtype=rows.X.dtype,
         )
         if continues:
             return plan, self._resumed_state(plan), rows, held_out
@@ -716,11 +856,15 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self, X, y, sample_weight, given, classes, *, continues: bool, is_part: bool
     ) -> tuple[Rows, Rows | None]:
         """Return rows to train on and, where they are `given`, to validate on."""
-        checks = {"dtype": [np.float64, np.float32], "accept_sparse": "csr"}
-        X, y = validate_data(self, X, y, reset=not continues, **checks)
-        dtype = self.params_.dtype if continues else choose_dtype(self.dtype, X)
+        matrix, y = self._check_table(X, y, sample_weight, continues=continues)
+        is_scaled = isinstance(self.encoder_, TabularEncoder)
+        dtype = (
+            self.params_.dtype
+            if continues
+            else choose_dtype(self.dtype, matrix, is_scaled=is_scaled)
+        )
         rows, self.classes_, class_factors = check_rows(
-            X,
+            matrix,
             y,
             sample_weight,
             class_weight=self.class_weight,
@@ -731,7 +875,14 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         if given is None:
             return rows, None
         with name_in_errors("X_val or y_val"):
-            X_val, y_val = validate_data(self, *given[:2], reset=False, **checks)
+            X_val, y_val = given[:2]
+            if self.encoder_ is None:
+                X_val, y_val = validate_data(
+                    self, X_val, y_val, dtype=FLOATS, accept_sparse="csr", reset=False
+                )
+            else:
+                check_consistent_length(X_val, y_val)
+                X_val, y_val = self._encode(X_val), check_labels(y_val)
         return rows, check_validation_rows(
             X_val,
             y_val,
@@ -740,6 +891,82 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             class_factors=class_factors,
             dtype=dtype,
         )
+
+    def _check_table(self, X, y, sample_weight, *, continues: bool) -> tuple[Any, np.ndarray]:
+        """Return the matrix that enters the network, and the labels; fit the encoder before."""
+        is_mlp = self.max_fun is not None
+        wish = None if is_mlp and isinstance(self.encoder, str) else self.encoder
+        encoder = make_encoder(wish, self.categorical_features, X)
+        if continues:
+            check_same_encoder(self.encoder_, encoder)
+            encoder = self.encoder_
+        if encoder is None:
+            X, y = validate_data(self, X, y, dtype=FLOATS, accept_sparse="csr", reset=not continues)
+        else:
+            validate_data(self, X, y, skip_check_array=True, reset=not continues)
+            y = check_labels(y)
+            if not continues:
+                fit_encoder(encoder, X, y, sample_weight)
+            X = encode(encoder, X)
+            check_consistent_length(X, y)
+        self.encoder_ = encoder
+        return X, y
+
+    def _hold_out(
+        self, plan: TrainingPlan, state: TrainingState, rows: Rows, given: Rows | None
+    ) -> tuple[Rows, Rows | None, Folds | None]:
+        """Return the rows to train on, those to validate on if there are to be any, and the folds.
+
+        With folds both are the same rows, of which each member leaves out its own.
+        """
+        held_out, folds = given, None
+        if held_out is None and plan.stops_early:
+            n_members = plan.network.n_members
+            rng = deepcopy(state.streams.split)  # a warm start splits the same rows again
+            if n_members > 1 and self.solver != "lbfgs":
+                held_out = rows
+                folds = deal_folds(rows, n_members, self.validation_fraction, rng)
+            else:
+                rows, held_out = split_validation(rows, self.validation_fraction, rng)
+        has_unseen = folds is not None or (held_out is not None and held_out is not rows)
+        if self.calibration is not None and not has_unseen:
+            raise ValueError(
+                f"calibration={self.calibration!r} needs rows that were not trained on, and "
+                f"early_stopping={self.early_stopping!r} holds none out here. Set it to True, "
+                "pass X_val and y_val (or more rows), or set calibration to None."
+            )
+        return rows, held_out, folds
+
+    def _judge_unseen(self, X, rows: Rows, held_out: Rows | None, folds: Folds | None) -> None:
+        """Predict rows by members that did not train on them, and calibrate by these."""
+        network = self._network
+        if folds is not None:
+            logits = out_of_fold_logits(network, self.params_, rows.X, folds.of_row, folds)
+            self.oof_decision_function_ = self._in_given_order(logits, X, rows)
+        else:
+            self._forget_unseen()
+        if self.calibration is not None and held_out is not None:
+            if folds is None:
+                logits = average_logits(network.logits(self.params_, held_out.X))
+            is_known = np.isfinite(logits)
+            weight = None if held_out.sample_weight is None else held_out.sample_weight[is_known]
+            self.temperature_ = fit_temperature(logits[is_known], held_out.y[is_known], weight)
+            if folds is not None:
+                self.oof_decision_function_ /= self.temperature_
+
+    def _forget_unseen(self) -> None:
+        """Forget what an earlier fit knew of rows that it had not trained on."""
+        self.__dict__.pop("oof_decision_function_", None)
+
+    def _in_given_order(self, logits: np.ndarray, X, rows: Rows) -> np.ndarray:
+        """Return the logit of each row of X; rows without weight were seen by no member."""
+        if rows.place is None:
+            return logits
+        logits = np.append(logits, np.nan)[rows.place]
+        is_unseen = np.flatnonzero(rows.place < 0)
+        if len(is_unseen):
+            logits[is_unseen] = self.decision_function(_safe_indexing(X, is_unseen))
+        return logits
 
     def _resumed_state(self, plan: TrainingPlan) -> TrainingState:
         """Return a copy of the state that training ended in, so that a failure leaves no trace."""
@@ -765,7 +992,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.history_ = state.history  # callbacks may read it while it grows
 
         def snapshot() -> dict[str, Any]:
-            return {"params_": state.weights.copy(), **describe_training(deepcopy(state))}
+            weights = {"params_": state.weights.copy(), "temperature_": 1.0}
+            return weights | describe_training(deepcopy(state))
 
         is_new = state.course is None and self.solver != "lbfgs"
         # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
@@ -777,6 +1005,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.__dict__.update(params_=state.kept, **describe_training(state))
         self.n_layers_ = len(self._architecture["hidden_layer_sizes"]) + 2
         self.n_outputs_, self.out_activation_ = 1, "logistic"
+        self.temperature_ = 1.0
         self._resume = {
             field.name: getattr(state, field.name)
             for field in fields(state)

@@ -63,3 +63,22 @@ def integrate_gradients(
     for k in range(n_steps):
         total += gradient(X - way * ((n_steps - k - 0.5) / n_steps))
     return (way * (total / n_steps)).astype(X.dtype)
+
+
+def sum_by_source(grads: np.ndarray, sources: np.ndarray, n_features: int) -> np.ndarray:
+    """Add up the columns that come from the same feature.
+
+    Parameters
+    ----------
+    grads : ndarray of shape (n_samples, n_columns)
+    sources : ndarray of int of shape (n_columns,)
+        The feature that each column comes from.
+    n_features : int
+
+    Returns
+    -------
+    sums : ndarray of shape (n_samples, n_features)
+    """
+    belongs = np.zeros((len(sources), n_features))
+    belongs[np.arange(len(sources)), sources] = 1.0
+    return grads @ belongs

@@ -9,7 +9,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ._architecture import build_network
+from ._architecture import InputColumns, build_network
 from ._plan import describe_architecture, first_state, make_plan, resolve_auto
 from ._rows import Rows
 from ._state import TrainingState
@@ -44,9 +44,9 @@ def convert_mlp(
 
     `parameters` are those of the estimator that takes over.
     """
-    parameters = resolve_auto(parameters)
-    architecture = describe_architecture(parameters)
-    network = build_network(mlp.n_features_in_, **architecture)
+    parameters = resolve_auto(parameters, 1, {})
+    architecture = describe_architecture(parameters, InputColumns(mlp.n_features_in_))
+    network = build_network(**architecture)
     dtype = mlp.coefs_[0].dtype
     one_row = Rows(np.zeros((1, mlp.n_features_in_)), np.zeros(1))
     plan = make_plan(parameters, network, one_row, is_part=False, is_validated=False)

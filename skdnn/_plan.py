@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from math import log2, sqrt
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
+from ._architecture import InputColumns
 from ._network import Network
 from ._random import RandomStreams
 from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
+from ._threads import resolve_n_jobs
 from ._validation import (
     check_activation,
     check_dropout,
@@ -18,46 +22,133 @@ from ._validation import (
 )
 from .losses import make_loss
 from .optimizers import Optimizer, chain, make_optimizer
-from .schedules import Constant, make_schedule
+from .schedules import Constant, CosLog4, make_schedule
 
 LARGE_TABLE = 10_000
-"""Rows above which early stopping is on by itself, as in HistGradientBoostingClassifier."""
+"""Rows above which a single network stops early by itself, as HistGradientBoostingClassifier."""
 
-AUTO_BATCH_SIZE = 200
-AUTO_MEMBERS = 4
-AUTO_DROPOUT = 0.1
-AUTO_MAX_FUN = 15_000
-ADAMW_WEIGHT_DECAY = 0.01
+AUTO_PATIENCE = 10
+PATIENCE_GROWTH = 1.5
+"""A cycle of "coslog4" is a little over twice as long as all those before it."""
+
+SMALL_TABLE = 1_000
+"""Rows up to which identical ones are merged even where a batch does not hold them all."""
+
+ADAMW_WEIGHT_DECAY = 0.02
+
+ARCHITECTURE = (
+    "numeric_embedding",
+    "hidden_layer_sizes",
+    "activation",
+    "n_members",
+    "initialization",
+)
+"""What a training that goes on must find as it was."""
+
+TRAINING = ("dropout", "batch_size", "max_iter")
+"""What else is chosen for a table."""
 
 
-def resolve_auto(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters with "auto" replaced, where it does not depend on the rows.
+def resolve_auto(
+    parameters: dict[str, Any], n_samples: int, known: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the parameters with "auto" replaced.
 
     MLPClassifier's own parameters always have a `max_fun`. Who sets it, or trains by L-BFGS, has
     that network in mind: a single one, without dropout.
     """
     is_mlp, is_lbfgs = parameters["max_fun"] is not None, parameters["solver"] == "lbfgs"
     is_single = is_mlp or is_lbfgs
+    is_linear = np.size(parameters["hidden_layer_sizes"]) == 0
     choices = {
-        "n_members": 1 if is_single else AUTO_MEMBERS,
-        "dropout": 0.0 if is_single else AUTO_DROPOUT,
+        "encoder": None if is_mlp else "auto",
+        # One network minimised to the end learns by heart what cosines let it tell apart; without
+        # hidden layers it is to be logistic regression.
+        "numeric_embedding": None if is_lbfgs or is_linear else "auto",
+        "hidden_layer_sizes": (64, 64, 64),
+        "activation": "relu" if is_mlp else "silu",
+        "n_members": 1 if is_single else 8,
+        "dropout": 0.0 if is_single else 0.15,
         "initialization": "mlp" if is_mlp else "auto",
-        "max_fun": AUTO_MAX_FUN,
+        "max_iter": choose_epochs(n_samples),
+        "max_fun": 15_000,
+        "batch_size": choose_batch_size(n_samples),
     }
-    return {
-        name: choices[name] if name in choices and _is_left_open(value) else value
+    open_as_none = "max_fun" if parameters["max_fun"] is None else ""
+    choices |= {name: known[name] for name in ARCHITECTURE if name in known}
+    resolved = {
+        name: choices[name]
+        if name in choices and (_is_auto(value) or name == open_as_none)
+        else value
         for name, value in parameters.items()
     }
+    if parameters["solver"] in ("gd", "lbfgs"):
+        resolved["batch_size"] = n_samples
+    return resolved
 
 
-def _is_left_open(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value == "auto")
+def can_be_merged(rows: Rows, parameters: dict[str, Any]) -> bool:
+    """Say whether identical rows may become one, as their order does not matter."""
+    is_small = len(rows) <= SMALL_TABLE and parameters["shuffle"]
+    return is_small or len(rows) <= parameters["batch_size"]
 
 
-def describe_architecture(parameters: dict[str, Any]) -> dict[str, Any]:
+def tell_choices(
+    given: dict[str, Any],
+    resolved: dict[str, Any],
+    plan: TrainingPlan,
+    *,
+    encoder: Any,
+    columns: InputColumns,
+    dtype: np.dtype,
+) -> dict[str, Any]:
+    """Return the values that stand for the parameters that were left open.
+
+    Passed to another estimator they make the same network. What is a rule and not a value has none:
+    "auto" for `initialization` and `n_iter_no_change`; nor has `max_fun`, which says more than it
+    is.
+    """
+    told = {name: resolved[name] for name in (*ARCHITECTURE, *TRAINING)} | {
+        "encoder": None if encoder is None else clone(encoder),
+        "numeric_embedding": "periodic" if columns.n_embedded else None,
+        "weight_decay": _weight_decay(resolved),
+        "early_stopping": plan.stops_early,
+        "dtype": dtype.name,
+    }
+
+    def was_open(name: str) -> bool:
+        return _is_auto(given[name]) or (name == "weight_decay" and given[name] is None)
+
+    return {name: value for name, value in told.items() if was_open(name) and not _is_auto(value)}
+
+
+def choose_batch_size(n_samples: int) -> int:
+    """Return the power of two next to a fortieth of the rows, from 64 to 512.
+
+    Small tables need many steps, and large ones run faster in large batches.
+    """
+    return int(min(max(2 ** round(log2(max(n_samples, 1) / 40)), 64), 512))
+
+
+def choose_epochs(n_samples: int) -> int:
+    """Return 64 epochs, and fewer above 12,000 rows: as the inverse root of their number, to 16.
+
+    The number of steps still grows with the table, but time no faster than the rows.
+    """
+    return int(min(max(round(64 * sqrt(12_000 / max(n_samples, 1))), 16), 64))
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == "auto"
+
+
+def describe_architecture(
+    parameters: dict[str, Any], columns: InputColumns | int
+) -> dict[str, Any]:
     """Return the arguments of `build_network`: one activation and one dropout rate a layer."""
     sizes = check_hidden_layer_sizes(parameters["hidden_layer_sizes"])
     return {
+        "columns": columns,
         "hidden_layer_sizes": sizes,
         "activation": check_activation(parameters["activation"], len(sizes)),
         "dropout": check_dropout(parameters["dropout"], len(sizes)),
@@ -69,12 +160,19 @@ def describe_architecture(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def make_plan(
-    parameters: dict[str, Any], network: Network, rows: Rows, *, is_part: bool, is_validated: bool
+    parameters: dict[str, Any],
+    network: Network,
+    rows: Rows,
+    *,
+    is_part: bool,
+    is_validated: bool,
+    is_scaled: bool = False,
 ) -> TrainingPlan:
     """Decide all that a fit needs to know before it begins.
 
     A part of a table, as `partial_fit` gets it, is gone through once and has no end to plan for.
-    `is_validated` says that there are rows to validate on already.
+    `is_validated` says that there are rows to validate on already, `is_scaled` that an encoder has
+    brought the features to one scale.
     """
     # A penalty of alpha / 2 |W|^2 beside the *sum* of the losses, as in MLPClassifier and Ridge.
     l2 = float(parameters["alpha"]) / (rows.total_weight or 1.0)
@@ -82,17 +180,20 @@ def make_plan(
     if is_part and schedule.needs_horizon:
         schedule = Constant()
     is_lbfgs = parameters["solver"] == "lbfgs"
-    wishes = parameters["early_stopping"]
-    is_wanted = is_validated or len(rows) > LARGE_TABLE if wishes == "auto" else wishes
-    stops_early = bool(is_wanted) and not is_part
+    wishes, is_ensemble = parameters["early_stopping"], network.n_members > 1 and not is_lbfgs
+    is_wanted = is_validated or is_ensemble or len(rows) > LARGE_TABLE
+    stops_early = bool(is_wanted if wishes == "auto" else wishes) and not is_part
     watches = stops_early or not (is_part or schedule.needs_horizon or is_lbfgs)
-    max_time = parameters["max_time"]
+    max_time, n_iter_no_change = parameters["max_time"], parameters["n_iter_no_change"]
+    is_growing = n_iter_no_change == "auto" and isinstance(schedule, CosLog4)
+    if n_iter_no_change == "auto":
+        n_iter_no_change = AUTO_PATIENCE
     return TrainingPlan(
         network=network,
         optimizer=_make_optimizer(parameters, network, l2),
         schedule=schedule,
         loss=make_loss(parameters["loss"], focal_gamma=float(parameters["focal_gamma"])),
-        batch_size=_batch_size(parameters, len(rows)),
+        batch_size=int(parameters["batch_size"]),
         max_iter=1 if is_part else int(parameters["max_iter"]),
         max_fun=int(parameters["max_fun"]),
         max_time=np.inf if max_time is None else float(max_time),
@@ -101,10 +202,13 @@ def make_plan(
         shuffle=parameters["shuffle"],
         tol=float(parameters["tol"]),
         stops_early=stops_early,
-        n_iter_no_change=parameters["n_iter_no_change"] if watches else np.inf,
+        n_iter_no_change=float(n_iter_no_change) if watches else np.inf,
+        patience_growth=PATIENCE_GROWTH if is_growing else 0.0,
         ema_decay=0.0 if is_lbfgs else float(parameters["ema_decay"] or 0.0),
         is_adaptive=parameters["learning_rate"] == "adaptive" and not is_lbfgs,
         is_part=is_part,
+        is_scaled=is_scaled,
+        n_threads=resolve_n_jobs(parameters["n_jobs"]),
         verbose=int(parameters["verbose"]),
     )
 
@@ -144,11 +248,3 @@ def _weight_decay(parameters: dict[str, Any]) -> float:
     if parameters["weight_decay"] is None:
         return ADAMW_WEIGHT_DECAY if parameters["solver"] == "adamw" else 0.0
     return float(parameters["weight_decay"])
-
-
-def _batch_size(parameters: dict[str, Any], n_samples: int) -> int:
-    if parameters["solver"] in ("gd", "lbfgs"):
-        return n_samples
-    if parameters["batch_size"] == "auto":
-        return min(AUTO_BATCH_SIZE, n_samples)
-    return int(parameters["batch_size"])

@@ -28,9 +28,16 @@ FLOAT32_ROUNDING = 1e-3
 
 
 PARAMETER_CONSTRAINTS: dict[str, list] = {
-    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "encoder": [StrOptions({"auto"}), HasMethods(["fit", "transform"]), None],
+    "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+    "numeric_embedding": [StrOptions({"auto", "periodic"}), None],
+    "hidden_layer_sizes": [
+        StrOptions({"auto"}),
+        "array-like",
+        Interval(Integral, 1, None, closed="left"),
+    ],
     "activation": [
-        StrOptions(set(ACTIVATIONS)),
+        StrOptions({"auto", *ACTIVATIONS}),
         "array-like",
         HasMethods(["value", "derivative"]),
     ],
@@ -57,19 +64,26 @@ PARAMETER_CONSTRAINTS: dict[str, list] = {
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
     "ema_decay": [Interval(Real, 0, 1, closed="neither"), None],
-    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "max_fun": [Interval(Integral, 1, None, closed="left"), None],
     "max_time": [Interval(Real, 0, None, closed="neither"), None],
     "shuffle": ["boolean"],
     "tol": [Interval(Real, 0, None, closed="left")],
     "n_iter_no_change": [
+        StrOptions({"auto"}),
         Interval(Integral, 1, None, closed="left"),
         Options(Real, {np.inf}),
     ],
     "early_stopping": [StrOptions({"auto"}), "boolean"],
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
+    "calibration": [StrOptions({"temperature"}), None],
     "dtype": [StrOptions({"auto", "float32", "float64"})],
+    "n_jobs": [
+        Interval(Integral, 1, None, closed="left"),
+        Interval(Integral, None, -1, closed="right"),
+        None,
+    ],
     "warm_start": ["boolean"],
     "random_state": ["random_state"],
     "verbose": ["verbose"],
@@ -323,16 +337,17 @@ def _per_layer(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def choose_dtype(dtype: str, X: Any) -> np.dtype:
+def choose_dtype(dtype: str, X: Any, *, is_scaled: bool = False) -> np.dtype:
     """Return the dtype to train in; "auto" means float32 wherever nothing is lost by it.
 
-    Float32 tables stay float32. A float64 table stays float64 if it is small, or if float32 would
+    Scaled tables, as TabularEncoder makes them, are never too fine for it, and float32 tables stay
+    float32. A float64 table stays float64 if it is small, or if float32 would
     round a column by more than a thousandth of its spread (timestamps, for instance). In a sparse
     table zero is the place that values are measured from, and rounding cannot hide them.
     """
     if dtype != "auto":
         return np.dtype(dtype)
-    if X.dtype == np.float32:
+    if is_scaled or X.dtype == np.float32:
         return np.dtype(np.float32)
     if X.shape[0] <= SMALL_TABLE:
         return np.dtype(np.float64)

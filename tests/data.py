@@ -15,6 +15,7 @@ from sklearn.datasets import make_classification
 from skdnn import DeepBinaryClassifier
 
 PINNED: dict[str, Any] = {
+    "encoder": None,
     "hidden_layer_sizes": (8,),
     "activation": "tanh",
     "initialization": "auto",
@@ -27,6 +28,7 @@ PINNED: dict[str, Any] = {
     "batch_size": 32,
     "learning_rate": "constant",
     "learning_rate_init": 0.01,
+    "beta_2": 0.999,
     "max_grad_norm": None,
     "max_iter": 5,
     "shuffle": True,

@@ -19,6 +19,10 @@ import skdnn._classifier
 X, y = make_table(40)
 NAMES = list("abcdef")
 
+with_and_without_encoder = pytest.mark.parametrize(
+    "encoder", [None, "auto"], ids=["no encoder", "encoder"]
+)
+
 
 def changed(array, index, value):
     """Return a copy with one entry replaced."""
@@ -70,9 +74,10 @@ LABELS = {
 
 
 @pytest.mark.parametrize(("labels", "message"), LABELS.values(), ids=LABELS)
+@with_and_without_encoder
 @pytest.mark.usefixtures("no_training")
-def test_labels_are_refused(labels, message):
-    estimator = classifier()
+def test_labels_are_refused(labels, message, encoder):
+    estimator = classifier(encoder=encoder)
     with pytest.raises(ValueError, match=message):
         estimator.fit(X, labels)
     assert not hasattr(estimator, "params_")
@@ -81,13 +86,16 @@ def test_labels_are_refused(labels, message):
 # Tables.
 
 
+def pandas_frame(X):
+    return pd.DataFrame(X, columns=NAMES)
+
+
 def polars_frame(X):
     return pl.DataFrame(dict(zip(NAMES, X.T, strict=True)))
 
 
 TABLES = {
-    "NaN": (changed(X, (2, 1), np.nan), ValueError, "Input X contains NaN"),
-    "infinity": (changed(X, (2, 1), np.inf), ValueError, "Input X contains infinity"),
+    "infinity": (changed(X, (2, 1), np.inf), ValueError, "(Input|Columns.*) X contain.* infinity"),
     "NaN in a sparse matrix": (
         sparse.csr_matrix(changed(X, (2, 1), np.nan)),
         ValueError,
@@ -106,24 +114,26 @@ TABLES = {
     "1-D": (X[:, 0], ValueError, "Expected 2D array, got 1D array"),
     "3-D": (X[:, :, np.newaxis], ValueError, "Found array with dim 3"),
     "no rows": (X[:0], ValueError, r"0 sample\(s\) \(shape=\(0, 6\)\)"),
-    "no columns": (X[:, :0], ValueError, r"0 feature\(s\) \(shape=\(40, 0\)\)"),
+    "no columns": (X[:, :0], ValueError, r"(0 feature\(s\) \(shape=\(40, 0\)\)|has 0 feat)"),
     "strings": (np.full(X.shape, "sea"), ValueError, "could not convert string to float: .*sea"),
     "complex": (X + 1j, ValueError, "Complex data not supported"),
-    "missing in pandas": (pd.DataFrame(changed(X, (2, 1), np.nan)), ValueError, "X contains NaN"),
-    "missing in polars": (
-        polars_frame(X).with_columns(a=pl.lit(None)),
-        ValueError,
-        "X contains NaN",
+}
+
+TABLES_WITH_GAPS = {
+    "NaN": changed(X, (2, 1), np.nan),
+    "missing in pandas": pandas_frame(changed(X, (2, 1), np.nan)),
+    "missing in polars": polars_frame(X).with_columns(
+        a=pl.when(pl.arange(40) == 2).then(None).otherwise("a")
     ),
+    "column without a value": polars_frame(X).with_columns(a=pl.lit(None)),
 }
 
 
-@pytest.mark.parametrize(("table", "error", "message"), TABLES.values(), ids=TABLES)
-@pytest.mark.parametrize("method", ["fit", "partial_fit", "predict", "predict_proba"])
-def test_tables_are_refused(table, error, message, method, request):
-    estimator = classifier()
+def assert_table_refused(estimator, method, table, error, message, request):
     if method.startswith("predict"):
-        estimator.fit(polars_frame(X) if isinstance(table, pl.DataFrame) else X, y)
+        frames = {pl.DataFrame: polars_frame, pd.DataFrame: pandas_frame}
+        make = sparse.csr_array if sparse.issparse(table) else frames.get(type(table), np.asarray)
+        estimator.fit(make(X), y)
         arguments = ()
     else:
         request.getfixturevalue("no_training")
@@ -131,6 +141,24 @@ def test_tables_are_refused(table, error, message, method, request):
     with pytest.raises(error, match=message):
         getattr(estimator, method)(table, *arguments)
     assert hasattr(estimator, "params_") == method.startswith("predict")
+
+
+each_method = pytest.mark.parametrize("method", ["fit", "partial_fit", "predict", "predict_proba"])
+
+
+@pytest.mark.parametrize(("table", "error", "message"), TABLES.values(), ids=TABLES)
+@each_method
+@with_and_without_encoder
+def test_tables_are_refused(table, error, message, method, encoder, request):
+    estimator = classifier(encoder=encoder)
+    assert_table_refused(estimator, method, table, error, message, request)
+
+
+@pytest.mark.parametrize("table", TABLES_WITH_GAPS.values(), ids=TABLES_WITH_GAPS)
+@each_method
+def test_tables_with_gaps_are_refused_without_an_encoder(table, method, request):
+    message = "Input X contains NaN"
+    assert_table_refused(classifier(), method, table, ValueError, message, request)
 
 
 @pytest.mark.parametrize("value", [1e39, -1e39])
@@ -159,8 +187,9 @@ OTHER_TABLES = {
 @pytest.mark.parametrize(
     "method", ["predict", "predict_proba", "decision_function", "score", "partial_fit", "fit"]
 )
-def test_table_of_other_columns_is_refused(seen, table, message, method, request):
-    estimator = classifier(warm_start=True).fit(seen, y)
+@with_and_without_encoder
+def test_table_of_other_columns_is_refused(seen, table, message, method, encoder, request):
+    estimator = classifier(warm_start=True, encoder=encoder).fit(seen, y)
     probability = estimator.predict_proba(seen)
     request.getfixturevalue("no_training")
     arguments = (y,) if method in ("score", "partial_fit", "fit") else ()
@@ -208,6 +237,14 @@ PARAMETERS = [
     ("activation", ["tanh"], "activation .* each of the 2 hidden layers, got 1: .*'tanh'"),
     ("activation", ["tanh"] * 3, "activation .* each of the 2 hidden layers, got 3: "),
     ("activation", 7, "activation.*Got 7"),
+    ("encoder", "onehot", "encoder.*'auto'.*Got 'onehot'"),
+    ("encoder", 3, "encoder.*'fit' and 'transform'.*Got 3"),
+    ("categorical_features", "all", "categorical_features.*'from_dtype'.*Got 'all'"),
+    ("categorical_features", 2, "categorical_features.*Got 2"),
+    ("numeric_embedding", "linear", "numeric_embedding.*'periodic'.*Got 'linear'"),
+    ("numeric_embedding", True, "numeric_embedding.*Got True"),
+    ("calibration", "sigmoid", "calibration.*'temperature'.*Got 'sigmoid'"),
+    ("calibration", True, "calibration.*Got True"),
     ("dropout", [0.1], r"dropout .* each of the 2 hidden layers, got 1: \[0\.1\]"),
     ("dropout", [0.1, 0.2, 0.3], "dropout .* each of the 2 hidden layers, got 3: "),
     ("dropout", [0.1, 1.0], r"dropout .*\[0, 1\).* got \[0\.1, 1\.0\]"),
@@ -224,7 +261,7 @@ PARAMETERS = [
     ("hidden_layer_sizes", (5, "6"), r"hidden_layer_sizes must be positive .* got \(5, '6'\)"),
     ("hidden_layer_sizes", 2.5, r"hidden_layer_sizes.*Got 2\.5"),
     ("hidden_layer_sizes", None, "hidden_layer_sizes.*Got None"),
-    ("hidden_layer_sizes", "100", "hidden_layer_sizes.*'100'"),
+    ("hidden_layer_sizes", "100", "hidden_layer_sizes.*'auto'.*Got '100'"),
     ("n_members", 0, "n_members.*Got 0"),
     ("n_members", 2.5, r"n_members.*Got 2\.5"),
     ("batch_size", 0, "batch_size.*Got 0"),
@@ -239,8 +276,13 @@ PARAMETERS = [
     ("epsilon", 0.0, r"epsilon.*Got 0\.0"),
     ("max_grad_norm", 0.0, r"max_grad_norm.*Got 0\.0"),
     ("max_iter", 0, "max_iter.*Got 0"),
+    ("max_iter", "many", "max_iter.*'auto'.*Got 'many'"),
+    ("max_iter", None, "max_iter.*Got None"),
     ("tol", -1.0, r"tol.*Got -1\.0"),
     ("n_iter_no_change", 0, "n_iter_no_change.*Got 0"),
+    ("n_iter_no_change", "many", "n_iter_no_change.*'auto'.*Got 'many'"),
+    ("n_jobs", 0, "n_jobs.*Got 0"),
+    ("n_jobs", 1.5, r"n_jobs.*Got 1\.5"),
     ("validation_fraction", 0.0, r"validation_fraction.*Got 0\.0"),
     ("validation_fraction", 1.0, r"validation_fraction.*Got 1\.0"),
     ("early_stopping", "always", "early_stopping.*Got 'always'"),
@@ -300,18 +342,20 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize(("weights", "message"), WEIGHTS.values(), ids=WEIGHTS)
+@with_and_without_encoder
 @pytest.mark.usefixtures("no_training")
-def test_weights_are_refused(weights, message):
-    estimator = classifier()
+def test_weights_are_refused(weights, message, encoder):
+    estimator = classifier(encoder=encoder)
     assert_refused(message, estimator.fit, X, y, sample_weight=weights)
     assert not hasattr(estimator, "params_")
 
 
 @pytest.mark.parametrize("name", ["negative", "NaN", "infinity", "too few", "two columns"])
+@with_and_without_encoder
 @pytest.mark.usefixtures("no_training")
-def test_weights_are_refused_by_partial_fit(name):
+def test_weights_are_refused_by_partial_fit(name, encoder):
     weights, message = WEIGHTS[name]
-    estimator = classifier()
+    estimator = classifier(encoder=encoder)
     with pytest.raises(ValueError, match=message):
         estimator.partial_fit(X, y, classes=[0, 1], sample_weight=weights)
     assert not hasattr(estimator, "params_")
@@ -365,8 +409,9 @@ LATER_CALLS = {
 
 
 @pytest.mark.parametrize(("labels", "classes", "message"), LATER_CALLS.values(), ids=LATER_CALLS)
-def test_later_calls_of_partial_fit_are_refused(labels, classes, message, request):
-    estimator = classifier().partial_fit(X, y, classes=[0, 1])
+@with_and_without_encoder
+def test_later_calls_of_partial_fit_are_refused(labels, classes, message, encoder, request):
+    estimator = classifier(encoder=encoder).partial_fit(X, y, classes=[0, 1])
     before = copy.deepcopy(estimator)
     request.getfixturevalue("no_training")
     assert_refused(message, estimator.partial_fit, X, labels, classes=classes)
@@ -387,7 +432,7 @@ def test_balanced_class_weight_is_refused_by_partial_fit():
 REFUSED_FITS = {
     "three classes": (X, np.arange(40) % 3, None, "Only binary"),
     "one class": (X[:, :3], np.ones(40), None, "class"),
-    "NaN": (changed(X, (0, 0), np.nan), y, None, "NaN"),
+    "infinity": (changed(X, (0, 0), np.inf), y, None, "infinity"),
     "weights": (X[:, :3], y, -np.ones(40), "sample_weight"),
     "names": (frame(NAMES), np.ones(40), None, "class"),
 }
@@ -396,8 +441,9 @@ REFUSED_FITS = {
 @pytest.mark.parametrize(
     ("table", "labels", "weights", "message"), REFUSED_FITS.values(), ids=REFUSED_FITS
 )
-def test_refused_fit_leaves_the_model_as_it_was(table, labels, weights, message, request):
-    estimator = classifier(warm_start=False).fit(X, y)
+@with_and_without_encoder
+def test_refused_fit_leaves_the_model_as_it_was(table, labels, weights, message, encoder, request):
+    estimator = classifier(warm_start=False, encoder=encoder).fit(X, y)
     probability = estimator.predict_proba(X)
     request.getfixturevalue("no_training")
     with pytest.raises(ValueError, match=message):

@@ -41,6 +41,7 @@ SETTINGS = {
     "moving average": {"ema_decay": 0.9},
     "batch normalisation": {"normalization": "batch", "n_members": 2},
     "schedule with an end": {"learning_rate": "one_cycle"},
+    "encoder and folds": {"encoder": "auto", "n_members": 5, "early_stopping": "auto"},
     "lbfgs": LBFGS,
     "lbfgs, members, early stopping": {**LBFGS, "n_members": 2, "early_stopping": True},
 }
@@ -307,6 +308,21 @@ def test_data_that_cannot_be_used_are_refused_before_anybody_is_told():
     with pytest.raises(ValueError, match="NaN"):
         classifier().set_callbacks(recorder).fit([[np.nan], [1.0]], [0, 1])
     assert recorder.calls in ([], ["setup", "teardown"])
+
+
+@needs_callbacks
+def test_snapshots_predict_tables_that_need_the_encoder():
+    X, y = make_table()
+    X[::7, 2] = np.nan
+    recorder = Recorder()
+    settings = {"encoder": "auto", "n_members": 5, "early_stopping": "auto"}
+    estimator = classifier(**settings, calibration="temperature").set_callbacks(recorder).fit(X, y)
+    for snapshot in recorder.fitted[:-1]:
+        assert snapshot.temperature_ == 1.0
+        assert np.isfinite(snapshot.predict_proba(X)).all()
+    last = recorder.fitted[-1]
+    assert last.temperature_ == estimator.temperature_ != 1.0
+    np.testing.assert_array_equal(last.predict_proba(X), estimator.predict_proba(X))
 
 
 # Being watched changes nothing.

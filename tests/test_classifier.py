@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
+from skdnn._plan import ADAMW_WEIGHT_DECAY
 from skdnn.activations import ACTIVATIONS, SiLU
 from skdnn.initializers import INITIALIZERS
 from skdnn.optimizers import SOLVERS
@@ -253,11 +254,15 @@ def test_mean_of_very_sure_members_is_finite():
     assert np.isfinite(estimator.predict_proba(X)).all()
 
 
-def test_first_member_of_many_equals_a_single_network():
+@pytest.mark.parametrize("is_validated", [False, True])
+def test_first_member_of_many_equals_a_single_network(is_validated):
     X, y = make_table()
-    settings = {"dropout": 0.3, "max_iter": 8, "early_stopping": True}
-    single = classifier(n_members=1, **settings).fit(X, y)
-    several = classifier(n_members=3, **settings).fit(X, y)
+    settings = {"dropout": 0.3, "max_iter": 8, "early_stopping": is_validated}
+    given = {}
+    if is_validated:  # rows for all; members that hold out rows of their own differ in these
+        X, y, given = X[:90], y[:90], {"X_val": X[90:], "y_val": y[90:]}
+    single = classifier(n_members=1, **settings).fit(X, y, **given)
+    several = classifier(n_members=3, **settings).fit(X, y, **given)
     np.testing.assert_array_equal(several.params_[0], single.params_[0])
     assert not np.allclose(several.params_[1], single.params_[0])
 
@@ -389,16 +394,17 @@ def test_early_stopping_restores_the_best_epoch(settings):
     np.testing.assert_array_equal(whole.history_["validation_loss"], losses)
 
 
-def test_each_member_stops_at_its_own_best_epoch():
+def test_each_member_stops_at_its_own_best_epoch_on_given_rows():
     X, y = make_table()
+    X, y, given = X[:90], y[:90], {"X_val": X[90:], "y_val": y[90:]}
     settings = {
         "early_stopping": True,
         "n_iter_no_change": 3,
         "max_iter": 200,
         "learning_rate_init": 0.05,
     }
-    single = classifier(n_members=1, **settings).fit(X, y)
-    several = classifier(n_members=4, **settings).fit(X, y)
+    single = classifier(n_members=1, **settings).fit(X, y, **given)
+    several = classifier(n_members=4, **settings).fit(X, y, **given)
     assert several.n_iter_ > single.n_iter_
     np.testing.assert_array_equal(several.params_[0], single.params_[0])
 
@@ -419,6 +425,75 @@ def test_early_stopping_copes_with_a_few_rows(n_samples, n_positive):
         estimator = classifier(early_stopping=True, validation_fraction=fraction).fit(X, y)
         assert np.isfinite(estimator.predict_proba(X)).all()
         assert np.isfinite(estimator.history_["validation_loss"]).all()
+
+
+# Rows that members hold out, each its own.
+
+FOLDS = {"early_stopping": True, "n_members": 5, "max_iter": 8, "alpha": 0.0}
+
+
+def test_row_is_predicted_out_of_fold_by_the_member_that_held_it_out():
+    X, y = make_table()
+    estimator = classifier(**FOLDS).fit(X, y)
+    of_members = forward_by_hand(estimator, X)
+    is_judge = np.isclose(estimator.oof_decision_function_, of_members, rtol=1e-10)
+    np.testing.assert_array_equal(is_judge.sum(axis=0), 1)
+    np.testing.assert_array_equal(is_judge.sum(axis=1), len(y) // 5)
+
+
+def test_row_that_all_members_learn_from_has_no_prediction_out_of_fold():
+    X, y = make_table(100)
+    estimator = classifier(**{**FOLDS, "n_members": 2}, validation_fraction=0.1).fit(X, y)
+    is_known = np.isfinite(estimator.oof_decision_function_)
+    assert is_known.sum() == 20
+
+
+def test_predictions_out_of_fold_are_in_the_order_of_the_rows():
+    X, y = make_table()
+    order = np.random.default_rng(5).permutation(len(y))
+    plain = classifier(**FOLDS).fit(X, y).oof_decision_function_
+    permuted = classifier(**FOLDS).fit(X[order], y[order]).oof_decision_function_
+    np.testing.assert_array_equal(permuted, plain[order])
+    repeated = classifier(**FOLDS).fit(np.vstack([X, X]), np.concatenate([y, y]))
+    np.testing.assert_array_equal(repeated.oof_decision_function_[:120], plain)
+    np.testing.assert_array_equal(repeated.oof_decision_function_[120:], plain)
+
+
+def test_predictions_out_of_fold_are_of_the_last_fit():
+    X, y = make_table()
+    estimator = classifier(**FOLDS).fit(X, y)
+    estimator.set_params(early_stopping=False).fit(X, y)
+    assert not hasattr(estimator, "oof_decision_function_")
+
+
+@pytest.mark.parametrize("n_members", [1, 5])
+@pytest.mark.parametrize("is_given", [False, True])
+def test_calibration_divides_the_logits_by_the_temperature_of_unseen_rows(n_members, is_given):
+    X, y = make_table(180)
+    X, y, given = X[:120], y[:120], {"X_val": X[120:], "y_val": y[120:]}
+    settings = {**FOLDS, "n_members": n_members, "learning_rate_init": 0.1, "max_iter": 15}
+    plain, calibrated = (
+        classifier(calibration=calibration, **settings).fit(X, y, **(given if is_given else {}))
+        for calibration in (None, "temperature")
+    )
+    np.testing.assert_array_equal(calibrated.params_, plain.params_)
+    temperature = calibrated.temperature_
+    assert plain.temperature_ == 1.0 != temperature
+    np.testing.assert_allclose(
+        calibrated.decision_function(X), plain.decision_function(X) / temperature, rtol=1e-12
+    )
+    if n_members == 1 and not is_given:
+        return
+    if is_given:
+        X, y = given["X_val"], given["y_val"]
+        logits = plain.decision_function(X)
+    else:
+        logits = plain.oof_decision_function_
+        np.testing.assert_allclose(
+            calibrated.oof_decision_function_, logits / temperature, rtol=1e-12
+        )
+    best, *others = (log_loss(y, expit(logits / temperature / f)) for f in (1.0, 0.97, 1.03))
+    assert best < min(others)
 
 
 # Going on: warm_start and partial_fit.
@@ -504,17 +579,21 @@ def test_training_may_go_on_in_another_way(change):
     assert not np.array_equal(estimator.params_, same.params_)
 
 
+def make_ordered_table():
+    """Return a table in the order that `fit` brings a small one into; `partial_fit` does not."""
+    X, y = make_table()
+    order = np.lexsort(X.T[::-1])
+    return X[order], y[order]
+
+
 @pytest.mark.parametrize("settings", SETTINGS_TO_RESUME.values(), ids=SETTINGS_TO_RESUME)
 def test_partial_fit_is_one_epoch(settings):
-    X, y = make_table()
+    X, y = make_ordered_table()
     parts = classifier(**settings)
     for _ in range(4):
         parts.partial_fit(X, y, classes=[0, 1])
     whole = classifier(max_iter=4, **settings).fit(X, y)
-    if settings.get("solver") == "gd":  # fit brings a table that is one batch into order first
-        np.testing.assert_allclose(parts.params_, whole.params_, rtol=1e-9)
-    else:
-        np.testing.assert_array_equal(parts.params_, whole.params_)
+    np.testing.assert_array_equal(parts.params_, whole.params_)
     assert parts.n_iter_ == 1
     assert len(parts.loss_curve_) == 4
 
@@ -532,8 +611,17 @@ def test_partial_fit_resumes_exactly_after_pickle(settings):
     assert interrupted.loss_curve_ == straight.loss_curve_
 
 
+@pytest.mark.parametrize("solver", ["gd", "adam"])
+def test_partial_fit_takes_a_large_table_as_fit_does(solver):
+    X, y = make_table(1_001)  # more rows than are brought into order
+    settings = {"solver": solver, "hidden_layer_sizes": (3,), "dtype": "float64"}
+    part = classifier(**settings).partial_fit(X, y, classes=[0, 1])
+    whole = classifier(max_iter=1, **settings).fit(X, y)
+    np.testing.assert_allclose(part.params_, whole.params_, rtol=1e-9)
+
+
 def test_partial_fit_continues_after_fit():
-    X, y = make_table()
+    X, y = make_ordered_table()
     estimator = classifier(max_iter=4).fit(X, y).partial_fit(X, y)
     np.testing.assert_array_equal(estimator.params_, classifier(max_iter=5).fit(X, y).params_)
 
@@ -783,7 +871,9 @@ def test_weight_decay_shrinks_weights_by_the_rate_and_leaves_biases(solver):
         np.testing.assert_array_equal(b, b_free)
 
 
-@pytest.mark.parametrize(("solver", "rate"), [("adamw", 0.01), ("adam", 0.0), ("sgd", 0.0)])
+@pytest.mark.parametrize(
+    ("solver", "rate"), [("adamw", ADAMW_WEIGHT_DECAY), ("adam", 0.0), ("sgd", 0.0)]
+)
 def test_weight_decay_none_means_that_of_the_solver(solver, rate):
     X, y = make_table()
     by_default = classifier(solver=solver, weight_decay=None).fit(X, y)
@@ -791,6 +881,7 @@ def test_weight_decay_none_means_that_of_the_solver(solver, rate):
     np.testing.assert_array_equal(by_default.params_, by_name.params_)
     otherwise = classifier(solver=solver, weight_decay=0.2).fit(X, y)
     assert not np.array_equal(by_default.params_, otherwise.params_)
+    assert ADAMW_WEIGHT_DECAY > 0.0
 
 
 def test_max_grad_norm_bounds_the_step():
@@ -983,12 +1074,15 @@ def test_each_batch_is_one_step(batch_size):
     np.testing.assert_allclose(estimator.coefs_[0][:, 0], moved, rtol=1e-4)
 
 
-def test_batch_size_auto_is_two_hundred_rows_at_most():
-    for n_samples in (120, 450):
-        X, y = make_table(n_samples)
-        by_default = classifier(batch_size="auto").fit(X, y)
-        by_name = classifier(batch_size=min(200, n_samples)).fit(X, y)
-        np.testing.assert_array_equal(by_default.params_, by_name.params_)
+@pytest.mark.parametrize("n_samples", [120, 450, 1_500])
+def test_batch_size_auto_is_told(n_samples):
+    X, y = make_table(n_samples)
+    by_default = classifier(batch_size="auto").fit(X, y)
+    batch_size = by_default.resolved_params_["batch_size"]
+    assert type(batch_size) is int
+    assert batch_size > 1
+    by_name = classifier(batch_size=batch_size).fit(X, y)
+    np.testing.assert_array_equal(by_default.params_, by_name.params_)
 
 
 def test_gd_takes_all_rows_at_once():

@@ -157,15 +157,87 @@ def test_dtype_is_that_of_the_decision(method, trained, asked):
     np.testing.assert_allclose(gradients, wide, rtol=1e-3, atol=1e-3)
 
 
-def test_data_frames_are_accepted_and_their_names_compared():
+@pytest.mark.parametrize("method", ["gradient", "integrated"])
+@pytest.mark.parametrize("encoder", [None, "auto"])
+def test_data_frames_are_accepted_and_their_names_compared(encoder, method):
     X, y = make_table()
     frame = pd.DataFrame(X, columns=list("abcdef"))
-    model = classifier().fit(frame, y)
+    model = classifier(encoder=encoder).fit(frame, y)
     np.testing.assert_array_equal(
-        model.input_gradients(frame), classifier().fit(X, y).input_gradients(X)
+        model.input_gradients(frame, method=method),
+        classifier(encoder=encoder).fit(X, y).input_gradients(X, method=method),
     )
     with pytest.raises(ValueError, match="feature names"):
-        model.input_gradients(frame[list("fedcba")])
+        model.input_gradients(frame[list("fedcba")], method=method)
+
+
+# Through an encoder.
+
+ENCODED = {"encoder": "auto", "dtype": "float64", "n_members": 3, "calibration": None}
+
+
+@pytest.fixture
+def gaps():
+    """A table with features of any unit, a flag of two values, and values that are missing."""
+    X, y = make_table()
+    X = X * [1.0, 1e3, 1e-3, 1.0, 1.0, 1.0] + [0.0, 50.0, 0.0, 0.0, 0.0, 0.0]
+    X[:, 5] = X[:, 5] > 0.0
+    X[::7, 2] = np.nan
+    return X, y
+
+
+@pytest.mark.parametrize("numeric_embedding", ["auto", None])
+@pytest.mark.parametrize("calibration", [None, "temperature"])
+def test_gradient_through_the_encoder_is_in_units_of_the_given_features(
+    gaps, numeric_embedding, calibration
+):
+    X, y = gaps
+    settings = {"numeric_embedding": numeric_embedding, "calibration": calibration}
+    model = classifier(**ENCODED, max_iter=15).set_params(early_stopping="auto", **settings)
+    model.fit(X, y)
+    X, units = X[:25], np.array([1.0, 1e3, 1e-3, 1.0, 1.0])
+    columns = []
+    for j, unit in enumerate(units):
+        step = 1e-6 * unit * (np.arange(6) == j)
+        difference = model.decision_function(X + step) - model.decision_function(X - step)
+        columns.append(difference / (2e-6 * unit))
+    expected = np.column_stack(columns)
+    gradients = model.input_gradients(X)
+    assert gradients.shape == (25, 6)
+    np.testing.assert_allclose(gradients[:, :5] * units, expected * units, rtol=1e-5, atol=1e-6)
+    assert np.abs(expected * units).max() > 0.1
+    assert not gradients[np.isnan(X)].any()
+    assert gradients[~np.isnan(X[:, 2]), 2].any()
+    # Along a flag it is the slope between its two values, at the row.
+    assert gradients[:, 5].any()
+
+
+def test_integrated_gradients_through_the_encoder_sum_to_the_difference(gaps):
+    X, y = gaps
+    model = classifier(**ENCODED, max_iter=15).fit(X, y)
+    X = X[1:7]
+    baseline = np.array([0.0, 50.0, 0.0, 0.0, 0.0, 0.0])
+    shares = model.input_gradients(X, method="integrated", baseline=baseline)
+    logits = model.decision_function(X)
+    difference = logits - model.decision_function(baseline[np.newaxis])
+    assert X[:, 5].any(), "a flag on the way stands between its two values"
+    np.testing.assert_allclose(shares.sum(axis=1), difference, rtol=0, atol=1e-3 * np.ptp(logits))
+
+
+def test_gradient_along_categories_is_refused_by_their_names():
+    X, y = make_table()
+    frame = pd.DataFrame(X, columns=list("abcdef"))
+    frame["f"] = pd.Categorical(np.where(X[:, 5] > 0, "up", "down"))
+    model = classifier(encoder="auto").fit(frame, y)
+    with pytest.raises(ValueError, match=r"'f'.* categories"):
+        model.input_gradients(frame)
+
+
+def test_gradient_through_an_encoder_without_slopes_is_refused():
+    X, y = make_table()
+    model = classifier(encoder=StandardScaler()).fit(X, y)
+    with pytest.raises(ValueError, match=r"cannot see through the encoder StandardScaler\(\)"):
+        model.input_gradients(X)
 
 
 # On the way from a baseline.
@@ -191,8 +263,15 @@ def test_integrated_gradients_of_relu_networks_sum_on_real_data(hidden_layer_siz
     X, y = load_breast_cancer(return_X_y=True)
     X = StandardScaler().fit_transform(X)
     model = DeepBinaryClassifier(
-        hidden_layer_sizes, n_members=n_members, max_iter=20, random_state=0
+        hidden_layer_sizes,
+        "relu",
+        encoder=None,
+        early_stopping=False,
+        n_members=n_members,
+        max_iter=20,
+        random_state=0,
     ).fit(X, y)
+    X = X[::10]
     shares = model.input_gradients(X, method="integrated")
     logits = model.decision_function(X)
     difference = logits - model.decision_function(np.zeros((1, X.shape[1])))

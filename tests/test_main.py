@@ -142,17 +142,24 @@ def test_preprocessor_gives_finite_scaled_numbers_and_indicators(split):
 def test_models_are_the_five_in_order_and_seeded(columns):
     models = demo.make_models(columns, seed=7, verbose=3)
     assert list(models) == MODELS
-    network = models["DeepBinaryClassifier"][-1]
+    network = models["DeepBinaryClassifier"]
     assert isinstance(network, DeepBinaryClassifier)
     assert (network.random_state, network.verbose) == (7, 3)
     assert models["HistGradientBoostingClassifier"].random_state == 7
     assert models["MLPClassifier"][-1].random_state == 7
 
 
-def test_trees_are_told_which_column_is_a_category():
-    models = demo.make_models(demo.ALL_COLUMNS, seed=0)
-    trees = models["HistGradientBoostingClassifier"]
-    assert [demo.ALL_COLUMNS[i] for i in trees.categorical_features] == ["airport"]
+@pytest.mark.parametrize("name", ["HistGradientBoostingClassifier", "DeepBinaryClassifier"])
+def test_models_without_a_pipeline_are_told_which_column_is_a_category(name):
+    model = demo.make_models(demo.ALL_COLUMNS, seed=0)[name]
+    assert [demo.ALL_COLUMNS[i] for i in model.categorical_features] == ["airport"]
+    assert demo.make_models(demo.THREE_SENSORS, seed=0)[name].categorical_features is None
+
+
+def test_network_gets_the_table_as_it_is(split):
+    assert np.isnan(split.X_train).any()
+    result = demo.judge("", demo.make_models(demo.ALL_COLUMNS, seed=0)[demo.NETWORK], split)
+    assert np.isfinite(result.probability).all()
 
 
 # The results.
@@ -262,11 +269,13 @@ def test_picture_shows_the_loss_of_every_epoch_and_every_model():
 def test_main_prints_progress_table_and_conclusion(small_demo, capsys):
     assert small_demo.run([]) == 0
     output = capsys.readouterr().out
-    assert re.search(r"^Iteration +2/20, loss = [\d.]+, ", output, re.MULTILINE)
+    assert re.search(r"^Iteration +2/5, loss = [\d.]+, ", output, re.MULTILINE)
     assert list(read_table(output)) == MODELS
     assert len(re.findall(r"^Best ", output, re.MULTILINE)) == 4
     assert "airport, hour, wind_dir_deg" in output
     assert "The month is left out" in output
+    assert "hour and wind direction on circles" in output
+    assert "the others get them as they are" in output
 
 
 def test_main_writes_the_picture_here_by_default_and_says_where(small_demo, capsys):
@@ -289,13 +298,14 @@ def test_three_sensors_uses_three_columns(small_demo, capsys):
     output = capsys.readouterr().out
     assert "temp_f, humidity_pct, pressure_hpa." in output
     assert "airport" not in output.replace("airports", "")
+    assert "circles" not in output
     assert list(read_table(output)) == MODELS
     assert {model.n_features_in_ for model in small_demo.models.values()} == {3}
 
 
 def test_seed_reaches_the_models(small_demo):
     small_demo.run(["--seed", "11"])
-    assert small_demo.models["DeepBinaryClassifier"][-1].random_state == 11
+    assert small_demo.models["DeepBinaryClassifier"].random_state == 11
 
 
 @pytest.mark.usefixtures("without_matplotlib")

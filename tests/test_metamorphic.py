@@ -44,6 +44,19 @@ MINI_BATCH_SETTINGS = {
 
 SETTINGS = {**FULL_BATCH_SETTINGS, **MINI_BATCH_SETTINGS}
 
+ENCODED_SETTINGS = {
+    "encoder": {"encoder": "auto", "batch_size": 16, "n_members": 2},
+    "encoder, everything": {
+        **MINI_BATCH_SETTINGS["mini-batches, everything"],
+        "encoder": "auto",
+        "n_members": 5,
+        "calibration": "temperature",
+    },
+}
+"""Those in which the features are not the inputs of the first linear step."""
+
+ALL_SETTINGS = {**SETTINGS, **ENCODED_SETTINGS}
+
 
 def each(settings):
     """Run a test under each of these settings."""
@@ -53,13 +66,14 @@ def each(settings):
 def assert_same_model(first, second):
     np.testing.assert_array_equal(first.params_, second.params_)
     assert first.loss_curve_ == second.loss_curve_
+    assert first.temperature_ == second.temperature_
     assert first.history_.get("validation_loss") == second.history_.get("validation_loss")
 
 
 # Weights and repeated rows.
 
 
-@each(FULL_BATCH_SETTINGS)
+@each(ALL_SETTINGS)
 def test_weight_k_equals_k_rows(settings):
     X, y = make_table(80)
     k = make_weights(len(y))
@@ -70,14 +84,14 @@ def test_weight_k_equals_k_rows(settings):
     assert not np.allclose(weighted.params_, unweighted.params_)
 
 
-@each(FULL_BATCH_SETTINGS)
+@each(ALL_SETTINGS)
 def test_duplicated_rows_equal_weight_two(settings):
     X, y = make_table(80)
     duplicated = classifier(**settings).fit(np.vstack([X, X]), np.concatenate([y, y]))
     assert_same_model(duplicated, classifier(**settings).fit(X, y, np.full(len(y), 2.0)))
 
 
-@each(FULL_BATCH_SETTINGS)
+@each(ALL_SETTINGS)
 def test_weights_of_repeated_rows_add_up(settings):
     X, y = make_table(60)
     k = make_weights(len(y)) + 1
@@ -87,7 +101,7 @@ def test_weights_of_repeated_rows_add_up(settings):
     assert_same_model(split, classifier(**settings).fit(X, y, k))
 
 
-@each(SETTINGS)
+@each(ALL_SETTINGS)
 def test_rows_of_weight_zero_are_not_there(settings):
     X, y = make_table(80)
     k = make_weights(len(y))
@@ -95,7 +109,7 @@ def test_rows_of_weight_zero_are_not_there(settings):
     assert_same_model(with_zeros, classifier(**settings).fit(X[k > 0], y[k > 0], k[k > 0]))
 
 
-@each(SETTINGS)
+@each(ALL_SETTINGS)
 def test_weights_of_one_equal_none(settings):
     X, y = make_table()
     without = classifier(**settings).fit(X, y)
@@ -111,7 +125,7 @@ def test_weights_of_one_equal_none_in_partial_fit(settings):
     assert_same_model(ones, without)
 
 
-@each(SETTINGS)
+@each(ALL_SETTINGS)
 @pytest.mark.parametrize("factor", [4.0, 0.125, 3.7])
 def test_factor_of_all_weights_changes_nothing(settings, factor):
     X, y = make_table()
@@ -137,8 +151,8 @@ def test_alpha_is_to_be_scaled_with_the_weights():
 # The order of rows and columns.
 
 
-@each(FULL_BATCH_SETTINGS)
-def test_order_of_rows_does_not_matter_in_whole_batches(settings):
+@each(ALL_SETTINGS)
+def test_order_of_rows_does_not_matter(settings):
     X, y = make_table()
     order = np.random.default_rng(5).permutation(len(y))
     assert_same_model(
@@ -146,8 +160,8 @@ def test_order_of_rows_does_not_matter_in_whole_batches(settings):
     )
 
 
-@each(FULL_BATCH_SETTINGS)
-def test_order_of_weighted_rows_does_not_matter_in_whole_batches(settings):
+@each(ALL_SETTINGS)
+def test_order_of_weighted_rows_does_not_matter(settings):
     X, y = make_table(80)
     k = make_weights(len(y))
     X, y, k = X.repeat(2, axis=0), y.repeat(2), k.repeat(2)
@@ -223,7 +237,7 @@ def test_swapped_labels_swap_probabilities_of_a_deep_classifier(settings):
     np.testing.assert_allclose(swapped.loss_curve_[1:], plain.loss_curve_[1:], rtol=1e-9)
 
 
-@each(SETTINGS)
+@each(ALL_SETTINGS)
 @pytest.mark.parametrize("labels", [("no", "yes"), (-3, 8), (False, True)], ids=str)
 def test_names_of_labels_do_not_matter(settings, labels):
     X, y = make_table()
@@ -260,7 +274,7 @@ COPIES = {
 }
 
 
-@each(SETTINGS)
+@each(ALL_SETTINGS)
 @pytest.mark.parametrize("save_and_load", COPIES.values(), ids=COPIES)
 def test_copy_predicts_and_learns_the_same(settings, save_and_load, tmp_path):
     X, y = make_table()
@@ -277,7 +291,7 @@ def test_copy_predicts_and_learns_the_same(settings, save_and_load, tmp_path):
     assert not np.array_equal(estimator.params_, before)
 
 
-@each(SETTINGS)
+@each(ALL_SETTINGS)
 def test_copy_writes_its_coefs_into_its_own_predictions(settings, tmp_path):
     X, y = make_separable()
     estimator = classifier(**settings).fit(X, y)
@@ -285,7 +299,7 @@ def test_copy_writes_its_coefs_into_its_own_predictions(settings, tmp_path):
         loaded = save_and_load(estimator, tmp_path)
         loaded.coefs_[-1][...] = 0.0
         loaded.intercepts_[-1][...] = 2.0
-        np.testing.assert_allclose(loaded.decision_function(X), 2.0)
+        np.testing.assert_allclose(loaded.decision_function(X), 2.0 / loaded.temperature_)
     assert estimator.score(X, y) > 0.9
 
 

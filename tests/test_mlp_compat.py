@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdnn import DeepBinaryClassifier
+from skdnn._architecture import InputColumns
 
 # Both say where max_iter ends their training, which is the rule in what follows.
 pytestmark = [
@@ -121,7 +122,9 @@ def test_other_parameters_are_accepted_too(table, parameters, capsys):
 
 def test_network_is_a_single_one_without_dropout(table):
     ours = like(mlp()).fit(*table)
+    assert ours.encoder_ is None
     assert ours._architecture == {
+        "columns": InputColumns(6),
         "hidden_layer_sizes": (9, 5),
         "activation": ("relu", "relu"),
         "dropout": (0.0, 0.0),
@@ -132,6 +135,7 @@ def test_network_is_a_single_one_without_dropout(table):
     }
     own = DeepBinaryClassifier(max_iter=2, random_state=0).fit(*table)
     assert len(own.params_) > 1
+    assert own.encoder_ is not None
 
 
 def test_what_is_set_beside_them_is_not_overruled(table):

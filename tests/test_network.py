@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning
 from strategies import network_and_rows, networks, seeds
 from tables import ACTIVATION_ROWS, SCHEDULE_ROWS, SOLVER_ROWS, pose_training
@@ -18,6 +19,7 @@ from skdnn._architecture import build_network
 from skdnn._network import Layout, Network
 from skdnn._random import RandomStreams
 from skdnn._rows import Rows, split_validation
+from skdnn._sparse import SparseBatch
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
 from skdnn.initializers import normal
@@ -208,6 +210,19 @@ def test_logits_are_those_of_a_pass_that_does_not_train(network_and_rows, seed):
     assert not prediction.training
     logits = prediction.forward(rows.X[np.newaxis])
     np.testing.assert_array_equal(network.logits(params, rows.X), logits)
+
+
+@given(network_and_rows(), st.booleans(), seeds)
+def test_logits_of_rows_for_each_member_are_those_of_the_member(network_and_rows, is_sparse, seed):
+    network, rows = network_and_rows
+    rng, shape = np.random.default_rng(seed), (network.n_members, *rows.X.shape)
+    params = rng.normal(size=(network.n_members, network.layout.n_params))
+    X = rng.normal(size=shape)
+    expected = [network.logits(params, X[member])[member] for member in range(len(X))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_network, "BLOCK_BYTES", 8 * network.n_members * 6 * 4)
+        x = SparseBatch([csr_matrix(part) for part in X]) if is_sparse else X
+        np.testing.assert_allclose(network.logits(params, x), expected, rtol=1e-12, atol=1e-14)
 
 
 def test_logits_of_no_rows_are_an_empty_array():
@@ -407,11 +422,11 @@ def test_training_step_allocates_nothing_that_grows_with_the_batch():
         max_grad_norm=1.0,
         weight_decay=0.1,
     )
-    trainer = Trainer(plan, state, rows)
-    [(columns, x)] = trainer.batches
+    [worker] = Trainer(plan, state, rows).workers
+    [(columns, x)] = worker.batches
     for _ in range(2):
         tracemalloc.start()
-        trainer._take_step(columns, x, 0.01)
+        worker.take_step(columns, x, 0.01)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak <= 8 * np.getbufsize() + 8192 < 8 * 2 * n_samples

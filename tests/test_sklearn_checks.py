@@ -35,6 +35,7 @@ SETTINGS = {
     "one member": DeepBinaryClassifier((16,), n_members=1, **QUICK),
     "no hidden layer": DeepBinaryClassifier((), n_members=1, learning_rate_init=0.2, max_iter=25),
     "dropout": DeepBinaryClassifier((32,), dropout=0.2, n_members=2, **QUICK),
+    "without encoder": DeepBinaryClassifier((16,), encoder=None, **QUICK),
     "sgd": DeepBinaryClassifier(
         (16,), solver="sgd", learning_rate="adaptive", learning_rate_init=0.1, max_iter=25
     ),

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from data import classifier, make_table, make_weights
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
 
 from skdnn import DeepBinaryClassifier
 
@@ -332,6 +334,51 @@ def test_wide_table_is_never_made_dense(settings, container):
     assert peak_of(lambda: model.predict_proba(X)) < 2 * params
     if settings.get("solver") != "lbfgs":
         assert peak_of(lambda: model.partial_fit(X, y)) < bound
+
+
+# What the default makes of them.
+
+
+def test_encoder_auto_leaves_sparse_tables_as_they_are(table):
+    """To shift a column would make it dense."""
+    X, y = table
+    settings = {"n_members": 5, "early_stopping": "auto"}
+    model = classifier(encoder="auto", **settings).fit(sp.csr_array(X), y)
+    assert model.encoder_ is None
+    bare = classifier(encoder=None, **settings).fit(sp.csr_array(X), y)
+    np.testing.assert_array_equal(model.params_, bare.params_)
+    np.testing.assert_array_equal(model.oof_decision_function_, bare.oof_decision_function_)
+    np.testing.assert_allclose(model.predict_proba(X), bare.predict_proba(X), atol=1e-12)
+
+
+def test_encoder_of_the_users_own_may_take_sparse_tables(table):
+    X, y = table
+    X = sp.csr_array(1e3 * X)
+    model = classifier(encoder=MaxAbsScaler()).fit(X, y)
+    pipeline = make_pipeline(MaxAbsScaler(), classifier()).fit(X, y)
+    np.testing.assert_array_equal(model.params_, pipeline[-1].params_)
+    np.testing.assert_array_equal(model.predict_proba(X), pipeline.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"categorical_features": [0]}, "categorical_features"),
+        ({"numeric_embedding": "periodic"}, "numeric_embedding='periodic'"),
+    ],
+    ids=str,
+)
+def test_settings_for_dense_tables_are_refused_by_name(table, settings, words):
+    X, y = table
+    with pytest.raises(ValueError, match=words):
+        classifier(encoder="auto", **settings).fit(sp.csr_array(X), y)
+
+
+def test_encoder_fitted_on_a_dense_table_refuses_a_sparse_one_in_words(table):
+    X, y = table
+    model = classifier(encoder="auto").fit(X, y)
+    with pytest.raises((TypeError, ValueError), match=r"(?i)sparse"):
+        model.predict(sp.csr_array(X))
 
 
 # Refusals.

@@ -110,7 +110,7 @@ def test_heavy_weights_are_not_taken_for_divergence():
     """A part of a table may weigh ten times as much as its rows count; its loss is ten-fold."""
     rows = noisy_rows(200)
     estimator = DeepBinaryClassifier(
-        (8,), n_members=1, dropout=0.0, learning_rate_init=0.01, random_state=0
+        (8,), encoder=None, n_members=1, dropout=0.0, learning_rate_init=0.01, random_state=0
     )
     for _ in range(20):
         estimator.partial_fit(rows.X, rows.y, classes=[0, 1], sample_weight=np.full(200, 10.0))
@@ -119,7 +119,8 @@ def test_heavy_weights_are_not_taken_for_divergence():
 
 def test_surprising_row_teaches_what_it_has_to_teach():
     """One row at a time, a label against the odds costs much, and is no sign of divergence."""
-    estimator = DeepBinaryClassifier((), n_members=1, learning_rate_init=0.1, random_state=0)
+    settings = {"encoder": None, "n_members": 1, "learning_rate_init": 0.1}
+    estimator = DeepBinaryClassifier((), random_state=0, **settings)
     for _ in range(50):
         estimator.partial_fit([[1.0]], [1], classes=[0, 1])
     before = estimator.decision_function([[1.0]])[0]
@@ -140,6 +141,23 @@ def test_strong_penalty_is_not_taken_for_divergence():
     assert (np.diff(cost) < 0).all()
     W = state.kept[:, plan.network.layout.decayed]
     assert 0.5 * plan.l2 * (W**2).sum() < state.history["penalty"][-1]
+
+
+def test_score_of_a_lost_epoch_is_never_asked_for():
+    """Scorers refuse predictions that are not numbers; the weights are put back before."""
+    rows = noisy_rows()
+    plan, state = pose_training(
+        rows, activation="tanh", solver="sgd", momentum=0.0, learning_rate_init=1e80, max_iter=8
+    )
+
+    def score(params):
+        if not np.isfinite(params).all():
+            raise ValueError("Input contains NaN.")
+        return np.zeros(1)
+
+    message = outcome_of(lambda: train(plan, state, rows, Validation(rows, score, "refusing")))
+    assert state.course.n_lost.any(), "an epoch should be lost"
+    assert "Input contains NaN" not in message
 
 
 def test_plan_describes_a_fit_completely():

@@ -95,10 +95,32 @@ def test_validation_rows_turn_early_stopping_on(rows, early_stopping):
     assert model.t_ == 4 * N_TRAIN  # none was held out
 
 
-def test_early_stopping_auto_is_off_without_validation_rows(rows):
+def test_early_stopping_auto_of_one_network_is_off_without_validation_rows(rows):
     model = stopping().fit(rows["X"], rows["y"])
     assert "validation_loss" not in model.history_
     assert model.t_ == 4 * N_TRAIN
+    assert model.resolved_params_["early_stopping"] is False
+
+
+def test_early_stopping_auto_of_several_members_is_on_without_validation_rows(rows):
+    """Each holds out rows of its own; all rows are learned from."""
+    model = stopping(n_members=5).fit(rows["X"], rows["y"])
+    assert len(model.history_["validation_loss"]) == 4
+    assert model.resolved_params_["early_stopping"] is True
+    without = stopping(n_members=5, solver="lbfgs", hidden_layer_sizes=(), max_iter=100)
+    assert "validation_loss" not in without.fit(rows["X"], rows["y"]).history_
+
+
+def test_members_hold_nothing_out_where_validation_rows_are_given(rows):
+    model = stopping(n_members=5).fit(**rows)
+    assert model.t_ == 4 * N_TRAIN
+    assert not hasattr(model, "oof_decision_function_")
+    alone = stopping().fit(**{**rows, "y_val": 1 - rows["y_val"]})
+    assert model.history_["loss"] != alone.history_["loss"]
+    np.testing.assert_array_equal(
+        model.history_["loss"],
+        stopping(n_members=5, early_stopping=False).fit(rows["X"], rows["y"]).history_["loss"],
+    )
 
 
 def change(rows, name, value):
@@ -139,6 +161,24 @@ def test_validation_rows_that_cannot_be_used_are_refused(rows, spoil, words):
 def test_refusal_names_the_validation_rows(rows, name):
     with pytest.raises(ValueError, match="X_val"):
         stopping().fit(**BAD_ROWS[name][0](rows))
+
+
+@pytest.mark.parametrize("name", ["infinity", "one column", "columns"])
+def test_refusal_by_the_encoder_names_the_validation_rows(rows, name):
+    with pytest.raises(ValueError, match="X_val"):
+        stopping(encoder="auto").fit(**BAD_ROWS[name][0](rows))
+
+
+def test_encoder_of_the_training_rows_encodes_the_validation_rows(rows):
+    """Missing values too; what stands in the validation rows moves no scale."""
+    rows["X"][::7, 2] = np.nan
+    rows["X_val"][::5, 2] = np.nan
+    model = stopping(encoder="auto").fit(**rows)
+    others = {**rows, "X_val": 5.0 * rows["X_val"] + 1.0}
+    assert model.history_["loss"] == stopping(encoder="auto").fit(**others).history_["loss"]
+    expected = log_loss(rows["y_val"], model.predict_proba(rows["X_val"]).astype(np.float64))
+    best = model.best_iter_ - 1
+    assert model.history_["validation_loss"][best] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["no weight", "number of weights"])
@@ -557,7 +597,7 @@ def test_attributes_without_early_stopping(rows):
 def test_best_iter_counts_in_the_history_of_all_fits(rows):
     model = stopping(warm_start=True, **OVERFITTING).fit(**rows)
     first = model.best_iter_
-    model.fit(**{**rows, "X": rows["X"][::-1].copy(), "y": rows["y"][::-1].copy()})
+    model.fit(**{**rows, "X": rows["X"][1:], "y": rows["y"][1:]})
     assert len(model.validation_scores_) == 24
     assert model.best_iter_ in range(12, 25)  # 12: nothing later was any better
     assert 0 < first <= 12
