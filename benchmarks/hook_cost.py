@@ -64,7 +64,16 @@ def run(repeats: int) -> list[dict]:
         X = rng.normal(size=(n_samples, n_features)).astype(np.float32)
         y = (X[:, 0] + rng.normal(size=n_samples) > 0).astype(np.int64)
         model = DeepBinaryClassifier(
-            hidden, n_members=n_members, max_iter=20, early_stopping=False, random_state=0
+            hidden,
+            "relu",
+            encoder=None,
+            n_members=n_members,
+            solver="adam",
+            batch_size=200,
+            max_iter=20,
+            early_stopping=False,
+            n_jobs=1,
+            random_state=0,
         )
         fits = []
         for _ in range(repeats):

@@ -53,7 +53,14 @@ def make_rows(n_samples: int, n_features: int) -> tuple[np.ndarray, np.ndarray]:
 def skdnn_epoch(hidden, batch_size, X, y) -> Callable[[], object]:
     """Return a function that trains our network for one pass."""
     model = DeepBinaryClassifier(
-        hidden, "relu", n_members=1, dropout=0.0, batch_size=batch_size, solver="adam"
+        hidden,
+        "relu",
+        encoder=None,
+        n_members=1,
+        dropout=0.0,
+        alpha=1e-4,
+        solver="adam",
+        batch_size=batch_size,
     )
     return lambda: model.partial_fit(X, y, classes=[0, 1])
 
