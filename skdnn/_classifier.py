@@ -933,7 +933,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             raise ValueError(
                 f"calibration={self.calibration!r} needs rows that were not trained on, and "
                 f"early_stopping={self.early_stopping!r} holds none out here. Set it to True, "
-                "pass X_val and y_val (or more rows), or set calibration to None."
+                "pass X_val and y_val (or more rows that differ), or set calibration to None."
             )
         return rows, held_out, folds
 

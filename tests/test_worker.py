@@ -158,6 +158,15 @@ def test_error_in_a_thread_reaches_the_caller_and_ends_the_others():
     assert len(n_steps) < 2000
 
 
+@pytest.fixture
+def takes_interrupts():
+    """Python's own handler, which a process started in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("takes_interrupts")
 @pytest.mark.parametrize("validated", [False, True])
 def test_interrupt_ends_training_in_all_threads_and_keeps_the_weights(monkeypatch, validated):
     """Ctrl-C comes while a thread is at its tenth batch."""
@@ -181,6 +190,7 @@ def test_interrupt_ends_training_in_all_threads_and_keeps_the_weights(monkeypatc
     assert state.optimizer["step"] >= 8
 
 
+@pytest.mark.usefixtures("takes_interrupts")
 def test_second_interrupt_aborts(monkeypatch):
     monkeypatch.setattr(Interrupt, "last_request", -10.0)
     rows = noisy_rows()
