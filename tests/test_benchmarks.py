@@ -257,7 +257,7 @@ def test_command_names_a_missing_package_once_and_goes_on(tmp_path, monkeypatch,
     monkeypatch.setitem(sys.modules, "xgboost", None)
     out = tmp_path / "q.csv"
     options = ["--data", tmp_path, "--models", "XGBoost,LogisticRegression,HistGradientBoosting"]
-    command(monkeypatch, *options, "--splits", 2, "--out", out)
+    command(monkeypatch, *options, "--splits", 2, "--threads", 1, "--out", out)
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert errors[0].startswith("XGBoost left out: not installed: ")
