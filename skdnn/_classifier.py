@@ -200,7 +200,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Duration: whether to keep the weights of the best epoch on rows that were not trained on:
         those given to `fit`, or else rows held out. Each of several networks holds out a part of
         the rows of its own, of as many parts as there are networks, 10 at most; the best epoch is
-        that of the least mean loss over all of them. A single network, and "lbfgs", hold out
+        that of the least mean loss over all of them, after a temperature from 1 to 2 that suits it,
+        since an average is less sure than its members. A single network, and "lbfgs", hold out
         `validation_fraction` of the rows, and each network then has a best epoch of its own.
         "auto" does so for several networks, if rows are given, and for tables of more than 10,000
         rows. MLPClassifier's default is False.
@@ -212,10 +213,10 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         ``scorer(estimator, X, y)``, or None for the accuracy, which is what MLPClassifier watches.
         The loss moves where the accuracy stands still.
     calibration : "temperature" or None, default=None
-        Duration: "temperature" divides all logits by one number, chosen for the least cross-entropy
-        on rows that were not trained on. An ensemble is well calibrated without: its members out of
-        fold, one for each row, are surer of themselves than their average, and correcting them
-        makes it too unsure.
+        Probabilities: "temperature" divides all logits by one number, chosen for the least
+        cross-entropy on rows that were not trained on. It is for single networks and for losses
+        that do not calibrate. An ensemble gained nothing by it where it was measured: out of fold
+        there is one member for each row, which is surer of itself than the average.
     dtype : {"auto", "float32", "float64"}, default="auto"
         Run: precision of training. "auto" takes float32, at twice the speed, for what
         `TabularEncoder` returns. Without it, X stays float64 if it is a float64 table of up to
@@ -271,7 +272,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         The least of them; None with early stopping.
     validation_scores_ : list of float or None
         "validation_score" of `history_`, what early stopping watches, the more the better: the
-        score, or minus the loss. None without early stopping.
+        score, or minus the loss by which epochs are judged. None without early stopping.
     best_validation_score_ : float or None
         The greatest of them.
     best_iter_ : int
@@ -456,7 +457,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             Labels of any type, of two classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, at least 0. A row of weight k counts as k rows; None stands for ones.
-        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+        X_val : {array-like, DataFrame, sparse matrix} of shape (n_val, n_features), default=None
             Rows for early stopping, instead of some held out from X. In a pipeline,
             ``Pipeline(..., transform_input=["X_val"])`` transforms them as X.
         y_val : array-like of shape (n_val,), default=None
@@ -685,7 +686,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             the mean gradient on the straight line between them, times the feature's difference.
         baseline : array-like of shape (n_features,), default=None
             The row that "integrated" compares with; None stands for zeros, the mean row where
-            features are standardised.
+            features are standardised. For a table in units of its own, pass a usual row.
         steps : int, default=512
             Points on that line. The more, the closer the sum over the features comes to the
             difference of the logits.
@@ -699,7 +700,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Raises
         ------
         ValueError
-            If `method`, `baseline` or `steps` cannot be used.
+            If `method`, `baseline` or `steps` cannot be used, if a column is a category, or if
+            "integrated" meets a missing value, from which there is no way to the baseline.
 
         References
         ----------
@@ -759,19 +761,26 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         tags.input_tags.sparse = True
-        if isinstance(self.encoder, str) and self.max_fun is None:
-            own = get_tags(TabularEncoder()).input_tags
-        elif self.encoder is not None and not isinstance(self.encoder, str):
-            own = get_tags(self.encoder).input_tags
-            tags.input_tags.sparse = own.sparse
-        else:
+        wanted = self._wanted_encoder
+        if wanted is None:
             return tags
+        if isinstance(wanted, str):
+            own = get_tags(TabularEncoder()).input_tags
+        else:
+            own = get_tags(wanted).input_tags
+            tags.input_tags.sparse = own.sparse
         tags.input_tags.allow_nan, tags.input_tags.categorical = own.allow_nan, own.categorical
         tags.input_tags.string = own.string
         return tags
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "params_")
+
+    @property
+    def _wanted_encoder(self) -> Any:
+        """What `encoder` says: "auto" is None for MLPClassifier's parameters, which have none."""
+        is_mlp = self.max_fun is not None
+        return None if is_mlp and isinstance(self.encoder, str) else self.encoder
 
     @property
     def _network(self) -> Network:
@@ -819,17 +828,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             parameters = resolve_auto(self.get_params(deep=False), len(rows), known)
         columns = describe_columns(self.encoder_, rows.X, parameters["numeric_embedding"])
         architecture = describe_architecture(parameters, columns)
-        free = ("dropout",) if isinstance(self.dropout, str) else ()  # it changes no parameter
-        changed = [
-            name
-            for name, value in architecture.items()
-            if continues and name not in free and value != self._architecture[name]
-        ]
-        if changed:
-            raise ValueError(
-                f"Training can only go on with the same network, but {', '.join(changed)} changed "
-                "since the first fit. Set them back, or train anew with warm_start=False."
-            )
+        if continues:
+            self._check_same_network(architecture)
         self._architecture = architecture
         plan = make_plan(
             parameters,
@@ -851,6 +851,20 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             return plan, self._resumed_state(plan), rows, held_out
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         return plan, first_state(plan, seed, rows.X.dtype), rows, held_out
+
+    def _check_same_network(self, architecture: dict[str, Any]) -> None:
+        """Refuse to go on with another network than the one that has been trained."""
+        free = ("dropout",) if isinstance(self.dropout, str) else ()  # it changes no parameter
+        changed = [
+            name
+            for name, value in architecture.items()
+            if name not in free and value != self._architecture[name]
+        ]
+        if changed:
+            raise ValueError(
+                f"Training can only go on with the same network, but {', '.join(changed)} changed "
+                "since the first fit. Set them back, or train anew with warm_start=False."
+            )
 
     def _check_data(
         self, X, y, sample_weight, given, classes, *, continues: bool, is_part: bool
@@ -894,9 +908,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     def _check_table(self, X, y, sample_weight, *, continues: bool) -> tuple[Any, np.ndarray]:
         """Return the matrix that enters the network, and the labels; fit the encoder before."""
-        is_mlp = self.max_fun is not None
-        wish = None if is_mlp and isinstance(self.encoder, str) else self.encoder
-        encoder = make_encoder(wish, self.categorical_features, X)
+        encoder = make_encoder(self._wanted_encoder, self.categorical_features, X)
         if continues:
             check_same_encoder(self.encoder_, encoder)
             encoder = self.encoder_

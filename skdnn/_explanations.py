@@ -58,6 +58,13 @@ def integrate_gradients(
             f"baseline must be one finite number for each of the {X.shape[1]} features, got an "
             f"array of shape {start.shape}."
         )
+    is_missing = np.isnan(X).any(axis=0)
+    if is_missing.any():
+        raise ValueError(
+            f"method='integrated' needs rows without missing values, but there are some in the "
+            f"columns {np.flatnonzero(is_missing).tolist()}. Fill them, leave these rows out, or "
+            "take method='gradient'."
+        )
     way = X - start.astype(X.dtype)
     n_steps, total = int(steps), np.zeros(X.shape)
     for k in range(n_steps):

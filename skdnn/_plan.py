@@ -22,7 +22,7 @@ from ._validation import (
 )
 from .losses import make_loss
 from .optimizers import Optimizer, chain, make_optimizer
-from .schedules import Constant, CosLog4, make_schedule
+from .schedules import Constant, CosLog4, Schedule, make_schedule
 
 LARGE_TABLE = 10_000
 """Rows above which a single network stops early by itself, as HistGradientBoostingClassifier."""
@@ -31,10 +31,11 @@ AUTO_PATIENCE = 10
 PATIENCE_GROWTH = 1.5
 """A cycle of "coslog4" is a little over twice as long as all those before it."""
 
-SMALL_TABLE = 1_000
+MERGED_TABLE = 1_000
 """Rows up to which identical ones are merged even where a batch does not hold them all."""
 
 ADAMW_WEIGHT_DECAY = 0.02
+AUTO_MAX_FUN = 15_000
 
 ARCHITECTURE = (
     "numeric_embedding",
@@ -61,7 +62,6 @@ def resolve_auto(
     is_single = is_mlp or is_lbfgs
     is_linear = np.size(parameters["hidden_layer_sizes"]) == 0
     choices = {
-        "encoder": None if is_mlp else "auto",
         # One network minimised to the end learns by heart what cosines let it tell apart; without
         # hidden layers it is to be logistic regression.
         "numeric_embedding": None if is_lbfgs or is_linear else "auto",
@@ -71,17 +71,15 @@ def resolve_auto(
         "dropout": 0.0 if is_single else 0.15,
         "initialization": "mlp" if is_mlp else "auto",
         "max_iter": choose_epochs(n_samples),
-        "max_fun": 15_000,
         "batch_size": choose_batch_size(n_samples),
     }
-    open_as_none = "max_fun" if parameters["max_fun"] is None else ""
     choices |= {name: known[name] for name in ARCHITECTURE if name in known}
     resolved = {
-        name: choices[name]
-        if name in choices and (_is_auto(value) or name == open_as_none)
-        else value
+        name: choices[name] if name in choices and _is_auto(value) else value
         for name, value in parameters.items()
     }
+    if not is_mlp:
+        resolved["max_fun"] = AUTO_MAX_FUN
     if parameters["solver"] in ("gd", "lbfgs"):
         resolved["batch_size"] = n_samples
     return resolved
@@ -89,7 +87,7 @@ def resolve_auto(
 
 def can_be_merged(rows: Rows, parameters: dict[str, Any]) -> bool:
     """Say whether identical rows may become one, as their order does not matter."""
-    is_small = len(rows) <= SMALL_TABLE and parameters["shuffle"]
+    is_small = len(rows) <= MERGED_TABLE and parameters["shuffle"]
     return is_small or len(rows) <= parameters["batch_size"]
 
 
@@ -184,10 +182,8 @@ def make_plan(
     is_wanted = is_validated or is_ensemble or len(rows) > LARGE_TABLE
     stops_early = bool(is_wanted if wishes == "auto" else wishes) and not is_part
     watches = stops_early or not (is_part or schedule.needs_horizon or is_lbfgs)
-    max_time, n_iter_no_change = parameters["max_time"], parameters["n_iter_no_change"]
-    is_growing = n_iter_no_change == "auto" and isinstance(schedule, CosLog4)
-    if n_iter_no_change == "auto":
-        n_iter_no_change = AUTO_PATIENCE
+    n_iter_no_change, patience_growth = _choose_patience(parameters["n_iter_no_change"], schedule)
+    max_time = parameters["max_time"]
     return TrainingPlan(
         network=network,
         optimizer=_make_optimizer(parameters, network, l2),
@@ -202,8 +198,8 @@ def make_plan(
         shuffle=parameters["shuffle"],
         tol=float(parameters["tol"]),
         stops_early=stops_early,
-        n_iter_no_change=float(n_iter_no_change) if watches else np.inf,
-        patience_growth=PATIENCE_GROWTH if is_growing else 0.0,
+        n_iter_no_change=n_iter_no_change if watches else np.inf,
+        patience_growth=patience_growth,
         ema_decay=0.0 if is_lbfgs else float(parameters["ema_decay"] or 0.0),
         is_adaptive=parameters["learning_rate"] == "adaptive" and not is_lbfgs,
         is_part=is_part,
@@ -223,6 +219,13 @@ def first_state(plan: TrainingPlan, seed: int, dtype: np.dtype) -> TrainingState
         streams=streams,
         rate_factor=np.ones((len(params), 1), dtype),
     )
+
+
+def _choose_patience(n_iter_no_change: Any, schedule: Schedule) -> tuple[float, float]:
+    """Return how many epochs to wait for progress, and how many more for each epoch before it."""
+    if not _is_auto(n_iter_no_change):
+        return float(n_iter_no_change), 0.0
+    return AUTO_PATIENCE, PATIENCE_GROWTH if isinstance(schedule, CosLog4) else 0.0
 
 
 def _make_optimizer(parameters: dict[str, Any], network: Network, l2: float) -> Optimizer:

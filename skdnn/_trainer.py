@@ -245,32 +245,26 @@ class Trainer:
             score = self.validation.score(self.state.weights)
         if self._held_out is not None:
             if score is None:
-                score = -self._tempered_loss(self._held_out)
+                pooled = -self._tempered_loss(self._held_out)
             else:  # of members with rows to hold out: there may be more members than rows
-                score = score[self._held_out.sample_weight.any(axis=1)]
-            return _pool(loss.sum(), -score.mean(), score.mean(), n_members=len(loss))
+                pooled = float(score[self._held_out.sample_weight.any(axis=1)].mean())
+            objective = np.round(-pooled, N_DECIMALS)
+            same = np.ones(len(loss))
+            return same * loss.sum(), same * objective, same * pooled
         if score is None:
             return loss, loss, -loss
         return loss, np.round(-score, N_DECIMALS), score
 
-    def _tempered_loss(self, held_out: HeldOut) -> np.ndarray:
+    def _tempered_loss(self, held_out: HeldOut) -> float:
         """Return the loss of all rows held out, as members of an average are to be judged."""
         logits = self._held_out_logits
         if not np.isfinite(logits).all():
-            return np.array(np.inf)
+            return np.inf
 
         def pooled_loss(factor: float) -> float:
             return float(self._loss_of(logits * factor, held_out).sum())
 
-        return np.array(find_least_loss(pooled_loss))
-
-
-def _pool(
-    loss: float, objective: float, score: float, *, n_members: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give all members the same numbers."""
-    objective = np.round(objective, N_DECIMALS)
-    return np.full(n_members, loss), np.full(n_members, objective), np.full(n_members, score)
+        return find_least_loss(pooled_loss)
 
 
 def _check_folds(folds: Folds | None, n_members: int, n_rows: int) -> None:

@@ -133,9 +133,10 @@ def _remarks_on_convergence(
             f"initialization='zeros'; {_describe_end(plan, state, course)}. {_advise(plan)}"
         )
     elif ending.message:
+        scaling = "" if plan.is_scaled else ", or scale the features"
         yield (
             f"L-BFGS ended without converging: {ending.message}. Raise max_iter={plan.max_iter} or "
-            f"max_fun={plan.max_fun}, or scale the features."
+            f"max_fun={plan.max_fun}{scaling}."
         )
     elif not course.ended_by and course.running.any() and waits_for_a_plateau:
         yield (

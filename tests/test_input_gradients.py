@@ -224,6 +224,15 @@ def test_integrated_gradients_through_the_encoder_sum_to_the_difference(gaps):
     np.testing.assert_allclose(shares.sum(axis=1), difference, rtol=0, atol=1e-3 * np.ptp(logits))
 
 
+def test_integrated_gradients_of_missing_values_are_refused(gaps):
+    """There is no way from a baseline to them; a gradient at them is 0."""
+    X, y = gaps
+    model = classifier(**ENCODED, max_iter=3).fit(X, y)
+    assert np.isnan(X[7, 2])
+    with pytest.raises(ValueError, match=r"without missing values, .* columns \[2\]"):
+        model.input_gradients(X[6:9], method="integrated")
+
+
 def test_gradient_along_categories_is_refused_by_their_names():
     X, y = make_table()
     frame = pd.DataFrame(X, columns=list("abcdef"))
