@@ -56,6 +56,28 @@ def _mask_by_sign(grad, y):
 
 
 @compile_pass
+def _weigh_by_sigmoid(z, s, out):
+    one = s.dtype.type(1)
+    n_members, n_samples, n_units = z.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                share = one / (s[member, i, j] + one)
+                s[member, i, j] = share
+                out[member, i, j] = share * z[member, i, j]
+
+
+@compile_pass
+def _slope_of_silu(grad, y, s):
+    n_members, n_samples, n_units = y.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                value, share = y[member, i, j], s[member, i, j]
+                grad[member, i, j] *= value - value * share + share
+
+
+@compile_pass
 def _multiply_outer(column, row, out):
     n_members, n_samples, n_units = out.shape
     for member in range(n_members):
@@ -100,6 +122,18 @@ def rectify(z, out, work):
 def mask_by_sign(grad, y, work):
     """Compute ``grad *= [y > 0]``."""
     _mask_by_sign(grad, y)
+    return grad
+
+
+def weigh_by_sigmoid(z, s, out):
+    """Compute ``s = 1 / (1 + s)``, and write ``s z`` into `out`."""
+    _weigh_by_sigmoid(z, s, out)
+    return out
+
+
+def slope_of_silu(grad, y, s, work):
+    """Compute ``grad *= y - y s + s``."""
+    _slope_of_silu(grad, y, s)
     return grad
 
 

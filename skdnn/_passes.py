@@ -47,6 +47,21 @@ def mask_by_sign(grad: np.ndarray, y: np.ndarray, work: np.ndarray) -> np.ndarra
     return np.multiply(grad, work, out=grad)
 
 
+def weigh_by_sigmoid(z: np.ndarray, s: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Compute ``s = 1 / (1 + s)``, where s is ``e^-z``, and write ``s z`` into `out`."""
+    np.add(s, 1.0, out=s)
+    np.reciprocal(s, out=s)
+    return np.multiply(s, z, out=out)
+
+
+def slope_of_silu(grad: np.ndarray, y: np.ndarray, s: np.ndarray, work: np.ndarray) -> np.ndarray:
+    """Compute ``grad *= y - y s + s``."""
+    np.multiply(y, s, out=work)
+    np.subtract(y, work, out=work)
+    np.add(work, s, out=work)
+    return np.multiply(grad, work, out=grad)
+
+
 def multiply_outer(column: np.ndarray, row: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Write ``column row`` into `out`: (n_members, n, 1) by (n_members, 1, k).
 
@@ -92,6 +107,8 @@ PASSES: dict[str, Callable[..., Any]] = {
         add_bias,
         rectify,
         mask_by_sign,
+        weigh_by_sigmoid,
+        slope_of_silu,
         multiply_outer,
         add_scaled,
         scale_by_moments,

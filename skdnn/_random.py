@@ -41,6 +41,49 @@ class RandomStreams:
         )
 
 
+N_WORDS = 1 << 16
+"""Number of values of a word of 16 random bits."""
+
+DRAWN_AT_ONCE = 1 << 15
+"""Words that a member draws in one call: of fewer, the call takes longer than the drawing."""
+
+
+class RandomWords:
+    """Words of 16 random bits, the same number for each member at a time.
+
+    They are drawn ahead, from a stream for each member.
+
+    Parameters
+    ----------
+    rngs : sequence of Generator
+    """
+
+    def __init__(self, rngs: Sequence[np.random.Generator]) -> None:
+        self._rngs, self._n_given = rngs, DRAWN_AT_ONCE
+        self._words = np.empty((len(rngs), DRAWN_AT_ONCE), np.uint16)
+
+    def draw(self, size: int) -> np.ndarray:
+        """Return integers from 0 to 65535, (n_members, size), to look at before the next call.
+
+        There are `DRAWN_AT_ONCE` of them at most.
+        """
+        if self._n_given + size > DRAWN_AT_ONCE:
+            for rng, of_member in zip(self._rngs, self._words, strict=True):
+                of_member.view(np.uint64)[:] = rng.integers(
+                    0, 1 << 64, DRAWN_AT_ONCE // 4, dtype=np.uint64
+                )
+            self._n_given = 0
+        first, self._n_given = self._n_given, self._n_given + size
+        return self._words[:, first : self._n_given]
+
+    def discard(self) -> None:
+        """Forget words that are drawn and not given: what comes next depends on the streams alone.
+
+        Training does so before each epoch, as it may end and be gone on with there.
+        """
+        self._n_given = DRAWN_AT_ONCE
+
+
 def _generator(seed: int, purpose: int, member: int) -> np.random.Generator:
     return np.random.Generator(
         np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(purpose, member)))

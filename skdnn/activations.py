@@ -99,10 +99,7 @@ class Identity(BuiltinActivation):
 
 @dataclass(frozen=True)
 class Logistic(BuiltinActivation):
-    """``g(z) = 1 / (1 + e^-z)``, ``g' = g (1 - g)``: the sigmoid.
-
-    Computed as ``(1 + tanh(z / 2)) / 2``, which is the same and never overflows.
-    """
+    """``g(z) = 1 / (1 + e^-z)``, ``g' = g (1 - g)``: the sigmoid."""
 
     initialization = "glorot_uniform"
 
@@ -260,7 +257,7 @@ class SiLU(BuiltinActivation):
     keeps_work: ClassVar[bool] = True
 
     def value_into(self, z, out, work, xp):
-        return xp.multiply(sigmoid(z, work, xp), z, out=out)
+        return xp.weigh_by_sigmoid(z, _exp_of_minus(z, work, xp), out)
 
     def derivative_into(self, z, y, out, work, xp):
         sigmoid(z, out, xp)
@@ -269,11 +266,8 @@ class SiLU(BuiltinActivation):
         return xp.add(out, work, out=out)
 
     def backward_into(self, grad_y, z, y, slope, work, xp):
-        # As s + g - g s, with s as the forward pass has left it: the hyperbolic tangent is dear.
-        xp.multiply(y, work, out=slope)
-        xp.subtract(y, slope, out=slope)
-        xp.add(slope, work, out=slope)
-        return xp.multiply(grad_y, slope, out=grad_y)
+        # As s + g - g s, with s as the forward pass has left it: the exponential is dear.
+        return xp.slope_of_silu(grad_y, y, work, slope)
 
 
 @dataclass(frozen=True)
@@ -333,11 +327,19 @@ class CustomActivation(ChainRule):
 
 
 def sigmoid(z: np.ndarray, out: np.ndarray, xp: ArrayModule) -> np.ndarray:
-    """Write ``1 / (1 + e^-z) = (1 + tanh(z / 2)) / 2`` into `out`: no exponential overflows."""
-    xp.multiply(z, 0.5, out=out)
-    xp.tanh(out, out=out)
-    xp.multiply(out, 0.5, out=out)
-    return xp.add(out, 0.5, out=out)
+    """Write ``1 / (1 + e^-z)`` into `out`.
+
+    An exponential that overflows is infinite, and one over it is 0, as it should be. By the
+    hyperbolic tangent nothing would overflow, at half the speed in float32 and less in float64.
+    """
+    xp.add(_exp_of_minus(z, out, xp), 1.0, out=out)
+    return xp.reciprocal(out, out=out)
+
+
+def _exp_of_minus(z: np.ndarray, out: np.ndarray, xp: ArrayModule) -> np.ndarray:
+    xp.negative(z, out=out)
+    with np.errstate(over="ignore"):
+        return xp.exp(out, out=out)
 
 
 def softplus(z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ArrayModule) -> np.ndarray:

@@ -246,7 +246,7 @@ class _Cost:
         return grads.astype(np.float64)
 
     def _forward(self, params: np.ndarray, grads: np.ndarray | None) -> tuple[Pass, np.ndarray]:
-        rngs: Any = [_Replay(rng) for rng in _streams(self.network, self.seed).dropout]
+        rngs = _streams(self.network, self.seed).dropout
         passage = self.network.bind(params, len(self.rows), grads=grads, training=True, rngs=rngs)
         _, weight = self._labels()
         return passage, passage.forward(self.rows.X[np.newaxis].astype(params.dtype), weight)
@@ -254,16 +254,6 @@ class _Cost:
     def _labels(self) -> tuple[np.ndarray, np.ndarray | None]:
         weight = self.rows.sample_weight
         return self.rows.y[np.newaxis], None if weight is None else weight[np.newaxis]
-
-
-class _Replay:
-    """Draw the same numbers whatever the dtype that they are wanted in."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
-
-    def random(self, out: np.ndarray, dtype: type) -> None:
-        out[...] = self.rng.random(out.shape, dtype=np.float32)
 
 
 def _streams(network: Network, seed: int) -> RandomStreams:

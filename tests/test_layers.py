@@ -218,11 +218,17 @@ def test_dropout_drops_the_given_share_of_units(rate, dtype):
 @dtypes
 @pytest.mark.parametrize("rate", [0.05, 0.5, 0.9])
 def test_dropout_scales_survivors_up(rate, dtype):
-    """By 1 / (1 - rate), so that the mean stays what it was."""
+    """By 1 / (1 - p), so that the mean stays what it was, with p next to the rate in 16 bits."""
     y, _ = train_dropout(rate, dtype=dtype)
-    np.testing.assert_allclose(y[y != 0], 1.0 / (1.0 - rate), rtol=1e-6)
+    p = round(rate * 2**16) / 2**16
+    np.testing.assert_allclose(y[y != 0], 1.0 / (1.0 - p), rtol=1e-6)
     bound = 5 * np.sqrt(rate / (1 - rate) / y.size)
     assert y.mean(dtype=np.float64) == pytest.approx(1.0, abs=bound)
+
+
+def test_dropout_at_the_greatest_rate_lets_something_through():
+    y, _ = train_dropout(np.nextafter(1.0, 0.0), n_members=1, n_samples=40_000)
+    assert 0 < (y != 0).sum() < 100
 
 
 def test_dropout_sends_back_what_it_let_through():

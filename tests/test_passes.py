@@ -78,6 +78,32 @@ def test_compiled_mask_by_sign_is_the_same_to_the_bit(dtype, shape, seed):
 
 @dtypes
 @given(shape=shapes_MNI, seed=seeds)
+def test_compiled_weighing_by_the_sigmoid_is_the_same_to_the_bit(dtype, shape, seed):
+    def make():
+        z = (10.0 * np.random.default_rng(seed).normal(size=shape)).astype(dtype)
+        z.flat[:3] = np.array([np.nan, 800.0, -800.0])[: z.size]  # e^800 is infinite
+        return z, np.exp(-z), np.empty_like(z)
+
+    with np.errstate(over="ignore"):
+        assert_same_to_the_bit("weigh_by_sigmoid", make)
+
+
+@dtypes
+@given(shape=shapes_MNI, seed=seeds)
+def test_compiled_slope_of_silu_is_the_same_to_the_bit(dtype, shape, seed):
+    def make():
+        rng = np.random.default_rng(seed)
+        grad, y = (rng.normal(size=shape).astype(dtype) for _ in range(2))
+        s = rng.random(shape).astype(dtype)
+        work = y * s
+        np.subtract(y, work, out=work)
+        return grad, y, s, np.add(work, s, out=work)
+
+    assert_same_to_the_bit("slope_of_silu", make)
+
+
+@dtypes
+@given(shape=shapes_MNI, seed=seeds)
 def test_compiled_outer_product_is_the_same_to_the_bit(dtype, shape, seed):
     def make():
         rng = np.random.default_rng(seed)
@@ -114,7 +140,7 @@ def test_compiled_scaling_by_moments_is_the_same_to_the_bit(dtype, n_members, n_
 
 @dtypes
 @pytest.mark.parametrize("n_members", [1, 3])
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "silu"])
 def test_fit_with_compiled_passes_is_the_same_to_the_bit(dtype, n_members, activation, monkeypatch):
     X, y = make_classification(300, 7, random_state=0)
     fitted = []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import seeds
 
-from skdnn._random import RandomStreams
+from skdnn._random import DRAWN_AT_ONCE, RandomStreams, RandomWords
 
 PURPOSES = ["initialization", "shuffling", "dropout"]
 
@@ -77,3 +77,36 @@ def test_streams_leave_numpys_global_state_alone():
     before = np.random.get_state()[1].copy()  # noqa: NPY002 - the state that must not move
     draws(RandomStreams.spawn(0, range(2)))
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def make_words(n_members=3):
+    return RandomWords([np.random.default_rng(member) for member in range(n_members)])
+
+
+def test_words_have_all_values_alike():
+    words = make_words(16).draw(DRAWN_AT_ONCE)
+    assert (words.dtype, words.shape) == (np.uint16, (16, DRAWN_AT_ONCE))
+    for shift in range(0, 16, 4):
+        counts = np.bincount((words.ravel() >> shift) & 15, minlength=16)
+        np.testing.assert_allclose(counts, words.size / 16, rtol=5 * np.sqrt(15 / words.size))
+
+
+def test_words_are_given_once():
+    words = make_words()
+    drawn = np.hstack([words.draw(size).copy() for size in (1000, 7, DRAWN_AT_ONCE - 1007)])
+    np.testing.assert_array_equal(drawn, make_words().draw(DRAWN_AT_ONCE))
+    assert (words.draw(1000) == drawn[:, :1000]).mean() < 0.01
+
+
+def test_words_of_a_member_are_those_that_it_has_among_others():
+    alone = RandomWords([np.random.default_rng(2)])
+    np.testing.assert_array_equal(make_words().draw(5)[2], alone.draw(5)[0])
+
+
+def test_words_that_are_discarded_leave_what_the_streams_say():
+    rngs = [np.random.default_rng(0)]
+    words = RandomWords(rngs)
+    words.draw(10)
+    words.discard()
+    expected = RandomWords(copy.deepcopy(rngs)).draw(10)
+    np.testing.assert_array_equal(words.draw(10), expected)

@@ -10,7 +10,6 @@ layer's input may have one member only; it then broadcasts over all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from .._passes import ArrayModule
+from .._random import RandomWords
 from ..initializers import Initializer
 
 
@@ -117,7 +117,7 @@ class Slot:
         The weights of the rows.
     ones : ndarray of shape (1, 1, n_samples)
         A row of ones: sums over samples run as matrix products, three times as fast as `sum`.
-    rngs : sequence of Generator
+    words : RandomWords
         One random stream for each member.
     xp : module
         The array module; layers call its functions with `out=`, and its passes.
@@ -131,8 +131,8 @@ class Slot:
         "inner",
         "ones",
         "params",
-        "rngs",
         "training",
+        "words",
         "work",
         "x",
         "xp",
@@ -146,7 +146,7 @@ class Slot:
     training: bool
     batch: Batch
     ones: np.ndarray
-    rngs: Sequence[np.random.Generator]
+    words: RandomWords
     xp: ArrayModule
     x: np.ndarray
     y: np.ndarray
