@@ -1,4 +1,4 @@
-"""Mini-batches: labels gathered once for an epoch, rows for each batch into a fixed buffer."""
+"""Mini-batches: labels gathered for a block of batches, rows for each into a fixed buffer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ._blocks import Selection, cut_rows, position_dtype
 from ._folds import Folds
 from ._rows import Rows
 from ._sparse import InputBatch, SparseBatch, is_sparse
+from .losses import BLOCK_ROWS
 
 
 class Minibatches:
     """Cut the training rows into batches, each member's in its own order.
+
+    Several batches, or all of a small table, make a block, which has its labels and weights in
+    arrays of its own: those of all members in a whole epoch would take as much as the table.
 
     Parameters
     ----------
@@ -38,8 +43,10 @@ class Minibatches:
         Rows that a member learns from in an epoch.
     sizes : set of int
         The numbers of rows that batches have: one or two.
-    y, sample_weight : ndarray of shape (n_members or 1, n_samples), or None
-        Labels and weights in the order of the current epoch.
+    block_size : int
+        Rows of a block; the last one may be shorter.
+    y, sample_weight : ndarray of shape (n_members or 1, n_block), or None
+        Labels and weights of the current block.
     """
 
     def __init__(
@@ -51,66 +58,97 @@ class Minibatches:
         members: range | None = None,
     ) -> None:
         is_whole = len(rows) <= batch_size
-        self.rows, self._is_sparse = rows, is_sparse(rows.X)
+        # Who takes all rows at once would gather the same ones in each epoch.
+        self.rows = rows = rows.gather() if is_whole else rows
+        self._is_sparse, self._rngs, self._folds = is_sparse(rows.X), rngs, folds
         self.n_seen = len(rows) if folds is None else folds.n_training
         self.n_samples = len(rows) if is_whole else self.n_seen
         self.batch_size = min(batch_size, self.n_samples)
         self.n_batches = -(-self.n_samples // self.batch_size)
         n_last = self.n_samples - (self.n_batches - 1) * self.batch_size
         self.sizes = {self.batch_size, n_last}
-        self.y = rows.y[np.newaxis]
-        self.sample_weight = None if rows.sample_weight is None else rows.sample_weight[np.newaxis]
-        self._rngs, self._factors = rngs, None
-        self._own: list[np.ndarray] = []  # for each member the positions of its rows
+        n_batches = max(1, BLOCK_ROWS // self.batch_size)
+        self.block_size = min(n_batches * self.batch_size, self.n_samples)
         if members is None:
             members = range(0 if folds is None else folds.n_members)
+        self._members, self._factors = members, None
+        self._weight = None if rows.sample_weight is None else rows.sample_weight[np.newaxis]
+        self._counts: list[int] = []  # of the rows that each member has, where orders differ
         if is_whole and folds is not None:
-            self.sample_weight = folds.training_weights(rows, members).astype(rows.y.dtype)
+            self._weight = folds.training_weights(rows, members).astype(rows.y.dtype)
         elif folds is not None:
-            self._own = [folds.training_index(member) for member in members]
-            self._factors = self._bring_to_mean_one()
+            self._counts = [folds.count_training(member) for member in members]
+            self._factors = self._bring_to_mean_one(folds)
         elif rngs is not None and not is_whole:
-            self._own = [np.arange(len(rows))] * len(rngs)
-        if self._own:
-            n_members, n_features = len(self._own), rows.X.shape[1]
-            self._order = np.empty((n_members, self.n_samples), np.intp)
-            if not self._is_sparse:
-                shapes = {size: (n_members, size, n_features) for size in self.sizes}
-                self._x = {size: np.empty(shape, rows.X.dtype) for size, shape in shapes.items()}
+            self._counts = [len(rows)] * len(rngs)
+        if self._counts and not self._is_sparse:
+            shapes = {size: (len(self._counts), size, rows.X.shape[1]) for size in self.sizes}
+            self._x = {size: np.empty(shape, rows.X.dtype) for size, shape in shapes.items()}
+        self.y, self.sample_weight = rows.y[np.newaxis], self._weight
 
     def __iter__(self) -> Iterator[tuple[slice, InputBatch]]:
-        """Begin an epoch: yield the place of each batch in it, and its x with a member axis."""
-        if self._own:
-            self._put_in_order()
-        for start in range(0, self.n_samples, self.batch_size):
-            columns = slice(start, min(start + self.batch_size, self.n_samples))
-            yield columns, self._take(columns)
+        """Begin an epoch: yield the place of each batch in its block, and its x by members."""
+        order = self._draw_order() if self._counts else None
+        for first in range(0, self.n_samples, self.block_size):
+            block = slice(first, min(first + self.block_size, self.n_samples))
+            self._enter(block, order)
+            for start in range(first, block.stop, self.batch_size):
+                rows = slice(start, min(start + self.batch_size, block.stop))
+                yield slice(start - first, rows.stop - first), self._take(rows, order)
 
-    def _take(self, columns: slice) -> InputBatch:
-        X = self.rows.X
-        if not self._own:
-            return SparseBatch([X[columns]]) if self._is_sparse else X[np.newaxis, columns]
-        if self._is_sparse:
-            return SparseBatch([X[index] for index in self._order[:, columns]])
-        # mode="clip" writes straight into `out`; the default would go through a copy.
-        x = self._x[columns.stop - columns.start]
-        return X.take(self._order[:, columns], axis=0, out=x, mode="clip")
-
-    def _put_in_order(self) -> None:
-        """Choose each member's rows of an epoch, and gather their labels and weights."""
-        for member, (own, order) in enumerate(zip(self._own, self._order, strict=True)):
-            index = own if self._rngs is None else self._rngs[member].permutation(own)
-            order[:] = index[: self.n_samples]
-        self.y = self.rows.y[self._order]
+    def _enter(self, block: slice, order: np.ndarray | None) -> None:
+        """Gather the labels and weights of a block."""
+        if order is None:
+            self.y = self.rows.y[np.newaxis, block]
+            self.sample_weight = None if self._weight is None else self._weight[:, block]
+            return
+        self.y = self.rows.y[order[:, block]]
         if self.rows.sample_weight is not None:
-            self.sample_weight = self.rows.sample_weight[self._order]
+            self.sample_weight = self.rows.sample_weight[order[:, block]]
             if self._factors is not None:
                 self.sample_weight *= self._factors
 
-    def _bring_to_mean_one(self) -> np.ndarray | None:
+    def _take(self, rows: slice, order: np.ndarray | None) -> InputBatch:
+        """Return a batch, with an axis of members."""
+        X = self.rows.X
+        if order is None:
+            return SparseBatch([X[rows]]) if self._is_sparse else X[rows][np.newaxis]
+        if self._is_sparse:
+            return SparseBatch([X[index] for index in order[:, rows]])
+        x = self._x[rows.stop - rows.start]
+        if isinstance(X, Selection):
+            return X.take_into(order[:, rows], x)
+        # mode="clip" writes straight into `out`; the default would go through a copy.
+        return X.take(order[:, rows], axis=0, out=x, mode="clip")
+
+    def _draw_order(self) -> np.ndarray:
+        """Return the positions of each member's rows in the order of an epoch, (n_members, n)."""
+        order = np.empty((len(self._counts), max(self._counts)), position_dtype(len(self.rows)))
+        for member, (count, places) in enumerate(zip(self._counts, order, strict=True)):
+            self._write_own(member, places)
+            if self._rngs is not None:
+                self._rngs[member].shuffle(places[:count])
+        return order[:, : self.n_samples]
+
+    def _write_own(self, i: int, out: np.ndarray) -> None:
+        """Write the positions of the rows of the i-th member, which `out` may have more room for.
+
+        Block by block: what NumPy finds comes in integers of twice the size.
+        """
+        n_written = 0
+        for block in cut_rows(len(self.rows)):
+            if self._folds is None:
+                found = np.arange(block.start, block.stop)
+            else:
+                found = self._folds.training_index(self._members[i], block)
+            out[n_written : n_written + len(found)] = found
+            n_written += len(found)
+
+    def _bring_to_mean_one(self, folds: Folds) -> np.ndarray | None:
         """Return what each member's weights are multiplied by, for a mean of 1 on its own rows."""
         weight = self.rows.sample_weight
         if weight is None:
             return None
-        means = [weight[own].mean(dtype=np.float64) for own in self._own]
+        own = (folds.training_index(member) for member in self._members)
+        means = [weight[index].mean(dtype=np.float64) for index in own]
         return (1.0 / np.array(means)[:, np.newaxis]).astype(weight.dtype)

@@ -20,19 +20,27 @@ from ._levels import Levels, describe_dates, factorize_objects, hashable, merge_
 NUMBER, CATEGORY, DATE, OTHER = "number", "category", "date", "other"
 """What a column is by its dtype; whoever reads it may want levels of numbers, or the reverse."""
 
+EVERY_ROW = slice(None)
+"""The block of rows that is the whole table."""
+
 SINGLE = ({"float32"}, {"Float32"})
 """Names of dtypes of columns that stay float32 if all of them have it, NumPy's and pandas' own."""
 
 
 class Table(Protocol):
-    """What a table is to the encoder. Columns go by position; labels are for messages."""
+    """What a table is to the encoder. Columns go by position; labels are for messages.
+
+    Numbers are read in blocks of rows where a table is large. The dtype of a block is that of all.
+    """
 
     @property
     def labels(self) -> Sequence[Any]: ...
 
+    def __len__(self) -> int: ...
+
     def kind(self, column: int) -> str: ...
 
-    def numbers(self, columns: Sequence[int]) -> np.ndarray: ...
+    def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray: ...
 
     def levels(self, column: int) -> Levels: ...
 
@@ -76,11 +84,16 @@ class ArrayTable:
         self._X = X
         self.labels = range(X.shape[1])
 
+    def __len__(self) -> int:
+        return len(self._X)
+
     def kind(self, column: int) -> str:
         return DATE if self._X.dtype.kind in "mM" else NUMBER
 
-    def numbers(self, columns: Sequence[int]) -> np.ndarray:
-        X = self._X if len(columns) == self._X.shape[1] else self._X[:, list(columns)]
+    def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
+        X = self._X[rows]
+        if len(columns) < len(self.labels):
+            X = X[:, list(columns)]
         if X.dtype in (np.float32, np.float64):
             return X
         with _named(columns, self.labels, lambda column: self._X[:, column]):
@@ -114,6 +127,9 @@ class PandasTable:
                 f"{sparse!r} are sparse; turn them into dense ones with .sparse.to_dense()."
             )
 
+    def __len__(self) -> int:
+        return len(self._X)
+
     def kind(self, column: int) -> str:
         dtype = self._dtypes[column]
         if dtype.kind in "mM" or type(dtype).__name__ == "PeriodDtype":
@@ -122,8 +138,10 @@ class PandasTable:
             return NUMBER
         return CATEGORY if dtype.kind in "bOUS" else OTHER
 
-    def numbers(self, columns: Sequence[int]) -> np.ndarray:
-        X = self._X if len(columns) == len(self.labels) else self._X.iloc[:, list(columns)]
+    def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
+        X = self._X.iloc[rows]
+        if len(columns) < len(self.labels):
+            X = X.iloc[:, list(columns)]
         dtypes = [self._dtypes[column] for column in columns]
         dtype = np.float32 if {dtype.name for dtype in dtypes} in SINGLE else np.float64
         is_plain = all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes)
@@ -154,6 +172,9 @@ class PolarsTable:
         self._X = X
         self.labels = X.columns
 
+    def __len__(self) -> int:
+        return len(self._X)
+
     def kind(self, column: int) -> str:
         dtype = self._X.dtypes[column]
         if dtype.is_temporal():
@@ -163,16 +184,16 @@ class PolarsTable:
             return NUMBER
         return CATEGORY if name in self._CATEGORIES else OTHER
 
-    def numbers(self, columns: Sequence[int]) -> np.ndarray:
+    def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
         import polars
 
         if any(self.kind(column) == CATEGORY for column in columns):
             with _named(columns, self.labels, self._objects):
-                return _to_floats(np.stack([self._objects(j) for j in columns], axis=1))
+                return _to_floats(np.stack([self._objects(j, rows) for j in columns], axis=1))
         dtypes = [self._X.dtypes[column].base_type() for column in columns]
         number = polars.Float32 if set(dtypes) == {polars.Float32} else polars.Float64
         names = [self.labels[column] for column in columns]
-        return self._X.select(polars.col(names).cast(number)).to_numpy()
+        return self._X[rows].select(polars.col(names).cast(number)).to_numpy()
 
     def levels(self, column: int) -> Levels:
         import polars
@@ -188,8 +209,8 @@ class PolarsTable:
         places = values.replace_strict(found, order, default=-1, return_dtype=polars.Int64)
         return merge_levels(found.to_list(), places.to_numpy(), self.labels[column])
 
-    def _objects(self, column: int) -> np.ndarray:
-        return _to_objects(self._X.to_series(column).to_list())
+    def _objects(self, column: int, rows: slice = EVERY_ROW) -> np.ndarray:
+        return _to_objects(self._X.to_series(column)[rows].to_list())
 
 
 def _is_polars(X: Any) -> bool:

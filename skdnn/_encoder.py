@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._blocks import cut_rows
 from ._columns import (
     Table,
     find_categories,
@@ -26,12 +27,17 @@ from ._compat import Interval, RealNotInt, StrOptions, check_feature_names_in, f
 from ._levels import (
     FIRST_LEVEL,
     Category,
-    Levels,
-    describe_infinity,
     fit_category,
 )
+from ._reading import (
+    category_columns,
+    number_columns,
+    read_numbers,
+    refuse_empty,
+    refuse_infinite,
+)
 from ._scaling import fit_scaling
-from ._validation import check_weights
+from ._validation import check_weights, is_checked
 
 CONTINUOUS, FLAG, CODE = 0, 1, 2
 """The groups of columns of the result, in their order."""
@@ -213,18 +219,14 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         )
         table = self._open(X, has_levels=has_levels, reset=True)
         self.is_categorical_ = find_categories(self.categorical_features, table)
-        numbers, levels = self._read(table)
-        weights = check_weights(sample_weight, numbers, may_vanish=False)
+        weights, order = check_weights(sample_weight, table, may_vanish=False), None
         if weights is not None:
             # From the smallest on, so that no sum depends on the order of the rows.
             order = np.argsort(weights, kind="stable")
             order = order[np.count_nonzero(weights == 0.0) :]
-            weights, numbers = weights[order], numbers[order]
-            levels = [Levels(column.values, column.codes[order]) for column in levels]
-        _refuse_empty(table.labels, self.is_categorical_, numbers, levels)
-
-        self._scaling = fit_scaling(numbers, weights)
-        labels = [table.labels[column] for column in np.flatnonzero(self.is_categorical_).tolist()]
+            weights = weights[order]
+        empty: list[int] = []  # columns without any value
+        self._scaling = fit_scaling(number_columns(table, self._numeric, order, empty), weights)
         self._categories = [
             fit_category(
                 column,
@@ -234,8 +236,10 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 min_frequency=self.min_frequency,
                 max_categories=self.max_categories,
             )
-            for column, label in zip(levels, labels, strict=True)
+            for label, column in category_columns(table, self._categorical, order, empty)
         ]
+        refuse_empty(table, empty)
+        labels = [table.labels[column] for column in self._categorical]
         _warn_of_rare(labels, self._categories)
         self._arrange()
         return self
@@ -253,19 +257,19 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         X_encoded : ndarray of shape (n_samples, n_features_out)
             Continuous columns, then flags, then codes; every value is finite.
         """
-        numbers, levels = self._read_fitted(X)
-        is_missing = np.isnan(numbers)
-        dtype = np.float32 if numbers.dtype == np.float32 else np.float64
-        scaled = self._scaling.encode(numbers, is_missing)
-        if self.n_continuous_ == len(self.source_features_):
-            return scaled.astype(dtype, copy=False)
-        X_encoded = np.empty((len(numbers), len(self.source_features_)), dtype)
-        X_encoded[:, self._places] = scaled
-        X_encoded[:, self._missing_places] = is_missing[:, self._scaling.has_missing]
+        return self._transform(X)
+
+    def _transform(self, X: Any, dtype: np.typing.DTypeLike | None = None) -> np.ndarray:
+        """Encode a table as `transform` does, but in `dtype` if that is the narrower one."""
+        table = self._open_fitted(X)
+        own = read_numbers(table, self._numeric, slice(0, 1)).dtype
+        dtype = own if dtype is None else min(own, np.dtype(dtype), key=lambda d: d.itemsize)
+        X_encoded = np.empty((len(table), len(self.source_features_)), dtype)
+        self._encode_numbers(table, X_encoded)
         for category, place, column in zip(
-            self._categories, self._category_places, levels, strict=True
+            self._categories, self._category_places, self._categorical, strict=True
         ):
-            X_encoded[:, place] = category.encode(column)
+            category.encode_into(table.levels(column), X_encoded[:, place])
         return X_encoded
 
     def input_slopes(self, X):
@@ -300,7 +304,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 f"input_slopes needs a table of numbers only, but {names!r} are categories, along "
                 "which there is no derivative. Leave them out, or encode them as numbers before."
             )
-        numbers, _ = self._read_fitted(X)
+        table = self._open_fitted(X)
+        numbers = read_numbers(table, self._numeric)
+        refuse_infinite(table, self._numeric, np.isinf(numbers).any(axis=0))
         slopes = np.zeros((len(numbers), len(self.source_features_)))
         slopes[:, self._places] = self._scaling.slopes(numbers, np.isnan(numbers))
         return slopes
@@ -344,23 +350,42 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             X = validate_data(self, X, reset=reset, dtype=options, ensure_all_finite=False)
         return open_table(X)
 
-    def _read(self, table: Table) -> tuple[np.ndarray, list[Levels]]:
-        """Return the numeric columns as one array, and the levels of each category column."""
-        numeric = np.flatnonzero(~self.is_categorical_).tolist()
-        levels = [table.levels(column) for column in np.flatnonzero(self.is_categorical_).tolist()]
-        if not numeric:
-            return np.empty((len(levels[0].codes), 0)), levels
-        numbers = table.numbers(numeric)
-        is_infinite = np.isinf(numbers)
-        if is_infinite.any():
-            infinite = np.flatnonzero(is_infinite.any(axis=0))
-            raise ValueError(describe_infinity([table.labels[numeric[i]] for i in infinite]))
-        return numbers, levels
-
-    def _read_fitted(self, X: Any) -> tuple[np.ndarray, list[Levels]]:
+    def _open_fitted(self, X: Any) -> Table:
         check_is_fitted(self)
         has_levels = bool(self.is_categorical_.any())
-        return self._read(self._open(X, has_levels=has_levels, reset=False))
+        if not has_levels and is_checked(self, X):
+            return open_table(X)
+        return self._open(X, has_levels=has_levels, reset=False)
+
+    @property
+    def _numeric(self) -> list[int]:
+        """The columns of X that are numbers."""
+        return np.flatnonzero(~self.is_categorical_).tolist()
+
+    @property
+    def _categorical(self) -> list[int]:
+        """The columns of X that are categories."""
+        return np.flatnonzero(self.is_categorical_).tolist()
+
+    def _encode_numbers(self, table: Table, out: np.ndarray) -> None:
+        """Write what becomes of the numeric columns, in blocks of rows."""
+        scaling, numeric = self._scaling, self._numeric
+        is_infinite, n_numeric = np.zeros(len(numeric), dtype=bool), len(numeric)
+        has_gaps, is_all = bool(scaling.has_missing.any()), n_numeric == out.shape[1]
+        for rows in cut_rows(len(out), n_numeric):
+            numbers = read_numbers(table, numeric, rows)
+            is_infinite |= np.isinf(numbers).any(axis=0)
+            if is_infinite.any():
+                continue  # all that is left to learn is which columns they are
+            is_missing = np.isnan(numbers)
+            scaled = scaling.encode(numbers, is_missing)
+            if is_all:
+                out[rows] = scaled
+                continue
+            out[rows, self._places] = scaled
+            if has_gaps:
+                out[rows, self._missing_places] = is_missing[:, scaling.has_missing]
+        refuse_infinite(table, numeric, is_infinite)
 
     def _arrange(self) -> None:
         """Give each output its place: continuous columns, then flags, then codes."""
@@ -406,21 +431,6 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         tags.input_tags.string = False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _refuse_empty(
-    labels: Sequence[Any], is_categorical: np.ndarray, numbers: np.ndarray, levels: list[Levels]
-) -> None:
-    """Refuse columns without any value."""
-    is_empty = np.empty(len(is_categorical), dtype=bool)
-    is_empty[~is_categorical] = np.isnan(numbers).all(axis=0)
-    is_empty[is_categorical] = [(column.codes < 0).all() for column in levels]
-    if is_empty.any():
-        empty = [labels[j] for j in np.flatnonzero(is_empty).tolist()]
-        raise ValueError(
-            f"Columns {empty!r} of X have no value in any row (of sample_weight above 0): all are "
-            "missing. Leave these columns out."
-        )
 
 
 def _warn_of_rare(labels: Sequence[Any], categories: Sequence[Category]) -> None:

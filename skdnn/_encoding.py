@@ -64,14 +64,18 @@ def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any) -> None:
         encoder.fit(X, y)
 
 
-def encode(encoder: Any, X: Any) -> Any:
+def encode(encoder: Any, X: Any, dtype: np.typing.DTypeLike | None = None) -> Any:
     """Return the matrix that an encoder makes of a table.
+
+    A TabularEncoder writes it straight in `dtype`, if that is narrower than its own choice.
 
     Raises
     ------
     ValueError
         If it is not made of finite numbers.
     """
+    if type(encoder) is TabularEncoder:
+        return encoder._transform(X, dtype)
     matrix = encoder.transform(X)
     if isinstance(encoder, TabularEncoder):
         return np.asarray(matrix)

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ._blocks import Selection, position_dtype
 from ._explanations import average_logits
 from ._network import Network
 from ._rows import Rows
-from ._sparse import InputBatch, SparseBatch, is_sparse
+from ._sparse import SparseBatch, is_sparse
 
 IN_NO_FOLD = -1
 """In the place of a fold: every member trains on the row, and none is validated by it."""
@@ -47,7 +48,8 @@ def assign_folds(
     """
     _check_number(n_folds)
     counts = np.ones(len(y), dtype=bool) if weight is None else weight > 0.0
-    of_row, n_dealt = np.where(counts, IN_NO_FOLD, NOT_TRAINED_ON), 0
+    of_row, n_dealt = np.full(len(y), NOT_TRAINED_ON, np.min_scalar_type(-n_folds)), 0
+    of_row[counts] = IN_NO_FOLD
     for label in np.unique(y):
         of_class = np.flatnonzero(counts & (y == label))
         if len(of_class) > 1:
@@ -88,14 +90,14 @@ class HeldOut:
 
     Attributes
     ----------
-    X : ndarray of shape (n_members, n_samples, n_features) or SparseBatch
+    X : Selection or SparseBatch of shape (n_members, n_samples, n_features)
     y : ndarray of shape (n_members, n_samples)
     sample_weight : ndarray of shape (n_members, n_samples)
         The weight of a row, shared by the members that hold it out. The sum is n_samples: a
         member's mean loss is its share of the mean loss over all rows that are held out.
     """
 
-    X: InputBatch
+    X: Selection | SparseBatch
     y: np.ndarray
     sample_weight: np.ndarray
 
@@ -155,10 +157,18 @@ class Folds:
         """Return which members hold out a fold."""
         return slice(fold, self.n_members, self.n_folds)
 
-    def training_index(self, member: int) -> np.ndarray:
-        """Return the positions of the rows that a member learns from."""
-        is_out = (self.of_row == self.of_member(member)) | (self.of_row == NOT_TRAINED_ON)
-        return np.flatnonzero(~is_out)
+    def is_trained_on(self, member: int, block: slice = slice(None)) -> np.ndarray:
+        """Say of each row whether a member learns from it."""
+        of_row = self.of_row[block]
+        return (of_row != self.of_member(member)) & (of_row != NOT_TRAINED_ON)
+
+    def count_training(self, member: int) -> int:
+        """Return the number of rows that a member learns from."""
+        return int(np.count_nonzero(self.is_trained_on(member)))
+
+    def training_index(self, member: int, block: slice = slice(0, None)) -> np.ndarray:
+        """Return the positions of the rows, of a block, that a member learns from."""
+        return block.start + np.flatnonzero(self.is_trained_on(member, block))
 
     def validation_index(self, member: int) -> np.ndarray:
         """Return the positions of the rows that a member holds out."""
@@ -170,15 +180,21 @@ class Folds:
         The shape is (n_members, n_rows). The mean loss by them over all rows is the mean loss over
         those that the member learns from.
         """
-        members = range(self.n_members) if members is None else members
-        weights = np.zeros((len(members), len(rows)))
-        for member, of_member in zip(members, weights, strict=True):
-            index = self.training_index(member)
-            of_member[index] = 1.0 if rows.sample_weight is None else rows.sample_weight[index]
+        weights = self.unscaled_weights(rows, members)
         return weights / weights.mean(axis=1, keepdims=True)
 
+    def unscaled_weights(
+        self, rows: Rows, members: range | None = None, block: slice = slice(None)
+    ) -> np.ndarray:
+        """Return the weights of a block of rows: zero for rows held out, else as they are."""
+        members = range(self.n_members) if members is None else members
+        is_trained_on = np.stack([self.is_trained_on(member, block) for member in members])
+        if rows.sample_weight is None:
+            return is_trained_on.astype(np.float64)
+        return np.multiply(is_trained_on, rows.sample_weight[block], dtype=np.float64)
+
     def hold_out(self, rows: Rows) -> HeldOut:
-        """Gather the rows that each member holds out.
+        """Find the rows that each member holds out.
 
         Raises
         ------
@@ -192,7 +208,7 @@ class Folds:
                 "No row is held out by any member, and there is nothing to validate on: no class "
                 "has two rows. Take more rows, or train without folds."
             )
-        places = np.zeros((self.n_members, n_samples), np.intp)
+        places = np.zeros((self.n_members, n_samples), position_dtype(len(self)))
         weight = np.zeros(places.shape)
         for member, of_member in enumerate(index):
             n_rows = len(of_member)
@@ -204,12 +220,13 @@ class Folds:
                 places[member, n_rows:] = of_member[-1]
             of_fold = range(self.n_members)[self.members_of(self.of_member(member))]
             weight[member] /= len(of_fold)
-        X: InputBatch = (
+        X = (
             SparseBatch([rows.X[of_member] for of_member in places])
             if is_sparse(rows.X)
-            else rows.X[places]
+            else Selection(rows.X, places)
         )
-        return HeldOut(X, rows.y[places], weight * (n_samples / weight.sum()))
+        weight *= n_samples / weight.sum()
+        return HeldOut(X, rows.y[places], weight.astype(rows.y.dtype, copy=False))
 
 
 def out_of_fold_logits(
@@ -239,7 +256,8 @@ def out_of_fold_logits(
         index, chosen = np.flatnonzero(folds_of_row == fold), params[members]
         if len(index) and len(chosen):
             part = replace(network, n_members=len(chosen))
-            logits[index] = average_logits(part.logits(chosen, X[index]))
+            rows = X[index] if is_sparse(X) else Selection(X, index[np.newaxis])
+            logits[index] = average_logits(part.logits(chosen, rows))
     return logits
 
 

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ._blocks import cut_rows
+
 UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 """Rows of the lookup table of a category column; as codes, they are the codes."""
 
@@ -40,11 +42,12 @@ class Category:
     suffixes: tuple[str, ...]  # for the names of the outputs
     is_code: bool
 
-    def encode(self, levels: Levels) -> np.ndarray:
-        """Return the outputs, (n_samples, n_outputs)."""
-        rows = [self.rows.get(level, UNKNOWN) for level in levels.values]
+    def encode_into(self, levels: Levels, out: np.ndarray) -> None:
+        """Write the outputs, (n_samples, n_outputs)."""
         # A code of -1, which is a missing level, picks the last entry.
-        return self.table[np.array([*rows, MISSING])[levels.codes]]
+        rows = np.array([*(self.rows.get(level, UNKNOWN) for level in levels.values), MISSING])
+        for block in cut_rows(*out.shape):
+            out[block] = self.table[rows[levels.codes[block]]]
 
 
 def is_missing(value: Any) -> bool:

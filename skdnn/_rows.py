@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ._blocks import Selection, position_dtype
 from ._sparse import is_sparse
 
 
@@ -18,7 +19,7 @@ class Rows:
 
     Attributes
     ----------
-    X : ndarray or CSR matrix or array of shape (n_samples, n_features)
+    X : ndarray, Selection, or CSR matrix or array, of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
         0.0 or 1.0.
     sample_weight : ndarray of shape (n_samples,) or None
@@ -44,7 +45,10 @@ class Rows:
     def arrays(self) -> list[Any]:
         """Return the arrays that the rows are made of; None stands for weights of one."""
         X: Any = self.X
-        table = [X.data, X.indices, X.indptr] if is_sparse(X) else [X]
+        if is_sparse(X):
+            table = [X.data, X.indices, X.indptr]
+        else:
+            table = [X.table, X.index] if isinstance(X, Selection) else [X]
         return [*table, self.y, self.sample_weight]
 
     def astype(self, dtype: np.typing.DTypeLike) -> Rows:
@@ -55,9 +59,20 @@ class Rows:
     def take(self, index: np.ndarray) -> Rows:
         """Return the rows at these positions; of one taken twice, the last is where it stands."""
         weight = None if self.sample_weight is None else self.sample_weight[index]
-        moved_to = np.full(len(self), -1)
+        moved_to = np.full(len(self), -1, position_dtype(len(self)))
         moved_to[index] = np.arange(len(index))
         return Rows(self.X[index], self.y[index], weight, self._follow(moved_to))
+
+    def select(self, index: np.ndarray) -> Rows:
+        """Return the rows at these positions, of a dense table without a copy of it."""
+        if is_sparse(self.X) or isinstance(self.X, Selection):
+            return self.take(index)
+        none = replace(self, X=self.X[:, :0]).take(index)
+        return replace(none, X=Selection(self.X, index.astype(position_dtype(len(self)))))
+
+    def gather(self) -> Rows:
+        """Return the rows with a table of their own, if they have been selected from another."""
+        return replace(self, X=self.X[:]) if isinstance(self.X, Selection) else self
 
     def _follow(self, moved_to: np.ndarray) -> np.ndarray:
         """Return the place of each given row when the one at i has moved to `moved_to[i]`."""
@@ -137,7 +152,8 @@ def split_validation(rows: Rows, fraction: float, rng: np.random.Generator) -> t
     """Hold out a fraction of the rows of each class: return the rows to train and to validate on.
 
     A class keeps at least one row to learn from, and gives at least one away if it has two. Where
-    no class has two, training and validation are the same rows.
+    no class has two, training and validation are the same rows. Those to train on, which are most,
+    stay where they are.
     """
     held_out = []
     for label in (0.0, 1.0):
@@ -148,4 +164,4 @@ def split_validation(rows: Rows, fraction: float, rng: np.random.Generator) -> t
     is_validation[np.concatenate(held_out)] = True
     if not is_validation.any():
         return rows, rows
-    return rows.take(np.flatnonzero(~is_validation)), rows.take(np.flatnonzero(is_validation))
+    return rows.select(np.flatnonzero(~is_validation)), rows.take(np.flatnonzero(is_validation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,8 @@ class Scaling:
         u /= bend
         if steps is not None:
             u[:, self.is_step] = 2.0 * np.clip(steps, 0.0, 1.0) - 1.0
-        u[is_missing] = 0.0
+        if is_missing.any():
+            u[is_missing] = 0.0
         return u
 
     def slopes(self, x: np.ndarray, is_missing: np.ndarray) -> np.ndarray:
@@ -68,28 +70,39 @@ class Scaling:
         return u
 
 
-def fit_scaling(numbers: np.ndarray, weights: np.ndarray | None) -> Scaling:
-    """Choose shift and scale of each numeric column; `weights` are above 0, in ascending order."""
-    columns = [_fit_column(x, weights) for x in np.asarray(numbers, np.float64).T]
-    scale, center, spread, is_step = zip(*columns, strict=True) if columns else ((),) * 4
+def fit_scaling(columns: Iterable[np.ndarray], weights: np.ndarray | None) -> Scaling:
+    """Choose shift and scale of each numeric column; `weights` are above 0, in ascending order.
+
+    Columns are taken one after the other, so that only one at a time need be in float64.
+    """
+    fitted = [_fit_column(x, weights) for x in columns]
+    scale, center, spread, is_step, has_missing = zip(*fitted, strict=True) if fitted else ((),) * 5
     return Scaling(
         np.array(scale, dtype=np.float64),
         np.array(center, dtype=np.float64),
         np.array(spread, dtype=np.float64),
         np.array(is_step, dtype=bool),
-        np.isnan(numbers).any(axis=0),
+        np.array(has_missing, dtype=bool),
     )
 
 
-def _fit_column(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float, float, bool]:
-    """Return scale, center and spread of a column, and whether it has two values."""
+def _fit_column(
+    x: np.ndarray, weights: np.ndarray | None
+) -> tuple[float, float, float, bool, bool]:
+    """Return scale, center and spread of a column, and whether it is a step and has gaps."""
     is_present = ~np.isnan(x)
+    has_missing = not is_present.all()
     x = x[is_present]
     if weights is None:
-        x = np.sort(x)
+        x.sort()
     else:
         order = np.argsort(x, kind="stable")
         x, weights = x[order], weights[is_present][order]
+    return *_fit_values(x, weights), has_missing
+
+
+def _fit_values(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float, float, bool]:
+    """Return scale, center and spread of sorted values, and whether there are two of them."""
     low, high = x[0], x[-1]
     if low == high:
         return 1.0, 0.0, np.inf, False

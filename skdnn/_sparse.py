@@ -35,6 +35,10 @@ class SparseBatch:
         members, rows = key
         return SparseBatch([matrix[rows] for matrix in self.matrices[members]])
 
+    def of_members(self, members: range) -> SparseBatch:
+        """Return the rows of some members, where each has its own."""
+        return SparseBatch(self.matrices[members.start : members.stop])
+
     def swapaxes(self, axis1: int, axis2: int) -> SparseBatch:
         """Transpose the matrices: the only two axes that a layer swaps."""
         return SparseBatch([matrix.T for matrix in self.matrices])

@@ -16,6 +16,8 @@ import numpy as np
 from .activations import sigmoid, softplus
 
 BLOCK_ROWS = 8192
+"""Rows whose losses are computed together, and added up before those of others."""
+
 CERTAIN = 1e3
 """A cross-entropy at which the probability of the label is 0, and that of the other 1, to the bit.
 
@@ -68,7 +70,13 @@ class Loss(ABC):
     def mean(
         self, y_true: np.ndarray, logits: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray:
-        """Return the cost J of each member, in float64 whatever the dtype of the logits.
+        """Return the cost J of each member, in float64 whatever the dtype of the logits."""
+        return self.total(y_true, logits, sample_weight) / logits.shape[1]
+
+    def total(
+        self, y_true: np.ndarray, logits: np.ndarray, sample_weight: np.ndarray | None
+    ) -> np.ndarray:
+        """Return each member's weighted sum of the losses, which is J times the number of rows.
 
         Works through the rows in blocks, so that it needs no memory of the size of the table.
         """
@@ -80,7 +88,7 @@ class Loss(ABC):
             if sample_weight is not None:
                 losses *= sample_weight[:, block]
             total += losses.sum(axis=1)
-        return total / n_samples
+        return total
 
 
 @dataclass(frozen=True)

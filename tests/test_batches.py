@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import seeds
 
+from skdnn import _batches
 from skdnn._batches import Minibatches
 from skdnn._random import RandomStreams
 from skdnn._rows import Rows
@@ -50,6 +51,47 @@ def test_batches_cover_each_row_once_an_epoch(n_samples, batch_size, n_members, 
             np.testing.assert_array_equal(y if weight is None else weight, y)
         for seen in np.concatenate([y for _, y, _ in parts], axis=1):
             np.testing.assert_array_equal(np.sort(seen), np.arange(n_samples))
+
+
+@pytest.mark.parametrize("is_shuffled", [False, True])
+@pytest.mark.parametrize("batch_size", [4, 7, 30])
+@pytest.mark.parametrize("block_rows", [1, 10, 21])
+def test_batches_do_not_depend_on_blocks(is_shuffled, batch_size, block_rows, monkeypatch):
+    """A block has whole batches, at least one; its labels and weights are those of its rows."""
+    epochs = []
+    for size in (_batches.BLOCK_ROWS, block_rows):
+        monkeypatch.setattr(_batches, "BLOCK_ROWS", size)
+        rngs = RandomStreams.spawn(0, range(2)).shuffling if is_shuffled else None
+        batches = Minibatches(numbered_rows(25), batch_size, rngs)
+        epochs.append([part for _ in range(2) for part in epoch_of(batches)])
+        ends = [columns.stop for columns, _ in batches]
+    assert max(ends) == batches.block_size <= max(batch_size, block_rows)
+    for one, other in zip(*epochs, strict=True):
+        for array, same in zip(one, other, strict=True):
+            np.testing.assert_array_equal(array, same)
+
+
+def test_order_of_an_epoch_is_a_permutation_by_the_members_stream():
+    """Of the rows in their order, whatever the epochs before: so training can go on exactly."""
+    batches = Minibatches(numbered_rows(25), 10, RandomStreams.spawn(0, range(2)).shuffling)
+    streams = RandomStreams.spawn(0, range(2)).shuffling
+    for _ in range(2):
+        y = np.concatenate([y for _, y, _ in epoch_of(batches)], axis=1)
+        expected = [rng.permutation(np.arange(25)) for rng in streams]
+        np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("is_shuffled", [False, True])
+@pytest.mark.parametrize("batch_size", [4, 30])
+def test_batches_of_selected_rows_are_those_of_a_table_of_their_own(is_shuffled, batch_size):
+    rows, index = numbered_rows(25), np.arange(1, 25, 2)
+    epochs = []
+    for part in (rows.take(index), rows.select(index)):
+        rngs = RandomStreams.spawn(0, range(2)).shuffling if is_shuffled else None
+        epochs.append(epoch_of(Minibatches(part, batch_size, rngs)))
+    for one, other in zip(*epochs, strict=True):
+        for array, same in zip(one, other, strict=True):
+            np.testing.assert_array_equal(array, same)
 
 
 @given(n_samples=st.integers(1, 40), batch_size=st.integers(1, 50), is_shuffled=st.booleans())

@@ -188,6 +188,8 @@ def test_split_puts_each_row_on_one_side(y, fraction, seed):
     if max(Counter(y).values()) == 1:
         assert training is validation is rows
         return
+    assert training.X.table is rows.X
+    training = training.gather()
     for part in (training, validation):
         index = part.X[:, 0].astype(int)
         assert (np.diff(index) > 0).all()

@@ -335,7 +335,7 @@ def test_held_out_rows_equal_the_same_rows_handed_in(rows):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_classifier, "split_validation", spy)
         held_out = stopping(early_stopping=True).fit(X, y)
-    training, validation = seen["training"], seen["validation"]
+    training, validation = seen["training"].gather(), seen["validation"]
     given = stopping(alpha=1e-4).fit(
         training.X, training.y.astype(int), X_val=validation.X, y_val=validation.y.astype(int)
     )

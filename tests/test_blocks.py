@@ -1,0 +1,82 @@
+"""Blocks of rows: they cover a table once, and encoding by them changes nothing."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skdnn import TabularEncoder, _blocks
+from skdnn._blocks import BLOCK_VALUES, cut_rows
+
+
+@given(n_rows=st.integers(0, 5 * BLOCK_VALUES), n_columns=st.integers(0, 2 * BLOCK_VALUES))
+def test_blocks_cover_all_rows_and_are_small(n_rows, n_columns):
+    n_rows = n_rows // max(1, n_columns) + n_rows % 7
+    blocks = list(cut_rows(n_rows, n_columns))
+    assert [i for block in blocks for i in range(block.start, block.stop)] == list(range(n_rows))
+    sizes = [block.stop - block.start for block in blocks]
+    assert all(size == 1 or size * n_columns <= BLOCK_VALUES for size in sizes)
+
+
+def mixed_arrays():
+    """Return a table of numbers with gaps, a step, a constant and categories, and which these are.
+
+    All values are numbers, so that it is an array as well as a DataFrame.
+    """
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 6))
+    X[:, 1] = rng.integers(2, size=60)
+    X[:, 2] = 5.0
+    X[:, 3] = rng.integers(15, size=60)
+    X[:, 4] = rng.integers(3, size=60)
+    X[rng.random(X.shape) < 0.1] = np.nan
+    return X, [3, 4]
+
+
+def to_pandas(X):
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame(X, columns=[f"column {j}" for j in range(X.shape[1])])
+
+
+def to_polars(X):
+    polars = pytest.importorskip("polars")
+    return polars.DataFrame({f"column {j}": x for j, x in enumerate(X.T)})
+
+
+KINDS = {"array": np.asarray, "objects": lambda X: X.astype(object), "float32": np.float32}
+KINDS |= {"pandas": to_pandas, "polars": to_polars}
+kinds = pytest.mark.parametrize("make_table", KINDS.values(), ids=KINDS)
+
+
+@kinds
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize("block_values", [1, 20, 150])
+def test_encoder_does_not_depend_on_the_size_of_blocks(
+    make_table, is_weighted, block_values, monkeypatch
+):
+    """To the last bit, with several columns at once and with one."""
+    X, categories = mixed_arrays()
+    weight = np.random.default_rng(1).exponential(size=len(X)) if is_weighted else None
+    table = make_table(X)
+    whole = TabularEncoder(categories, max_one_hot=4).fit(table, sample_weight=weight)
+    monkeypatch.setattr(_blocks, "BLOCK_VALUES", block_values)
+    blocked = TabularEncoder(categories, max_one_hot=4).fit(table, sample_weight=weight)
+    encoded = blocked.transform(table)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(encoded, whole.transform(table))
+    assert encoded.dtype == whole.transform(table).dtype
+
+
+@kinds
+def test_error_lists_all_infinite_columns_whichever_blocks_they_are_in(make_table, monkeypatch):
+    X, categories = mixed_arrays()
+    table = make_table(X)
+    encoder = TabularEncoder(categories).fit(table)
+    labels = [table.columns[j] if hasattr(table, "columns") else j for j in (0, 5)]
+    X[3, 5], X[50, 0] = np.inf, -np.inf
+    wrong = make_table(X)
+    monkeypatch.setattr(_blocks, "BLOCK_VALUES", 20)
+    for learn in (encoder.transform, TabularEncoder(categories).fit):
+        with pytest.raises(ValueError, match="infinity") as caught:
+            learn(wrong)
+        assert repr(labels) in str(caught.value)

@@ -1,0 +1,108 @@
+"""Memory of a fit: a table, once in the dtype of training, and little that grows with the rows."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import skdnn._passes
+from skdnn import DeepBinaryClassifier, TabularEncoder
+from skdnn._folds import assign_folds
+
+N_FEATURES = 20
+
+COST_OF_A_ROW = 64
+"""Bytes that a row may take beside the table: MB of a million rows."""
+
+
+@pytest.fixture(autouse=True)
+def without_loading(monkeypatch):
+    """Modules that are loaded after some time of training would count too."""
+    monkeypatch.setattr(skdnn._passes, "SECONDS_BEFORE_LOADING", np.inf)
+
+
+def make_table(n_samples, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n_samples, N_FEATURES)).astype(dtype)
+    return X, (X[:, 0] > 0.0).astype(np.int64)
+
+
+def peak_of(task):
+    """Return the most memory, in bytes, that a task has at any time beyond what there was."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        task()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+
+
+def cost_of_a_row(make_task):
+    """Return how many bytes a row more takes, beside buffers that are the same for all tables."""
+    few, many = 150_000, 200_000  # what grows is more than any buffer then
+    return (peak_of(make_task(many)) - peak_of(make_task(few))) / (many - few)
+
+
+def fit_shortly(n_samples, dtype=np.float32, **parameters):
+    """Return a fit of one epoch of a small network."""
+    X, y = make_table(n_samples, dtype)
+    parameters = {
+        "hidden_layer_sizes": 16,
+        "numeric_embedding": None,
+        "dropout": 0.0,
+        "activation": "relu",
+        "batch_size": 2048,
+        "max_iter": 1,
+        "random_state": 0,
+        **parameters,
+    }
+    return lambda: DeepBinaryClassifier(**parameters).fit(X, y)
+
+
+@pytest.mark.parametrize(("n_members", "dtype"), [(1, np.float64), (8, np.float32)])
+def test_fit_has_one_table_beside_that_of_the_caller(n_members, dtype):
+    cost = cost_of_a_row(lambda n: fit_shortly(n, dtype, n_members=n_members))
+    assert cost < N_FEATURES * 4 + COST_OF_A_ROW
+
+
+@pytest.mark.parametrize("n_members", [1, 8])
+def test_fit_without_encoder_copies_nothing_of_the_table(n_members):
+    cost = cost_of_a_row(lambda n: fit_shortly(n, n_members=n_members, encoder=None))
+    assert cost < COST_OF_A_ROW
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_encoder_learns_from_a_column_at_a_time_and_writes_the_result_alone(dtype):
+    X, _ = make_table(200_000, dtype)
+    encoder = TabularEncoder()
+    assert peak_of(lambda: encoder.fit(X)) < 0.4 * X.nbytes
+    assert peak_of(lambda: encoder.transform(X)) < 1.4 * X.nbytes
+
+
+def test_folds_take_a_byte_for_each_row():
+    y = make_table(1_000)[1]
+    for n_folds, dtype in ((2, np.int8), (128, np.int8), (129, np.int16)):
+        of_row = assign_folds(y, n_folds, np.random.default_rng(0))
+        assert of_row.dtype == dtype
+        assert set(of_row) == set(range(n_folds))
+
+
+def test_passes_that_are_over_leave_nothing_behind():
+    """No cycle of references keeps the buffers until the garbage collector comes."""
+    import gc
+
+    X, y = make_table(2_000)
+    model = DeepBinaryClassifier(max_iter=1, random_state=0).fit(X, y)
+    gc.collect()
+    gc.disable()
+    try:
+        tracemalloc.start()
+        model.predict(X)
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(3):
+            model.predict(X)
+        assert tracemalloc.get_traced_memory()[0] - before < 100_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()
