@@ -40,6 +40,7 @@ def train_lbfgs(
     therefore begins again where the course began and runs as many iterations more.
     """
     mark = fingerprint(plan, rows, validation)
+    state.average, state.n_averaged = None, 0  # of another solver
     plan, n_known = _plan_iterations(plan, state, mark)
     plan = replace(plan, network=replace(plan.network, n_members=1), batch_size=len(rows))
     seconds, n_seen = plan.max_time / len(state.params), state.n_samples_seen
@@ -173,7 +174,7 @@ class _Minimisation:
         trainer.compute_gradient(self._columns, self._x)
         decayed = self.plan.network.layout.decayed
         trainer.grads[:, decayed] += self.plan.l2 * self.state.params[:, decayed]
-        cost = trainer.epoch_loss() + trainer.penalty(self.state.params)
+        cost = trainer.batch_loss() + trainer.penalty(self.state.params)
         return float(cost[0]), trainer.grads[0].astype(np.float64)
 
     def _move_to(self, weights: np.ndarray) -> None:

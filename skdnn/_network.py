@@ -9,8 +9,9 @@ microseconds.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -18,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from ._blocks import cut_rows
 from ._passes import NUMPY, ArrayModule
+from ._random import RandomWords
 from ._sparse import InputBatch, SparseBatch, is_sparse
 from .layers import (
     Batch,
@@ -32,8 +35,13 @@ from .layers import (
     forward_through,
 )
 
-BLOCK_BYTES = 1 << 22
-"""Prediction goes through its rows in blocks whose widest buffer takes about this much memory."""
+BLOCK_BYTES = 1 << 17
+"""Prediction goes through its rows in blocks whose widest buffer takes about this much for a
+member: more would not fit into a core's cache. How many members there are makes no difference, so
+that it makes none to what they predict."""
+
+FEWEST_ROWS = 128
+"""Rows of a block, however wide: products of fewer are slow."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,11 @@ class Network:
         return tuple(node for top in self.nodes for node in top.unfold())
 
     @cached_property
+    def widest(self) -> int:
+        """The number of units that come out of the widest layer."""
+        return max(node.plan.n_out for node in self.all_nodes)
+
+    @cached_property
     def layout(self) -> Layout:
         return Layout(
             {
@@ -207,6 +220,7 @@ class Network:
         need_grad_x: bool = False,
         rngs: Sequence[np.random.Generator] = (),
         xp: ArrayModule = NUMPY,
+        within: Pass | None = None,
     ) -> Pass:
         """Make the views and buffers for batches of `n_samples` rows.
 
@@ -227,6 +241,9 @@ class Network:
             One stream for each member, for layers that draw random numbers in training.
         xp : ArrayModule, default=NUMPY
             What layers compute with.
+        within : Pass, default=None
+            One of the same kind for at least as many rows, whose buffers this one works in: the two
+            must take turns.
         """
         return Pass(
             self,
@@ -237,9 +254,18 @@ class Network:
             need_grad_x=need_grad_x,
             rngs=rngs,
             xp=xp,
+            within=within,
         )
 
-    def logits(self, params: np.ndarray, X: Any) -> np.ndarray:
+    def logits(
+        self,
+        params: np.ndarray,
+        X: Any,
+        *,
+        passes: dict[int, Pass] | None = None,
+        out: np.ndarray | None = None,
+        block_bytes: int | None = None,
+    ) -> np.ndarray:
         """Run the prediction pass over X in blocks of rows.
 
         Parameters
@@ -248,6 +274,13 @@ class Network:
         X : ndarray or CSR matrix or array of shape (n_samples, n_in)
             Rows for all members; or for each its own, an ndarray of shape (n_members, n_samples,
             n_in) or a SparseBatch.
+        passes : dict, default=None
+            Passes of these parameters by their number of rows, to use again; filled where one is
+            missing. None makes new ones.
+        out : ndarray of shape (n_members, n_samples), default=None
+            Where the logits go.
+        block_bytes : int, default=None
+            What the widest buffer of a member takes; None stands for `BLOCK_BYTES`.
 
         Returns
         -------
@@ -256,8 +289,11 @@ class Network:
         x: InputBatch = X
         if len(X.shape) == 2:
             x = SparseBatch([X]) if is_sparse(X) else X[np.newaxis]
-        logits = np.empty((self.n_members, x.shape[1]), params.dtype)
-        for rows, prediction in self._predictions(params, x.shape[1]):
+        shape = (self.n_members, x.shape[1])
+        logits = np.empty(shape, params.dtype) if out is None else out
+        for rows, prediction in self._predictions(
+            params, x.shape[1], passes=passes, block_bytes=block_bytes
+        ):
             logits[:, rows] = prediction.forward(x[:, rows])
         return logits
 
@@ -278,31 +314,64 @@ class Network:
         logits = np.empty((self.n_members, len(X)), params.dtype)
         grad_X = np.empty((*logits.shape, self.n_in), params.dtype)
         grads = np.empty_like(params[:, self.layout.trainable])  # written, and not looked at
-        for rows, prediction in self._predictions(params, len(X), grads):
+        for rows, prediction in self._predictions(params, len(X), grads=grads):
             logits[:, rows] = prediction.forward(X[np.newaxis, rows])
             grad_logits = np.ones_like(logits[:, rows])
             grad_X[:, rows] = prediction.backward(grad_logits, need_grad_x=True)
         return logits, grad_X
 
     def _predictions(
-        self, params: np.ndarray, n_samples: int, grads: np.ndarray | None = None
+        self,
+        params: np.ndarray,
+        n_samples: int,
+        *,
+        grads: np.ndarray | None = None,
+        passes: dict[int, Pass] | None = None,
+        block_bytes: int | None = None,
     ) -> Iterator[tuple[slice, Pass]]:
         """Yield blocks of rows, each with a pass that predicts so many."""
         is_backward = grads is not None
+        block_bytes = BLOCK_BYTES if block_bytes is None else block_bytes
         widths = (
             buffer.width
             for node in self.all_nodes
             for buffer in node.plan.buffers
             if buffer.kind != "grad_x" or is_backward
         )
-        n_rows = BLOCK_BYTES // (self.n_members * max(widths, default=1) * params.itemsize)
-        prediction: Pass | None = None
-        for start in range(0, n_samples, max(1, n_rows)):
-            rows = slice(start, min(start + max(1, n_rows), n_samples))
-            if prediction is None or rows.stop - rows.start != prediction.n_samples:
-                n_block = rows.stop - rows.start
-                prediction = self.bind(params, n_block, grads=grads, need_grad_x=is_backward)
-            yield rows, prediction
+        size = max(block_bytes // (max(widths, default=1) * params.itemsize), FEWEST_ROWS)
+        # All passes work in the buffers of the largest. Those to use again may get more rows later.
+        largest = min(size, n_samples) if passes is None else size
+        passes = {} if passes is None else passes
+        for rows in cut_rows(n_samples, n_values=size):
+            n_block = rows.stop - rows.start
+            for n_rows in (largest, n_block):
+                if n_rows not in passes:
+                    passes[n_rows] = self.bind(
+                        params,
+                        n_rows,
+                        grads=grads,
+                        need_grad_x=is_backward,
+                        within=passes.get(largest),
+                    )
+            yield rows, passes[n_block]
+
+
+def _bind_chain(
+    nodes: Sequence[Node], need_grad_x: bool, make_slot: Callable[[Node, bool], Slot]
+) -> Steps:
+    """Make the slots of a chain of layers, and of the chains within them.
+
+    `make_slot` does not know of this function: a cycle would keep the buffers of a pass that is
+    over until the garbage collector comes.
+    """
+    steps = []
+    for i, node in enumerate(nodes):
+        # Only the first of a chain can do without the gradient at its input.
+        is_needed = need_grad_x or i > 0
+        slot = make_slot(node, is_needed)
+        slot.inner = tuple(_bind_chain(chain, is_needed, make_slot) for chain in node.inner)
+        steps.append((node.layer, slot))
+    return tuple(steps)
 
 
 class Pass:
@@ -319,27 +388,30 @@ class Pass:
         need_grad_x: bool,
         rngs: Sequence[np.random.Generator],
         xp: ArrayModule,
+        within: Pass | None = None,
     ) -> None:
-        self.n_samples = n_samples
+        self.params, self.n_samples = params, n_samples
+        self.words: RandomWords = RandomWords(rngs) if within is None else within.words
         self.training = training
         self._batch = Batch()
         layout, shape = network.layout, (network.n_members, n_samples)
         ones = xp.ones((1, 1, n_samples), params.dtype)
         scratch: dict[Buffer, np.ndarray] = {}
+        self._buffers: list[np.ndarray] = []  # in the order in which layers ask for them
 
         def allocate(buffer: Buffer) -> np.ndarray:
-            dtype = params.real.dtype if buffer.real else params.dtype
-            return xp.empty((*shape, buffer.width), xp.intp if buffer.integer else dtype)
-
-        def make_slots(nodes: Sequence[Node], need_grad_x: bool) -> Steps:
-            # Only the first of a chain can do without the gradient at its input.
-            return tuple(
-                (node.layer, make_slot(node, need_grad_x or i > 0)) for i, node in enumerate(nodes)
-            )
+            if within is None:
+                dtype = params.real.dtype if buffer.real else params.dtype
+                new = xp.empty((*shape, buffer.width), xp.intp if buffer.integer else dtype)
+            else:
+                larger = within._buffers[len(self._buffers)].reshape(-1)
+                new = larger[: math.prod(shape) * buffer.width].reshape(*shape, buffer.width)
+            self._buffers.append(new)
+            return new
 
         def make_slot(node: Node, need_grad_x: bool) -> Slot:
             slot = Slot()
-            slot.xp, slot.rngs, slot.ones = xp, rngs, ones
+            slot.xp, slot.words, slot.ones = xp, self.words, ones
             slot.training, slot.batch = training, self._batch
             slot.params, slot.grads, slot.work = (SimpleNamespace() for _ in range(3))
             for spec in node.plan.params:
@@ -354,10 +426,9 @@ class Pass:
                     setattr(slot.work, buffer.name, scratch[buffer])
                 elif buffer.kind == "forward" or (grads is not None and need_grad_x):
                     setattr(slot.work, buffer.name, allocate(buffer))
-            slot.inner = tuple(make_slots(chain, need_grad_x) for chain in node.inner)
             return slot
 
-        self._steps = make_slots(network.nodes, need_grad_x)
+        self._steps = _bind_chain(network.nodes, need_grad_x, make_slot)
 
     def forward(self, x: InputBatch, sample_weight: np.ndarray | None = None) -> np.ndarray:
         """Return logits (n_members, n_samples) for x (n_members or 1, n_samples, n_in).

@@ -1,7 +1,7 @@
 """Threads of BLAS, which gain on large products only, and threads that train members side by side.
 
-Which of the two depends on the size of products alone, never on how many threads are asked for:
-BLAS rounds differently where it takes several threads.
+Which of the two depends on the network alone, never on how many threads are asked for: BLAS rounds
+differently where it takes several threads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from functools import cache
-from typing import Self, TypeVar
+from threading import Lock
+from typing import Any, Self, TypeVar
 
 from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
@@ -22,14 +23,34 @@ SMALL_PRODUCT = 4_000_000
 
 def limit_blas_threads(n_multiplications: int) -> AbstractContextManager:
     """Hold BLAS to one thread if its largest product is a small one."""
-    if n_multiplications > SMALL_PRODUCT:
-        return nullcontext()
-    return _controller().limit(limits=1, user_api="blas")
+    return nullcontext() if n_multiplications > SMALL_PRODUCT else _ONE_BLAS_THREAD
 
 
-def count_workers(n_threads: int, n_members: int, n_multiplications: int) -> int:
-    """Return how many threads are to share the members: one where BLAS has threads of its own."""
-    return 1 if n_multiplications > SMALL_PRODUCT else min(n_threads, n_members)
+class _OneBlasThread:
+    """Hold BLAS to one thread while anyone is in this context, in whichever thread of Python.
+
+    BLAS has one number of threads for the whole process. The first one in changes it, and the last
+    one out sets it back: each for itself would set back what another has changed it to.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._n_inside = Lock(), 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._n_inside == 0:
+                self._limit = _controller().limit(limits=1, user_api="blas")
+            self._n_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                self._limit.restore_original_limits()
+
+
+_ONE_BLAS_THREAD = _OneBlasThread()
 
 
 def resolve_n_jobs(n_jobs: int | None) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +18,22 @@ from ._passes import fastest_module
 from ._rows import Rows, checksum
 from ._sparse import InputBatch, is_sparse
 from ._state import TrainingPlan, TrainingState
-from ._threads import Crew, count_workers
+from ._threads import Crew, limit_blas_threads
 from ._worker import Worker
+from .losses import BLOCK_ROWS
 
 ROWS_TO_TELL_APART = 1_000
 """Rows that are looked at to see whether a network still tells rows apart."""
 
+ROWS_TO_JUDGE = 2 * BLOCK_ROWS
+"""Rows whose logits are kept together where the loss of a whole table is computed."""
+
+NUMBERS_TO_SHARE = 1 << 16
+"""Numbers that each thread is to compute in one call of NumPy, in the widest layer: with fewer, the
+threads wait for Python's lock longer than they compute."""
+
+ROWS_TO_JUDGE_FIRST = 1_000
+"""Rows, or a few more, by which the first weights are judged where there are others to validate."""
 
 N_DECIMALS = 12
 """Of a score; what is beyond is rounding of sums, which must not decide what is better."""
@@ -72,12 +84,22 @@ class Trainer:
             self._held_out = self.folds.hold_out(validation.rows)
         self.trainable = state.params[:, plan.network.layout.trainable]
         self.grads = np.empty_like(self.trainable)
-        self.largest_product = plan.network.layout.largest_matrix * min(plan.batch_size, len(rows))
-        n_workers = count_workers(plan.n_threads, n_members, self.largest_product)
+        n_numbers = n_members * min(plan.batch_size, len(rows)) * plan.network.widest
+        n_workers = min(plan.n_threads, n_members, max(1, n_numbers // NUMBERS_TO_SHARE))
         self.crew = Crew(n_workers)
         self.workers = self._employ(n_workers)
         self.batches = self.workers[0].batches
         self._checkpoint = [array.copy() for array in self._arrays()]
+
+    def hold_blas(self) -> AbstractContextManager:
+        """Hold BLAS to one thread, unless it has a single network with large products.
+
+        The threads share the members, however many threads there are: BLAS rounds differently where
+        it takes several.
+        """
+        plan, is_alone = self.plan, len(self.state.params) == 1
+        n_largest = plan.network.layout.largest_matrix * min(plan.batch_size, len(self.rows))
+        return limit_blas_threads(n_largest if is_alone else 0)
 
     def _employ(self, n_workers: int) -> list[Worker]:
         """Share the members out: as many for each worker, in their order."""
@@ -128,6 +150,11 @@ class Trainer:
         [worker] = self.workers
         worker.compute_gradient(columns, x)
 
+    def batch_loss(self) -> np.ndarray:
+        """Return the members' mean loss by that batch, if it had all rows."""
+        [worker] = self.workers
+        return worker.block_loss() / self.batches.n_samples
+
     def save_checkpoint(self) -> None:
         """Remember the weights and the state of the optimizer."""
         for saved, array in zip(self._checkpoint, self._arrays(), strict=True):
@@ -161,19 +188,40 @@ class Trainer:
             arrays += [array for array in by_name.values() if array.ndim == 2]
         return arrays
 
-    def mean_loss(self, rows: Rows | HeldOut, weight: np.ndarray | None = None) -> np.ndarray:
-        """Return each member's mean loss on some rows, as it predicts them now.
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the members' logits on rows for all, or on each one's own, as they are now."""
+        is_own, params = len(X.shape) == 3, self.state.params
+        logits = np.empty((len(params), X.shape[-2]), params.dtype)
+        tasks = []
+        for worker in self.workers:
+            part = worker.members
+            own = X.of_members(part) if is_own else X
+            tasks.append(partial(worker.predict, own, logits[part.start : part.stop]))
+        self.crew.run(tasks)
+        return logits
 
-        Other weights than those of the rows may be given, one for each member.
+    def mean_loss(self, rows: Rows, folds: Folds | None = None, every: int = 1) -> np.ndarray:
+        """Return each member's mean loss on some rows, or one of `every` many, as it predicts now.
+
+        With folds, it is that on the rows that the member learns from.
         """
-        return self._loss_of(self.plan.network.logits(self.state.weights, rows.X), rows, weight)
+        n_members = len(self.state.params)
+        total, total_weight = np.zeros(n_members), np.zeros(n_members)
+        for start in range(0, len(rows), ROWS_TO_JUDGE * every):
+            block = slice(start, start + ROWS_TO_JUDGE * every, every)
+            logits = self.predict(rows.X[block])
+            weight = rows.sample_weight
+            if folds is not None:
+                weight = folds.unscaled_weights(rows, block=block)
+                total_weight += weight.sum(axis=1)
+            else:
+                weight = None if weight is None else weight[np.newaxis, block]
+                total_weight += logits.shape[1]
+            total += self.plan.loss.total(rows.y[np.newaxis, block], logits, weight)
+        return total / total_weight
 
-    def _loss_of(
-        self, logits: np.ndarray, rows: Rows | HeldOut, weight: np.ndarray | None = None
-    ) -> np.ndarray:
-        weight = rows.sample_weight if weight is None else weight
-        weight = None if weight is None else np.atleast_2d(weight)
-        return self.plan.loss.mean(np.atleast_2d(rows.y), logits, weight)
+    def _held_out_loss(self, logits: np.ndarray, held_out: HeldOut) -> np.ndarray:
+        return self.plan.loss.mean(held_out.y, logits, held_out.sample_weight)
 
     def penalty(self, params: np.ndarray) -> np.ndarray:
         """Return the L2 penalty of each member: half of `l2` times the squared weights."""
@@ -185,27 +233,28 @@ class Trainer:
         """Whether a member answers the same to every row, of some that are not all the same."""
         X = self.rows.X[:ROWS_TO_TELL_APART]
         is_varied = X.nnz > 0 if is_sparse(X) else bool((X[:1] != X).any())
-        logits = self.plan.network.logits(self.state.weights, X)
+        logits = self.predict(X)
         return is_varied and bool((logits == logits[:, :1]).all(axis=1).any())
 
-    def judge(self) -> Judgement:
-        """Judge the weights as they are now."""
-        weight = None if self.folds is None else self.folds.training_weights(self.rows)
-        loss = self.mean_loss(self.rows, weight)
+    def judge(self, every: int = 1) -> Judgement:
+        """Judge the weights as they are now, the loss by one of `every` many rows."""
+        loss = self.mean_loss(self.rows, self.folds, every)
         cost = loss + self.penalty(self.state.weights)
         return Judgement(loss, cost, cost if self.validation is None else self.validate()[1])
 
     def judge_first(self) -> Judgement:
         """Judge the weights before training.
 
-        Untrained ones are none of those to choose the best from on validation rows.
+        Untrained ones are none of those to choose the best from on validation rows, and a thousand
+        rows tell their loss well enough where it decides nothing.
 
         Raises
         ------
         ValueError
             If a score cannot judge them.
         """
-        judgement = self.judge()
+        every = 1 if self.validation is None else max(1, len(self.rows) // ROWS_TO_JUDGE_FIRST)
+        judgement = self.judge(every)
         if self.has_score and not np.isfinite(judgement.objective).all():
             which = "" if self.folds is None else " that some member holds out"
             raise ValueError(
@@ -227,8 +276,8 @@ class Trainer:
             raise ValueError("There are no validation rows.")
         if self._held_out is None:
             return self.mean_loss(self.validation.rows)
-        self._held_out_logits = self.plan.network.logits(self.state.weights, self._held_out.X)
-        return self._loss_of(self._held_out_logits, self._held_out)
+        self._held_out_logits = self.predict(self._held_out.X)
+        return self._held_out_loss(self._held_out_logits, self._held_out)
 
     def validate(
         self, losses: np.ndarray | None = None
@@ -262,7 +311,7 @@ class Trainer:
             return np.inf
 
         def pooled_loss(factor: float) -> float:
-            return float(self._loss_of(logits * factor, held_out).sum())
+            return float(self._held_out_loss(logits * factor, held_out).sum())
 
         return find_least_loss(pooled_loss)
 

@@ -17,7 +17,6 @@ from ._passes import count_training_time
 from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
 from ._stopping import Patience
-from ._threads import limit_blas_threads
 from ._trainer import Trainer, Validation, fingerprint
 from ._verdict import Ending, settle
 
@@ -57,7 +56,7 @@ def train(
         mark = 0 if plan.is_part else fingerprint(plan, rows, validation)
         course = resume_course(plan, state, mark)
         trainer = Trainer(plan, state, rows, validation, interrupt)
-        with limit_blas_threads(trainer.largest_product), trainer.crew:
+        with trainer.hold_blas(), trainer.crew:
             if course is None:
                 course = begin_course(trainer, mark)
             try:

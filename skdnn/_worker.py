@@ -7,12 +7,14 @@ threads of their own a part each, is the same training to the last bit.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ._batches import Minibatches
 from ._folds import Folds
 from ._interrupt import Interrupt
+from ._network import Pass
 from ._passes import ArrayModule
 from ._rows import Rows
 from ._sparse import InputBatch
@@ -60,28 +62,38 @@ class Worker:
         self.grads, self.scratch, self.xp = grads, scratch, xp
         self.interrupt, self.crew = interrupt, crew
         n_members, dtype, streams = len(members), state.params.dtype, state.streams
-        network = replace(plan.network, n_members=n_members)
+        self.network = network = replace(plan.network, n_members=n_members)
         shuffling = streams.shuffling if plan.shuffle else None
         self.batches = Minibatches(rows, plan.batch_size, shuffling, folds, members)
         self.trainable = state.params[:, network.layout.trainable]
-        self.logits = np.empty((n_members, self.batches.n_samples), dtype)
-        self.passes = {
-            size: (
-                network.bind(
-                    state.params, size, grads=grads, training=True, rngs=streams.dropout, xp=xp
-                ),
-                np.empty((n_members, size), dtype),
+        self.logits = np.empty((n_members, self.batches.block_size), dtype)
+        self._loss = np.zeros(n_members)  # the sum over the rows of an epoch
+        self.passes: dict[int, tuple[Pass, np.ndarray]] = {}
+        largest: Pass | None = None
+        for size in sorted(self.batches.sizes, reverse=True):
+            passage = network.bind(
+                state.params,
+                size,
+                grads=grads,
+                training=True,
+                rngs=streams.dropout,
+                xp=xp,
+                within=largest,
             )
-            for size in self.batches.sizes
-        }
+            largest = passage if largest is None else largest
+            self.passes[size] = (passage, np.empty((n_members, size), dtype))
+        self._predictions: dict[int, Pass] = {}
         self._part = None if state.average is None else np.empty_like(state.average)
 
     def run_epoch(self, first_step: int, n_steps: int) -> float:
         """Take one step for each batch; return the last learning rate.
 
-        A step needs the gradient of the loss and not its value: that is computed once for the
-        epoch, from the logits that the batches had.
+        A step needs the gradient of the loss and not its value: that is computed once for a block
+        of batches, from the logits that they had.
         """
+        self._loss[:] = 0.0
+        for passage, _ in self.passes.values():
+            passage.words.discard()
         plan, state, batches = self.plan, self.state, self.batches
         n_samples_before, rate = state.n_samples_seen, plan.learning_rate_init
         factor = None if (state.rate_factor == 1.0).all() else state.rate_factor
@@ -92,12 +104,19 @@ class Worker:
             done = n_samples_before if plan.schedule.counts == "samples" else first_step + i
             rate = plan.learning_rate_init * plan.schedule(done, n_steps)
             self.take_step(columns, x, rate if factor is None else rate * factor)
+            if columns.stop == batches.y.shape[1]:
+                self._loss += self.block_loss()
         return rate
 
     def epoch_loss(self) -> np.ndarray:
         """Return each member's mean loss by the logits that the batches of an epoch had."""
+        return self._loss / self.batches.n_samples
+
+    def block_loss(self) -> np.ndarray:
+        """Return each member's loss, summed over the rows of the current block."""
         batches = self.batches
-        return self.plan.loss.mean(batches.y, self.logits, batches.sample_weight)
+        logits = self.logits[:, : batches.y.shape[1]]
+        return self.plan.loss.total(batches.y, logits, batches.sample_weight)
 
     def take_step(self, columns: slice, x: InputBatch, learning_rate: LearningRate) -> None:
         """Compute the gradient on a batch, and update the weights by it."""
@@ -108,6 +127,10 @@ class Worker:
         )
         if state.average is not None:
             self._move_average(state.average)
+
+    def predict(self, X: Any, out: np.ndarray) -> None:
+        """Write the members' logits on some rows, as they are now, into (n_members, n_samples)."""
+        self.network.logits(self.state.weights, X, passes=self._predictions, out=out)
 
     def compute_gradient(self, columns: slice, x: InputBatch) -> None:
         """Forward pass, gradient of the cost at the logits, backward pass."""

@@ -6,7 +6,10 @@ import os
 # Set before NumPy is imported, for the processes that tests start too.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from skdnn import _trainer
 
 settings.register_profile("dev", max_examples=5, deadline=None)
 settings.register_profile(
@@ -18,3 +21,9 @@ settings.register_profile(
 )
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def _threads_share_small_networks_too(monkeypatch):
+    """Networks of tests are too small for threads to gain anything; what they do is to be seen."""
+    monkeypatch.setattr(_trainer, "NUMBERS_TO_SHARE", 1)

@@ -2,7 +2,7 @@
 
 import tracemalloc
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -195,7 +195,8 @@ def test_logits_in_blocks_equal_logits_in_one(network_and_rows, seed):
     in_one = network.logits(params, rows.X)
     assert in_one.shape == (network.n_members, len(rows))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_network, "BLOCK_BYTES", 8 * network.n_members * 6 * 4)  # four rows or more
+        patch.setattr(_network, "FEWEST_ROWS", 1)
+        patch.setattr(_network, "BLOCK_BYTES", 8 * 6 * 4)  # four rows or more
         np.testing.assert_allclose(network.logits(params, rows.X), in_one, rtol=1e-12, atol=1e-14)
         patch.setattr(_network, "BLOCK_BYTES", 1)  # one row at a time
         np.testing.assert_allclose(network.logits(params, rows.X), in_one, rtol=1e-12, atol=1e-14)
@@ -220,14 +221,69 @@ def test_logits_of_rows_for_each_member_are_those_of_the_member(network_and_rows
     X = rng.normal(size=shape)
     expected = [network.logits(params, X[member])[member] for member in range(len(X))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_network, "BLOCK_BYTES", 8 * network.n_members * 6 * 4)
+        patch.setattr(_network, "FEWEST_ROWS", 1)
+        patch.setattr(_network, "BLOCK_BYTES", 8 * 6 * 4)
         x = SparseBatch([csr_matrix(part) for part in X]) if is_sparse else X
         np.testing.assert_allclose(network.logits(params, x), expected, rtol=1e-12, atol=1e-14)
+
+
+@given(network_and_rows(), seeds)
+def test_logits_of_a_member_are_those_among_others_to_the_last_bit(network_and_rows, seed):
+    """Blocks of rows must not depend on how many members there are."""
+    network, rows = network_and_rows
+    params = np.random.default_rng(seed).normal(size=(network.n_members, network.layout.n_params))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_network, "FEWEST_ROWS", 1)
+        patch.setattr(_network, "BLOCK_BYTES", 8 * 6 * 4)
+        together = network.logits(params, rows.X)
+        alone = replace(network, n_members=1)
+        for member, logits in enumerate(together):
+            np.testing.assert_array_equal(
+                alone.logits(params[member : member + 1], rows.X)[0], logits
+            )
+
+
+@given(network_and_rows(), seeds)
+def test_passes_that_are_used_again_predict_by_the_parameters_as_they_are(network_and_rows, seed):
+    network, rows = network_and_rows
+    params = np.random.default_rng(seed).normal(size=(network.n_members, network.layout.n_params))
+    passes = {}
+    np.testing.assert_array_equal(
+        network.logits(params, rows.X, passes=passes), network.logits(params, rows.X)
+    )
+    made = dict(passes)
+    params *= 0.5
+    np.testing.assert_array_equal(
+        network.logits(params, rows.X, passes=passes), network.logits(params, rows.X)
+    )
+    assert passes == made
 
 
 def test_logits_of_no_rows_are_an_empty_array():
     network = Network((Dense(1),), 3, 2)
     assert network.logits(np.zeros((2, 4)), np.empty((0, 3))).shape == (2, 0)
+
+
+@given(network_and_rows(), seeds)
+def test_passes_that_take_turns_may_share_their_buffers(network_and_rows, seed):
+    """One for fewer rows works within one for more: neither sees what the other left there."""
+    network, rows = network_and_rows
+    streams = RandomStreams.spawn(seed, range(network.n_members))
+    params = network.init_params(streams.initialization)
+    ends = []
+    for is_shared in (False, True):
+        grads = np.zeros_like(params[:, network.layout.trainable])
+        whole = network.bind(params, len(rows), grads=grads)
+        within = whole if is_shared else None
+        part = network.bind(params, (len(rows) + 1) // 2, grads=grads, within=within)
+        for passage in (whole, part, whole, part):
+            logits = passage.forward(rows.X[np.newaxis, : passage.n_samples])
+            passage.backward(np.ones_like(logits))
+            ends.append((logits.copy(), grads.copy()))
+        assert np.shares_memory(logits, whole.forward(rows.X[np.newaxis])) == is_shared
+    for alone, shared in zip(ends[:4], ends[4:], strict=True):
+        for one, same in zip(alone, shared, strict=True):
+            np.testing.assert_array_equal(one, same)
 
 
 @given(network_and_rows(), seeds)

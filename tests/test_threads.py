@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skdnn._threads import SMALL_PRODUCT, Crew, count_workers, limit_blas_threads
+from skdnn._threads import SMALL_PRODUCT, Crew, limit_blas_threads
 
 
 def blas_threads() -> set[int]:
@@ -26,17 +26,16 @@ def test_large_products_keep_their_threads():
         assert blas_threads() == {2}
 
 
-@pytest.mark.parametrize(
-    ("n_threads", "n_members", "product", "n_workers"),
-    [
-        (1, 4, 1, 1),
-        (3, 4, SMALL_PRODUCT, 3),
-        (8, 4, 1, 4),
-        (8, 4, SMALL_PRODUCT + 1, 1),
-    ],
-)
-def test_members_are_shared_out_where_blas_has_one_thread(n_threads, n_members, product, n_workers):
-    assert count_workers(n_threads, n_members, product) == n_workers
+def test_threads_of_blas_come_back_when_the_last_one_lets_them_go():
+    """One that begins while another holds them must not take one thread for what was before."""
+    with threadpool_limits(2, user_api="blas"):
+        first, second = limit_blas_threads(0), limit_blas_threads(0)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert blas_threads() == {1}
+        second.__exit__(None, None, None)
+        assert blas_threads() == {2}
 
 
 def test_crew_runs_tasks_at_the_same_time_and_returns_in_order():

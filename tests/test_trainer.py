@@ -1,13 +1,19 @@
 """The steps of an epoch: each the one that its parts describe, and the average of the weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from data import classifier, make_table
+from scipy.special import expit
 from sklearn.metrics import log_loss
 from tables import pose_training
 from trainings import noisy_rows
 
-from skdnn._trainer import Trainer
+from skdnn import _batches, _trainer
+from skdnn._folds import Folds
+from skdnn._rows import Rows
+from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
 
 
@@ -24,6 +30,54 @@ def test_trainer_takes_the_step_that_its_parts_describe():
     after = {name: layout.view(state.params, name)[0] for name in layout.entries}
     np.testing.assert_allclose(after["dense_1.W"][:, 0], W[:, 0] - 0.5 * rows.X.T @ error / 60)
     np.testing.assert_allclose(after["dense_1.b"][0], b[0] - 0.5 * error.mean())
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_losses_do_not_depend_on_blocks(is_weighted, monkeypatch):
+    """Neither that of an epoch nor that of the weights as they are; training does not at all."""
+    rows = noisy_rows()
+    if is_weighted:
+        weight = np.random.default_rng(0).exponential(size=60)
+        rows = replace(rows, sample_weight=weight).normalize_weights()
+    folds = Folds(np.arange(60) % 3, 2, 3)
+    ends = []
+    for n_rows in (8192, 20):
+        monkeypatch.setattr(_batches, "BLOCK_ROWS", n_rows)
+        monkeypatch.setattr(_trainer, "ROWS_TO_JUDGE", n_rows)
+        plan, state = pose_training(rows, members=(0, 1), batch_size=7)
+        trainer = Trainer(plan, state, rows, Validation(rows, folds=folds))
+        loss, _ = trainer.run_epoch(0, 10)
+        ends.append((state.params, loss, trainer.judge().loss, trainer.mean_loss(rows)))
+    np.testing.assert_array_equal(ends[0][0], ends[1][0])
+    for whole, blocked in zip(*ends, strict=True):
+        np.testing.assert_allclose(blocked, whole, rtol=1e-13)
+
+
+def test_loss_of_training_rows_is_by_the_rows_that_each_member_learns_from():
+    rows = noisy_rows()
+    rows = replace(rows, sample_weight=np.random.default_rng(0).exponential(size=60))
+    folds = Folds(np.arange(60) % 3, 2, 3)
+    plan, state = pose_training(rows, members=(0, 1))
+    trainer = Trainer(plan, state, rows, Validation(rows, folds=folds))
+    logits = plan.network.logits(state.params, rows.X)
+    expected = [
+        log_loss(rows.y[own], expit(of_member[own]), sample_weight=rows.sample_weight[own])
+        for of_member, own in zip(logits, map(folds.training_index, range(2)), strict=True)
+    ]
+    np.testing.assert_allclose(trainer.judge().loss, expected)
+
+
+def test_first_loss_is_by_some_rows_from_all_over_the_table_where_others_validate(monkeypatch):
+    monkeypatch.setattr(_trainer, "ROWS_TO_JUDGE_FIRST", 20)
+    monkeypatch.setattr(_trainer, "ROWS_TO_JUDGE", 7)
+    rows = noisy_rows()
+    plan, state = pose_training(rows)
+    validated = Trainer(plan, state, rows, Validation(rows)).judge_first().loss
+    some = Rows(rows.X[::3], rows.y[::3])
+    np.testing.assert_allclose(validated, Trainer(plan, state, some).judge_first().loss)
+    of_all = Trainer(plan, state, rows).judge_first().loss
+    np.testing.assert_allclose(of_all, Trainer(plan, state, rows).judge().loss)
+    assert of_all != pytest.approx(validated, rel=1e-6)
 
 
 # The moving average of the weights.

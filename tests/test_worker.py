@@ -12,6 +12,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning
 from tables import pose_training
+from threadpoolctl import threadpool_info, threadpool_limits
 from trainings import noisy_rows
 
 from skdnn import _threads, _trainer
@@ -120,14 +121,6 @@ def test_each_member_has_one_worker():
         assert max(map(len, members)) - min(map(len, members)) <= 1
 
 
-def test_large_products_are_left_to_the_threads_of_blas(monkeypatch):
-    monkeypatch.setattr(_threads, "SMALL_PRODUCT", 16 * 30 - 1)
-    plan, state = pose(4, noisy_rows())  # the largest matrix is 3 x 10
-    assert len(Trainer(plan, state, noisy_rows()).workers) == 1
-    monkeypatch.setattr(_threads, "SMALL_PRODUCT", 16 * 30)
-    assert len(Trainer(plan, state, noisy_rows()).workers) == 4
-
-
 @dataclass(frozen=True)
 class LossWithAnEvent(BinaryCrossEntropy):
     """Let something happen whenever a thread comes to the gradient of a batch."""
@@ -207,3 +200,27 @@ def test_second_interrupt_aborts(monkeypatch):
         train(plan, state, rows)
     assert threading.active_count() == before
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(("n_rows", "n_workers"), [(3, 1), (4, 2), (6, 3), (60, 3)])
+def test_threads_that_would_have_too_little_to_compute_are_left_out(monkeypatch, n_rows, n_workers):
+    """A call of NumPy is about 5 members of some rows in the widest layer, of 10 units."""
+    monkeypatch.setattr(_trainer, "NUMBERS_TO_SHARE", 100)
+    plan, state = pose(3, noisy_rows(), batch_size=n_rows, hidden_layer_sizes=10)
+    assert len(Trainer(plan, state, noisy_rows()).workers) == n_workers
+
+
+def test_members_share_the_threads_and_a_large_network_leaves_them_to_blas():
+    """However many threads there are: BLAS rounds differently where it takes several."""
+    wide = {"hidden_layer_sizes": (2000,), "batch_size": 20}
+    for members, setting, expected in (((0, 1), wide, 1), ((0,), wide, 2), ((0,), {}, 1)):
+        rows = noisy_rows()
+        plan, state = pose_training(rows, members=members, **setting)
+        wide_enough = plan.network.layout.largest_matrix * plan.batch_size
+        trainer = Trainer(plan, state, rows)
+        with pytest.MonkeyPatch.context() as patch, threadpool_limits(2, user_api="blas"):
+            patch.setattr(_threads, "SMALL_PRODUCT", 20_000)
+            assert (wide_enough > 20_000) == (setting is wide)
+            with trainer.hold_blas():
+                blas = [i for i in threadpool_info() if i["user_api"] == "blas"]
+                assert {info["num_threads"] for info in blas} == {expected}
