@@ -2,6 +2,7 @@
 
 from ._classifier import DeepBinaryClassifier
 from ._encoder import TabularEncoder
+from ._versions import show_versions
 from .gradcheck import GradientReport, check_gradients
 
 __version__ = "0.1.0"
@@ -12,4 +13,5 @@ __all__ = [
     "TabularEncoder",
     "__version__",
     "check_gradients",
+    "show_versions",
 ]
