@@ -37,7 +37,7 @@ from .layers import (
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
-PERIODIC = PeriodicEmbedding(n_frequencies=16, frequency_init=NormalOfRandomScale(0.05, 1.0))
+PERIODIC = PeriodicEmbedding(n_frequencies=8, frequency_init=NormalOfRandomScale(0.05, 1.0))
 """Each member sees the numbers at a resolution of its own: members that differ average well."""
 
 EMBEDDING_INIT = FirstRowsZero(standard_normal, FIRST_LEVEL)

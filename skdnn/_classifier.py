@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._architecture import build_network
 from ._calibration import fit_temperature
 from ._callbacks import NO_TASKS, FitTasks, Tasks
+from ._columns import is_frame
 from ._compat import CALLBACK_STATE, CallbackSupportMixin, check_labels, fit_context
 from ._encoder import TabularEncoder
 from ._encoding import (
@@ -49,6 +51,7 @@ from ._plan import (
     resolve_auto,
     tell_choices,
 )
+from ._prediction import Predictor
 from ._rows import Rows, checksum, split_validation
 from ._scoring import make_score, name_score
 from ._state import TrainingPlan, TrainingState
@@ -60,6 +63,8 @@ from ._validation import (
     check_rows,
     check_validation_rows,
     choose_dtype,
+    is_checked,
+    is_finite,
     name_in_errors,
 )
 from .losses import smooth_labels
@@ -150,13 +155,13 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         rows, from 64 to 512; small tables need steps, and large ones gain by speed. MLPClassifier's
         is 200. A table with fewer rows is one batch, without MLPClassifier's warning.
     learning_rate : {"constant", "invscaling", "adaptive", "cosine", "one_cycle", "coslog4"}, \
-            default="coslog4"
-        Learning: schedule of the learning rate. "coslog4" falls to zero and rises again four times,
-        ever more slowly: each table may find its own end of training. "cosine" warms up for a
-        twentieth of the steps and then falls to zero; "one_cycle" rises and falls. These know their
-        end, which is at `max_iter` epochs. "adaptive" divides the rate by 5 whenever progress ends;
-        "invscaling" divides it by ``(1 + t_)^power_t``. MLPClassifier has schedules for "sgd"
-        alone, and is "constant" otherwise.
+            default="cosine"
+        Learning: schedule of the learning rate. "cosine" warms up for a twentieth of the steps and
+        then falls to zero; "one_cycle" rises and falls; "coslog4" falls to zero and rises again
+        four times, ever more slowly. These know their end, which is at `max_iter` epochs: where
+        training stops long before, "cosine" has hardly fallen. "adaptive" divides the rate by 5
+        whenever progress ends; "invscaling" divides it by ``(1 + t_)^power_t``. MLPClassifier has
+        schedules for "sgd" alone, and is "constant" otherwise.
     learning_rate_init : float, default=0.01
         Learning: the learning rate that the schedule multiplies. MLPClassifier's is 1e-3.
     power_t : float, default=0.5
@@ -175,9 +180,12 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         bias, as in PyTorch and the paper; MLPClassifier adds it before.
     max_grad_norm : float or None, default=None
         Learning: length to which a longer gradient is cut, for each member.
-    ema_decay : float or None, default=None
+    ema_decay : float, "auto" or None, default="auto"
         Learning: judge, keep and predict with a moving average of the weights: the share in (0, 1)
-        that it keeps of itself at each step, such as 0.99. None leaves the weights as they are.
+        that it keeps of itself at each step. "auto" is ``1 - 1 / k`` for several networks, with k
+        the steps of an epoch, 50 at most: about the mean over the last k steps, which is calmer
+        than the last one. For a single network, in full batches, and with solver "lbfgs" it is
+        None, which leaves the weights as they are.
     max_iter : int or "auto", default="auto"
         Duration: epochs, that is passes over the rows, at most. "auto" is 64 up to 12,000 rows, and
         falls as the inverse root of their number to 16. MLPClassifier's is 200.
@@ -194,8 +202,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     n_iter_no_change : int, inf or "auto", default="auto"
         Duration: epochs without progress after which training ends; MLPClassifier waits one more.
         Watches `scoring` on the validation rows with early stopping; without, the training loss,
-        and only where the schedule has no end. "auto" is 10, and with "coslog4" 10 and half as many
-        again as there were until the last progress: until after the next fall of the rate.
+        and only where the schedule has no end. "auto" is 10; where five networks or more are judged
+        together by the rows that they hold out, 6 and a fifth of the epochs until the last
+        progress; and with "coslog4" 10 and one and a half times these: until after the next fall.
     early_stopping : bool or "auto", default="auto"
         Duration: whether to keep the weights of the best epoch on rows that were not trained on:
         those given to `fit`, or else rows held out. Each of several networks holds out a part of
@@ -225,7 +234,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     n_jobs : int or None, default=None
         Run: threads that share the networks; -1 stands for all processors. None is as many as BLAS
         would take, so that joblib's workers, OMP_NUM_THREADS and threadpoolctl limit them too. The
-        result does not depend on it. A network of large layers leaves the threads to BLAS.
+        result does not depend on it. Small batches are computed in one thread, as others would wait
+        more than compute. A single network of large layers leaves the threads to BLAS.
     warm_start : bool, default=False
         Run: whether `fit` goes on from where the last one ended, with the optimizer's state and
         random streams, instead of starting anew. On the same rows it goes on to the last bit: a fit
@@ -373,7 +383,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         # how it learns
         solver="adamw",
         batch_size="auto",
-        learning_rate="coslog4",
+        learning_rate="cosine",
         learning_rate_init=0.01,
         power_t=0.5,
         momentum=0.9,
@@ -382,7 +392,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         beta_2=0.95,
         epsilon=1e-8,
         max_grad_norm=None,
-        ema_decay=None,
+        ema_decay="auto",
         # how long it learns
         max_iter="auto",
         max_fun=None,
@@ -601,7 +611,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """
         check_mlp(mlp)
         estimator = cls(**mlp.get_params())
-        estimator._architecture, state, attributes = convert_mlp(mlp, estimator.get_params())
+        architecture, state, attributes = convert_mlp(mlp, estimator.get_params())
+        estimator._describe(architecture)
         estimator.encoder_, estimator.resolved_params_ = None, {}
         estimator._keep(state)
         estimator.__dict__.update(attributes)
@@ -619,10 +630,15 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         -------
         logit : ndarray of shape (n_samples,)
             ``log(p / (1 - p))`` of the predicted probability of `classes_[1]`, which is the mean of
-            the members' probabilities. Float32 if X and the weights are; float64 otherwise.
+            the members' probabilities. Computed in float32 if X is an array of float32, and the
+            weights are float32 too, which takes half the time; else in float64.
         """
-        X, params = self._check_predict(X)
-        logit = average_logits(self._network.logits(params, X))
+        check_is_fitted(self)
+        is_short = getattr(X, "dtype", None) == np.float32
+        dtype = self.params_.dtype if is_short else np.dtype(np.float64)
+        take, shape = self._open(X, dtype)
+        params = self._predictor.cast(self.params_, dtype)
+        logit = self._predictor.average(params, take, shape, self.n_jobs)
         return logit if self.temperature_ == 1.0 else logit / self.temperature_
 
     def predict_proba(self, X):
@@ -639,7 +655,10 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             Columns in the order of `classes_`.
         """
         logit = self.decision_function(X)
-        return np.column_stack([expit(-logit), expit(logit)])
+        probability = np.empty((len(logit), 2), logit.dtype)
+        expit(-logit, out=probability[:, 0])
+        expit(logit, out=probability[:, 1])
+        return probability
 
     def predict_log_proba(self, X):
         """Return the logarithms of the probabilities of the two classes for each row.
@@ -717,7 +736,10 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         >>> model.input_gradients(X).shape
         (100, 4)
         """
-        matrix, params = self._check_predict(X, accept_sparse=False)
+        check_is_fitted(self)
+        matrix = self._encode(X, accept_sparse=False)
+        dtype = np.result_type(matrix.dtype, self.params_)
+        matrix, params = matrix.astype(dtype, copy=False), self.params_.astype(dtype, copy=False)
         encoder, network = self.encoder_, self._network
         if encoder is None:
             X = matrix
@@ -784,7 +806,12 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     @property
     def _network(self) -> Network:
-        return build_network(**self._architecture)
+        return self._predictor.network
+
+    def _describe(self, architecture: dict[str, Any]) -> None:
+        """Take on a network."""
+        self._architecture = architecture
+        self._predictor = Predictor(build_network(**architecture))
 
     def _views(self, name: str) -> list[np.ndarray]:
         check_is_fitted(self)
@@ -795,19 +822,33 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         views = [layout.view(self.params_, entry) for entry in entries]
         return [view[0] for view in views] if len(self.params_) == 1 else views
 
-    def _check_predict(self, X, *, accept_sparse="csr") -> tuple[Any, np.ndarray]:
-        """Return the matrix to predict, and the weights in the dtype of both."""
-        check_is_fitted(self)
-        X = self._encode(X, accept_sparse=accept_sparse)
-        dtype = np.result_type(X.dtype, self.params_)
-        return X.astype(dtype, copy=False), self.params_.astype(dtype, copy=False)
+    def _open(self, X, dtype: np.dtype) -> tuple[Callable[[slice], Any], tuple[int, int]]:
+        """Check a table as that of `fit`; return what takes rows of its matrix, and its shape.
+
+        Tables are encoded block by block where the encoder is known to treat each row by itself.
+        """
+        encoder = self.encoder_
+        is_array = isinstance(X, np.ndarray) and X.ndim == 2
+        if type(encoder) is TabularEncoder and (is_array or is_frame(X)):
+            self._check_features(X)
+            index = X.__getitem__ if is_array else partial(_safe_indexing, X)
+            shape = (len(X), len(encoder.source_features_))
+            return lambda rows: encode(encoder, index(rows), dtype), shape
+        matrix = self._encode(X)
+        return lambda rows: matrix[rows].astype(dtype, copy=False), matrix.shape
+
+    def _check_features(self, X) -> None:
+        """Check names and number of the features; of other shapes the encoder has better words."""
+        if getattr(X, "ndim", 2) == 2 and not is_checked(self, X):
+            validate_data(self, X, skip_check_array=True, reset=False)
 
     def _encode(self, X, *, accept_sparse="csr"):
         """Check a table against that of `fit`, and return the matrix that enters the network."""
         if self.encoder_ is None:
+            if is_checked(self, X) and is_finite(X):
+                return X
             return validate_data(self, X, dtype=FLOATS, accept_sparse=accept_sparse, reset=False)
-        if getattr(X, "ndim", 2) == 2:  # of other shapes the encoder has better words
-            validate_data(self, X, skip_check_array=True, reset=False)
+        self._check_features(X)
         return encode(self.encoder_, X)
 
     def _pose(
@@ -830,7 +871,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         architecture = describe_architecture(parameters, columns)
         if continues:
             self._check_same_network(architecture)
-        self._architecture = architecture
+        self._describe(architecture)
         plan = make_plan(
             parameters,
             self._network,
@@ -871,12 +912,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     ) -> tuple[Rows, Rows | None]:
         """Return rows to train on and, where they are `given`, to validate on."""
         matrix, y = self._check_table(X, y, sample_weight, continues=continues)
-        is_scaled = isinstance(self.encoder_, TabularEncoder)
-        dtype = (
-            self.params_.dtype
-            if continues
-            else choose_dtype(self.dtype, matrix, is_scaled=is_scaled)
-        )
+        dtype = self._choose_dtype(matrix, continues=continues)
         rows, self.classes_, class_factors = check_rows(
             matrix,
             y,
@@ -919,10 +955,19 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             y = check_labels(y)
             if not continues:
                 fit_encoder(encoder, X, y, sample_weight)
-            X = encode(encoder, X)
+            is_scaled = isinstance(encoder, TabularEncoder)
+            dtype = self._choose_dtype(None, continues=continues) if is_scaled else None
+            X = encode(encoder, X, dtype)
             check_consistent_length(X, y)
         self.encoder_ = encoder
         return X, y
+
+    def _choose_dtype(self, matrix, *, continues: bool) -> np.dtype:
+        """Return the dtype to train in; without a matrix, for what a TabularEncoder returns."""
+        if continues:
+            return self.params_.dtype
+        is_scaled = matrix is None or isinstance(self.encoder_, TabularEncoder)
+        return choose_dtype(self.dtype, matrix, is_scaled=is_scaled)
 
     def _hold_out(
         self, plan: TrainingPlan, state: TrainingState, rows: Rows, given: Rows | None

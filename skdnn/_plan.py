@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from ._architecture import InputColumns
+from ._folds import FEWEST_FOLDS
 from ._network import Network
 from ._random import RandomStreams
 from ._rows import Rows
@@ -28,8 +29,14 @@ LARGE_TABLE = 10_000
 """Rows above which a single network stops early by itself, as HistGradientBoostingClassifier."""
 
 AUTO_PATIENCE = 10
-PATIENCE_GROWTH = 1.5
+CYCLE_GROWTH = 1.5
 """A cycle of "coslog4" is a little over twice as long as all those before it."""
+
+POOLED_PATIENCE, POOLED_GROWTH = 6, 0.2
+"""All rows together say sooner than a few of them that progress is over."""
+
+MOST_AVERAGED = 50
+"""Weights are averaged over about the steps of an epoch, but over no more of them than this."""
 
 MERGED_TABLE = 1_000
 """Rows up to which identical ones are merged even where a batch does not hold them all."""
@@ -46,7 +53,7 @@ ARCHITECTURE = (
 )
 """What a training that goes on must find as it was."""
 
-TRAINING = ("dropout", "batch_size", "max_iter")
+TRAINING = ("dropout", "batch_size", "max_iter", "ema_decay")
 """What else is chosen for a table."""
 
 
@@ -61,7 +68,7 @@ def resolve_auto(
     is_mlp, is_lbfgs = parameters["max_fun"] is not None, parameters["solver"] == "lbfgs"
     is_single = is_mlp or is_lbfgs
     is_linear = np.size(parameters["hidden_layer_sizes"]) == 0
-    choices = {
+    choices: dict[str, Any] = {
         # One network minimised to the end learns by heart what cosines let it tell apart; without
         # hidden layers it is to be logistic regression.
         "numeric_embedding": None if is_lbfgs or is_linear else "auto",
@@ -82,6 +89,10 @@ def resolve_auto(
         resolved["max_fun"] = AUTO_MAX_FUN
     if parameters["solver"] in ("gd", "lbfgs"):
         resolved["batch_size"] = n_samples
+    if _is_auto(resolved["ema_decay"]):
+        is_ensemble = resolved["n_members"] > 1 and not is_single
+        n_steps = min(n_samples // resolved["batch_size"], MOST_AVERAGED)
+        resolved["ema_decay"] = 1.0 - 1.0 / n_steps if is_ensemble and n_steps > 1 else None
     return resolved
 
 
@@ -182,7 +193,10 @@ def make_plan(
     is_wanted = is_validated or is_ensemble or len(rows) > LARGE_TABLE
     stops_early = bool(is_wanted if wishes == "auto" else wishes) and not is_part
     watches = stops_early or not (is_part or schedule.needs_horizon or is_lbfgs)
-    n_iter_no_change, patience_growth = _choose_patience(parameters["n_iter_no_change"], schedule)
+    is_pooled = is_ensemble and not is_validated and network.n_members >= FEWEST_FOLDS
+    n_iter_no_change, patience_growth = _choose_patience(
+        parameters["n_iter_no_change"], schedule, is_pooled=is_pooled
+    )
     max_time = parameters["max_time"]
     return TrainingPlan(
         network=network,
@@ -221,11 +235,18 @@ def first_state(plan: TrainingPlan, seed: int, dtype: np.dtype) -> TrainingState
     )
 
 
-def _choose_patience(n_iter_no_change: Any, schedule: Schedule) -> tuple[float, float]:
-    """Return how many epochs to wait for progress, and how many more for each epoch before it."""
+def _choose_patience(
+    n_iter_no_change: Any, schedule: Schedule, *, is_pooled: bool
+) -> tuple[float, float]:
+    """Return how many epochs to wait for progress, and how many more for each epoch before it.
+
+    `is_pooled` says that members are judged together, by all rows of the table.
+    """
     if not _is_auto(n_iter_no_change):
         return float(n_iter_no_change), 0.0
-    return AUTO_PATIENCE, PATIENCE_GROWTH if isinstance(schedule, CosLog4) else 0.0
+    if isinstance(schedule, CosLog4):
+        return AUTO_PATIENCE, CYCLE_GROWTH
+    return (POOLED_PATIENCE, POOLED_GROWTH) if is_pooled else (AUTO_PATIENCE, 0.0)
 
 
 def _make_optimizer(parameters: dict[str, Any], network: Network, l2: float) -> Optimizer:

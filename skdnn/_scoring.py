@@ -64,5 +64,5 @@ def _member_of(estimator: Any, params: np.ndarray) -> Any:
     member.encoder_, member.temperature_ = None, 1.0  # the rows are encoded already
     member.n_features_in_ = estimator._architecture["columns"].n_columns
     member.params_ = params[np.newaxis]
-    member._architecture = {**estimator._architecture, "n_members": 1}
+    member._describe({**estimator._architecture, "n_members": 1})
     return member

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.metrics import get_scorer_names
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
+from ._blocks import cut_rows
 from ._compat import HasMethods, Interval, Options, StrOptions, check_sample_weight
 from ._rows import Rows
 from ._sparse import is_sparse
@@ -63,7 +64,7 @@ PARAMETER_CONSTRAINTS: dict[str, list] = {
     "beta_2": [Interval(Real, 0, 1, closed="left")],
     "epsilon": [Interval(Real, 0, None, closed="neither")],
     "max_grad_norm": [Interval(Real, 0, None, closed="neither"), None],
-    "ema_decay": [Interval(Real, 0, 1, closed="neither"), None],
+    "ema_decay": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"}), None],
     "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "max_fun": [Interval(Integral, 1, None, closed="left"), None],
     "max_time": [Interval(Real, 0, None, closed="neither"), None],
@@ -160,14 +161,16 @@ def _make_rows(
         weights = factors if weights is None else weights * factors
     with np.errstate(over="ignore"):
         X = X.astype(dtype, copy=False) if is_sparse(X) else np.ascontiguousarray(X, dtype)
-    is_finite = np.isfinite(X.data if is_sparse(X) else X)
-    if not is_finite.all():
-        place = int(np.flatnonzero(~is_finite.reshape(len(is_finite), -1))[0])
-        column = X.indices[place] if is_sparse(X) else place % X.shape[1]
-        raise ValueError(
-            f"Column {column} of X has values too large for {dtype}. Scale it, or pass "
-            "dtype='float64'."
-        )
+    values = X.data if is_sparse(X) else X
+    for block in cut_rows(len(values), values[:1].size):
+        is_finite = np.isfinite(values[block])
+        if not is_finite.all():
+            i, *j = (int(axis[0]) for axis in np.nonzero(~is_finite))
+            column = j[0] if j else X.indices[block.start + i]
+            raise ValueError(
+                f"Column {column} of X has values too large for {dtype}. Scale it, or pass "
+                "dtype='float64'."
+            )
     return Rows(X, codes.astype(dtype), None if weights is None else weights.astype(dtype))
 
 
@@ -362,3 +365,25 @@ def choose_dtype(dtype: str, X: Any, *, is_scaled: bool = False) -> np.dtype:
 
 def _is_in_range(X: np.ndarray) -> bool:
     return bool(np.abs(X).max(initial=0.0) < np.finfo(np.float32).max)
+
+
+def is_checked(estimator: Any, X: Any) -> bool:
+    """Say whether an array has the form that `fit` left, and scikit-learn's checks would return it.
+
+    They take longer than predicting a row. Names are compared by them alone, and so are numbers
+    looked at: see `is_finite`.
+    """
+    return (
+        type(X) is np.ndarray
+        and X.ndim == 2
+        and X.dtype in (np.float64, np.float32)
+        and X.shape[1] == estimator.n_features_in_
+        and len(X) > 0
+        and not hasattr(estimator, "feature_names_in_")
+    )
+
+
+def is_finite(X: np.ndarray) -> bool:
+    """Say whether all numbers are finite; of huge ones, whose sum is not, it may say no."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(X.sum()))

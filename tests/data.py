@@ -30,6 +30,7 @@ PINNED: dict[str, Any] = {
     "learning_rate_init": 0.01,
     "beta_2": 0.999,
     "max_grad_norm": None,
+    "ema_decay": None,
     "max_iter": 5,
     "shuffle": True,
     "tol": 0.0,

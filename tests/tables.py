@@ -330,6 +330,7 @@ PLAIN_FIT = {
     "n_iter_no_change": np.inf,
     "early_stopping": False,
     "max_grad_norm": None,
+    "ema_decay": None,
 }
 
 

@@ -1,0 +1,181 @@
+"""Predictions: of few rows by passes that are kept, of many in blocks and threads."""
+
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from skdnn import DeepBinaryClassifier, _prediction
+from skdnn._architecture import build_network
+from skdnn._prediction import FEW_ROWS, MOST_READY, Predictor
+from skdnn._random import RandomStreams
+
+FEW = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
+
+
+@pytest.fixture
+def predictor():
+    network = build_network(
+        3, hidden_layer_sizes=(4,), activation=("tanh",), dropout=(0.5,), n_members=2
+    )
+    return Predictor(network)
+
+
+def draw_params(predictor, seed=0):
+    return predictor.network.init_params(RandomStreams.spawn(seed, range(2)).initialization)
+
+
+def draw_rows(n_rows, n_columns=3, seed=1):
+    return np.random.default_rng(seed).normal(size=(n_rows, n_columns))
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3))
+    X[rng.random(X.shape) < 0.1] = np.nan
+    return X, (np.nan_to_num(X[:, 0]) + rng.normal(size=300) > 0).astype(int)
+
+
+@pytest.fixture(scope="module")
+def model(table):
+    return DeepBinaryClassifier(**FEW).fit(*table)
+
+
+@pytest.mark.parametrize("n_rows", [1, FEW_ROWS, FEW_ROWS + 1])
+def test_few_rows_are_predicted_as_many_are(predictor, n_rows):
+    params, X = draw_params(predictor), draw_rows(n_rows)
+    for _ in range(2):
+        logits = predictor.logits(params, X)
+        np.testing.assert_array_equal(logits, predictor.network.logits(params, X))
+
+
+def test_a_pass_serves_again_until_parameters_or_rows_are_others(predictor):
+    params, n_made = draw_params(predictor), []
+    bind = predictor.network.bind
+    object.__setattr__(
+        predictor.network, "bind", lambda *args, **kw: n_made.append(1) or bind(*args, **kw)
+    )
+    for given, n_rows, n_expected in (
+        (params, 1, 1),
+        (params, 1, 1),
+        (params, 2, 2),
+        (params.copy(), 2, 3),
+    ):
+        predictor.logits(given, draw_rows(n_rows))
+        assert len(n_made) == n_expected
+
+
+def test_what_was_predicted_stays_when_more_is(predictor):
+    params = draw_params(predictor)
+    first = predictor.logits(params, draw_rows(1, seed=1))
+    before = first.copy()
+    predictor.logits(params, draw_rows(1, seed=2))
+    np.testing.assert_array_equal(first, before)
+
+
+def test_parameters_that_are_changed_in_place_count(predictor):
+    params, X = draw_params(predictor), draw_rows(1)
+    predictor.logits(params, X)
+    params *= 2.0
+    np.testing.assert_array_equal(
+        predictor.logits(params, X), Predictor(predictor.network).logits(params, X)
+    )
+
+
+def test_parameters_in_another_dtype_are_made_once_and_again_when_they_change(predictor):
+    params = draw_params(predictor).astype(np.float32)
+    wide = predictor.cast(params, np.dtype(np.float64))
+    np.testing.assert_array_equal(wide, params)
+    assert wide.dtype == np.float64
+    assert predictor.cast(params.copy(), np.dtype(np.float64)) is wide
+    params[1, 2] += 1.0
+    np.testing.assert_array_equal(predictor.cast(params, np.dtype(np.float64)), params)
+    assert predictor.cast(params, params.dtype) is params
+
+
+def test_no_more_passes_are_kept_than_needed(predictor):
+    params, X = draw_params(predictor), draw_rows(1)
+    taken = [predictor._make_ready(params, 1) for _ in range(MOST_READY + 2)]
+    predictor._ready += taken[:MOST_READY]
+    predictor.logits(params, X)
+    assert len(predictor._ready) == MOST_READY
+
+
+def test_threads_that_predict_at_once_do_not_disturb_each_other(model):
+    rows = draw_rows(200)
+    expected = [model.predict_proba(row[np.newaxis]) for row in rows]
+    with ThreadPoolExecutor(4) as executor:
+        got = list(executor.map(lambda row: model.predict_proba(row[np.newaxis]), rows))
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("renew", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_and_pickles_hold_no_passes(model, table, renew):
+    X = table[0][:1]
+    expected = model.predict_proba(X)
+    assert model._predictor._ready
+    other = renew(model)
+    assert not other._predictor._ready
+    np.testing.assert_array_equal(other.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize("encoder", ["auto", None])
+@pytest.mark.parametrize("make", [np.asarray, pd.DataFrame, pl.DataFrame])
+def test_blocks_and_threads_change_nothing(table, monkeypatch, encoder, make):
+    X, y = table
+    columns = ["a", "b", "c"]
+    X = np.nan_to_num(X) if encoder is None else X
+    X = make(X) if make is np.asarray else make(dict(zip(columns, X.T, strict=True)))
+    model = DeepBinaryClassifier(**FEW, encoder=encoder).fit(X, y)
+    whole = model.decision_function(X)
+    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 70)
+    blocks = [model.set_params(n_jobs=n_jobs).decision_function(X) for n_jobs in (1, 2, 3)]
+    np.testing.assert_array_equal(blocks[0], blocks[1])
+    np.testing.assert_array_equal(blocks[0], blocks[2])
+    np.testing.assert_allclose(blocks[0], whole, rtol=1e-9)
+
+
+def test_an_infinite_number_in_a_late_block_is_refused(table, model, monkeypatch):
+    X = table[0].copy()
+    X[-1, 1] = np.inf
+    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 70)
+    with pytest.raises(ValueError, match="infinit"):
+        model.predict_proba(X)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_without_an_encoder_numbers_are_looked_at(table, bad):
+    X, y = np.nan_to_num(table[0]), table[1]
+    model = DeepBinaryClassifier(**FEW, encoder=None).fit(X, y)
+    row = X[:1].copy()
+    row[0, 2] = bad
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
+        model.predict_proba(row)
+
+
+def test_finite_numbers_with_an_infinite_sum_are_predicted(table):
+    X, y = np.nan_to_num(table[0]), table[1]
+    model = DeepBinaryClassifier(**FEW, encoder=None, dtype="float64").fit(X, y)
+    row = np.full((1, 3), np.finfo(np.float32).max)
+    with np.errstate(over="ignore"):
+        assert not np.isfinite(row.sum())
+    assert np.isfinite(model.predict_proba(row)).all()
+
+
+@pytest.mark.parametrize(
+    ("X_dtype", "dtype", "expected"),
+    [
+        (np.float32, "float32", np.float32),
+        (np.float64, "float32", np.float64),
+        (np.float32, "float64", np.float64),
+    ],
+)
+def test_the_dtype_is_that_of_table_and_weights(table, X_dtype, dtype, expected):
+    X, y = table
+    model = DeepBinaryClassifier(**FEW, dtype=dtype).fit(X, y)
+    assert model.predict_proba(X.astype(X_dtype)).dtype == expected
