@@ -193,7 +193,8 @@ def make_plan(
     is_wanted = is_validated or is_ensemble or len(rows) > LARGE_TABLE
     stops_early = bool(is_wanted if wishes == "auto" else wishes) and not is_part
     watches = stops_early or not (is_part or schedule.needs_horizon or is_lbfgs)
-    is_pooled = is_ensemble and not is_validated and network.n_members >= FEWEST_FOLDS
+    is_pooled = stops_early and is_ensemble and not is_validated
+    is_pooled = is_pooled and network.n_members >= FEWEST_FOLDS
     n_iter_no_change, patience_growth = _choose_patience(
         parameters["n_iter_no_change"], schedule, is_pooled=is_pooled
     )
