@@ -11,7 +11,6 @@ import textwrap
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from threadpoolctl import threadpool_limits
 
 from ._classifier import DeepBinaryClassifier
+from ._values import frozen
 from .datasets import load_rain
 
 LAST_TRAINING_MONTH = 9
@@ -53,7 +53,7 @@ MEASUREMENTS = [
 ALL_COLUMNS = ["airport", "hour", "wind_dir_deg", *MEASUREMENTS]
 
 
-@dataclass(frozen=True)
+@frozen
 class Split:
     """The rows to learn from and, later in time, the rows to judge on."""
 
@@ -63,7 +63,7 @@ class Split:
     y_test: np.ndarray
 
 
-@dataclass(frozen=True)
+@frozen
 class Result:
     """How one model did on the rows it had not seen."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from math import sqrt
 from typing import Any, Literal
 
 from ._levels import FIRST_LEVEL
 from ._network import Network
+from ._values import frozen
 from .activations import Activation as ActivationFunction
 from .activations import Identity, Logistic, make_activation
 from .initializers import (
@@ -46,7 +47,7 @@ LARGEST_EMBEDDING = 8
 """Units that describe a category, at most."""
 
 
-@dataclass(frozen=True)
+@frozen
 class InputColumns:
     """What the columns of the matrix that enters a network are, from left to right.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -38,6 +37,7 @@ from ._reading import (
 )
 from ._scaling import fit_scaling
 from ._validation import check_weights, is_checked
+from ._values import frozen
 
 CONTINUOUS, FLAG, CODE = 0, 1, 2
 """The groups of columns of the result, in their order."""
@@ -46,7 +46,7 @@ LARGEST_CODE = 1 << 24
 """Up to here, codes are whole numbers in float32."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Output:
     """One column of the result: its group, the feature that it comes from, the end of its name."""
 

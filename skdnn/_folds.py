@@ -5,7 +5,7 @@ An ensemble then validates on all rows, and still trains on all of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ._explanations import average_logits
 from ._network import Network
 from ._rows import Rows
 from ._sparse import SparseBatch, is_sparse
+from ._values import frozen
 
 IN_NO_FOLD = -1
 """In the place of a fold: every member trains on the row, and none is validated by it."""
@@ -82,7 +83,7 @@ def deal_folds(
     return Folds(of_row, n_members, n_folds)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen
 class HeldOut:
     """The rows that each member holds out, side by side.
 
@@ -102,7 +103,7 @@ class HeldOut:
     sample_weight: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
+@frozen
 class Folds:
     """Which rows each member holds out: member m those of fold ``m % n_folds``.
 

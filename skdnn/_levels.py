@@ -9,13 +9,13 @@ import datetime
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._blocks import cut_rows
+from ._values import frozen
 
 UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 """Rows of the lookup table of a category column; as codes, they are the codes."""
@@ -33,7 +33,7 @@ class Levels(NamedTuple):
     codes: np.ndarray  # (n_samples,), intp; -1 where missing
 
 
-@dataclass(frozen=True)
+@frozen
 class Category:
     """How a category column becomes flags or a code: by its level, the row of a lookup table."""
 

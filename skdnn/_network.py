@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +22,7 @@ from ._blocks import cut_rows
 from ._passes import NUMPY, ArrayModule
 from ._random import RandomWords
 from ._sparse import InputBatch, SparseBatch, is_sparse
+from ._values import frozen
 from .layers import (
     Batch,
     Buffer,
@@ -44,7 +44,7 @@ FEWEST_ROWS = 128
 """Rows of a block, however wide: products of fewer are slow."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """The place of one parameter in the flat array: which columns, in which shape."""
 
@@ -112,7 +112,7 @@ class Layout:
         return flat[:, entry.columns].reshape(len(flat), *entry.spec.shape)
 
 
-@dataclass(frozen=True)
+@frozen
 class Node:
     """A layer in its place within a network, with the chains of layers within it."""
 
@@ -152,7 +152,7 @@ def _plan_layers(
     return tuple(nodes)
 
 
-@dataclass(frozen=True)
+@frozen
 class Network:
     """A stack of layers over `n_in` features, `n_members` times side by side.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from ._blocks import Selection, position_dtype
 from ._sparse import is_sparse
+from ._values import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Rows:
     """A table in the dtype of training, with labels and weights.
 

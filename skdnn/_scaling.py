@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
+
+from ._values import frozen
 
 QUARTILES = np.array([0.25, 0.5, 0.75])
 
@@ -19,7 +20,7 @@ HUGE = 2.0**960
 """Numbers around this size are scaled down, lest a difference or a sum of two of them overflow."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Scaling:
     """How numeric columns become numbers around 0: ``u = (x * scale - center) / spread``.
 

@@ -9,12 +9,13 @@ import numpy as np
 from ._course import Course
 from ._network import Network
 from ._random import RandomStreams
+from ._values import frozen
 from .losses import Loss
 from .optimizers import Optimizer
 from .schedules import Schedule
 
 
-@dataclass(frozen=True)
+@frozen
 class TrainingPlan:
     """What a fit has decided before it begins."""
 

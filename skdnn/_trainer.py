@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from ._rows import Rows, checksum
 from ._sparse import InputBatch, is_sparse
 from ._state import TrainingPlan, TrainingState
 from ._threads import Crew, limit_blas_threads
+from ._values import frozen
 from ._worker import Worker
 from .losses import BLOCK_ROWS
 
@@ -39,7 +39,7 @@ N_DECIMALS = 12
 """Of a score; what is beyond is rounding of sums, which must not decide what is better."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Validation:
     """Rows to judge each epoch by, and the score to judge with, if it is not the loss.
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ._course import MAX_HALVINGS, Course
 from ._state import TrainingPlan, TrainingState
+from ._values import frozen
 
 USELESS = 2.0
 """A loss this many times that of answering 1/2 to everything is that of a useless model."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Ending:
     """How a training ended, beside what its course tells.
 

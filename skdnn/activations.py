@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy.special import erf
 
 from ._passes import NUMPY, ArrayModule
+from ._values import frozen
 
 
 class Activation(Protocol):
@@ -83,7 +83,7 @@ class BuiltinActivation(ChainRule):
         return self.derivative_into(z, self.value(z), np.empty_like(z), np.empty_like(z), NUMPY)
 
 
-@dataclass(frozen=True)
+@frozen
 class Identity(BuiltinActivation):
     """``g(z) = z``, ``g'(z) = 1``: a layer that stays linear."""
 
@@ -97,7 +97,7 @@ class Identity(BuiltinActivation):
         return out
 
 
-@dataclass(frozen=True)
+@frozen
 class Logistic(BuiltinActivation):
     """``g(z) = 1 / (1 + e^-z)``, ``g' = g (1 - g)``: the sigmoid."""
 
@@ -111,7 +111,7 @@ class Logistic(BuiltinActivation):
         return xp.multiply(out, y, out=out)
 
 
-@dataclass(frozen=True)
+@frozen
 class Tanh(BuiltinActivation):
     """``g(z) = tanh z``, ``g' = 1 - g^2``."""
 
@@ -125,7 +125,7 @@ class Tanh(BuiltinActivation):
         return xp.subtract(1.0, out, out=out)
 
 
-@dataclass(frozen=True)
+@frozen
 class ReLU(BuiltinActivation):
     """``g(z) = max(z, 0)``, ``g' = [z > 0]``: the rectified linear unit.
 
@@ -145,7 +145,7 @@ class ReLU(BuiltinActivation):
         return xp.mask_by_sign(grad_y, y, slope)
 
 
-@dataclass(frozen=True)
+@frozen
 class LeakyReLU(BuiltinActivation):
     """``g(z) = z if z > 0 else s z``, ``g' = 1 or s``: a ReLU that never quite switches off.
 
@@ -171,7 +171,7 @@ class LeakyReLU(BuiltinActivation):
         return xp.add(out, self.negative_slope, out=out)
 
 
-@dataclass(frozen=True)
+@frozen
 class ELU(BuiltinActivation):
     """``g(z) = z if z > 0 else e^z - 1``, ``g' = 1 or e^z = 1 + g``: smooth, mean near zero.
 
@@ -191,7 +191,7 @@ class ELU(BuiltinActivation):
         return xp.add(out, 1.0, out=out)
 
 
-@dataclass(frozen=True)
+@frozen
 class SELU(BuiltinActivation):
     """``g(z) = s z if z > 0 else s a (e^z - 1)``, ``g' = s or g + s a``: keeps mean 0, variance 1.
 
@@ -221,7 +221,7 @@ class SELU(BuiltinActivation):
         return xp.add(out, work, out=out)
 
 
-@dataclass(frozen=True)
+@frozen
 class GELU(BuiltinActivation):
     """``g(z) = z F(z)``, ``g' = F(z) + z f(z)``; F and f are the normal distribution and density.
 
@@ -244,7 +244,7 @@ class GELU(BuiltinActivation):
         return xp.add(_normal_cdf(z, out, xp), work, out=out)
 
 
-@dataclass(frozen=True)
+@frozen
 class SiLU(BuiltinActivation):
     """``g(z) = z s(z)``, ``g' = s + g (1 - s)`` with s the sigmoid: also called swish.
 
@@ -270,7 +270,7 @@ class SiLU(BuiltinActivation):
         return xp.slope_of_silu(grad_y, y, work, slope)
 
 
-@dataclass(frozen=True)
+@frozen
 class Mish(BuiltinActivation):
     """``g(z) = z t``, ``g' = t + z s(z) (1 - t^2)`` with ``t = tanh(softplus(z))``, s the sigmoid.
 
@@ -291,7 +291,7 @@ class Mish(BuiltinActivation):
         return xp.add(t, slope, out=out)
 
 
-@dataclass(frozen=True)
+@frozen
 class Softplus(BuiltinActivation):
     """``g(z) = log(1 + e^z)``, ``g' = s(z) = 1 - e^-g``: a smooth ReLU.
 
@@ -310,7 +310,7 @@ class Softplus(BuiltinActivation):
         return xp.negative(out, out=out)
 
 
-@dataclass(frozen=True)
+@frozen
 class CustomActivation(ChainRule):
     """Run a user's own object with ``value(z)`` and ``derivative(z)`` inside the network."""
 

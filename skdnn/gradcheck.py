@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from ._network import Network, Pass
 from ._random import RandomStreams
 from ._rows import Rows
+from ._values import frozen
 from .activations import CustomActivation
 from .layers import Activation
 from .losses import BinaryCrossEntropy, Loss
@@ -36,7 +36,7 @@ METHODS = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class GradientReport:
     """Report how far gradients are off, parameter by parameter.
 
@@ -189,7 +189,7 @@ def check_gradients(
     return GradientReport(mode, errors, gradients, TOLERANCES[mode])
 
 
-@dataclass(frozen=True)
+@frozen
 class _Cost:
     """The cost of each member as a function of the flat parameters: a deterministic one."""
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
+
+from ._values import frozen
 
 Initializer = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
@@ -35,7 +36,7 @@ def ones(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return np.ones(shape)
 
 
-@dataclass(frozen=True)
+@frozen
 class UniformWithin:
     """Draw uniformly from (-half_width, half_width), whatever the shape."""
 
@@ -45,7 +46,7 @@ class UniformWithin:
         return rng.uniform(-self.half_width, self.half_width, shape)
 
 
-@dataclass(frozen=True)
+@frozen
 class Scaled:
     """Draw as another initializer does, and multiply by a factor."""
 
@@ -56,7 +57,7 @@ class Scaled:
         return self.factor * self.initializer(rng, shape)
 
 
-@dataclass(frozen=True)
+@frozen
 class NormalOfRandomScale:
     """Draw from N(0, scale^2), with a scale that is itself drawn anew for every array.
 
@@ -80,7 +81,7 @@ class NormalOfRandomScale:
         return rng.normal(0.0, scale, shape)
 
 
-@dataclass(frozen=True)
+@frozen
 class FirstRowsZero:
     """Draw as another initializer does, and set the first rows to zero.
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ._values import frozen
 from .activations import sigmoid, softplus
 
 BLOCK_ROWS = 8192
@@ -91,7 +91,7 @@ class Loss(ABC):
         return total
 
 
-@dataclass(frozen=True)
+@frozen
 class BinaryCrossEntropy(Loss):
     """Measure how surprising the labels are under the predicted probabilities.
 
@@ -114,7 +114,7 @@ class BinaryCrossEntropy(Loss):
         return out
 
 
-@dataclass(frozen=True)
+@frozen
 class FocalLoss(Loss):
     """Count rows that are answered well for less than cross-entropy does.
 

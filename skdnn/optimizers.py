@@ -11,12 +11,12 @@ weaknesses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ._passes import NUMPY, ArrayModule
+from ._values import frozen
 
 State = dict[str, np.ndarray]
 LearningRate = float | np.ndarray
@@ -49,7 +49,7 @@ class Stateless:
         return {}
 
 
-@dataclass(frozen=True)
+@frozen
 class AddL2Gradient(Stateless):
     """Add the gradient of the penalty ``strength / 2 * |w|^2``: ``g += strength * w``.
 
@@ -64,7 +64,7 @@ class AddL2Gradient(Stateless):
         step.xp.add_scaled(g, w, self.strength, work)
 
 
-@dataclass(frozen=True)
+@frozen
 class ClipByGlobalNorm(Stateless):
     """Shorten each member's whole gradient to `max_norm`: ``g *= min(1, max_norm / |g|)``.
 
@@ -83,7 +83,7 @@ class ClipByGlobalNorm(Stateless):
                 member *= self.max_norm / norm
 
 
-@dataclass(frozen=True)
+@frozen
 class ScaleByRMS:
     """Divide by the root of the running mean of squares.
 
@@ -109,7 +109,7 @@ class ScaleByRMS:
         updates /= root
 
 
-@dataclass(frozen=True)
+@frozen
 class ScaleByAdam:
     """Divide the running mean of the gradient by the root of that of its square.
 
@@ -141,7 +141,7 @@ class ScaleByAdam:
         step.xp.scale_by_moments(updates, m, v, self.beta_1, self.beta_2, epsilon, factor)
 
 
-@dataclass(frozen=True)
+@frozen
 class ScaleByNAdam:
     """Adam that looks ahead: the mean of the gradient as it will be after the next step.
 
@@ -186,7 +186,7 @@ class ScaleByNAdam:
         updates /= scratch
 
 
-@dataclass(frozen=True)
+@frozen
 class ScaleByLearningRate(Stateless):
     """Turn a direction to climb into a step down: ``u = -learning_rate * factor * g``.
 
@@ -200,7 +200,7 @@ class ScaleByLearningRate(Stateless):
             updates[:, columns] *= -factor * step.learning_rate
 
 
-@dataclass(frozen=True)
+@frozen
 class AccumulateMomentum:
     """Keep moving the way the last steps went: ``v = mu v + u``, ``u = v``.
 
@@ -231,7 +231,7 @@ class AccumulateMomentum:
             updates[...] = velocity
 
 
-@dataclass(frozen=True)
+@frozen
 class DecayWeights(Stateless):
     """Shrink the weights themselves, whatever the gradient: ``w *= 1 - learning_rate * rate``.
 
@@ -251,7 +251,7 @@ class DecayWeights(Stateless):
         params[:, self.columns] *= 1.0 - self.rate * step.learning_rate
 
 
-@dataclass(frozen=True)
+@frozen
 class Optimizer:
     """Run transforms one after the other, then add the result to the parameters.
 

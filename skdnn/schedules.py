@@ -9,8 +9,9 @@ schedule that `counts` "samples" is given the rows seen before this epoch instea
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
+
+from ._values import frozen
 
 
 class Schedule(Protocol):
@@ -23,7 +24,7 @@ class Schedule(Protocol):
         """Return the multiplier for the step after `done` of `total`."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Constant:
     """Leave the learning rate as it is: ``1``."""
 
@@ -34,7 +35,7 @@ class Constant:
         return 1.0
 
 
-@dataclass(frozen=True)
+@frozen
 class InverseScaling:
     """Divide by a power of the rows seen: ``1 / (1 + samples)^power``, as MLPClassifier does."""
 
@@ -46,7 +47,7 @@ class InverseScaling:
         return float((1.0 + done) ** -self.power)
 
 
-@dataclass(frozen=True)
+@frozen
 class Cosine:
     """Rise linearly through the warm-up, then fall along half a cosine to zero.
 
@@ -70,7 +71,7 @@ class Cosine:
         return _half_cosine((t - self.warmup) / (1.0 - self.warmup))
 
 
-@dataclass(frozen=True)
+@frozen
 class OneCycle:
     """Rise along a cosine from 1/25 to 1 in the first 30% of the steps, then fall to 4e-6.
 
@@ -96,7 +97,7 @@ class OneCycle:
         return self.end + (1.0 - self.end) * _half_cosine((done - peak) / (last - peak))
 
 
-@dataclass(frozen=True)
+@frozen
 class CosLog4:
     """Swing four times between 0 and 1, each cycle about twice as long as the one before.
 

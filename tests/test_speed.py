@@ -228,7 +228,7 @@ def test_rows_of_a_fit_are_beyond_the_table_and_by_row():
 
 def test_import_is_timed_in_another_interpreter():
     started = time.perf_counter()
-    seconds = speed_imports.time_import("json")
+    seconds = speed_imports.time_imports("json")[0]
     assert 0 < seconds < time.perf_counter() - started
 
 

@@ -4,7 +4,7 @@ import signal
 import threading
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -21,6 +21,7 @@ from skdnn._interrupt import Interrupt
 from skdnn._passes import load_compiled
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
+from skdnn._values import frozen
 from skdnn.losses import BinaryCrossEntropy
 
 N_MEMBERS = 5
@@ -121,7 +122,7 @@ def test_each_member_has_one_worker():
         assert max(map(len, members)) - min(map(len, members)) <= 1
 
 
-@dataclass(frozen=True)
+@frozen
 class LossWithAnEvent(BinaryCrossEntropy):
     """Let something happen whenever a thread comes to the gradient of a batch."""
 

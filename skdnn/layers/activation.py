@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from .._values import frozen
 from ..activations import Activation as ActivationFunction
 from .base import Buffer, Plan, Slot
 
 
-@dataclass(frozen=True)
+@frozen
 class Activation:
     """Apply an activation function element by element.
 

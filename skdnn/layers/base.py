@@ -19,10 +19,11 @@ import numpy as np
 
 from .._passes import ArrayModule
 from .._random import RandomWords
+from .._values import frozen
 from ..initializers import Initializer
 
 
-@dataclass(frozen=True)
+@frozen
 class ParamSpec:
     """One array that a member keeps from batch to batch: its name, shape and first values.
 
@@ -38,7 +39,7 @@ class ParamSpec:
     trainable: bool = True
 
 
-@dataclass(frozen=True)
+@frozen
 class Buffer:
     """One fixed array of shape (n_members, n_samples, width) that a layer works in.
 
@@ -55,7 +56,7 @@ class Buffer:
     integer: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Branch:
     """A chain of layers within a layer, over `n_columns` of the columns that enter there.
 
@@ -74,7 +75,7 @@ class Branch:
         return width
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """What a layer needs once it knows how many units come in.
 

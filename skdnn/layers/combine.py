@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
+from .._values import frozen
 from .base import Branch, Buffer, Plan, Slot, Steps, backward_through, forward_through
 
 
-@dataclass(frozen=True)
+@frozen
 class Concatenate:
     """Cut the columns into ranges, send each through layers of its own, and join what comes out.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from .._values import frozen
 from ..initializers import Initializer, he_normal, zeros
 from .base import Buffer, ParamSpec, Plan, Slot
 
 
-@dataclass(frozen=True)
+@frozen
 class Dense:
     """Compute a weighted sum of all inputs for each unit.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from .._random import DRAWN_AT_ONCE, N_WORDS
+from .._values import frozen
 from .base import Buffer, Plan, Slot
 
 
-@dataclass(frozen=True)
+@frozen
 class Dropout:
     """Zero each unit with probability `rate` in training; do nothing in prediction.
 

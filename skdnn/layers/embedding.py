@@ -8,13 +8,13 @@ half of the time goes into the cosines and sines, each taken once.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import pi, sqrt
 from types import SimpleNamespace
 
 import numpy as np
 from scipy.sparse import csc_array
 
+from .._values import frozen
 from ..initializers import Initializer, Scaled, UniformWithin, standard_normal
 from .base import Buffer, ParamSpec, Plan, Slot
 
@@ -22,7 +22,7 @@ LOW_FREQUENCIES = Scaled(standard_normal, 0.1)
 """The first frequencies of RealMLP, for columns whose deviation is about 1."""
 
 
-@dataclass(frozen=True)
+@frozen
 class PeriodicEmbedding:
     """Describe each number by cosines of it, and keep the number itself.
 
@@ -154,7 +154,7 @@ def _side_by_side(Z: np.ndarray) -> np.ndarray:
     return Z.reshape(len(Z), -1, Z.shape[3])
 
 
-@dataclass(frozen=True)
+@frozen
 class CategoricalEmbedding:
     """Look up, for each category, units that are learnt.
 

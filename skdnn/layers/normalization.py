@@ -5,15 +5,14 @@ Both layers end alike: a trainable gain and shift give back whatever scale the n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from .._values import frozen
 from ..initializers import ones, zeros
 from .base import Buffer, ParamSpec, Plan, Slot
 
 
-@dataclass(frozen=True)
+@frozen
 class BatchNorm:
     """Normalise each unit by its mean and variance over the rows of the batch.
 
@@ -99,7 +98,7 @@ class BatchNorm:
         return xp.multiply(grad_y, slot.params.gain / work.sigma, out=grad_y)
 
 
-@dataclass(frozen=True)
+@frozen
 class LayerNorm:
     """Normalise each row by the mean and variance of its units.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from .._values import frozen
 from .base import Branch, Buffer, Layer, Plan, Slot, backward_through, forward_through
 
 
-@dataclass(frozen=True)
+@frozen
 class Residual:
     """Add to the input what some layers make of it.
 

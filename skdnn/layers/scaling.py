@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from .._values import frozen
 from ..initializers import ones
 from .base import Buffer, ParamSpec, Plan, Slot
 
 
-@dataclass(frozen=True)
+@frozen
 class FeatureScaling:
     """Multiply each input by a trainable factor of its own, which begins at 1.
 
