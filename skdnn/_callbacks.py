@@ -7,7 +7,11 @@ not depend on them by a single bit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, Protocol
+
+from ._fitted import describe_training
+from ._state import TrainingPlan, TrainingState
 
 
 class Tasks(Protocol):
@@ -86,3 +90,21 @@ class FitTasks:
 
     def end_fit(self) -> None:
         self._fit.call_on_fit_task_end(**self._given, reconstruction_attributes={})
+
+
+def make_tasks(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, plan: TrainingPlan, state: TrainingState
+) -> Tasks:
+    """Return who is to be told of each epoch: the callbacks, if there are any."""
+    if not hasattr(estimator, "_skl_callbacks") and not hasattr(estimator, "_parent_callback_ctx"):
+        return NO_TASKS
+    estimator.history_ = state.history  # callbacks may read it while it grows
+
+    def snapshot() -> dict[str, Any]:
+        weights = {"params_": state.weights.copy(), "temperature_": 1.0}
+        return weights | describe_training(deepcopy(state))
+
+    is_new = state.course is None and estimator.solver != "lbfgs"
+    # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
+    metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
+    return FitTasks(estimator, X, y, metadata, snapshot, plan.max_iter if is_new else None)

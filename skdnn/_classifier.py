@@ -2,75 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import fields, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit, log_expit
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import _safe_indexing, check_consistent_length, check_random_state, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ._architecture import build_network
-from ._calibration import fit_temperature
-from ._callbacks import NO_TASKS, FitTasks, Tasks
-from ._columns import is_frame
-from ._compat import CALLBACK_STATE, CallbackSupportMixin, check_labels, fit_context
+from ._callbacks import make_tasks
+from ._compat import CallbackSupportMixin, fit_context
 from ._encoder import TabularEncoder
-from ._encoding import (
-    FLOATS,
-    check_same_encoder,
-    describe_columns,
-    encode,
-    fit_encoder,
-    make_encoder,
-    read_numbers,
-)
-from ._explanations import (
-    average_gradients,
-    average_logits,
-    integrate_gradients,
-    sum_by_source,
-)
-from ._fitted import describe_training
-from ._folds import Folds, deal_folds, out_of_fold_logits
+from ._encoding import encode, read_numbers
+from ._explanations import average_gradients, integrate_gradients, sum_by_source
+from ._fitted import keep_training, unchanged_by_failure, view_dense
 from ._lbfgs import train_lbfgs
 from ._mlp import check_mlp, convert_mlp
 from ._network import Network
-from ._plan import (
-    can_be_merged,
-    describe_architecture,
-    first_state,
-    make_plan,
-    resolve_auto,
-    tell_choices,
-)
 from ._prediction import Predictor
-from ._rows import Rows, checksum, split_validation
+from ._preparation import prepare
 from ._scoring import make_score, name_score
-from ._state import TrainingPlan, TrainingState
+from ._tables import choose_encoder, open_table, read_table
 from ._trainer import Validation
 from ._training import train
-from ._validation import (
-    PARAMETER_CONSTRAINTS,
-    check_given_together,
-    check_rows,
-    check_validation_rows,
-    choose_dtype,
-    is_checked,
-    is_finite,
-    name_in_errors,
-)
+from ._unseen import forget_unseen, hold_out, judge_unseen
+from ._validation import PARAMETER_CONSTRAINTS, check_given_together
 from .losses import smooth_labels
-
-DENSE_PARAMETER = re.compile(r"(^|\.)dense_\d+\.\w+$")
-"""Names of the parameters of linear steps, which MLPClassifier has too."""
 
 
 class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -491,25 +451,26 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 "X_val and y_val are for early stopping, which early_stopping=False turns off. Set "
                 "it to 'auto' or True."
             )
-        with _unchanged_by_failure(self):
-            plan, state, rows, held_out = self._pose(
+        with unchanged_by_failure(self):
+            plan, state, rows, held_out = prepare(
+                self,
                 X,
                 y,
                 sample_weight,
                 given=(X_val, y_val, sample_weight_val) if has_rows else None,
             )
-            rows, held_out, folds = self._hold_out(plan, state, rows, held_out)
+            rows, held_out, folds = hold_out(self, plan, state, rows, held_out)
             rows, validation = rows.normalize_weights(), None
             if held_out is not None:
                 held_out = held_out.normalize_weights()
                 score = make_score(self, self.scoring, held_out, folds)
                 validation = Validation(held_out, score, name_score(self.scoring), folds)
-            tasks = self._tell(X, y, sample_weight, plan, state)
+            tasks = make_tasks(self, X, y, sample_weight, plan, state)
             training = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
             run = train_lbfgs if self.solver == "lbfgs" else train
             run(plan, state, training, validation, tasks)
-            self._keep(state)
-            self._judge_unseen(X, rows, held_out, folds)
+            keep_training(self, state)
+            judge_unseen(self, X, rows, held_out, folds)
             tasks.end_fit()
             return self
 
@@ -565,14 +526,14 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             raise ValueError(
                 f"classes={classes!r} are not those of the first call, {self.classes_!r}."
             )
-        with _unchanged_by_failure(self):
-            plan, state, rows, _ = self._pose(X, y, sample_weight, classes=classes, is_part=True)
-            tasks = self._tell(X, y, sample_weight, plan, state)
+        with unchanged_by_failure(self):
+            plan, state, rows, _ = prepare(self, X, y, sample_weight, classes=classes, is_part=True)
+            tasks = make_tasks(self, X, y, sample_weight, plan, state)
             rows = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
             train(plan, state, rows, tasks=tasks)
             state.course = None  # the next part is another one
-            self._keep(state)
-            self._forget_unseen()
+            keep_training(self, state)
+            forget_unseen(self)
             tasks.end_fit()
             return self
 
@@ -614,7 +575,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         architecture, state, attributes = convert_mlp(mlp, estimator.get_params())
         estimator._describe(architecture)
         estimator.encoder_, estimator.resolved_params_ = None, {}
-        estimator._keep(state)
+        keep_training(estimator, state)
         estimator.__dict__.update(attributes)
         return estimator
 
@@ -636,7 +597,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         check_is_fitted(self)
         is_short = getattr(X, "dtype", None) == np.float32
         dtype = self.params_.dtype if is_short else np.dtype(np.float64)
-        take, shape = self._open(X, dtype)
+        take, shape = open_table(self, X, dtype)
         params = self._predictor.cast(self.params_, dtype)
         logit = self._predictor.average(params, take, shape, self.n_jobs)
         return logit if self.temperature_ == 1.0 else logit / self.temperature_
@@ -737,7 +698,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         (100, 4)
         """
         check_is_fitted(self)
-        matrix = self._encode(X, accept_sparse=False)
+        matrix = read_table(self, X, accept_sparse=False)
         dtype = np.result_type(matrix.dtype, self.params_)
         matrix, params = matrix.astype(dtype, copy=False), self.params_.astype(dtype, copy=False)
         encoder, network = self.encoder_, self._network
@@ -769,7 +730,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         A list of arrays of shape (n_in, n_out), as in MLPClassifier; with several members of shape
         (n_members, n_in, n_out).
         """
-        return self._views("W")
+        check_is_fitted(self)
+        return view_dense(self._network.layout, self.params_, "W")
 
     @property
     def intercepts_(self):
@@ -777,13 +739,15 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
         A list of arrays of shape (n_out,); with several members of shape (n_members, n_out).
         """
-        return [b[..., 0, :] for b in self._views("b")]
+        check_is_fitted(self)
+        biases = view_dense(self._network.layout, self.params_, "b")
+        return [b[..., 0, :] for b in biases]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         tags.input_tags.sparse = True
-        wanted = self._wanted_encoder
+        wanted = choose_encoder(self)
         if wanted is None:
             return tags
         if isinstance(wanted, str):
@@ -799,12 +763,6 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         return hasattr(self, "params_")
 
     @property
-    def _wanted_encoder(self) -> Any:
-        """What `encoder` says: "auto" is None for MLPClassifier's parameters, which have none."""
-        is_mlp = self.max_fun is not None
-        return None if is_mlp and isinstance(self.encoder, str) else self.encoder
-
-    @property
     def _network(self) -> Network:
         return self._predictor.network
 
@@ -812,272 +770,3 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """Take on a network."""
         self._architecture = architecture
         self._predictor = Predictor(build_network(**architecture))
-
-    def _views(self, name: str) -> list[np.ndarray]:
-        check_is_fitted(self)
-        layout = self._network.layout
-        entries = [
-            e for e in layout.entries if DENSE_PARAMETER.search(e) and e.endswith(f".{name}")
-        ]
-        views = [layout.view(self.params_, entry) for entry in entries]
-        return [view[0] for view in views] if len(self.params_) == 1 else views
-
-    def _open(self, X, dtype: np.dtype) -> tuple[Callable[[slice], Any], tuple[int, int]]:
-        """Check a table as that of `fit`; return what takes rows of its matrix, and its shape.
-
-        Tables are encoded block by block where the encoder is known to treat each row by itself.
-        """
-        encoder = self.encoder_
-        is_array = isinstance(X, np.ndarray) and X.ndim == 2
-        if type(encoder) is TabularEncoder and (is_array or is_frame(X)):
-            self._check_features(X)
-            index = X.__getitem__ if is_array else partial(_safe_indexing, X)
-            shape = (len(X), len(encoder.source_features_))
-            return lambda rows: encode(encoder, index(rows), dtype), shape
-        matrix = self._encode(X)
-        return lambda rows: matrix[rows].astype(dtype, copy=False), matrix.shape
-
-    def _check_features(self, X) -> None:
-        """Check names and number of the features; of other shapes the encoder has better words."""
-        if getattr(X, "ndim", 2) == 2 and not is_checked(self, X):
-            validate_data(self, X, skip_check_array=True, reset=False)
-
-    def _encode(self, X, *, accept_sparse="csr"):
-        """Check a table against that of `fit`, and return the matrix that enters the network."""
-        if self.encoder_ is None:
-            if is_checked(self, X) and is_finite(X):
-                return X
-            return validate_data(self, X, dtype=FLOATS, accept_sparse=accept_sparse, reset=False)
-        self._check_features(X)
-        return encode(self.encoder_, X)
-
-    def _pose(
-        self, X, y, sample_weight, *, given=None, classes=None, is_part=False
-    ) -> tuple[TrainingPlan, TrainingState, Rows, Rows | None]:
-        """Check everything; return the plan, the state to begin from, the rows to train on.
-
-        The last of the four are validation rows, where X, y and weights of them are `given`.
-        """
-        continues = (is_part or self.warm_start) and hasattr(self, "params_")
-        rows, held_out = self._check_data(
-            X, y, sample_weight, given, classes, continues=continues, is_part=is_part
-        )
-        known = self.resolved_params_ if continues else {}
-        parameters = resolve_auto(self.get_params(deep=False), len(rows), known)
-        if not is_part and can_be_merged(rows, parameters):
-            rows = rows.merge_identical()
-            parameters = resolve_auto(self.get_params(deep=False), len(rows), known)
-        columns = describe_columns(self.encoder_, rows.X, parameters["numeric_embedding"])
-        architecture = describe_architecture(parameters, columns)
-        if continues:
-            self._check_same_network(architecture)
-        self._describe(architecture)
-        plan = make_plan(
-            parameters,
-            self._network,
-            rows,
-            is_part=is_part,
-            is_validated=held_out is not None,
-            is_scaled=isinstance(self.encoder_, TabularEncoder),
-        )
-        self.resolved_params_ = tell_choices(
-            self.get_params(deep=False),
-            parameters,
-            plan,
-            encoder=self.encoder_,
-            columns=columns,
-            dtype=rows.X.dtype,
-        )
-        if continues:
-            return plan, self._resumed_state(plan), rows, held_out
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        return plan, first_state(plan, seed, rows.X.dtype), rows, held_out
-
-    def _check_same_network(self, architecture: dict[str, Any]) -> None:
-        """Refuse to go on with another network than the one that has been trained."""
-        free = ("dropout",) if isinstance(self.dropout, str) else ()  # it changes no parameter
-        changed = [
-            name
-            for name, value in architecture.items()
-            if name not in free and value != self._architecture[name]
-        ]
-        if changed:
-            raise ValueError(
-                f"Training can only go on with the same network, but {', '.join(changed)} changed "
-                "since the first fit. Set them back, or train anew with warm_start=False."
-            )
-
-    def _check_data(
-        self, X, y, sample_weight, given, classes, *, continues: bool, is_part: bool
-    ) -> tuple[Rows, Rows | None]:
-        """Return rows to train on and, where they are `given`, to validate on."""
-        matrix, y = self._check_table(X, y, sample_weight, continues=continues)
-        dtype = self._choose_dtype(matrix, continues=continues)
-        rows, self.classes_, class_factors = check_rows(
-            matrix,
-            y,
-            sample_weight,
-            class_weight=self.class_weight,
-            classes=self.classes_ if continues else classes,
-            dtype=dtype,
-            is_part=is_part,
-        )
-        if given is None:
-            return rows, None
-        with name_in_errors("X_val or y_val"):
-            X_val, y_val = given[:2]
-            if self.encoder_ is None:
-                X_val, y_val = validate_data(
-                    self, X_val, y_val, dtype=FLOATS, accept_sparse="csr", reset=False
-                )
-            else:
-                check_consistent_length(X_val, y_val)
-                X_val, y_val = self._encode(X_val), check_labels(y_val)
-        return rows, check_validation_rows(
-            X_val,
-            y_val,
-            given[2],
-            classes=self.classes_,
-            class_factors=class_factors,
-            dtype=dtype,
-        )
-
-    def _check_table(self, X, y, sample_weight, *, continues: bool) -> tuple[Any, np.ndarray]:
-        """Return the matrix that enters the network, and the labels; fit the encoder before."""
-        encoder = make_encoder(self._wanted_encoder, self.categorical_features, X)
-        if continues:
-            check_same_encoder(self.encoder_, encoder)
-            encoder = self.encoder_
-        if encoder is None:
-            X, y = validate_data(self, X, y, dtype=FLOATS, accept_sparse="csr", reset=not continues)
-        else:
-            validate_data(self, X, y, skip_check_array=True, reset=not continues)
-            y = check_labels(y)
-            if not continues:
-                fit_encoder(encoder, X, y, sample_weight)
-            is_scaled = isinstance(encoder, TabularEncoder)
-            dtype = self._choose_dtype(None, continues=continues) if is_scaled else None
-            X = encode(encoder, X, dtype)
-            check_consistent_length(X, y)
-        self.encoder_ = encoder
-        return X, y
-
-    def _choose_dtype(self, matrix, *, continues: bool) -> np.dtype:
-        """Return the dtype to train in; without a matrix, for what a TabularEncoder returns."""
-        if continues:
-            return self.params_.dtype
-        is_scaled = matrix is None or isinstance(self.encoder_, TabularEncoder)
-        return choose_dtype(self.dtype, matrix, is_scaled=is_scaled)
-
-    def _hold_out(
-        self, plan: TrainingPlan, state: TrainingState, rows: Rows, given: Rows | None
-    ) -> tuple[Rows, Rows | None, Folds | None]:
-        """Return the rows to train on, those to validate on if there are to be any, and the folds.
-
-        With folds both are the same rows, of which each member leaves out its own.
-        """
-        held_out, folds = given, None
-        if held_out is None and plan.stops_early:
-            n_members = plan.network.n_members
-            rng = deepcopy(state.streams.split)  # a warm start splits the same rows again
-            if n_members > 1 and self.solver != "lbfgs":
-                held_out = rows
-                folds = deal_folds(rows, n_members, self.validation_fraction, rng)
-            else:
-                rows, held_out = split_validation(rows, self.validation_fraction, rng)
-        has_unseen = folds is not None or (held_out is not None and held_out is not rows)
-        if self.calibration is not None and not has_unseen:
-            raise ValueError(
-                f"calibration={self.calibration!r} needs rows that were not trained on, and "
-                f"early_stopping={self.early_stopping!r} holds none out here. Set it to True, "
-                "pass X_val and y_val (or more rows that differ), or set calibration to None."
-            )
-        return rows, held_out, folds
-
-    def _judge_unseen(self, X, rows: Rows, held_out: Rows | None, folds: Folds | None) -> None:
-        """Predict rows by members that did not train on them, and calibrate by these."""
-        network = self._network
-        if folds is not None:
-            logits = out_of_fold_logits(network, self.params_, rows.X, folds.of_row, folds)
-            self.oof_decision_function_ = self._in_given_order(logits, X, rows)
-        else:
-            self._forget_unseen()
-        if self.calibration is not None and held_out is not None:
-            if folds is None:
-                logits = average_logits(network.logits(self.params_, held_out.X))
-            is_known = np.isfinite(logits)
-            weight = None if held_out.sample_weight is None else held_out.sample_weight[is_known]
-            self.temperature_ = fit_temperature(logits[is_known], held_out.y[is_known], weight)
-            if folds is not None:
-                self.oof_decision_function_ /= self.temperature_
-
-    def _forget_unseen(self) -> None:
-        """Forget what an earlier fit knew of rows that it had not trained on."""
-        self.__dict__.pop("oof_decision_function_", None)
-
-    def _in_given_order(self, logits: np.ndarray, X, rows: Rows) -> np.ndarray:
-        """Return the logit of each row of X; rows without weight were seen by no member."""
-        if rows.place is None:
-            return logits
-        logits = np.append(logits, np.nan)[rows.place]
-        is_unseen = np.flatnonzero(rows.place < 0)
-        if len(is_unseen):
-            logits[is_unseen] = self.decision_function(_safe_indexing(X, is_unseen))
-        return logits
-
-    def _resumed_state(self, plan: TrainingPlan) -> TrainingState:
-        """Return a copy of the state that training ended in, so that a failure leaves no trace."""
-        history = {name: values.copy() for name, values in self.history_.items()}
-        resume = deepcopy(self._resume)
-        is_untouched = resume.pop("checksum") == checksum(self.params_)
-        state = TrainingState(history=history, **resume)
-        state.n_epochs_before = len(history.get("loss", []))
-        if not is_untouched:  # the user has set weights, and wants to begin with them
-            state.params[...] = self.params_
-            state.course = state.average = None
-        if state.course is not None or not plan.is_part:  # a stream goes on from its last weights
-            state.kept = self.params_.copy()
-        if not plan.optimizer.can_continue(state.optimizer):
-            state.optimizer = plan.optimizer.init(state.params[:, plan.network.layout.trainable])
-            state.course = None
-        return state
-
-    def _tell(self, X, y, sample_weight, plan: TrainingPlan, state: TrainingState) -> Tasks:
-        """Return who is to be told of each epoch: the callbacks, if there are any."""
-        if not hasattr(self, "_skl_callbacks") and not hasattr(self, "_parent_callback_ctx"):
-            return NO_TASKS
-        self.history_ = state.history  # callbacks may read it while it grows
-
-        def snapshot() -> dict[str, Any]:
-            weights = {"params_": state.weights.copy(), "temperature_": 1.0}
-            return weights | describe_training(deepcopy(state))
-
-        is_new = state.course is None and self.solver != "lbfgs"
-        # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
-        metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-        return FitTasks(self, X, y, metadata, snapshot, plan.max_iter if is_new else None)
-
-    def _keep(self, state: TrainingState) -> None:
-        """Turn the state of training into fitted attributes."""
-        self.__dict__.update(params_=state.kept, **describe_training(state))
-        self.n_layers_ = len(self._architecture["hidden_layer_sizes"]) + 2
-        self.n_outputs_, self.out_activation_ = 1, "logistic"
-        self.temperature_ = 1.0
-        self._resume = {
-            field.name: getattr(state, field.name)
-            for field in fields(state)
-            if field.name not in ("kept", "history")
-        } | {"checksum": checksum(self.params_)}
-
-
-@contextmanager
-def _unchanged_by_failure(estimator: DeepBinaryClassifier) -> Iterator[None]:
-    """Leave a fitted estimator as it was if fitting it again fails."""
-    before = vars(estimator).copy()
-    try:
-        yield
-    except BaseException:
-        before |= {name: vars(estimator)[name] for name in CALLBACK_STATE & set(vars(estimator))}
-        estimator.__dict__.clear()
-        estimator.__dict__.update(before)
-        raise

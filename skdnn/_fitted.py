@@ -1,16 +1,58 @@
-"""What an estimator tells of a training that is over: its fitted attributes but for the weights."""
+"""From a training that is over to the fitted attributes of an estimator, and back to go on."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from ._state import TrainingState
+from ._compat import CALLBACK_STATE
+from ._network import Layout
+from ._rows import checksum
+from ._state import TrainingPlan, TrainingState
+
+DENSE_PARAMETER = re.compile(r"(^|\.)dense_\d+\.\w+$")
+"""Names of the parameters of linear steps, which MLPClassifier has too."""
+
+
+def keep_training(estimator: Any, state: TrainingState) -> None:
+    """Turn the state of training into fitted attributes, which it sets."""
+    vars(estimator).update(params_=state.kept, **describe_training(state))
+    estimator.n_layers_ = len(estimator._architecture["hidden_layer_sizes"]) + 2
+    estimator.n_outputs_, estimator.out_activation_ = 1, "logistic"
+    estimator.temperature_ = 1.0
+    estimator._resume = {
+        field.name: getattr(state, field.name)
+        for field in fields(state)
+        if field.name not in ("kept", "history")
+    } | {"checksum": checksum(estimator.params_)}
+
+
+def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
+    """Return a copy of the state that training ended in, so that a failure leaves no trace."""
+    history = {name: values.copy() for name, values in estimator.history_.items()}
+    resume = deepcopy(estimator._resume)
+    is_untouched = resume.pop("checksum") == checksum(estimator.params_)
+    state = TrainingState(history=history, **resume)
+    state.n_epochs_before = len(history.get("loss", []))
+    if not is_untouched:  # the user has set weights, and wants to begin with them
+        state.params[...] = estimator.params_
+        state.course = state.average = None
+    if state.course is not None or not plan.is_part:  # a stream goes on from its last weights
+        state.kept = estimator.params_.copy()
+    if not plan.optimizer.can_continue(state.optimizer):
+        state.optimizer = plan.optimizer.init(state.params[:, plan.network.layout.trainable])
+        state.course = None
+    return state
 
 
 def describe_training(state: TrainingState) -> dict[str, Any]:
-    """Return the fitted attributes; lists in them belong to the state."""
+    """Return the fitted attributes but for the weights; lists in them belong to the state."""
     history, course = state.history, state.course
     curve = np.add(history.get("loss", []), history.get("penalty", [])).tolist()
     scores = history.get("validation_score")
@@ -34,3 +76,23 @@ def describe_training(state: TrainingState) -> dict[str, Any]:
 def _best(choose: Any, values: list[float]) -> float:
     """Return the least or greatest of some values, if one of them is a number."""
     return float(choose(values)) if np.isfinite(values).any() else np.nan
+
+
+def view_dense(layout: Layout, params: np.ndarray, name: str) -> list[np.ndarray]:
+    """View the weights "W", or the biases "b", of each linear step; a single member has no axis."""
+    entries = [e for e in layout.entries if DENSE_PARAMETER.search(e) and e.endswith(f".{name}")]
+    views = [layout.view(params, entry) for entry in entries]
+    return [view[0] for view in views] if len(params) == 1 else views
+
+
+@contextmanager
+def unchanged_by_failure(estimator: Any) -> Iterator[None]:
+    """Leave a fitted estimator as it was if fitting it again fails."""
+    before = vars(estimator).copy()
+    try:
+        yield
+    except BaseException:
+        before |= {name: vars(estimator)[name] for name in CALLBACK_STATE & set(vars(estimator))}
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

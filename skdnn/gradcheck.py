@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ._network import Network, Pass
+from ._preparation import prepare
 from ._random import RandomStreams
 from ._rows import Rows
 from ._values import frozen
@@ -218,7 +219,7 @@ class _Cost:
         estimator.set_params(warm_start=True)  # at the weights that it has, if it has any
         if not is_fitted:
             estimator.set_params(random_state=seed)
-        plan, state, rows, _ = estimator._pose(X, y, sample_weight)
+        plan, state, rows, _ = prepare(estimator, X, y, sample_weight)
         rows = rows.normalize_weights().astype(np.float64)
         params: np.ndarray = state.params.astype(np.float64)
         if not is_fitted:

@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss, roc_auc_score
 
-from skdnn import _classifier
+from skdnn import _unseen
 
 ENSEMBLE = {"n_members": 5, "early_stopping": "auto"}
 
@@ -45,13 +45,13 @@ class Dealt:
 @pytest.fixture
 def dealt(monkeypatch):
     """Remember the folds of the last fit."""
-    record, deal_folds = Dealt(), _classifier.deal_folds
+    record, deal_folds = Dealt(), _unseen.deal_folds
 
     def spy(rows, *args):
         record.rows, record.folds = rows, deal_folds(rows, *args)
         return record.folds
 
-    monkeypatch.setattr(_classifier, "deal_folds", spy)
+    monkeypatch.setattr(_unseen, "deal_folds", spy)
     return record
 
 
@@ -386,13 +386,13 @@ def test_temperature_is_the_best_for_the_given_validation_rows(n_members):
 @pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs", "n_members": 2}], ids=str)
 @pytest.mark.filterwarnings("ignore:L-BFGS ended")
 def test_temperature_is_the_best_for_the_rows_held_out(settings, monkeypatch):
-    seen, split = [], _classifier.split_validation
+    seen, split = [], _unseen.split_validation
 
     def spy(*args):
         seen.append(split(*args))
         return seen[-1]
 
-    monkeypatch.setattr(_classifier, "split_validation", spy)
+    monkeypatch.setattr(_unseen, "split_validation", spy)
     X, y = make_table()
     settings = {"n_members": 1, "early_stopping": True, "max_iter": 20, **settings}
     plain = ensemble(**settings).fit(X, y)

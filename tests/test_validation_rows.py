@@ -321,7 +321,7 @@ def test_validation_rows_may_be_of_one_class_and_in_lists(rows):
 
 def test_held_out_rows_equal_the_same_rows_handed_in(rows):
     """The split takes a stream of random numbers of its own."""
-    from skdnn import _classifier
+    from skdnn import _unseen
 
     X, y = rows["X"], rows["y"]
     seen = {}
@@ -331,9 +331,9 @@ def test_held_out_rows_equal_the_same_rows_handed_in(rows):
         seen["training"], seen["validation"] = parts
         return parts
 
-    split = _classifier.split_validation
+    split = _unseen.split_validation
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_classifier, "split_validation", spy)
+        patch.setattr(_unseen, "split_validation", spy)
         held_out = stopping(early_stopping=True).fit(X, y)
     training, validation = seen["training"].gather(), seen["validation"]
     given = stopping(alpha=1e-4).fit(

@@ -1,0 +1,83 @@
+"""From what `fit` is given to a training that can begin: plan, state and rows, all checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from ._encoder import TabularEncoder
+from ._encoding import describe_columns
+from ._fitted import resume_training
+from ._plan import (
+    can_be_merged,
+    describe_architecture,
+    first_state,
+    make_plan,
+    resolve_auto,
+    tell_choices,
+)
+from ._rows import Rows
+from ._state import TrainingPlan, TrainingState
+from ._tables import read_training_rows
+
+
+def prepare(
+    estimator: Any, X, y, sample_weight, *, given=None, classes=None, is_part: bool = False
+) -> tuple[TrainingPlan, TrainingState, Rows, Rows | None]:
+    """Check everything; return the plan, the state to begin from, the rows to train on.
+
+    The last of the four are validation rows, where X, y and weights of them are `given`. The
+    estimator gets its network, its `resolved_params_`, and what is known of the table.
+    """
+    continues = (is_part or estimator.warm_start) and hasattr(estimator, "params_")
+    rows, held_out = read_training_rows(
+        estimator, X, y, sample_weight, given, classes, continues=continues, is_part=is_part
+    )
+    known = estimator.resolved_params_ if continues else {}
+    wanted = estimator.get_params(deep=False)
+    parameters = resolve_auto(wanted, len(rows), known)
+    if not is_part and can_be_merged(rows, parameters):
+        rows = rows.merge_identical()
+        parameters = resolve_auto(wanted, len(rows), known)
+    columns = describe_columns(estimator.encoder_, rows.X, parameters["numeric_embedding"])
+    architecture = describe_architecture(parameters, columns)
+    if continues:
+        _check_same_network(estimator, architecture)
+    estimator._describe(architecture)
+    plan = make_plan(
+        parameters,
+        estimator._network,
+        rows,
+        is_part=is_part,
+        is_validated=held_out is not None,
+        is_scaled=isinstance(estimator.encoder_, TabularEncoder),
+    )
+    estimator.resolved_params_ = tell_choices(
+        wanted,
+        parameters,
+        plan,
+        encoder=estimator.encoder_,
+        columns=columns,
+        dtype=rows.X.dtype,
+    )
+    if continues:
+        return plan, resume_training(estimator, plan), rows, held_out
+    seed = check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max)
+    return plan, first_state(plan, seed, rows.X.dtype), rows, held_out
+
+
+def _check_same_network(estimator: Any, architecture: dict[str, Any]) -> None:
+    """Refuse to go on with another network than the one that has been trained."""
+    free = ("dropout",) if isinstance(estimator.dropout, str) else ()  # it changes no parameter
+    changed = [
+        name
+        for name, value in architecture.items()
+        if name not in free and value != estimator._architecture[name]
+    ]
+    if changed:
+        raise ValueError(
+            f"Training can only go on with the same network, but {', '.join(changed)} changed "
+            "since the first fit. Set them back, or train anew with warm_start=False."
+        )

@@ -1,0 +1,142 @@
+"""Tables as an estimator takes them: checked by what it knows of them, encoded, rows with labels.
+
+Fitting goes through `read_training_rows`, which leaves on the estimator what it has learned of the
+table. Predicting goes through `read_table`, or block by block through `open_table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing, check_consistent_length
+from sklearn.utils.validation import validate_data
+
+from ._columns import is_frame
+from ._compat import check_labels
+from ._encoder import TabularEncoder
+from ._encoding import FLOATS, check_same_encoder, encode, fit_encoder, make_encoder
+from ._rows import Rows
+from ._validation import (
+    check_rows,
+    check_validation_rows,
+    choose_dtype,
+    is_checked,
+    is_finite,
+    name_in_errors,
+)
+
+
+def choose_encoder(estimator: Any) -> Any:
+    """Return what `encoder` says: "auto" is None for the parameters of MLPClassifier."""
+    is_mlp = estimator.max_fun is not None
+    return None if is_mlp and isinstance(estimator.encoder, str) else estimator.encoder
+
+
+def read_training_rows(
+    estimator: Any, X, y, sample_weight, given, classes, *, continues: bool, is_part: bool
+) -> tuple[Rows, Rows | None]:
+    """Return rows to train on and, where they are `given`, to validate on.
+
+    The estimator gets its `encoder_`, its `classes_`, and number and names of its features; where
+    training `continues`, it has them already.
+    """
+    matrix, y = _read_training_table(estimator, X, y, sample_weight, continues=continues)
+    dtype = _choose_dtype(estimator, matrix, continues=continues)
+    rows, estimator.classes_, class_factors = check_rows(
+        matrix,
+        y,
+        sample_weight,
+        class_weight=estimator.class_weight,
+        classes=estimator.classes_ if continues else classes,
+        dtype=dtype,
+        is_part=is_part,
+    )
+    if given is None:
+        return rows, None
+    with name_in_errors("X_val or y_val"):
+        X_val, y_val = given[:2]
+        if estimator.encoder_ is None:
+            X_val, y_val = validate_data(
+                estimator, X_val, y_val, dtype=FLOATS, accept_sparse="csr", reset=False
+            )
+        else:
+            check_consistent_length(X_val, y_val)
+            X_val, y_val = read_table(estimator, X_val), check_labels(y_val)
+    return rows, check_validation_rows(
+        X_val,
+        y_val,
+        given[2],
+        classes=estimator.classes_,
+        class_factors=class_factors,
+        dtype=dtype,
+    )
+
+
+def _read_training_table(
+    estimator: Any, X, y, sample_weight, *, continues: bool
+) -> tuple[Any, np.ndarray]:
+    """Return the matrix that enters the network, and the labels; fit the encoder before."""
+    encoder = make_encoder(choose_encoder(estimator), estimator.categorical_features, X)
+    if continues:
+        check_same_encoder(estimator.encoder_, encoder)
+        encoder = estimator.encoder_
+    if encoder is None:
+        X, y = validate_data(
+            estimator, X, y, dtype=FLOATS, accept_sparse="csr", reset=not continues
+        )
+    else:
+        validate_data(estimator, X, y, skip_check_array=True, reset=not continues)
+        y = check_labels(y)
+        if not continues:
+            fit_encoder(encoder, X, y, sample_weight)
+        is_scaled = isinstance(encoder, TabularEncoder)
+        dtype = _choose_dtype(estimator, None, continues=continues) if is_scaled else None
+        X = encode(encoder, X, dtype)
+        check_consistent_length(X, y)
+    estimator.encoder_ = encoder
+    return X, y
+
+
+def _choose_dtype(estimator: Any, matrix, *, continues: bool) -> np.dtype:
+    """Return the dtype to train in; without a matrix, for what a TabularEncoder returns."""
+    if continues:
+        return estimator.params_.dtype
+    is_scaled = matrix is None or isinstance(estimator.encoder_, TabularEncoder)
+    return choose_dtype(estimator.dtype, matrix, is_scaled=is_scaled)
+
+
+def read_table(estimator: Any, X, *, accept_sparse: Any = "csr"):
+    """Check a table against that of `fit`, and return the matrix that enters the network."""
+    if estimator.encoder_ is None:
+        if is_checked(estimator, X) and is_finite(X):
+            return X
+        return validate_data(estimator, X, dtype=FLOATS, accept_sparse=accept_sparse, reset=False)
+    _check_features(estimator, X)
+    return encode(estimator.encoder_, X)
+
+
+def open_table(
+    estimator: Any, X, dtype: np.dtype
+) -> tuple[Callable[[slice], Any], tuple[int, int]]:
+    """Check a table as that of `fit`; return what takes rows of its matrix, and its shape.
+
+    Tables are encoded block by block where the encoder is known to treat each row by itself.
+    """
+    encoder = estimator.encoder_
+    is_array = isinstance(X, np.ndarray) and X.ndim == 2
+    if type(encoder) is TabularEncoder and (is_array or is_frame(X)):
+        _check_features(estimator, X)
+        index = X.__getitem__ if is_array else partial(_safe_indexing, X)
+        shape = (len(X), len(encoder.source_features_))
+        return lambda rows: encode(encoder, index(rows), dtype), shape
+    matrix = read_table(estimator, X)
+    return lambda rows: matrix[rows].astype(dtype, copy=False), matrix.shape
+
+
+def _check_features(estimator: Any, X) -> None:
+    """Check names and number of the features; of other shapes the encoder has better words."""
+    if getattr(X, "ndim", 2) == 2 and not is_checked(estimator, X):
+        validate_data(estimator, X, skip_check_array=True, reset=False)
