@@ -32,14 +32,23 @@ from .layers import (
     FeatureScaling,
     Layer,
     LayerNorm,
-    PeriodicEmbedding,
+    NumericEmbedding,
     Residual,
 )
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
-PERIODIC = PeriodicEmbedding(n_frequencies=8, frequency_init=NormalOfRandomScale(0.05, 1.0))
+N_FUNCTIONS = 8
+"""Waves or ramps that describe a number."""
+
+N_UNITS = 3
+"""Sums of them that go on."""
+
+FREQUENCIES = NormalOfRandomScale(0.05, 1.0)
 """Each member sees the numbers at a resolution of its own: members that differ average well."""
+
+KINDS = {"periodic": ("waves",), "piecewise": ("ramps",), "mixed": ("waves", "ramps")}
+"""What a `numeric_embedding` makes of numbers."""
 
 EMBEDDING_INIT = FirstRowsZero(standard_normal, FIRST_LEVEL)
 
@@ -51,13 +60,14 @@ LARGEST_EMBEDDING = 8
 class InputColumns:
     """What the columns of the matrix that enters a network are, from left to right.
 
-    Numbers to embed come first, columns to take as they are follow, and last come columns of codes,
-    each with the number of its levels.
+    Numbers to embed, by one of `KINDS`, come first; columns to take as they are follow, and last
+    come columns of codes, each with the number of its levels.
     """
 
     n_columns: int
     n_embedded: int = 0
     code_sizes: tuple[int, ...] = ()
+    embedding: str | None = None
 
     @property
     def n_plain(self) -> int:
@@ -127,8 +137,11 @@ def _describe_input(columns: InputColumns) -> list[Layer]:
     if columns.n_plain == columns.n_columns:
         return []
     branches = []
-    if columns.n_embedded:
-        branches.append(Branch(columns.n_embedded, (PERIODIC,)))
+    if columns.embedding is not None:
+        embedding = NumericEmbedding(
+            N_FUNCTIONS, N_UNITS, kinds=KINDS[columns.embedding], frequency_init=FREQUENCIES
+        )
+        branches.append(Branch(columns.n_embedded, (embedding,)))
     if columns.n_plain:
         branches.append(Branch(columns.n_plain))
     if columns.code_sizes:

@@ -24,6 +24,7 @@ from ._mlp import check_mlp, convert_mlp
 from ._network import Network
 from ._prediction import Predictor
 from ._preparation import prepare
+from ._ramps import place_ramps
 from ._scoring import make_score, name_score
 from ._tables import choose_encoder, open_table, read_table
 from ._trainer import Validation
@@ -61,10 +62,13 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     categorical_features : array-like of {bool, int, str}, "from_dtype" or None, \
             default="from_dtype"
         The table: which columns are categories, for encoder "auto"; see `TabularEncoder`.
-    numeric_embedding : {"auto", "periodic"} or None, default="auto"
-        The table: "periodic" describes each number by learnt cosines of it, beside itself; see
-        `skdnn.layers.PeriodicEmbedding`. "auto" does so with the numbers that a `TabularEncoder`
-        returns, and not without one, nor with solver "lbfgs" or without hidden layers.
+    numeric_embedding : {"auto", "mixed", "periodic", "piecewise"} or None, default="auto"
+        The table: describes each number by functions of it, beside itself; see
+        `skdnn.layers.NumericEmbedding`. They are learnt cosines for "periodic"; for "piecewise"
+        ramps between cuts where the labels of a member's own rows change (`partial_fit`: those of
+        the first part); with "mixed" members take turns. "auto" is "mixed", or "periodic" for a
+        single network, for the numbers that a `TabularEncoder` returns; it is None without one,
+        with solver "lbfgs" and without hidden layers.
     initialization : {"auto", "zeros", "normal", "uniform", "he_normal", "he_uniform", \
             "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform", "orthogonal", \
             "mlp"}, default="auto"
@@ -81,7 +85,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     n_members : int or "auto", default="auto"
         The network: how many are trained side by side and averaged. They differ in their first
         weights, the rows that they hold out, the order of the others, their dropout, and how
-        finely they look at numbers. "auto" is 8; it is 1, as in MLPClassifier, with solver "lbfgs"
+        they look at numbers. "auto" is 8; it is 1, as in MLPClassifier, with solver "lbfgs"
         and where `max_fun` is set.
     dropout : float, sequence of floats or "auto", default="auto"
         Regularisation: probability in [0, 1) of dropping a hidden unit in a training step, or one
@@ -461,6 +465,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             )
             rows, held_out, folds = hold_out(self, plan, state, rows, held_out)
             rows, validation = rows.normalize_weights(), None
+            if state.kept is None:
+                place_ramps(plan.network, state.params, rows, folds)
             if held_out is not None:
                 held_out = held_out.normalize_weights()
                 score = make_score(self, self.scoring, held_out, folds)
@@ -528,6 +534,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             )
         with unchanged_by_failure(self):
             plan, state, rows, _ = prepare(self, X, y, sample_weight, classes=classes, is_part=True)
+            if not continues:
+                place_ramps(plan.network, state.params, rows, folds=None)
             tasks = make_tasks(self, X, y, sample_weight, plan, state)
             rows = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
             train(plan, state, rows, tasks=tasks)
@@ -669,7 +677,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             features are standardised. For a table in units of its own, pass a usual row.
         steps : int, default=512
             Points on that line. The more, the closer the sum over the features comes to the
-            difference of the logits.
+            difference of the logits; ramps, as `numeric_embedding` may make them, are steep and
+            take many.
 
         Returns
         -------

@@ -90,23 +90,30 @@ def encode(encoder: Any, X: Any, dtype: np.typing.DTypeLike | None = None) -> An
     return matrix
 
 
-def describe_columns(encoder: Any, matrix: Any, numeric_embedding: Any) -> InputColumns:
-    """Say which columns of the matrix are embedded.
+def describe_columns(
+    encoder: Any, matrix: Any, numeric_embedding: str | None, n_members: int
+) -> InputColumns:
+    """Say which columns of the matrix are embedded, and how.
 
-    "auto" embeds the numbers that a TabularEncoder has put on one scale, and no others.
+    "auto" embeds the numbers that a TabularEncoder has put on one scale, and no others: a single
+    network by waves, and of several every other one by ramps.
     """
-    n_columns = matrix.shape[1]
-    if isinstance(encoder, TabularEncoder):
-        n_embedded = encoder.n_continuous_ if numeric_embedding is not None else 0
-        return InputColumns(n_columns, n_embedded, tuple(encoder.code_sizes_))
-    if numeric_embedding == "periodic":
-        if is_sparse(matrix):
-            raise ValueError(
-                "numeric_embedding='periodic' needs a dense table, since a cosine of 0 is not 0. "
-                "Leave it at 'auto', or make X dense."
-            )
-        return InputColumns(n_columns, n_columns)
-    return InputColumns(n_columns)
+    n_columns, is_encoded = matrix.shape[1], isinstance(encoder, TabularEncoder)
+    code_sizes = tuple(encoder.code_sizes_) if is_encoded else ()
+    if numeric_embedding is None or (numeric_embedding == "auto" and not is_encoded):
+        return InputColumns(n_columns, code_sizes=code_sizes)
+    if numeric_embedding == "auto":
+        numeric_embedding = "mixed" if n_members > 1 else "periodic"
+    if is_encoded:
+        n_embedded = encoder.n_continuous_
+        embedding = numeric_embedding if n_embedded else None
+        return InputColumns(n_columns, n_embedded, code_sizes, embedding)
+    if is_sparse(matrix):
+        raise ValueError(
+            f"numeric_embedding={numeric_embedding!r} needs a dense table, since what it makes of "
+            "0 is not 0. Leave it at 'auto', or make X dense."
+        )
+    return InputColumns(n_columns, n_columns, embedding=numeric_embedding)
 
 
 def read_numbers(encoder: Any, X: Any) -> tuple[np.ndarray, Any]:

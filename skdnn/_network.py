@@ -198,15 +198,18 @@ class Network:
             for spec in node.plan.params:
                 view = self.layout.view(params, f"{node.name}.{spec.name}")
                 for member, rng in enumerate(rngs):
-                    view[member] = spec.init(rng, spec.shape)
+                    view[member] = spec.draw(rng, member)
         return params
 
     def reset_statistics(self, params: np.ndarray) -> None:
-        """Forget what layers have seen of their inputs."""
+        """Forget what layers have seen of their inputs.
+
+        What members take turns in is not of that kind: it says what they are.
+        """
         rng = np.random.default_rng(0)  # first statistics are constants
         for node in self.all_nodes:
             for spec in node.plan.params:
-                if not spec.trainable:
+                if not (spec.trainable or isinstance(spec.init, tuple)):
                     view = self.layout.view(params, f"{node.name}.{spec.name}")
                     view[...] = spec.init(rng, spec.shape)
 

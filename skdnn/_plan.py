@@ -69,8 +69,8 @@ def resolve_auto(
     is_single = is_mlp or is_lbfgs
     is_linear = np.size(parameters["hidden_layer_sizes"]) == 0
     choices: dict[str, Any] = {
-        # One network minimised to the end learns by heart what cosines let it tell apart; without
-        # hidden layers it is to be logistic regression.
+        # One network minimised to the end learns by heart what an embedding lets it tell apart;
+        # without hidden layers it is to be logistic regression.
         "numeric_embedding": None if is_lbfgs or is_linear else "auto",
         "hidden_layer_sizes": (64, 64, 64),
         "activation": "relu" if is_mlp else "silu",
@@ -119,7 +119,7 @@ def tell_choices(
     """
     told = {name: resolved[name] for name in (*ARCHITECTURE, *TRAINING)} | {
         "encoder": None if encoder is None else clone(encoder),
-        "numeric_embedding": "periodic" if columns.n_embedded else None,
+        "numeric_embedding": columns.embedding,
         "weight_decay": _weight_decay(resolved),
         "early_stopping": plan.stops_early,
         "dtype": dtype.name,

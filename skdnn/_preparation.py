@@ -41,7 +41,9 @@ def prepare(
     if not is_part and can_be_merged(rows, parameters):
         rows = rows.merge_identical()
         parameters = resolve_auto(wanted, len(rows), known)
-    columns = describe_columns(estimator.encoder_, rows.X, parameters["numeric_embedding"])
+    columns = describe_columns(
+        estimator.encoder_, rows.X, parameters["numeric_embedding"], parameters["n_members"]
+    )
     architecture = describe_architecture(parameters, columns)
     if continues:
         _check_same_network(estimator, architecture)

@@ -31,7 +31,7 @@ FLOAT32_ROUNDING = 1e-3
 PARAMETER_CONSTRAINTS: dict[str, list] = {
     "encoder": [StrOptions({"auto"}), HasMethods(["fit", "transform"]), None],
     "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
-    "numeric_embedding": [StrOptions({"auto", "periodic"}), None],
+    "numeric_embedding": [StrOptions({"auto", "mixed", "periodic", "piecewise"}), None],
     "hidden_layer_sizes": [
         StrOptions({"auto"}),
         "array-like",

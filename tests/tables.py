@@ -33,7 +33,7 @@ from skdnn.layers import (
     FeatureScaling,
     Layer,
     LayerNorm,
-    PeriodicEmbedding,
+    NumericEmbedding,
     Residual,
     Slot,
 )
@@ -140,12 +140,14 @@ def numbers_and_categories(n_in: int) -> Concatenate:
     n_numbers = n_in - n_codes
     n_plain = n_numbers // 2
     branches = [
-        Branch(n_numbers - n_plain, (FeatureScaling(), PeriodicEmbedding(2, 2), Dense(3))),
+        Branch(n_numbers - n_plain, (FeatureScaling(), NumericEmbedding(2, 2), Dense(3))),
         Branch(n_plain),
         Branch(n_codes, (categories(n_codes), Dropout(0.3))),
     ]
     return Concatenate(tuple(branch for branch in branches if branch.n_columns))
 
+
+BOTH_KINDS = ("waves", "ramps")
 
 LAYER_ROWS = {
     "dense": LayerRow(lambda n_in: Dense(5)),
@@ -165,8 +167,10 @@ LAYER_ROWS = {
         )
     ),
     "feature_scaling": LayerRow(lambda n_in: FeatureScaling()),
-    "periodic_embedding": LayerRow(lambda n_in: PeriodicEmbedding(3, 2)),
-    "periodic_embedding_with_one_unit": LayerRow(lambda n_in: PeriodicEmbedding(1, 1)),
+    "numeric_embedding": LayerRow(lambda n_in: NumericEmbedding(3, 2)),
+    "numeric_embedding_with_one_unit": LayerRow(lambda n_in: NumericEmbedding(1, 1)),
+    "numeric_embedding_by_ramps": LayerRow(lambda n_in: NumericEmbedding(3, 2, ("ramps",))),
+    "numeric_embedding_by_turns": LayerRow(lambda n_in: NumericEmbedding(3, 2, BOTH_KINDS)),
     "categorical_embedding": LayerRow(categories, make_x=codes),
     "concatenate": LayerRow(numbers_and_categories, make_x=numbers_and_codes),
     "concatenate_in_concatenate": LayerRow(
@@ -263,10 +267,17 @@ def classes_defined_in(module: Any, method: str) -> set[type]:
 
 
 def random_params(network: Network, rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
-    """Return normal numbers, and positive ones for statistics: a variance is among them."""
+    """Return normal numbers, and positive ones for statistics: a variance is among them.
+
+    What members take turns in without training it is as it begins: it says what they are.
+    """
     params = rng.normal(0.0, scale, (network.n_members, network.layout.n_params))
     statistics = params[:, network.layout.trainable.stop :]
     statistics[...] = 0.5 + np.abs(statistics)
+    for name, entry in network.layout.entries.items():
+        if isinstance(entry.spec.init, tuple) and not entry.spec.trainable:
+            for member, values in enumerate(network.layout.view(params, name)):
+                values[...] = entry.spec.draw(rng, member)
     return params
 
 

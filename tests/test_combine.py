@@ -16,7 +16,7 @@ from skdnn.layers import (
     Concatenate,
     Dense,
     FeatureScaling,
-    PeriodicEmbedding,
+    NumericEmbedding,
     Residual,
 )
 from skdnn.losses import BinaryCrossEntropy
@@ -144,7 +144,7 @@ def test_statistics_within_branches_are_reset_with_the_others():
 
 def table_network(n_members=2):
     """Return a network as tables want it: numbers twice over, categories, two dense layers."""
-    periodic = (FeatureScaling(), PeriodicEmbedding(3, 2))
+    periodic = (FeatureScaling(), NumericEmbedding(3, 2))
     lookup = (CategoricalEmbedding((4, 3), (2, 3)), FeatureScaling())
     layer = Concatenate((Branch(2, periodic), Branch(1), Branch(2, lookup)))
     return Network((layer, Dense(5), BatchNorm(), TANH, Dense(1)), 5, n_members)

@@ -9,7 +9,7 @@ from tables import categories, codes, nan_grads, random_params, run_layer
 
 from skdnn._network import Network
 from skdnn._random import RandomStreams
-from skdnn.layers import CategoricalEmbedding, Dense, PeriodicEmbedding
+from skdnn.layers import CategoricalEmbedding, Dense, NumericEmbedding
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
@@ -20,14 +20,22 @@ def views(layer, n_in, params):
     return {name.partition(".")[2]: layout.view(params, name) for name in layout.entries}
 
 
-# Periodic.
+# Numeric.
+
+kinds = st.sampled_from([("waves",), ("ramps",), ("waves", "ramps"), ("ramps", "waves")])
 
 
 @dtypes
-@given(shape=shapes_MNI, seed=seeds, n_frequencies=st.integers(1, 4), n_units=st.integers(1, 3))
-def test_periodic_embedding_computes_its_formula(dtype, shape, seed, n_frequencies, n_units):
+@given(
+    shape=shapes_MNI,
+    seed=seeds,
+    n_functions=st.integers(1, 4),
+    n_units=st.integers(1, 3),
+    kinds=kinds,
+)
+def test_numeric_embedding_computes_its_formula(dtype, shape, seed, n_functions, n_units, kinds):
     """Member by member, feature by feature; the features themselves come last."""
-    layer, rng = PeriodicEmbedding(n_frequencies, n_units), np.random.default_rng(seed)
+    layer, rng = NumericEmbedding(n_functions, n_units, kinds), np.random.default_rng(seed)
     x = rng.normal(size=shape).astype(dtype)
     params = random_params(Network((layer,), shape[2], shape[0]), rng).astype(dtype)
     y, _ = run_layer(layer, x, params)
@@ -35,16 +43,18 @@ def test_periodic_embedding_computes_its_formula(dtype, shape, seed, n_frequenci
     assert y.shape == (*shape[:2], shape[2] * (n_units + 1))
     for k in range(shape[0]):
         for i in range(shape[2]):
-            U = 2 * np.pi * x[k, :, i, np.newaxis] * w[k, i] + b[k, i]
-            Z = np.cos(U) @ V[k, i].T + c[k, i]
+            u = x[k, :, i, np.newaxis] * w[k, i]
+            is_ramp = kinds[k % len(kinds)] == "ramps"
+            C = np.clip(u + b[k, i], 0, 1) if is_ramp else np.cos(2 * np.pi * u + b[k, i])
+            Z = C @ V[k, i].T + c[k, i]
             part = y[k, :, i * n_units : (i + 1) * n_units]
             np.testing.assert_allclose(part, Z, rtol=0, atol=1e3 * np.finfo(dtype).eps)
     np.testing.assert_array_equal(y[:, :, shape[2] * n_units :], x)
 
 
-def test_periodic_embedding_of_whole_frequencies_has_period_one():
+def test_waves_of_whole_frequencies_have_period_one():
     """What goes on is the same one unit further, but for the feature itself."""
-    layer, rng = PeriodicEmbedding(4, 3), np.random.default_rng(0)
+    layer, rng = NumericEmbedding(4, 3), np.random.default_rng(0)
     x, params = rng.normal(size=(2, 9, 2)), random_params(Network((layer,), 2, 2), rng)
     views(layer, 2, params)["w"][...] = rng.integers(-3, 4, (2, 2, 4))
     y, one_further = (run_layer(layer, x + shift, params)[0].copy() for shift in (0.0, 1.0))
@@ -53,8 +63,19 @@ def test_periodic_embedding_of_whole_frequencies_has_period_one():
     assert np.abs(run_layer(layer, x + 0.5, params)[0] - y)[..., :6].max() > 0.1
 
 
-def test_periodic_embedding_begins_as_its_paper_says():
-    layer = PeriodicEmbedding(16, 50)
+def test_ramps_begin_side_by_side():
+    """With weights of one their sum rises in a straight line from -3 to 3, and is level outside."""
+    layer = NumericEmbedding(6, 1, ("ramps",))
+    params = Network((layer,), 1).init_params(RandomStreams.spawn(0, [0]).initialization)
+    of_layer = views(layer, 1, params)
+    of_layer["V"][...], of_layer["c"][...] = 1.0, 0.0
+    x = np.array([-9.0, -3.0, -2.5, -1.0, 0.0, 0.25, 2.0, 3.0, 9.0])
+    y, _ = run_layer(layer, x[np.newaxis, :, np.newaxis], params)
+    np.testing.assert_allclose(y[0, :, 0], np.clip(x, -3, 3) + 3.0, rtol=0, atol=1e-12)
+
+
+def test_waves_begin_as_their_paper_says():
+    layer = NumericEmbedding(16, 50)
     network = Network((layer,), 40, 2)
     params = network.init_params(RandomStreams.spawn(0, range(2)).initialization)
     w, b, V, c = (views(layer, 40, params)[name] for name in "wbVc")
@@ -67,15 +88,29 @@ def test_periodic_embedding_begins_as_its_paper_says():
         assert (values[0] != values[1]).all()
 
 
-def test_periodic_embedding_decays_the_linear_step_and_nothing_else():
-    specs = PeriodicEmbedding(lr_scale=0.25).plan(3).params
-    assert {spec.name for spec in specs if spec.weight_decay} == {"V"}
-    assert {spec.lr_scale for spec in specs} == {0.25}
-    assert {spec.lr_scale for spec in PeriodicEmbedding().plan(3).params} == {0.1}
+def test_members_take_turns_in_what_they_see():
+    layer = NumericEmbedding(5, 2, ("waves", "ramps"))
+    network = Network((layer,), 3, 4)
+    params = network.init_params(RandomStreams.spawn(0, range(4)).initialization)
+    of_layer = views(layer, 3, params)
+    assert of_layer["is_ramp"].ravel().tolist() == [0.0, 1.0, 0.0, 1.0]
+    w = of_layer["w"]
+    assert (w[[1, 3]] == 5 / 6).all()
+    assert (w[0] != w[2]).all()
+    before = params.copy()
+    network.reset_statistics(params)
+    np.testing.assert_array_equal(params, before)
 
 
-def test_periodic_embedding_draws_frequencies_as_it_is_told():
-    layer = PeriodicEmbedding(3, frequency_init=lambda rng, shape: np.full(shape, 7.0))
+def test_numeric_embedding_decays_the_linear_step_and_nothing_else():
+    specs = {spec.name: spec for spec in NumericEmbedding(lr_scale=0.25).plan(3).params}
+    assert {name for name, spec in specs.items() if spec.weight_decay} == {"V"}
+    assert {name: specs[name].lr_scale for name in "wbVc"} == {"w": 0.25, "b": 0.25, "V": 1, "c": 1}
+    assert {name for name, spec in specs.items() if not spec.trainable} == {"is_ramp"}
+
+
+def test_waves_draw_frequencies_as_they_are_told():
+    layer = NumericEmbedding(3, frequency_init=lambda rng, shape: np.full(shape, 7.0))
     params = Network((layer,), 2).init_params([np.random.default_rng(0)])
     assert (views(layer, 2, params)["w"] == 7.0).all()
 

@@ -206,21 +206,27 @@ def test_columns_of_the_encoder_are_embedded_by_what_they_are():
     assert names[:2] == ["income", "age"]
     assert names[-1] == "place"
     n_codes = len(PLACES) + 2
-    for wish in ("auto", "periodic"):
-        columns = describe_columns(encoder, matrix, wish)
-        assert columns == InputColumns(len(names), 2, (n_codes,))
-    assert describe_columns(encoder, matrix, None) == InputColumns(len(names), 0, (n_codes,))
+    meaning = {"auto": "mixed", "mixed": "mixed", "periodic": "periodic", "piecewise": "piecewise"}
+    for wish, embedding in meaning.items():
+        columns = describe_columns(encoder, matrix, wish, n_members=2)
+        assert columns == InputColumns(len(names), 2, (n_codes,), embedding)
+    alone = describe_columns(encoder, matrix, "auto", n_members=1)
+    assert alone == InputColumns(len(names), 2, (n_codes,), "periodic")
+    without = describe_columns(encoder, matrix, None, n_members=2)
+    assert without == InputColumns(len(names), 0, (n_codes,))
 
 
 @pytest.mark.parametrize("encoder", [None, StandardScaler()])
 def test_columns_of_other_matrices_are_embedded_on_demand_only(encoder):
     matrix = np.ones((5, 3))
     for wish in ("auto", None):
-        assert describe_columns(encoder, matrix, wish) == InputColumns(3)
-        assert describe_columns(encoder, sparse.csr_array(matrix), wish) == InputColumns(3)
-    assert describe_columns(encoder, matrix, "periodic") == InputColumns(3, 3)
-    with pytest.raises(ValueError, match=r"numeric_embedding='periodic' needs a dense table"):
-        describe_columns(encoder, sparse.csr_array(matrix), "periodic")
+        assert describe_columns(encoder, matrix, wish, 2) == InputColumns(3)
+        assert describe_columns(encoder, sparse.csr_array(matrix), wish, 2) == InputColumns(3)
+    for wish in ("mixed", "periodic", "piecewise"):
+        columns = describe_columns(encoder, matrix, wish, 2)
+        assert columns == InputColumns(3, 3, embedding=wish)
+        with pytest.raises(ValueError, match=rf"numeric_embedding='{wish}' needs a dense table"):
+            describe_columns(encoder, sparse.csr_array(matrix), wish, 2)
 
 
 # Tables of all kinds.
@@ -964,16 +970,21 @@ def numeric_frame():
 
 
 def central_differences(estimator, X, h=1e-4):
-    """Return the slopes of the logit, each with a step in proportion to its column."""
+    """Return the slopes of the logit, each with a step in proportion to its column.
+
+    Where a ramp begins or ends within the step, the logit has a kink, and the slope is not a
+    number.
+    """
     X = np.asarray(X, dtype=np.float64)
-    slopes = np.empty_like(X)
+    slopes, logit = np.empty_like(X), estimator.decision_function(X)
     for j in range(X.shape[1]):
         step = h * X[:, j].std()
         high, low = X.copy(), X.copy()
         high[:, j] += step
         low[:, j] -= step
-        difference = estimator.decision_function(high) - estimator.decision_function(low)
-        slopes[:, j] = difference / (2.0 * step)
+        after, before = (estimator.decision_function(Z) - logit for Z in (high, low))
+        has_kink = np.abs(after + before) > 0.01 * np.abs(after - before).mean()
+        slopes[:, j] = np.where(has_kink, np.nan, (after - before) / (2.0 * step))
     return slopes
 
 
@@ -999,7 +1010,10 @@ def test_gradients_are_with_respect_to_the_table(make_frame, settings):
     assert gradients.shape == frame.shape
     scale = frame.to_numpy().std(axis=0)
     expected = central_differences(estimator, frame)
-    assert_allclose(gradients * scale, expected * scale, rtol=1e-3, atol=1e-5)
+    is_smooth = np.isfinite(expected)
+    assert is_smooth.mean() > 0.97
+    gaps = np.where(is_smooth, gradients - expected, 0.0) * scale
+    assert_allclose(gaps, 0.0, rtol=0, atol=1e-3 * np.abs(gradients * scale).max())
     assert np.abs(gradients * scale).max(axis=0).min() > 1e-3
 
 
@@ -1028,7 +1042,7 @@ def test_integrated_gradients_share_out_the_difference_to_the_baseline(make_fram
     table = frame if make_frame is FRAMES["pandas"] else pl.DataFrame(frame.to_dict("list"))
     estimator = encoded(n_members=2).fit(table, y)
     baseline = frame.median().to_numpy()
-    shares = estimator.input_gradients(table, method="integrated", baseline=baseline, steps=100)
+    shares = estimator.input_gradients(table, method="integrated", baseline=baseline, steps=2000)
     difference = estimator.decision_function(table)
     difference = difference - estimator.decision_function(baseline[np.newaxis])
     assert_allclose(shares.sum(axis=1), difference, atol=0.02)

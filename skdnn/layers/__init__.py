@@ -16,7 +16,7 @@ from .base import (
 from .combine import Concatenate
 from .dense import Dense
 from .dropout import Dropout
-from .embedding import CategoricalEmbedding, PeriodicEmbedding
+from .embedding import CategoricalEmbedding, NumericEmbedding
 from .normalization import BatchNorm, LayerNorm
 from .residual import Residual
 from .scaling import FeatureScaling
@@ -34,8 +34,8 @@ __all__ = [
     "FeatureScaling",
     "Layer",
     "LayerNorm",
+    "NumericEmbedding",
     "ParamSpec",
-    "PeriodicEmbedding",
     "Plan",
     "Residual",
     "Slot",

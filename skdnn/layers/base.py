@@ -27,16 +27,23 @@ from ..initializers import Initializer
 class ParamSpec:
     """One array that a member keeps from batch to batch: its name, shape and first values.
 
+    Where there are several initializers, members take turns: each begins by the next one.
+
     One that is not trainable is a statistic: the layer writes it itself, in the forward pass of
-    training. It has no gradient, and never decays.
+    training, or nobody does. It has no gradient, and never decays.
     """
 
     name: str
     shape: tuple[int, ...]
-    init: Initializer
+    init: Initializer | tuple[Initializer, ...]
     weight_decay: bool = True
     lr_scale: float = 1.0
     trainable: bool = True
+
+    def draw(self, rng: np.random.Generator, member: int) -> np.ndarray:
+        """Draw the first values of a member."""
+        inits = self.init if isinstance(self.init, tuple) else (self.init,)
+        return inits[member % len(inits)](rng, self.shape)
 
 
 @frozen

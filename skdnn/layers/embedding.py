@@ -1,8 +1,8 @@
 """Give numbers and categories a form that a network reads easily: several units for each column.
 
-Within a periodic embedding arrays lie as (n_members, n_in, n_frequencies, n_samples): NumPy's loops
-then run along the samples, and the small products of each feature over contiguous memory. More than
-half of the time goes into the cosines and sines, each taken once.
+Within an embedding of numbers arrays lie as (n_members, n_in, n_functions, n_samples): NumPy's
+loops then run along the samples, and the small products of each feature over contiguous memory.
+Most of the time goes into the cosines and sines, each taken once.
 """
 
 from __future__ import annotations
@@ -15,49 +15,63 @@ import numpy as np
 from scipy.sparse import csc_array
 
 from .._values import frozen
-from ..initializers import Initializer, Scaled, UniformWithin, standard_normal
+from ..initializers import Initializer, Scaled, UniformWithin, ones, standard_normal, zeros
 from .base import Buffer, ParamSpec, Plan, Slot
 
 LOW_FREQUENCIES = Scaled(standard_normal, 0.1)
 """The first frequencies of RealMLP, for columns whose deviation is about 1."""
 
+FARTHEST = 3.0
+"""Between this number and its negative are the columns of a TabularEncoder."""
+
 
 @frozen
-class PeriodicEmbedding:
-    """Describe each number by cosines of it, and keep the number itself.
+class NumericEmbedding:
+    """Describe each number by several functions of it, waves or ramps, and keep the number itself.
 
-    Forward, for each feature x_i: ``U = 2 pi x_i w_i + b_i``, ``Z = V_i cos(U) + c_i``;
-    ``y = [Z of the first feature, ..., Z of the last, x]``
+    Forward, for each feature x_i: ``C = f(U)`` with
 
-    Backward: ``grad_V = grad_Z cos(U)^T``, ``grad_c = sum over samples of grad_Z``,
-    ``grad_U = -sin(U) * (V^T grad_Z)``, ``grad_b = sum over samples of grad_U``,
-    ``grad_w = 2 pi grad_U x_i``, ``grad_x_i = its part of grad_y + 2 pi w_i^T grad_U``
+    - waves: ``U = 2 pi x_i w_i + b_i``, ``f(U) = cos(U)``,
+    - ramps: ``U = x_i w_i + b_i``, ``f(U) = min(max(U, 0), 1)``,
 
-    A network is slow to learn a function that goes up and down along one feature; with a few
-    periods of that feature as inputs it is a weighted sum. The form is the one called PBLD: a bias
-    within the cosine, a linear step of each feature's own, and the feature beside it.
+    ``Z = V_i C + c_i``; ``y = [Z of the first feature, ..., Z of the last, x]``
 
-    Shape: x (n_members or 1, n_samples, n_in); w, b (n_members, n_in, n_frequencies); V (n_members,
-    n_in, n_units, n_frequencies); c (n_members, n_in, n_units); U (n_members, n_in, n_frequencies,
-    n_samples); Z (n_members, n_in, n_units, n_samples); y (n_members, n_samples,
-    n_in (n_units + 1)).
+    Backward: ``grad_V = grad_Z C^T``, ``grad_c = sum over samples of grad_Z``,
+    ``grad_U = f'(U) * (V^T grad_Z)``, ``grad_b = sum over samples of grad_U``,
+    ``grad_w = grad_U x_i`` and ``grad_x_i = its part of grad_y + w_i^T grad_U``, with waves
+    ``2 pi`` times that; ``f'(U) = -sin(U)``, or 1 within a ramp and 0 beside it
+
+    A network is slow to learn a function that goes up and down along one feature, or jumps. Of a
+    few periods of that feature, or ramps that follow one another, it is a weighted sum. Waves make
+    smooth functions, ramps are at home where trees are: two kinds of members whose errors differ.
+    With waves the form is the one called PBLD: a bias within the cosine, a linear step of each
+    feature's own, and the feature beside it. With ramps it is the piecewise linear encoding.
+
+    Shape: x (n_members or 1, n_samples, n_in); w, b (n_members, n_in, n_functions); V (n_members,
+    n_in, n_units, n_functions); c (n_members, n_in, n_units); is_ramp (n_members, 1); U and C
+    (n_members, n_in, n_functions, n_samples); Z (n_members, n_in, n_units, n_samples); y
+    (n_members, n_samples, n_in (n_units + 1)).
 
     Parameters
     ----------
-    n_frequencies : int, default=16
-        Number of cosines of a feature.
+    n_functions : int, default=16
+        Number of waves or ramps of a feature.
     n_units : int, default=3
         Number of weighted sums of them that go on, beside the feature itself.
+    kinds : tuple of {"waves", "ramps"}, default=("waves",)
+        What members see. With both, they take turns.
     frequency_init : callable, default=N(0, 0.1^2)
-        ``f(rng, shape) -> array``, the first frequencies w: periods per unit of a feature. Much
+        ``f(rng, shape) -> array``, the first w of waves: periods per unit of a feature. Much
         depends on their scale; large ones let small differences in, and noise with them.
     lr_scale : float, default=0.1
-        Factor of the learning rate of all parameters. V decays, the others do not.
+        Factor of the learning rate of w and b.
 
     Notes
     -----
-    The phases b are uniform in +-pi, V and c uniform in +-1/sqrt(n_frequencies) at first. The
-    backward pass computes in the buffers of the forward pass, and can run once after it.
+    The phases b of waves are uniform in +-pi at first, V and c uniform in +-1/sqrt(n_functions). V
+    decays, the others do not. Ramps begin side by side between -3 and 3, and
+    `skdnn._ramps.place_ramps` moves them to where the labels change. The backward pass computes in
+    the buffers of the forward pass, and can run once after it.
 
     References
     ----------
@@ -69,36 +83,41 @@ class PeriodicEmbedding:
 
     Examples
     --------
-    >>> from skdnn.layers import PeriodicEmbedding
-    >>> PeriodicEmbedding(n_frequencies=16, n_units=3).plan(10).n_out
+    >>> from skdnn.layers import NumericEmbedding
+    >>> NumericEmbedding(n_functions=16, n_units=3).plan(10).n_out
     40
     """
 
-    n_frequencies: int = 16
+    n_functions: int = 16
     n_units: int = 3
+    kinds: tuple[str, ...] = ("waves",)
     frequency_init: Initializer = LOW_FREQUENCIES
     lr_scale: float = 0.1
 
     def plan(self, n_in: int) -> Plan:
-        n_frequencies, n_units = self.n_frequencies, self.n_units
-        within = UniformWithin(1.0 / sqrt(n_frequencies))
+        n_functions, n_units = self.n_functions, self.n_units
+        within = UniformWithin(1.0 / sqrt(n_functions))
 
-        def spec(name: str, *shape: int, init: Initializer, decays: bool = False) -> ParamSpec:
-            return ParamSpec(name, (n_in, *shape), init, decays, self.lr_scale)
+        def of_functions(name: str, waves: Initializer, ramps: Initializer) -> ParamSpec:
+            return ParamSpec(name, (n_in, n_functions), turns(waves, ramps), False, self.lr_scale)
+
+        def turns(waves: Initializer, ramps: Initializer) -> tuple[Initializer, ...]:
+            return tuple({"waves": waves, "ramps": ramps}[kind] for kind in self.kinds)
 
         return Plan(
             n_out=n_in * (n_units + 1),
             params=(
-                spec("w", n_frequencies, init=self.frequency_init),
-                spec("b", n_frequencies, init=UniformWithin(pi)),
-                spec("V", n_units, n_frequencies, init=within, decays=True),
-                spec("c", n_units, init=within),
+                of_functions("w", self.frequency_init, ramp_slopes),
+                of_functions("b", UniformWithin(pi), ramp_offsets),
+                ParamSpec("V", (n_in, n_units, n_functions), within),
+                ParamSpec("c", (n_in, n_units), within, weight_decay=False),
+                ParamSpec("is_ramp", (1,), turns(zeros, ones), False, trainable=False),
             ),
             buffers=(
                 Buffer("y", n_in * (n_units + 1)),
                 Buffer("rows", 2 * n_in),
-                Buffer("U", n_in * n_frequencies),
-                Buffer("C", n_in * n_frequencies),
+                Buffer("U", n_in * n_functions),
+                Buffer("C", n_in * n_functions),
                 Buffer("Z", n_in * n_units, kind="scratch"),
                 Buffer("pull", n_in, kind="scratch"),
                 Buffer("grad_x", n_in, kind="grad_x"),
@@ -108,11 +127,17 @@ class PeriodicEmbedding:
     def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
         xp, work, params = slot.xp, slot.work, slot.params
         rows, U, C, Z, _ = self._unfold(slot)
+        is_ramp, turn = self._kinds(slot)
         xp.copyto(rows[:, :, 0], x.swapaxes(1, 2))
         rows[:, :, 1] = 1.0
         # [2 pi w, b] [x; 1] is one product where multiplying and adding are two passes.
-        xp.matmul(xp.stack((2.0 * pi * params.w, params.b), axis=-1), rows, out=U)
-        xp.matmul(params.V, xp.cos(U, out=C), out=Z)
+        xp.matmul(xp.stack((turn * params.w, params.b), axis=-1), rows, out=U)
+        for member, has_ramps in enumerate(is_ramp):
+            if has_ramps:
+                xp.clip(U[member], 0.0, 1.0, out=C[member])
+            else:
+                xp.cos(U[member], out=C[member])
+        xp.matmul(params.V, C, out=Z)
         # Shifted first and transposed then: in one step it takes three times as long.
         xp.add(Z, params.c[..., np.newaxis], out=Z)
         n_embedded = work.y.shape[2] - x.shape[2]
@@ -123,22 +148,34 @@ class PeriodicEmbedding:
     def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:
         xp, work, params, grads = slot.xp, slot.work, slot.params, slot.grads
         rows, U, C, grad_Z, pull = self._unfold(slot)
+        is_ramp, turn = self._kinds(slot)
         ones = slot.ones.swapaxes(1, 2)
         n_embedded = grad_Z.shape[1] * grad_Z.shape[2]
         xp.copyto(_side_by_side(grad_Z), grad_y[:, :, :n_embedded].swapaxes(1, 2))
         xp.matmul(grad_Z, C.swapaxes(2, 3), out=grads.V)
         xp.matmul(grad_Z, ones, out=grads.c[..., np.newaxis])
-        minus_V = xp.negative(params.V)  # small, where the sines are many
-        grad_U = xp.matmul(minus_V.swapaxes(2, 3), grad_Z, out=C)
-        xp.multiply(grad_U, xp.sin(U, out=U), out=grad_U)
+        for member, has_ramps in enumerate(is_ramp):
+            if has_ramps:
+                xp.equal(U[member], C[member], out=U[member])
+            else:
+                xp.negative(xp.sin(U[member], out=U[member]), out=U[member])
+        grad_U = xp.matmul(params.V.swapaxes(2, 3), grad_Z, out=C)
+        xp.multiply(grad_U, U, out=grad_U)
         xp.matmul(grad_U, ones, out=grads.b[..., np.newaxis])
         xp.matmul(grad_U, rows[:, :, 0, :, np.newaxis], out=grads.w[..., np.newaxis])
-        xp.multiply(grads.w, 2.0 * pi, out=grads.w)
+        xp.multiply(grads.w, turn, out=grads.w)
         if not need_grad_x:
             return grad_y
-        xp.matmul(2.0 * pi * params.w[:, :, np.newaxis], grad_U, out=pull)
+        xp.matmul((turn * params.w)[:, :, np.newaxis], grad_U, out=pull)
         xp.copyto(work.grad_x, pull[:, :, 0].swapaxes(1, 2))
         return xp.add(work.grad_x, grad_y[:, :, n_embedded:], out=work.grad_x)
+
+    @staticmethod
+    def _kinds(slot: Slot) -> tuple[list[bool], np.ndarray]:
+        """Return for each member whether it has ramps, and what x w is multiplied by."""
+        is_ramp = slot.params.is_ramp[:, 0].real > 0.5
+        turn = np.where(is_ramp, 1.0, 2.0 * pi).astype(slot.params.w.real.dtype)
+        return is_ramp.tolist(), turn[:, np.newaxis, np.newaxis]
 
     def _unfold(self, slot: Slot) -> list[np.ndarray]:
         """View the buffers as (n_members, n_in, ..., n_samples)."""
@@ -147,6 +184,17 @@ class PeriodicEmbedding:
         n_in = width // 2
         buffers = (work.rows, work.U, work.C, work.Z, work.pull)
         return [buffer.reshape(n_members, n_in, -1, n_samples) for buffer in buffers]
+
+
+def ramp_slopes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the w of ramps side by side between -3 and 3."""
+    return np.full(shape, shape[-1] / (2.0 * FARTHEST))
+
+
+def ramp_offsets(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the b of ramps side by side between -3 and 3."""
+    n_functions = shape[-1]
+    return np.broadcast_to(n_functions / 2.0 - np.arange(n_functions), shape)
 
 
 def _side_by_side(Z: np.ndarray) -> np.ndarray:

@@ -1,0 +1,192 @@
+"""Where along a number the labels change: ramps of an embedding are placed there, by member.
+
+The cuts are those of a small decision tree on one feature, found for all members and features at
+once from counts of the classes in fine bins. A member's own fold has no say in them, so that it is
+held out from all that the member knows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._blocks import cut_rows
+from ._folds import Folds
+from ._network import Network
+from ._rows import Rows
+from .layers import NumericEmbedding
+
+MOST_ROWS = 20_000
+"""Rows that the cuts are found by, evenly taken from all: more would not move them much."""
+
+N_FINE = 256
+"""Fine bins of equal weight; cuts lie between them."""
+
+LIGHTEST = 0.03
+"""Share of the weight that has to lie between two cuts."""
+
+MOST_FEATURES = 64
+"""Features whose cuts are looked for at once: for more the counts would take much memory."""
+
+GAIN_TO_CUT = 1e-9
+"""Share of the weight that a cut has to gain: less is rounding."""
+
+MARGIN = 1e-3
+"""Share of the range that the outer ramps reach beyond it."""
+
+NARROWEST = 1e-4
+"""Width of a ramp at least: in float32 steeper ones would be lost in rounding."""
+
+
+def place_ramps(network: Network, params: np.ndarray, rows: Rows, folds: Folds | None) -> None:
+    """Move the ramps of all members that have some to where the labels of their rows change.
+
+    Parameters
+    ----------
+    network : Network
+        One whose first layer is a Concatenate that begins with a NumericEmbedding has ramps; for
+        others nothing happens.
+    params : ndarray of shape (n_members, n_params)
+        Changed in place.
+    rows : Rows
+        To train on.
+    folds : Folds or None
+        Rows that each member is not to see.
+    """
+    for node in network.all_nodes:
+        if not isinstance(node.layer, NumericEmbedding):
+            continue
+        w, b, is_ramp = (
+            network.layout.view(params, f"{node.name}.{name}") for name in ("w", "b", "is_ramp")
+        )
+        members = np.flatnonzero(is_ramp[:, 0])
+        for features in cut_rows(w.shape[1] if len(members) else 0, n_values=MOST_FEATURES):
+            cuts = find_cuts(rows, features, w.shape[2], folds, members.tolist())
+            w[members, features], b[members, features] = _make_ramps(cuts)
+
+
+def find_cuts(
+    rows: Rows, features: slice, n_bins: int, folds: Folds | None, members: list[int]
+) -> np.ndarray:
+    """Cut some features into bins, each time where it tells the classes apart best.
+
+    A cut of a bin of weight n, of which p is of the second class, into two lowers the sum of the
+    Gini impurities, each times its weight, by twice ``p_1^2 / n_1 + p_2^2 / n_2 - p^2 / n``.
+
+    Parameters
+    ----------
+    rows : Rows
+    features : slice
+    n_bins : int
+    folds : Folds or None
+    members : list of int
+        The members to find cuts for.
+
+    Returns
+    -------
+    cuts : ndarray of shape (n_members, n_features, n_bins + 1)
+        In ascending order, from a little below the least value to a little above the greatest one,
+        so that no row lies where a ramp begins. Not a number at the end, where fewer bins are of
+        any use; all are for a constant feature.
+    """
+    edges, n, p = _count(rows, features, folds, members)
+    is_cut = _choose_cuts(n, p, n_bins - 1)
+    cuts = np.full((*n.shape[:2], n_bins + 1), np.nan)
+    least, greatest = edges[:, 0], edges[:, -1]
+    margin = MARGIN * (greatest - least)
+    for member, feature in np.ndindex(n.shape[:2]):
+        if margin[feature] > 0.0:
+            inner = edges[feature, 1:][is_cut[member, feature]]
+            ends = least[feature] - margin[feature], greatest[feature] + margin[feature]
+            cuts[member, feature, : len(inner) + 2] = ends[0], *inner, ends[1]
+    return cuts
+
+
+def _choose_cuts(n: np.ndarray, p: np.ndarray, n_cuts: int) -> np.ndarray:
+    """Say after which fine bins to cut, for the weight up to the end of each: same shapes.
+
+    One cut after the other: that of the bin, and in the place, where it gains most.
+    """
+    is_cut = np.zeros(n.shape, dtype=bool)
+    n_total, p_total = n[..., -1:], p[..., -1:]
+    lightest, positions = LIGHTEST * n_total, np.arange(n.shape[-1])
+    # Of the bin that each fine one lies in: what is before it, and what is at its end.
+    n_start, p_start = np.zeros_like(n), np.zeros_like(p)
+    n_end, p_end = n_start + n_total, p_start + p_total
+    for _ in range(n_cuts):
+        n_1, n_2, p_1, p_2 = n - n_start, n_end - n, p - p_start, p_end - p
+        is_possible = (n_1 >= lightest) & (n_2 >= lightest) & (n_1 > 0.0) & (n_2 > 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            gain = p_1**2 / n_1 + p_2**2 / n_2 - (p_end - p_start) ** 2 / (n_end - n_start)
+        gain = np.where(is_possible, gain, 0.0)
+        best = gain.argmax(axis=-1)[..., np.newaxis]
+
+        def at_best(values: np.ndarray, best: np.ndarray = best) -> np.ndarray:
+            return np.take_along_axis(values, best, axis=-1)
+
+        gains = at_best(gain) > GAIN_TO_CUT * n_total
+        is_same = gains & (n_start == at_best(n_start))
+        is_left, is_right = is_same & (positions <= best), is_same & (positions > best)
+        np.put_along_axis(is_cut, best, gains | at_best(is_cut), axis=-1)
+        n_best, p_best = at_best(n), at_best(p)
+        n_end, p_end = np.where(is_left, n_best, n_end), np.where(is_left, p_best, p_end)
+        n_start, p_start = np.where(is_right, n_best, n_start), np.where(is_right, p_best, p_start)
+    return is_cut
+
+
+def _count(
+    rows: Rows, features: slice, folds: Folds | None, members: list[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the edges of fine bins, and the weight up to each one's end, in all and of class 1.
+
+    The shapes are (n_features, N_FINE + 1) and twice (n_members, n_features, N_FINE).
+    """
+    some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.intp)
+    X = rows.X[some, features]
+    n_features = X.shape[1]
+    y = rows.y[some].astype(np.float64)
+    weight = np.ones(len(y)) if rows.sample_weight is None else rows.sample_weight[some]
+    weight = weight.astype(np.float64)
+    n_folds = 1 if folds is None else folds.n_folds
+    fold = np.zeros(len(y), np.intp) if folds is None else folds.of_row[some].astype(np.intp)
+    fold[fold < 0] = n_folds  # everybody's
+    edges = np.empty((n_features, N_FINE + 1))
+    counts = np.empty((2, n_folds + 1, n_features, N_FINE))
+    for j in range(n_features):
+        x = X[:, j].astype(np.float64)
+        edges[j] = _cut_finely(x, weight)
+        place = fold * N_FINE + np.searchsorted(edges[j, 1:-1], x, side="right")
+        for count, weights in zip(counts, (weight, weight * y), strict=True):
+            of_place = np.bincount(place, weights, minlength=(n_folds + 1) * N_FINE)
+            count[:, j] = of_place.reshape(n_folds + 1, N_FINE)
+    totals = counts.sum(axis=1)
+    own = np.stack(
+        [
+            totals if folds is None else totals - counts[:, folds.of_member(member)]
+            for member in members
+        ],
+        axis=1,
+    )
+    n, p = own.cumsum(axis=-1)
+    return edges, n, p
+
+
+def _cut_finely(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the edges of fine bins of about equal weight, halfway between neighbouring values.
+
+    Where there are fewer values than bins, the last edges are all the greatest value.
+    """
+    order = np.argsort(x, kind="stable")
+    x, total = x[order], np.cumsum(weight[order])
+    ends = x[np.searchsorted(total, np.arange(1, N_FINE) / N_FINE * total[-1])]
+    ends = np.unique(ends[ends < x[-1]])
+    edges = np.full(N_FINE + 1, x[-1])
+    edges[0] = x[0]
+    edges[1 : len(ends) + 1] = 0.5 * (ends + x[np.searchsorted(x, ends, side="right")])
+    return edges
+
+
+def _make_ramps(cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return w and b of ramps that rise from one cut to the next; those without cuts never do."""
+    low, width = cuts[..., :-1], np.maximum(np.diff(cuts, axis=-1), NARROWEST)
+    w = 1.0 / width
+    return np.nan_to_num(w), np.nan_to_num(-low * w, nan=-1.0)
