@@ -19,10 +19,7 @@ MOST_ROWS = 20_000
 """Rows that the cuts are found by, evenly taken from all: more would not move them much."""
 
 N_FINE = 256
-"""Fine bins of equal weight; cuts lie between them."""
-
-LIGHTEST = 0.03
-"""Share of the weight that has to lie between two cuts."""
+"""Fine bins of equal weight; cuts lie between them, and so have enough rows between them."""
 
 MOST_FEATURES = 64
 """Features whose cuts are looked for at once: for more the counts would take much memory."""
@@ -108,16 +105,15 @@ def _choose_cuts(n: np.ndarray, p: np.ndarray, n_cuts: int) -> np.ndarray:
     """
     is_cut = np.zeros(n.shape, dtype=bool)
     n_total, p_total = n[..., -1:], p[..., -1:]
-    lightest, positions = LIGHTEST * n_total, np.arange(n.shape[-1])
+    positions = np.arange(n.shape[-1])
     # Of the bin that each fine one lies in: what is before it, and what is at its end.
     n_start, p_start = np.zeros_like(n), np.zeros_like(p)
     n_end, p_end = n_start + n_total, p_start + p_total
     for _ in range(n_cuts):
         n_1, n_2, p_1, p_2 = n - n_start, n_end - n, p - p_start, p_end - p
-        is_possible = (n_1 >= lightest) & (n_2 >= lightest) & (n_1 > 0.0) & (n_2 > 0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
             gain = p_1**2 / n_1 + p_2**2 / n_2 - (p_end - p_start) ** 2 / (n_end - n_start)
-        gain = np.where(is_possible, gain, 0.0)
+        gain = np.where((n_1 > 0.0) & (n_2 > 0.0), gain, 0.0)
         best = gain.argmax(axis=-1)[..., np.newaxis]
 
         def at_best(values: np.ndarray, best: np.ndarray = best) -> np.ndarray:

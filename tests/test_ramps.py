@@ -10,7 +10,7 @@ from strategies import seeds
 from skdnn import DeepBinaryClassifier
 from skdnn._architecture import InputColumns, build_network
 from skdnn._folds import IN_NO_FOLD, Folds
-from skdnn._ramps import LIGHTEST, MOST_FEATURES, MOST_ROWS, find_cuts, place_ramps
+from skdnn._ramps import MOST_FEATURES, MOST_ROWS, find_cuts, place_ramps
 from skdnn._random import RandomStreams
 from skdnn._rows import Rows
 
@@ -44,11 +44,10 @@ def test_cuts_are_those_of_a_decision_tree_on_one_feature(seed, n_bins):
     the tree's first cut gains as much as ours.
     """
     rows = random_rows(seed)
-    options = {"min_weight_fraction_leaf": LIGHTEST, "random_state": 0}
     for n_leaves in (2, n_bins):
         cuts = cuts_of(rows, n_leaves)[0]
         for x, of_feature in zip(rows.X.T, cuts, strict=True):
-            tree = DecisionTreeClassifier(max_leaf_nodes=n_leaves, **options)
+            tree = DecisionTreeClassifier(max_leaf_nodes=n_leaves, random_state=0)
             inner = tree.fit(x[:, np.newaxis], rows.y).tree_
             thresholds = np.sort(inner.threshold[inner.feature >= 0])
             theirs = purity(x, rows.y, np.array([x.min(), *thresholds, x.max()]))
@@ -57,7 +56,7 @@ def test_cuts_are_those_of_a_decision_tree_on_one_feature(seed, n_bins):
 
 
 @given(seed=seeds, n_bins=st.integers(1, 9))
-def test_cuts_rise_from_the_least_value_to_the_greatest_with_enough_between_them(seed, n_bins):
+def test_cuts_rise_from_the_least_value_to_the_greatest_with_rows_between_them(seed, n_bins):
     rows = random_rows(seed)
     for x, cuts in zip(rows.X.T, cuts_of(rows, n_bins)[0], strict=True):
         found = cuts[np.isfinite(cuts)]
@@ -66,8 +65,7 @@ def test_cuts_rise_from_the_least_value_to_the_greatest_with_enough_between_them
         assert found[-1] > x.max()
         assert found[-1] - found[0] < 1.01 * np.ptp(x)
         assert (np.diff(found) > 0.0).all()
-        counts = np.histogram(x, found)[0]
-        assert counts.min() >= LIGHTEST * len(x)
+        assert np.histogram(x, found)[0].min() > 0
 
 
 @given(seed=seeds)
