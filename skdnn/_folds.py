@@ -85,22 +85,39 @@ def deal_folds(
 
 @frozen
 class HeldOut:
-    """The rows that each member holds out, side by side.
+    """The rows that each member holds out, side by side, by their positions among all rows.
+
+    Labels and weights are gathered where they are asked for: both of all rows would take as much as
+    several columns of the table.
 
     Members with fewer of them than others have one repeated, with weight zero.
 
     Attributes
     ----------
     X : Selection or SparseBatch of shape (n_members, n_samples, n_features)
-    y : ndarray of shape (n_members, n_samples)
-    sample_weight : ndarray of shape (n_members, n_samples)
-        The weight of a row, shared by the members that hold it out. The sum is n_samples: a
+    rows : Rows
+        All rows.
+    places : ndarray of int of shape (n_members, n_samples)
+        The positions among them of those that each member holds out.
+    counts : ndarray of int of shape (n_members,)
+        How many these are, without repetitions.
+    factors : ndarray of shape (n_members, 1)
+        Of the weights: members that hold out the same row share its weight. The sum is n_samples: a
         member's mean loss is its share of the mean loss over all rows that are held out.
     """
 
     X: Selection | SparseBatch
-    y: np.ndarray
-    sample_weight: np.ndarray
+    rows: Rows
+    places: np.ndarray
+    counts: np.ndarray
+    factors: np.ndarray
+
+    def labels_and_weights(self, block: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Return those of a block of samples, each of shape (n_members, n_block)."""
+        y, weight, places = self.rows.y, self.rows.sample_weight, self.places[:, block]
+        is_own = np.arange(self.places.shape[1])[block] < self.counts[:, np.newaxis]
+        own = is_own * self.factors if weight is None else is_own * self.factors * weight[places]
+        return y[places], own.astype(y.dtype, copy=False)
 
 
 @frozen
@@ -202,32 +219,31 @@ class Folds:
         ValueError
             If nobody holds out any.
         """
-        index = [self.validation_index(member) for member in range(self.n_members)]
-        n_samples = max(len(of_member) for of_member in index)
+        folds = [self.of_member(member) for member in range(self.n_members)]
+        counts = np.array([np.count_nonzero(self.of_row == fold) for fold in folds])
+        n_samples = int(counts.max())
         if n_samples == 0:
             raise ValueError(
                 "No row is held out by any member, and there is nothing to validate on: no class "
                 "has two rows. Take more rows, or train without folds."
             )
         places = np.zeros((self.n_members, n_samples), position_dtype(len(self)))
-        weight = np.zeros(places.shape)
-        for member, of_member in enumerate(index):
-            n_rows = len(of_member)
-            places[member, :n_rows] = of_member
-            weight[member, :n_rows] = (
-                1.0 if rows.sample_weight is None else rows.sample_weight[of_member]
-            )
+        factors, weight = np.empty((self.n_members, 1)), rows.sample_weight
+        total_weight = 0.0
+        for member, (fold, n_rows) in enumerate(zip(folds, counts.tolist(), strict=True)):
+            own = self.validation_index(member)
+            places[member, :n_rows] = own
             if n_rows:
-                places[member, n_rows:] = of_member[-1]
-            of_fold = range(self.n_members)[self.members_of(self.of_member(member))]
-            weight[member] /= len(of_fold)
+                places[member, n_rows:] = own[-1]
+            factors[member] = 1.0 / len(range(self.n_members)[self.members_of(fold)])
+            total = n_rows if weight is None else weight[own].sum(dtype=np.float64)
+            total_weight += float(factors[member, 0] * total)
         X = (
             SparseBatch([rows.X[of_member] for of_member in places])
             if is_sparse(rows.X)
             else Selection(rows.X, places)
         )
-        weight *= n_samples / weight.sum()
-        return HeldOut(X, rows.y[places], weight.astype(rows.y.dtype, copy=False))
+        return HeldOut(X, rows, places, counts, factors * (n_samples / total_weight))
 
 
 def out_of_fold_logits(

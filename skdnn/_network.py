@@ -9,10 +9,10 @@ microseconds.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +23,7 @@ from ._passes import NUMPY, ArrayModule
 from ._random import RandomWords
 from ._sparse import InputBatch, SparseBatch, is_sparse
 from ._values import frozen
+from ._workspace import Workspace
 from .layers import (
     Batch,
     Buffer,
@@ -221,9 +222,9 @@ class Network:
         grads: np.ndarray | None = None,
         training: bool = False,
         need_grad_x: bool = False,
-        rngs: Sequence[np.random.Generator] = (),
+        words: RandomWords | None = None,
         xp: ArrayModule = NUMPY,
-        within: Pass | None = None,
+        workspace: Workspace | None = None,
     ) -> Pass:
         """Make the views and buffers for batches of `n_samples` rows.
 
@@ -240,13 +241,12 @@ class Network:
             batch. Without it, gradients are those of the predictions.
         need_grad_x : bool, default=False
             Whether the backward pass may be asked for the gradient at the input of the network.
-        rngs : sequence of Generator, default=()
-            One stream for each member, for layers that draw random numbers in training.
+        words : RandomWords, default=None
+            Of these members, for layers that draw random numbers in training.
         xp : ArrayModule, default=NUMPY
             What layers compute with.
-        within : Pass, default=None
-            One of the same kind for at least as many rows, whose buffers this one works in: the two
-            must take turns.
+        workspace : Workspace, default=None
+            What the buffers come from; the passes in it must take turns. None stands for a new one.
         """
         return Pass(
             self,
@@ -255,9 +255,9 @@ class Network:
             grads=grads,
             training=training,
             need_grad_x=need_grad_x,
-            rngs=rngs,
+            words=words,
             xp=xp,
-            within=within,
+            workspace=workspace,
         )
 
     def logits(
@@ -266,6 +266,7 @@ class Network:
         X: Any,
         *,
         passes: dict[int, Pass] | None = None,
+        workspace: Workspace | None = None,
         out: np.ndarray | None = None,
         block_bytes: int | None = None,
     ) -> np.ndarray:
@@ -280,6 +281,8 @@ class Network:
         passes : dict, default=None
             Passes of these parameters by their number of rows, to use again; filled where one is
             missing. None makes new ones.
+        workspace : Workspace, default=None
+            What passes that are missing work in.
         out : ndarray of shape (n_members, n_samples), default=None
             Where the logits go.
         block_bytes : int, default=None
@@ -295,7 +298,7 @@ class Network:
         shape = (self.n_members, x.shape[1])
         logits = np.empty(shape, params.dtype) if out is None else out
         for rows, prediction in self._predictions(
-            params, x.shape[1], passes=passes, block_bytes=block_bytes
+            params, x.shape[1], passes=passes, workspace=workspace, block_bytes=block_bytes
         ):
             logits[:, rows] = prediction.forward(x[:, rows])
         return logits
@@ -330,6 +333,7 @@ class Network:
         *,
         grads: np.ndarray | None = None,
         passes: dict[int, Pass] | None = None,
+        workspace: Workspace | None = None,
         block_bytes: int | None = None,
     ) -> Iterator[tuple[slice, Pass]]:
         """Yield blocks of rows, each with a pass that predicts so many."""
@@ -342,7 +346,7 @@ class Network:
             if buffer.kind != "grad_x" or is_backward
         )
         size = max(block_bytes // (max(widths, default=1) * params.itemsize), FEWEST_ROWS)
-        # All passes work in the buffers of the largest. Those to use again may get more rows later.
+        # All passes work in the space of the largest. Those to use again may get more rows later.
         largest = min(size, n_samples) if passes is None else size
         passes = {} if passes is None else passes
         for rows in cut_rows(n_samples, n_values=size):
@@ -354,7 +358,7 @@ class Network:
                         n_rows,
                         grads=grads,
                         need_grad_x=is_backward,
-                        within=passes.get(largest),
+                        workspace=passes[largest].workspace if passes else workspace,
                     )
             yield rows, passes[n_block]
 
@@ -389,32 +393,28 @@ class Pass:
         grads: np.ndarray | None,
         training: bool,
         need_grad_x: bool,
-        rngs: Sequence[np.random.Generator],
+        words: RandomWords | None,
         xp: ArrayModule,
-        within: Pass | None = None,
+        workspace: Workspace | None,
     ) -> None:
         self.params, self.n_samples = params, n_samples
-        self.words: RandomWords = RandomWords(rngs) if within is None else within.words
         self.training = training
+        self.workspace = workspace = Workspace() if workspace is None else workspace
+        words = RandomWords(()) if words is None else words
         self._batch = Batch()
         layout, shape = network.layout, (network.n_members, n_samples)
         ones = xp.ones((1, 1, n_samples), params.dtype)
         scratch: dict[Buffer, np.ndarray] = {}
-        self._buffers: list[np.ndarray] = []  # in the order in which layers ask for them
+        numbers = count()
 
         def allocate(buffer: Buffer) -> np.ndarray:
-            if within is None:
-                dtype = params.real.dtype if buffer.real else params.dtype
-                new = xp.empty((*shape, buffer.width), xp.intp if buffer.integer else dtype)
-            else:
-                larger = within._buffers[len(self._buffers)].reshape(-1)
-                new = larger[: math.prod(shape) * buffer.width].reshape(*shape, buffer.width)
-            self._buffers.append(new)
-            return new
+            dtype = params.real.dtype if buffer.real else params.dtype
+            dtype = xp.intp if buffer.integer else dtype
+            return workspace.take(next(numbers), (*shape, buffer.width), dtype, xp)
 
         def make_slot(node: Node, need_grad_x: bool) -> Slot:
             slot = Slot()
-            slot.xp, slot.words, slot.ones = xp, self.words, ones
+            slot.xp, slot.words, slot.ones = xp, words, ones
             slot.training, slot.batch = training, self._batch
             slot.params, slot.grads, slot.work = (SimpleNamespace() for _ in range(3))
             for spec in node.plan.params:

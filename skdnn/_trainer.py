@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 
+from ._blocks import cut_rows
 from ._calibration import find_least_loss
 from ._course import Judgement
 from ._folds import Folds, HeldOut
@@ -20,6 +22,7 @@ from ._state import TrainingPlan, TrainingState
 from ._threads import Crew, limit_blas_threads
 from ._values import frozen
 from ._worker import Worker
+from ._workspace import Workspace
 from .losses import BLOCK_ROWS
 
 ROWS_TO_TELL_APART = 1_000
@@ -29,14 +32,16 @@ ROWS_TO_JUDGE = 2 * BLOCK_ROWS
 """Rows whose logits are kept together where the loss of a whole table is computed."""
 
 NUMBERS_TO_SHARE = 1 << 16
-"""Numbers that each thread is to compute in one call of NumPy, in the widest layer: with fewer, the
-threads wait for Python's lock longer than they compute."""
+"""Numbers that a worker is to compute in one call of NumPy, in the widest layer: with fewer, it
+waits for Python, and for other threads that have Python's lock, longer than it computes."""
 
 ROWS_TO_JUDGE_FIRST = 1_000
 """Rows, or a few more, by which the first weights are judged where there are others to validate."""
 
 N_DECIMALS = 12
 """Of a score; what is beyond is rounding of sums, which must not decide what is better."""
+
+Result = TypeVar("Result")
 
 
 @frozen
@@ -84,10 +89,10 @@ class Trainer:
             self._held_out = self.folds.hold_out(validation.rows)
         self.trainable = state.params[:, plan.network.layout.trainable]
         self.grads = np.empty_like(self.trainable)
-        n_numbers = n_members * min(plan.batch_size, len(rows)) * plan.network.widest
-        n_workers = min(plan.n_threads, n_members, max(1, n_numbers // NUMBERS_TO_SHARE))
-        self.crew = Crew(n_workers)
-        self.workers = self._employ(n_workers)
+        threads = share_out(range(n_members), min(plan.n_threads, self._count_workers(n_members)))
+        self.crew = Crew(len(threads))
+        self.teams = self._employ(threads)
+        self.workers = [worker for team in self.teams for worker in team]
         self.batches = self.workers[0].batches
         self._checkpoint = [array.copy() for array in self._arrays()]
 
@@ -101,29 +106,51 @@ class Trainer:
         n_largest = plan.network.layout.largest_matrix * min(plan.batch_size, len(self.rows))
         return limit_blas_threads(n_largest if is_alone else 0)
 
-    def _employ(self, n_workers: int) -> list[Worker]:
-        """Share the members out: as many for each worker, in their order."""
-        state, n_members = self.state, len(self.state.params)
-        scratch, xp = np.empty_like(self.grads), fastest_module()
-        workers = []
-        for i in range(n_workers):
-            members = range(n_members * i // n_workers, n_members * (i + 1) // n_workers)
+    def _count_workers(self, n_members: int) -> int:
+        """Return how many workers some members keep busy."""
+        n_rows = min(self.plan.batch_size, len(self.rows))
+        n_numbers = n_members * n_rows * self.plan.network.widest
+        return min(n_members, max(1, n_numbers // NUMBERS_TO_SHARE))
+
+    def _employ(self, threads: list[range]) -> list[list[Worker]]:
+        """Give the members of each thread to a team of workers, who take turns in its memory.
+
+        What few members compute in stays in the cache, and only those at work need the order of
+        their rows: a large table takes a fraction of the memory, and less time.
+        """
+        state, scratch, xp = self.state, np.empty_like(self.grads), fastest_module()
+
+        def employ(members: range, workspace: Workspace) -> Worker:
             part = slice(members.start, members.stop)
-            workers.append(
-                Worker(
-                    self.plan,
-                    state if n_workers == 1 else state.of_members(members),
-                    self.rows,
-                    members,
-                    self.folds,
-                    grads=self.grads[part],
-                    scratch=scratch[part],
-                    interrupt=self.interrupt,
-                    crew=self.crew,
-                    xp=xp,
-                )
+            return Worker(
+                self.plan,
+                state if len(members) == len(state.params) else state.of_members(members),
+                self.rows,
+                members,
+                self.folds,
+                grads=self.grads[part],
+                scratch=scratch[part],
+                workspace=workspace,
+                interrupt=self.interrupt,
+                crew=self.crew,
+                xp=xp,
             )
-        return workers
+
+        teams = []
+        for of_thread in threads:
+            shares = share_out(of_thread, self._count_workers(len(of_thread)))
+            workspace = Workspace()
+            teams.append([employ(members, workspace) for members in shares])
+        return teams
+
+    def _let_work(self, task: Callable[[Worker], Result]) -> list[Result]:
+        """Let all workers do something: teams side by side, and those of a team in turn."""
+
+        def let_team_work(team: list[Worker]) -> list[Result]:
+            return [task(worker) for worker in team]
+
+        results = self.crew.run([partial(let_team_work, team) for team in self.teams])
+        return [result for of_team in results for result in of_team]
 
     def run_epoch(self, first_step: int, n_steps: int) -> tuple[np.ndarray, float]:
         """Take one step for each batch; return each member's mean loss, and the last rate."""
@@ -131,11 +158,9 @@ class Trainer:
         for worker in self.workers:
             worker.state.n_samples_seen = state.n_samples_seen
         try:
-            rates = self.crew.run(
-                [partial(worker.run_epoch, first_step, n_steps) for worker in self.workers]
-            )
+            rates = self._let_work(lambda worker: worker.run_epoch(first_step, n_steps))
         finally:
-            if len(self.workers) > 1:  # an interrupt may come a step later to one than to another
+            if len(self.workers) > 1:  # an interrupt finds them at different steps
                 parts = [worker.state for worker in self.workers]
                 state.take_counts(max(parts, key=lambda part: part.optimizer["step"]))
         state.n_samples_seen += self.batches.n_seen
@@ -192,12 +217,13 @@ class Trainer:
         """Return the members' logits on rows for all, or on each one's own, as they are now."""
         is_own, params = len(X.shape) == 3, self.state.params
         logits = np.empty((len(params), X.shape[-2]), params.dtype)
-        tasks = []
-        for worker in self.workers:
+
+        def predict_own(worker: Worker) -> None:
             part = worker.members
             own = X.of_members(part) if is_own else X
-            tasks.append(partial(worker.predict, own, logits[part.start : part.stop]))
-        self.crew.run(tasks)
+            worker.predict(own, logits[part.start : part.stop])
+
+        self._let_work(predict_own)
         return logits
 
     def mean_loss(self, rows: Rows, folds: Folds | None = None, every: int = 1) -> np.ndarray:
@@ -220,8 +246,13 @@ class Trainer:
             total += self.plan.loss.total(rows.y[np.newaxis, block], logits, weight)
         return total / total_weight
 
-    def _held_out_loss(self, logits: np.ndarray, held_out: HeldOut) -> np.ndarray:
-        return self.plan.loss.mean(held_out.y, logits, held_out.sample_weight)
+    def _held_out_loss(self, held_out: HeldOut, factor: float = 1.0) -> np.ndarray:
+        """Return each member's share of the mean loss, of logits multiplied by a factor."""
+        logits, total = self._held_out_logits, np.zeros(len(self._held_out_logits))
+        for block in cut_rows(logits.shape[1], n_values=BLOCK_ROWS):
+            y, weight = held_out.labels_and_weights(block)
+            total += self.plan.loss.total(y, logits[:, block] * factor, weight)
+        return total / logits.shape[1]
 
     def penalty(self, params: np.ndarray) -> np.ndarray:
         """Return the L2 penalty of each member: half of `l2` times the squared weights."""
@@ -277,7 +308,7 @@ class Trainer:
         if self._held_out is None:
             return self.mean_loss(self.validation.rows)
         self._held_out_logits = self.predict(self._held_out.X)
-        return self._held_out_loss(self._held_out_logits, self._held_out)
+        return self._held_out_loss(self._held_out)
 
     def validate(
         self, losses: np.ndarray | None = None
@@ -296,7 +327,7 @@ class Trainer:
             if score is None:
                 pooled = -self._tempered_loss(self._held_out)
             else:  # of members with rows to hold out: there may be more members than rows
-                pooled = float(score[self._held_out.sample_weight.any(axis=1)].mean())
+                pooled = float(score[self._held_out.counts > 0].mean())
             objective = np.round(-pooled, N_DECIMALS)
             same = np.ones(len(loss))
             return same * loss.sum(), same * objective, same * pooled
@@ -306,14 +337,15 @@ class Trainer:
 
     def _tempered_loss(self, held_out: HeldOut) -> float:
         """Return the loss of all rows held out, as members of an average are to be judged."""
-        logits = self._held_out_logits
-        if not np.isfinite(logits).all():
+        if not np.isfinite(self._held_out_logits).all():
             return np.inf
+        return find_least_loss(lambda factor: float(self._held_out_loss(held_out, factor).sum()))
 
-        def pooled_loss(factor: float) -> float:
-            return float(self._held_out_loss(logits * factor, held_out).sum())
 
-        return find_least_loss(pooled_loss)
+def share_out(members: range, n_parts: int) -> list[range]:
+    """Return so many parts, as equal as can be; none has more members than the first."""
+    starts = [members.start - (-len(members) * i // n_parts) for i in range(n_parts + 1)]
+    return [range(*ends) for ends in pairwise(starts)]
 
 
 def _check_folds(folds: Folds | None, n_members: int, n_rows: int) -> None:

@@ -1,7 +1,7 @@
 """The steps of an epoch, for some of the members side by side.
 
-Members know nothing of each other: whether one worker trains all of them, or several workers in
-threads of their own a part each, is the same training to the last bit.
+Members know nothing of each other: whether one worker trains all of them, or several workers, in
+threads of their own or in turn, a part each, is the same training to the last bit.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from ._folds import Folds
 from ._interrupt import Interrupt
 from ._network import Pass
 from ._passes import ArrayModule
+from ._random import RandomWords
 from ._rows import Rows
 from ._sparse import InputBatch
 from ._state import TrainingPlan, TrainingState
 from ._threads import Crew
+from ._workspace import Workspace
 from .optimizers import LearningRate
 
 
@@ -38,6 +40,8 @@ class Worker:
     folds : Folds or None
     grads, scratch : ndarray of shape (n_members, n_trainable)
         Space for the gradients, and to compute in.
+    workspace : Workspace
+        For the buffers of passes; other workers may have it in turn.
     interrupt : Interrupt
     crew : Crew
         The threads; one that fails halts the others.
@@ -54,6 +58,7 @@ class Worker:
         *,
         grads: np.ndarray,
         scratch: np.ndarray,
+        workspace: Workspace,
         interrupt: Interrupt,
         crew: Crew,
         xp: ArrayModule,
@@ -68,19 +73,18 @@ class Worker:
         self.trainable = state.params[:, network.layout.trainable]
         self.logits = np.empty((n_members, self.batches.block_size), dtype)
         self._loss = np.zeros(n_members)  # the sum over the rows of an epoch
+        self.words, self.workspace = RandomWords(streams.dropout), workspace
         self.passes: dict[int, tuple[Pass, np.ndarray]] = {}
-        largest: Pass | None = None
         for size in sorted(self.batches.sizes, reverse=True):
             passage = network.bind(
                 state.params,
                 size,
                 grads=grads,
                 training=True,
-                rngs=streams.dropout,
+                words=self.words,
                 xp=xp,
-                within=largest,
+                workspace=workspace,
             )
-            largest = passage if largest is None else largest
             self.passes[size] = (passage, np.empty((n_members, size), dtype))
         self._predictions: dict[int, Pass] = {}
         self._part = None if state.average is None else np.empty_like(state.average)
@@ -92,8 +96,7 @@ class Worker:
         of batches, from the logits that they had.
         """
         self._loss[:] = 0.0
-        for passage, _ in self.passes.values():
-            passage.words.discard()
+        self.words.discard()
         plan, state, batches = self.plan, self.state, self.batches
         n_samples_before, rate = state.n_samples_seen, plan.learning_rate_init
         factor = None if (state.rate_factor == 1.0).all() else state.rate_factor
@@ -130,7 +133,9 @@ class Worker:
 
     def predict(self, X: Any, out: np.ndarray) -> None:
         """Write the members' logits on some rows, as they are now, into (n_members, n_samples)."""
-        self.network.logits(self.state.weights, X, passes=self._predictions, out=out)
+        self.network.logits(
+            self.state.weights, X, passes=self._predictions, workspace=self.workspace, out=out
+        )
 
     def compute_gradient(self, columns: slice, x: InputBatch) -> None:
         """Forward pass, gradient of the cost at the logits, backward pass."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from ._network import Network, Pass
 from ._preparation import prepare
-from ._random import RandomStreams
+from ._random import RandomStreams, RandomWords
 from ._rows import Rows
 from ._values import frozen
 from .activations import CustomActivation
@@ -247,8 +247,8 @@ class _Cost:
         return grads.astype(np.float64)
 
     def _forward(self, params: np.ndarray, grads: np.ndarray | None) -> tuple[Pass, np.ndarray]:
-        rngs = _streams(self.network, self.seed).dropout
-        passage = self.network.bind(params, len(self.rows), grads=grads, training=True, rngs=rngs)
+        words = RandomWords(_streams(self.network, self.seed).dropout)
+        passage = self.network.bind(params, len(self.rows), grads=grads, training=True, words=words)
         _, weight = self._labels()
         return passage, passage.forward(self.rows.X[np.newaxis].astype(params.dtype), weight)
 

@@ -27,3 +27,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def _threads_share_small_networks_too(monkeypatch):
     """Networks of tests are too small for threads to gain anything; what they do is to be seen."""
     monkeypatch.setattr(_trainer, "NUMBERS_TO_SHARE", 1)
+
+
+@pytest.fixture
+def one_worker(monkeypatch, _threads_share_small_networks_too):
+    """All members go through the same calls, for tests that count these or act there."""
+    monkeypatch.setattr(_trainer, "NUMBERS_TO_SHARE", 10**9)

@@ -18,7 +18,7 @@ from skdnn import activations as activations_module
 from skdnn._architecture import build_network
 from skdnn._network import Network
 from skdnn._plan import describe_architecture, make_plan, resolve_auto
-from skdnn._random import RandomStreams
+from skdnn._random import RandomStreams, RandomWords
 from skdnn._rows import Rows
 from skdnn._state import TrainingPlan, TrainingState
 from skdnn.activations import ACTIVATIONS, CustomActivation
@@ -316,7 +316,12 @@ def run_layer(
     if rngs is None:
         rngs = RandomStreams.spawn(0, range(len(params))).dropout
     passage = network.bind(
-        params, x.shape[1], need_grad_x=True, grads=grads, training=training, rngs=rngs
+        params,
+        x.shape[1],
+        need_grad_x=True,
+        grads=grads,
+        training=training,
+        words=RandomWords(rngs),
     )
     [(_, slot)] = passage._steps
     slot.batch.sample_weight = sample_weight

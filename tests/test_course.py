@@ -15,6 +15,8 @@ from skdnn._rows import split_validation
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
 
+pytestmark = pytest.mark.usefixtures("one_worker")  # the scripts are of all members
+
 
 def n_steps(params):
     """Return the last parameter of each member, the bias: one for each step of 1."""

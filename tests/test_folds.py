@@ -490,6 +490,7 @@ def spoil(spoilt, target, max_iter=6):
     return state, plan.network.layout.view(state.kept, "dense_1.b")[:, 0, 0].tolist()
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_member_that_loses_an_epoch_is_judged_where_it_went_back_to():
     """It loses the third, and goes on at half the rate: 1, 2, 2, 2.5, 3, 3.5; the other 1 to 6."""
     state, kept = spoil({3}, target=4.0)
@@ -500,6 +501,7 @@ def test_member_that_loses_an_epoch_is_judged_where_it_went_back_to():
     assert state.course.n_lost.tolist() == [1, 0]
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_member_that_is_given_up_does_not_hold_the_others_back():
     state, kept = spoil(set(range(3, 20)), target=9.0, max_iter=12)
     own = np.array([[1] + [2] * 11, range(1, 13)])

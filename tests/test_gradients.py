@@ -25,7 +25,7 @@ from tables import (
 from skdnn import DeepBinaryClassifier, _network, check_gradients
 from skdnn._architecture import build_network
 from skdnn._network import Network
-from skdnn._random import RandomStreams
+from skdnn._random import RandomStreams, RandomWords
 from skdnn._rows import Rows
 from skdnn._trainer import Trainer
 from skdnn.activations import ACTIVATIONS
@@ -263,8 +263,8 @@ def test_network_gradient_is_the_derivative_of_the_weighted_cost(network_and_row
     weight = np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
 
     def run(params, grads=None):
-        rngs = RandomStreams.spawn(seed, range(network.n_members)).dropout
-        passage = network.bind(params, len(rows), grads=grads, training=True, rngs=rngs)
+        words = RandomWords(RandomStreams.spawn(seed, range(network.n_members)).dropout)
+        passage = network.bind(params, len(rows), grads=grads, training=True, words=words)
         x = rows.X[np.newaxis].astype(params.dtype)
         return passage, passage.forward(x, weight[np.newaxis])
 

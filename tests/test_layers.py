@@ -12,7 +12,7 @@ from tables import LAYER_ROWS, LayerRow, nan_grads, random_arrays, random_params
 
 from skdnn import layers
 from skdnn._network import Network
-from skdnn._random import RandomStreams
+from skdnn._random import RandomStreams, RandomWords
 from skdnn.layers import Dense, Dropout
 
 layer_rows = pytest.mark.parametrize("row", LAYER_ROWS.values(), ids=LAYER_ROWS)
@@ -146,9 +146,9 @@ def bytes_allocated_by_one_pass(layer, n_samples):
     """Return the peak of what a forward and a backward pass allocate, once they are warm."""
     network = Network((layer,), 32, 2)
     params, grads = random_params(network, np.random.default_rng(0)), nan_grads(network)
-    rngs = RandomStreams.spawn(0, range(2)).dropout
+    words = RandomWords(RandomStreams.spawn(0, range(2)).dropout)
     passage = network.bind(
-        params, n_samples, grads=grads, training=True, need_grad_x=True, rngs=rngs
+        params, n_samples, grads=grads, training=True, need_grad_x=True, words=words
     )
     [(_, slot)] = passage._steps
     slot.batch.sample_weight = np.ones((2, n_samples))

@@ -11,7 +11,7 @@ from skdnn._folds import assign_folds
 
 N_FEATURES = 20
 
-COST_OF_A_ROW = 64
+COST_OF_A_ROW = 48
 """Bytes that a row may take beside the table: MB of a million rows."""
 
 

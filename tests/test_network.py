@@ -274,8 +274,8 @@ def test_passes_that_take_turns_may_share_their_buffers(network_and_rows, seed):
     for is_shared in (False, True):
         grads = np.zeros_like(params[:, network.layout.trainable])
         whole = network.bind(params, len(rows), grads=grads)
-        within = whole if is_shared else None
-        part = network.bind(params, (len(rows) + 1) // 2, grads=grads, within=within)
+        workspace = whole.workspace if is_shared else None
+        part = network.bind(params, (len(rows) + 1) // 2, grads=grads, workspace=workspace)
         for passage in (whole, part, whole, part):
             logits = passage.forward(rows.X[np.newaxis, : passage.n_samples])
             passage.backward(np.ones_like(logits))
@@ -463,6 +463,7 @@ def test_member_is_named_by_its_number_and_not_by_its_place():
     np.testing.assert_array_equal(together.kept[1], train_members((2,), **BASE).kept[0])
 
 
+@pytest.mark.usefixtures("one_worker")
 def test_training_step_allocates_nothing_that_grows_with_the_batch():
     """Forward pass, gradient, backward pass and update, on 16,384 rows at once."""
     n_samples = 16384

@@ -8,7 +8,7 @@ from strategies import seeds
 from tables import nan_grads, random_params, run_layer
 
 from skdnn._network import Network
-from skdnn._random import RandomStreams
+from skdnn._random import RandomStreams, RandomWords
 from skdnn.layers import BatchNorm, Dense, Dropout, LayerNorm
 
 EPSILON = 1e-3
@@ -231,8 +231,8 @@ def test_weights_reach_batch_normalisation_through_the_pass():
     rng = np.random.default_rng(0)
     params, X = random_params(network, rng), rng.normal(size=(1, 9, 2))
     weight = np.array([[1.0] * 6 + [0.0] * 3])
-    rngs = RandomStreams.spawn(0, range(2)).dropout
-    few = network.bind(params.copy(), 6, training=True, rngs=rngs).forward(X[:, :6])
-    all_rows = network.bind(params.copy(), 9, training=True, rngs=rngs)
+    words = RandomWords(RandomStreams.spawn(0, range(2)).dropout)
+    few = network.bind(params.copy(), 6, training=True, words=words).forward(X[:, :6])
+    all_rows = network.bind(params.copy(), 9, training=True, words=words)
     np.testing.assert_allclose(all_rows.forward(X, weight)[:, :6], few, rtol=0, atol=1e-12)
     assert np.abs(all_rows.forward(X)[:, :6] - few).max() > 1e-3  # without weights all rows count

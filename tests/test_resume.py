@@ -498,6 +498,7 @@ class RuinousLoss(ScriptedLoss):
         return gradient_out
 
 
+@pytest.mark.usefixtures("one_worker")
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("is_same", [False, True])
 def test_ended_member_leaves_no_ruins_for_the_next_training(solver, is_same):

@@ -234,6 +234,7 @@ def clock(monkeypatch):
     return clock
 
 
+@pytest.mark.usefixtures("one_worker")
 @pytest.mark.parametrize(
     ("max_time", "n_epochs"), [(0.5, 1), (4.0, 1), (4.1, 2), (12.0, 3), (13.0, 4)]
 )

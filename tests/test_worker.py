@@ -5,10 +5,12 @@ import threading
 import warnings
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning
 from tables import pose_training
@@ -19,7 +21,7 @@ from skdnn import _threads, _trainer
 from skdnn._folds import Folds
 from skdnn._interrupt import Interrupt
 from skdnn._passes import load_compiled
-from skdnn._trainer import Trainer, Validation
+from skdnn._trainer import Trainer, Validation, share_out
 from skdnn._training import train
 from skdnn._values import frozen
 from skdnn.losses import BinaryCrossEntropy
@@ -60,9 +62,13 @@ SETTINGS = {
 }
 
 
+ALL_TOGETHER = 10**9
+"""Numbers to share that leave all members to one worker; of 1, each member has its own."""
+
+
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("kind", ["rows", "folds", "sparse", "float32"])
-def test_training_does_not_depend_on_the_number_of_threads(setting, kind):
+def test_training_does_not_depend_on_threads_and_workers(monkeypatch, setting, kind):
     """To the last bit: weights, moments, random streams, and what is written down."""
     rows = heavy_rows().astype(np.float32) if kind == "float32" else heavy_rows()
     if kind == "sparse":
@@ -70,7 +76,8 @@ def test_training_does_not_depend_on_the_number_of_threads(setting, kind):
     folds = Folds(np.arange(50) % 3, N_MEMBERS, 3) if kind == "folds" else None
     validation = None if folds is None else Validation(rows, folds=folds)
     states = []
-    for n_threads in (1, 2, 3, 8):
+    for n_threads, n_numbers in ((1, ALL_TOGETHER), (1, 300), (1, 1), (2, 300), (3, 1), (8, 1)):
+        monkeypatch.setattr(_trainer, "NUMBERS_TO_SHARE", n_numbers)
         plan, state = pose(n_threads, rows, dtype=rows.y.dtype.type, **setting)
         with suppress(ValueError):  # that training diverged, which is an outcome too
             train_quietly(plan, state, rows, validation)
@@ -112,14 +119,39 @@ def test_training_goes_on_exactly_on_another_number_of_threads(setting):
     assert_same(parts, whole)
 
 
-def test_each_member_has_one_worker():
-    for n_threads in range(1, 8):
-        plan, state = pose(n_threads, noisy_rows())
-        trainer = Trainer(plan, state, noisy_rows())
-        assert len(trainer.workers) == min(n_threads, N_MEMBERS)
-        members = [list(worker.members) for worker in trainer.workers]
-        assert list(chain.from_iterable(members)) == list(range(N_MEMBERS))
-        assert max(map(len, members)) - min(map(len, members)) <= 1
+@pytest.mark.parametrize("n_numbers", [1, 320, ALL_TOGETHER])
+@pytest.mark.parametrize("n_threads", range(1, 8))
+def test_each_member_has_one_worker(monkeypatch, n_threads, n_numbers):
+    """A call of NumPy computes 160 numbers for each member."""
+    monkeypatch.setattr(_trainer, "NUMBERS_TO_SHARE", n_numbers)
+    plan, state = pose(n_threads, noisy_rows(), hidden_layer_sizes=10)
+    trainer = Trainer(plan, state, noisy_rows())
+    most_threads, most_members = {1: (5, 1), 320: (2, 3), ALL_TOGETHER: (1, 5)}[n_numbers]
+    assert len(trainer.teams) == min(n_threads, most_threads)
+    members = [[list(worker.members) for worker in team] for team in trainer.teams]
+    assert list(chain(*chain(*members))) == list(range(N_MEMBERS))
+    of_threads = [sum(map(len, team)) for team in members]
+    assert max(of_threads) - min(of_threads) <= 1
+    assert max(map(len, chain(*members))) == most_members
+
+
+@given(st.integers(0, 3), st.integers(0, 20), st.data())
+def test_shares_are_as_equal_as_can_be_and_the_first_is_the_largest(start, size, data):
+    members, n_parts = range(start, start + size), data.draw(st.integers(1, max(size, 1)))
+    shares = share_out(members, n_parts)
+    assert len(shares) == n_parts
+    assert list(chain(*shares)) == list(members)
+    assert len(shares[0]) == max(map(len, shares)) <= min(map(len, shares)) + 1
+
+
+def test_workers_of_a_team_compute_in_the_same_memory_and_others_do_not():
+    plan, state = pose(2, noisy_rows())
+    trainer = Trainer(plan, state, noisy_rows())
+    trainer.predict(noisy_rows().X)
+    buffers = [[worker.workspace._arrays for worker in team] for team in trainer.teams]
+    for arrays, *others in buffers:
+        assert all(other is arrays for other in others)
+    assert not any(np.shares_memory(*pair) for pair in product(*(team[0] for team in buffers)))
 
 
 @frozen
@@ -181,7 +213,7 @@ def test_interrupt_ends_training_in_all_threads_and_keeps_the_weights(monkeypatc
     assert np.isfinite(state.kept).all()
     assert state.course.ended_by == "interrupt"
     assert state.course.n_epochs < 100
-    assert state.optimizer["step"] >= 8
+    assert state.optimizer["step"] >= 5  # two members have taken these batches
 
 
 @pytest.mark.usefixtures("takes_interrupts")
@@ -203,12 +235,12 @@ def test_second_interrupt_aborts(monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.parametrize(("n_rows", "n_workers"), [(3, 1), (4, 2), (6, 3), (60, 3)])
-def test_threads_that_would_have_too_little_to_compute_are_left_out(monkeypatch, n_rows, n_workers):
+@pytest.mark.parametrize(("n_rows", "n_threads"), [(3, 1), (4, 2), (6, 3), (60, 3)])
+def test_threads_that_would_have_too_little_to_compute_are_left_out(monkeypatch, n_rows, n_threads):
     """A call of NumPy is about 5 members of some rows in the widest layer, of 10 units."""
     monkeypatch.setattr(_trainer, "NUMBERS_TO_SHARE", 100)
     plan, state = pose(3, noisy_rows(), batch_size=n_rows, hidden_layer_sizes=10)
-    assert len(Trainer(plan, state, noisy_rows()).workers) == n_workers
+    assert len(Trainer(plan, state, noisy_rows()).teams) == n_threads
 
 
 def test_members_share_the_threads_and_a_large_network_leaves_them_to_blas():
