@@ -93,8 +93,8 @@ def time_many(repeats: int) -> dict[str, list[float]]:
     calls = {}
     for name in (OURS, OURS_ENCODED, MLP):
         model = fit_wide(name)
-        warm_up(lambda model=model: model.predict_proba(X[:N_TRAIN]))
         calls[name] = lambda model=model: model.predict_proba(X)
+        warm_up(calls[name])
     return alternate(calls, repeats)
 
 

@@ -247,7 +247,18 @@ class Network:
             What layers compute with.
         workspace : Workspace, default=None
             What the buffers come from; the passes in it must take turns. None stands for a new one.
+
+        Raises
+        ------
+        ValueError
+            If the parameters are those of another network: compiled passes would read beyond them.
         """
+        shape = (self.n_members, self.layout.n_params)
+        if params.shape != shape:
+            raise ValueError(
+                f"The parameters of this network have the shape {shape}, got {params.shape}; pass "
+                "as many as it has members."
+            )
         return Pass(
             self,
             params,
@@ -269,6 +280,7 @@ class Network:
         workspace: Workspace | None = None,
         out: np.ndarray | None = None,
         block_bytes: int | None = None,
+        xp: ArrayModule = NUMPY,
     ) -> np.ndarray:
         """Run the prediction pass over X in blocks of rows.
 
@@ -287,6 +299,8 @@ class Network:
             Where the logits go.
         block_bytes : int, default=None
             What the widest buffer of a member takes; None stands for `BLOCK_BYTES`.
+        xp : ArrayModule, default=NUMPY
+            What layers compute with in passes that are missing.
 
         Returns
         -------
@@ -298,7 +312,12 @@ class Network:
         shape = (self.n_members, x.shape[1])
         logits = np.empty(shape, params.dtype) if out is None else out
         for rows, prediction in self._predictions(
-            params, x.shape[1], passes=passes, workspace=workspace, block_bytes=block_bytes
+            params,
+            x.shape[1],
+            passes=passes,
+            workspace=workspace,
+            block_bytes=block_bytes,
+            xp=xp,
         ):
             logits[:, rows] = prediction.forward(x[:, rows])
         return logits
@@ -335,6 +354,7 @@ class Network:
         passes: dict[int, Pass] | None = None,
         workspace: Workspace | None = None,
         block_bytes: int | None = None,
+        xp: ArrayModule = NUMPY,
     ) -> Iterator[tuple[slice, Pass]]:
         """Yield blocks of rows, each with a pass that predicts so many."""
         is_backward = grads is not None
@@ -358,6 +378,7 @@ class Network:
                         n_rows,
                         grads=grads,
                         need_grad_x=is_backward,
+                        xp=xp,
                         workspace=passes[largest].workspace if passes else workspace,
                     )
             yield rows, passes[n_block]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 SECONDS_BEFORE_LOADING = 1.0
-"""Training time of this process after which loading numba, which takes about as long, pays."""
+"""Computing time of this process after which loading numba, which takes about as long, pays."""
 
 
 class ArrayModule(SimpleNamespace):
@@ -131,20 +131,20 @@ def load_compiled() -> ArrayModule:
     return ArrayModule.extend(np, COMPILED_PASSES)
 
 
-_seconds_of_training = 0.0
+_seconds_of_computing = 0.0
 
 
 def fastest_module() -> ArrayModule:
-    """Return the module to train with: the compiled one once this process has trained for long."""
-    return load_compiled() if _seconds_of_training > SECONDS_BEFORE_LOADING else NUMPY
+    """Return the module to compute with: the compiled one where that has gone on for long."""
+    return load_compiled() if _seconds_of_computing > SECONDS_BEFORE_LOADING else NUMPY
 
 
 @contextmanager
-def count_training_time() -> Iterator[None]:
-    """Add the time spent in the context to what decides about loading."""
-    global _seconds_of_training
+def count_computing_time() -> Iterator[None]:
+    """Add the time spent in the context, training or predicting, to what decides about loading."""
+    global _seconds_of_computing
     started_at = perf_counter()
     try:
         yield
     finally:
-        _seconds_of_training += perf_counter() - started_at
+        _seconds_of_computing += perf_counter() - started_at

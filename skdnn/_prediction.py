@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from ._blocks import cut_rows
 from ._explanations import average_logits
 from ._network import Network, Pass
+from ._passes import count_computing_time, fastest_module
 from ._sparse import is_sparse
 from ._threads import Crew, limit_blas_threads, resolve_n_jobs
 
@@ -98,18 +98,20 @@ class Predictor:
             return average_logits(self.logits(params, take(slice(0, n_samples))))
         logit = np.empty(n_samples, params.dtype)
         block_bytes = WIDEST_BUFFER // self.network.n_members
+        remaining = iter(blocks)  # a thread that is held up leaves them to the others
+        xp = fastest_module()
 
-        def predict(some: list[slice]) -> None:
+        def predict() -> None:
             passes: dict[int, Pass] = {}
-            for rows in some:
+            for rows in remaining:
                 logits = self.network.logits(
-                    params, take(rows), passes=passes, block_bytes=block_bytes
+                    params, take(rows), passes=passes, block_bytes=block_bytes, xp=xp
                 )
                 logit[rows] = average_logits(logits)
 
         n_threads = min(resolve_n_jobs(n_jobs), len(blocks))
-        with limit_blas_threads(0), Crew(n_threads) as crew:
-            crew.run([partial(predict, blocks[i::n_threads]) for i in range(n_threads)])
+        with count_computing_time(), limit_blas_threads(0), Crew(n_threads) as crew:
+            crew.run([predict] * n_threads)
         return logit
 
     def _make_ready(self, params: np.ndarray, n_samples: int) -> Pass:

@@ -134,7 +134,12 @@ class Worker:
     def predict(self, X: Any, out: np.ndarray) -> None:
         """Write the members' logits on some rows, as they are now, into (n_members, n_samples)."""
         self.network.logits(
-            self.state.weights, X, passes=self._predictions, workspace=self.workspace, out=out
+            self.state.weights,
+            X,
+            passes=self._predictions,
+            workspace=self.workspace,
+            out=out,
+            xp=self.xp,
         )
 
     def compute_gradient(self, columns: slice, x: InputBatch) -> None:

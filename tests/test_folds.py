@@ -436,7 +436,7 @@ def test_score_that_a_fold_leaves_undefined_is_an_error_before_training():
     folds = Folds(np.array([0, 0, 1, 1, 1, 1]), 2, 3)  # fold 0 has one class
     model = classifier(n_members=2).fit(rows.X, rows.y)
     score = make_score(model, "roc_auc", rows, folds)
-    plan, state = pose_training(rows, members=range(2))
+    plan, state = pose_training(rows, members=range(2), hidden_layer_sizes=8)
     with pytest.raises(ValueError, match="that some member holds out"):
         train(plan, state, rows, Validation(rows, score, "roc_auc", folds))
 

@@ -259,6 +259,13 @@ def test_passes_that_are_used_again_predict_by_the_parameters_as_they_are(networ
     assert passes == made
 
 
+@pytest.mark.parametrize("shape", [(1, 4), (3, 4), (2, 5), (4,)])
+def test_parameters_of_another_network_are_refused(shape):
+    network = Network((Dense(1),), 3, 2)
+    with pytest.raises(ValueError, match=r"have the shape \(2, 4\), got"):
+        network.bind(np.zeros(shape), 5)
+
+
 def test_logits_of_no_rows_are_an_empty_array():
     network = Network((Dense(1),), 3, 2)
     assert network.logits(np.zeros((2, 4)), np.empty((0, 3))).shape == (2, 0)

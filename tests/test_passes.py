@@ -11,7 +11,7 @@ from sklearn.datasets import make_classification
 from strategies import seeds, shapes_MNI
 
 import skdnn._passes
-from skdnn import DeepBinaryClassifier
+from skdnn import DeepBinaryClassifier, _prediction
 from skdnn._passes import NUMPY, PASSES, fastest_module
 
 compiled = pytest.importorskip("skdnn._compiled", reason="numba is not installed")
@@ -153,6 +153,31 @@ def test_fit_with_compiled_passes_is_the_same_to_the_bit(dtype, n_members, activ
         fitted.append(model.fit(X.astype(dtype), y))
     np.testing.assert_array_equal(fitted[0].params_, fitted[1].params_)
     assert fitted[0].loss_curve_ == fitted[1].loss_curve_
+
+
+@dtypes
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_predictions_with_compiled_passes_are_the_same_to_the_bit(dtype, activation, monkeypatch):
+    X, y = make_classification(300, 7, random_state=0)
+    X = X.astype(dtype)
+    model = DeepBinaryClassifier((9, 8), activation, max_iter=2, random_state=0).fit(X, y)
+    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 70)
+    logits = []
+    for seconds in (np.inf, -1.0):
+        monkeypatch.setattr(skdnn._passes, "SECONDS_BEFORE_LOADING", seconds)
+        logits.append(model.decision_function(X))
+    np.testing.assert_array_equal(*logits)
+
+
+def test_predicting_many_rows_counts_towards_loading(monkeypatch):
+    X, y = make_classification(300, 7, random_state=0)
+    model = DeepBinaryClassifier((4,), max_iter=2, encoder=None).fit(X, y)
+    monkeypatch.setattr(skdnn._passes, "_seconds_of_computing", 0.0)
+    model.predict(X)
+    assert skdnn._passes._seconds_of_computing == 0.0
+    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 100)
+    model.predict(X)
+    assert skdnn._passes._seconds_of_computing > 0.0
 
 
 def run_python(code):

@@ -251,7 +251,7 @@ def members(model):
         one = stopping(**{**model.get_params(), "n_members": 1})
         vars(one).update(vars(model))
         one.n_members, one.params_ = 1, params[np.newaxis]
-        one._architecture = {**model._architecture, "n_members": 1}
+        one._describe({**model._architecture, "n_members": 1})
         yield one
 
 
