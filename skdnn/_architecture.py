@@ -38,7 +38,7 @@ from .layers import (
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
-N_FUNCTIONS = 8
+N_FUNCTIONS = 16
 """Waves or ramps that describe a number."""
 
 N_UNITS = 3
