@@ -1040,9 +1040,9 @@ def test_gradients_flow_through_flags_and_stop_at_gaps():
 def test_integrated_gradients_share_out_the_difference_to_the_baseline(make_frame):
     frame, y = numeric_frame()
     table = frame if make_frame is FRAMES["pandas"] else pl.DataFrame(frame.to_dict("list"))
-    estimator = encoded(n_members=2).fit(table, y)
+    estimator = encoded(n_members=2, numeric_embedding="periodic").fit(table, y)
     baseline = frame.median().to_numpy()
-    shares = estimator.input_gradients(table, method="integrated", baseline=baseline, steps=2000)
+    shares = estimator.input_gradients(table, method="integrated", baseline=baseline, steps=100)
     difference = estimator.decision_function(table)
     difference = difference - estimator.decision_function(baseline[np.newaxis])
     assert_allclose(shares.sum(axis=1), difference, atol=0.02)

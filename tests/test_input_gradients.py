@@ -212,12 +212,17 @@ def test_gradient_through_the_encoder_is_in_units_of_the_given_features(
     assert gradients[:, 5].any()
 
 
-def test_integrated_gradients_through_the_encoder_sum_to_the_difference(gaps):
+@pytest.mark.parametrize(("numeric_embedding", "steps"), [("periodic", 512), ("mixed", 20_000)])
+def test_integrated_gradients_through_the_encoder_sum_to_the_difference(
+    gaps, numeric_embedding, steps
+):
+    """Ramps are steep and have kinks: with them more steps are needed."""
     X, y = gaps
-    model = classifier(**ENCODED, max_iter=15).fit(X, y)
+    model = classifier(**ENCODED, max_iter=15, numeric_embedding=numeric_embedding).fit(X, y)
     X = X[1:7]
     baseline = np.array([0.0, 50.0, 0.0, 0.0, 0.0, 0.0])
-    shares = model.input_gradients(X, method="integrated", baseline=baseline)
+    options = {"method": "integrated", "baseline": baseline, "steps": steps}
+    shares = model.input_gradients(X, **options)
     logits = model.decision_function(X)
     difference = logits - model.decision_function(baseline[np.newaxis])
     assert X[:, 5].any(), "a flag on the way stands between its two values"
