@@ -47,7 +47,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     ----------
     hidden_layer_sizes : int, array-like of shape (n_hidden_layers,) or "auto", default="auto"
         The network: units in each hidden layer. An integer is one layer; an empty sequence is
-        logistic regression. "auto" is (64, 64, 64); MLPClassifier has one layer of 100.
+        logistic regression. "auto" is (64, 64); MLPClassifier has one layer of 100.
     activation : str, object or sequence of these, default="auto"
         The network: activation function of the hidden layers, or one for each: "identity",
         "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus",

@@ -72,7 +72,7 @@ def resolve_auto(
         # One network minimised to the end learns by heart what an embedding lets it tell apart;
         # without hidden layers it is to be logistic regression.
         "numeric_embedding": None if is_lbfgs or is_linear else "auto",
-        "hidden_layer_sizes": (64, 64, 64),
+        "hidden_layer_sizes": (64, 64),
         "activation": "relu" if is_mlp else "silu",
         "n_members": 1 if is_single else 8,
         "dropout": 0.0 if is_single else 0.15,
