@@ -127,16 +127,16 @@ class NumericEmbedding:
     def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
         xp, work, params = slot.xp, slot.work, slot.params
         rows, U, C, Z, _ = self._unfold(slot)
-        is_ramp, turn = self._kinds(slot)
+        turn = self._turn(slot)
         xp.copyto(rows[:, :, 0], x.swapaxes(1, 2))
         rows[:, :, 1] = 1.0
         # [2 pi w, b] [x; 1] is one product where multiplying and adding are two passes.
         xp.matmul(xp.stack((turn * params.w, params.b), axis=-1), rows, out=U)
-        for member, has_ramps in enumerate(is_ramp):
-            if has_ramps:
-                xp.clip(U[member], 0.0, 1.0, out=C[member])
+        for members, have_ramps in self._kinds(slot):
+            if have_ramps:
+                xp.clip(U[members], 0.0, 1.0, out=C[members])
             else:
-                xp.cos(U[member], out=C[member])
+                xp.cos(U[members], out=C[members])
         xp.matmul(params.V, C, out=Z)
         # Shifted first and transposed then: in one step it takes three times as long.
         xp.add(Z, params.c[..., np.newaxis], out=Z)
@@ -148,17 +148,18 @@ class NumericEmbedding:
     def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:
         xp, work, params, grads = slot.xp, slot.work, slot.params, slot.grads
         rows, U, C, grad_Z, pull = self._unfold(slot)
-        is_ramp, turn = self._kinds(slot)
+        turn = self._turn(slot)
         ones = slot.ones.swapaxes(1, 2)
         n_embedded = grad_Z.shape[1] * grad_Z.shape[2]
         xp.copyto(_side_by_side(grad_Z), grad_y[:, :, :n_embedded].swapaxes(1, 2))
         xp.matmul(grad_Z, C.swapaxes(2, 3), out=grads.V)
         xp.matmul(grad_Z, ones, out=grads.c[..., np.newaxis])
-        for member, has_ramps in enumerate(is_ramp):
-            if has_ramps:
-                xp.equal(U[member], C[member], out=U[member])
+        for members, have_ramps in self._kinds(slot):
+            slope = U[members]
+            if have_ramps:
+                xp.equal(slope, C[members], out=slope)
             else:
-                xp.negative(xp.sin(U[member], out=U[member]), out=U[member])
+                xp.negative(xp.sin(slope, out=slope), out=slope)
         grad_U = xp.matmul(params.V.swapaxes(2, 3), grad_Z, out=C)
         xp.multiply(grad_U, U, out=grad_U)
         xp.matmul(grad_U, ones, out=grads.b[..., np.newaxis])
@@ -170,12 +171,21 @@ class NumericEmbedding:
         xp.copyto(work.grad_x, pull[:, :, 0].swapaxes(1, 2))
         return xp.add(work.grad_x, grad_y[:, :, n_embedded:], out=work.grad_x)
 
-    @staticmethod
-    def _kinds(slot: Slot) -> tuple[list[bool], np.ndarray]:
-        """Return for each member whether it has ramps, and what x w is multiplied by."""
+    def _kinds(self, slot: Slot) -> Iterator[tuple[slice, bool]]:
+        """Yield members of one kind, and whether they have ramps.
+
+        Some of all members are here, equally spaced; so they take turns as all of them do.
+        """
         is_ramp = slot.params.is_ramp[:, 0].real > 0.5
-        turn = np.where(is_ramp, 1.0, 2.0 * pi).astype(slot.params.w.real.dtype)
-        return is_ramp.tolist(), turn[:, np.newaxis, np.newaxis]
+        n_turns = len(self.kinds)
+        for first, have_ramps in enumerate(is_ramp[:n_turns].tolist()):
+            yield slice(first, None, n_turns), have_ramps
+
+    @staticmethod
+    def _turn(slot: Slot) -> np.ndarray:
+        """Return for each member what x w is multiplied by: a whole turn for waves."""
+        is_ramp = slot.params.is_ramp[..., np.newaxis].real > 0.5
+        return np.where(is_ramp, 1.0, 2.0 * pi).astype(slot.params.w.real.dtype)
 
     def _unfold(self, slot: Slot) -> list[np.ndarray]:
         """View the buffers as (n_members, n_in, ..., n_samples)."""
