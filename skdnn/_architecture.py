@@ -38,12 +38,6 @@ from .layers import (
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
-N_FUNCTIONS = 16
-"""Waves or ramps that describe a number."""
-
-N_UNITS = 3
-"""Sums of them that go on."""
-
 FREQUENCIES = NormalOfRandomScale(0.05, 1.0)
 """Each member sees the numbers at a resolution of its own: members that differ average well."""
 
@@ -138,9 +132,7 @@ def _describe_input(columns: InputColumns) -> list[Layer]:
         return []
     branches = []
     if columns.embedding is not None:
-        embedding = NumericEmbedding(
-            N_FUNCTIONS, N_UNITS, kinds=KINDS[columns.embedding], frequency_init=FREQUENCIES
-        )
+        embedding = NumericEmbedding(kinds=KINDS[columns.embedding], frequency_init=FREQUENCIES)
         branches.append(Branch(columns.n_embedded, (embedding,)))
     if columns.n_plain:
         branches.append(Branch(columns.n_plain))
