@@ -1,8 +1,8 @@
 """Where along a number the labels change: ramps of an embedding are placed there, by member.
 
 The cuts are those of a small decision tree on one feature, found for all members and features at
-once from counts of the classes in fine bins. A member's own fold has no say in them, so that it is
-held out from all that the member knows.
+once from counts of the classes in fine bins. The labels of a member's own fold have no say in them:
+of these rows a member knows where they lie, as from the encoder, and no more.
 """
 
 from __future__ import annotations

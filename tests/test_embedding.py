@@ -102,6 +102,21 @@ def test_members_take_turns_in_what_they_see():
     np.testing.assert_array_equal(params, before)
 
 
+@pytest.mark.parametrize("n_kinds", [1, 2, 3])
+def test_members_taken_out_see_what_they_see_among_all(n_kinds):
+    """One of them, neighbours, and equally spaced ones, as threads and folds take them."""
+    layer = NumericEmbedding(4, 2, ("waves", "ramps", "ramps")[:n_kinds])
+    rng = np.random.default_rng(0)
+    x, params = rng.normal(size=(1, 7, 3)), random_params(Network((layer,), 3, 12), rng)
+    whole, _ = run_layer(layer, x, params)
+    whole = whole.copy()
+    for first in range(12):
+        for spacing in (1, 2, 3, 4, 5, 12):
+            members = slice(first, None, spacing)
+            part, _ = run_layer(layer, x, params[members])
+            np.testing.assert_array_equal(part, whole[members])
+
+
 def test_numeric_embedding_decays_the_linear_step_and_nothing_else():
     specs = {spec.name: spec for spec in NumericEmbedding(lr_scale=0.25).plan(3).params}
     assert {name for name, spec in specs.items() if spec.weight_decay} == {"V"}

@@ -174,7 +174,8 @@ class NumericEmbedding:
     def _kinds(self, slot: Slot) -> Iterator[tuple[slice, bool]]:
         """Yield members of one kind, and whether they have ramps.
 
-        Some of all members are here, equally spaced; so they take turns as all of them do.
+        Some of all members are here, equally spaced; so they take turns as all of them do, or are
+        all of one kind.
         """
         is_ramp = slot.params.is_ramp[:, 0].real > 0.5
         n_turns = len(self.kinds)
