@@ -136,9 +136,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Learning: whether "sgd" looks ahead along its momentum.
     beta_1 : float, default=0.9
         Learning: decay of the mean of the gradient in "adam", "adamw" and "nadam", in [0, 1).
-    beta_2 : float, default=0.95
+    beta_2 : float, default=0.999
         Learning: decay of the mean of its square in these and in "rmsprop", in [0, 1).
-        MLPClassifier's is 0.999; a shorter memory suits short trainings.
     epsilon : float, default=1e-8
         Learning: smallest divisor of a gradient in these. It is added after the correction of the
         bias, as in PyTorch and the paper; MLPClassifier adds it before.
@@ -353,7 +352,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         momentum=0.9,
         nesterovs_momentum=True,
         beta_1=0.9,
-        beta_2=0.95,
+        beta_2=0.999,
         epsilon=1e-8,
         max_grad_norm=None,
         ema_decay="auto",
