@@ -116,15 +116,20 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     with missing values in `fit` has a flag ``name_missing`` as well: 1 where the value is missing,
     else 0.
 
+    From each **flag** its weighted mean in `fit` is subtracted, for a column of two values or
+    levels that of the rows that have one: 0 is the average row, and where nothing is known. Without
+    that, hundreds of flags that are nearly always the same act like one huge bias, and a network
+    learns slowly.
+
     A **category column** has the levels seen in `fit`; numbers first, then strings. Numbers count
     by value: 1, 1.0 and True are one level. By its levels that are not rare it becomes,
 
-    - if there are two, and no rare ones: one flag, -1 for the first and 1 for the second level, 0
-      for a missing value or an unseen level. It has the name of the second. If values were missing
-      in `fit`, there is a flag ``name_missing``.
-    - if there are up to `max_one_hot`: a flag of 0 or 1 for each; one for all rare levels together,
-      if there are any, which unseen levels raise too; and one for missing values, if there were any
-      in `fit`. Without those, such a row has no flag raised.
+    - if there are two, and no rare ones: one flag, -1 for the first and 1 for the second level,
+      each less the mean, and 0 for a missing value or an unseen level. It has the name of the
+      second. If values were missing in `fit`, there is a flag ``name_missing``.
+    - if there are up to `max_one_hot`: a flag of 0 or 1, less the mean, for each; one for all rare
+      levels together, if there are any, which unseen levels raise too; and one for missing values,
+      if there were any in `fit`. Without those, all flags of such a row are 0.
     - if there are more: a code. 0 is a level that is rare or unseen, 1 a missing value, and 2, 3,
       ... are the levels. Codes 0 and 1 exist even if no row of `fit` has them.
     - if there is one, and nothing else, or none: a flag that is always 0, and ``name_missing`` if
@@ -157,11 +162,11 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     >>> encoder.get_feature_names_out().tolist()
     ['x0', 'x0_missing', 'x1']
     >>> encoder.transform(X).round(2)
-    array([[-0.33,  0.  , -1.  ],
-           [ 0.  ,  0.  ,  1.  ],
-           [ 0.65,  0.  , -1.  ],
-           [ 0.  ,  1.  ,  1.  ],
-           [ 2.98,  0.  , -1.  ]])
+    array([[-0.33, -0.2 , -0.8 ],
+           [ 0.  , -0.2 ,  1.2 ],
+           [ 0.65, -0.2 , -0.8 ],
+           [ 0.  ,  0.8 ,  1.2 ],
+           [ 2.98, -0.2 , -0.8 ]])
     """
 
     _parameter_constraints: ClassVar[dict[str, list]] = {
@@ -220,11 +225,16 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         table = self._open(X, has_levels=has_levels, reset=True)
         self.is_categorical_ = find_categories(self.categorical_features, table)
         weights, order = check_weights(sample_weight, table, may_vanish=False), None
+        one_row, all_rows = 1.0, float(len(table))
         if weights is not None:
-            # From the smallest on, so that no sum depends on the order of the rows.
+            # From the smallest on, so that no sum depends on the order of the rows; and shrunk by a
+            # power of two, which changes no comparison, so that no sum of huge ones overflows.
             order = np.argsort(weights, kind="stable")
             order = order[np.count_nonzero(weights == 0.0) :]
-            weights = weights[order]
+            one_row = 0.5 ** max(int(np.frexp(weights.max())[1]), 0)
+            weights = weights[order] * one_row
+            all_rows = weights.sum()
+        min_weight = self.min_frequency * (all_rows if self.min_frequency < 1 else one_row)
         empty: list[int] = []  # columns without any value
         self._scaling = fit_scaling(number_columns(table, self._numeric, order, empty), weights)
         self._categories = [
@@ -233,7 +243,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 weights,
                 label,
                 max_one_hot=self.max_one_hot,
-                min_frequency=self.min_frequency,
+                min_weight=min_weight,
                 max_categories=self.max_categories,
             )
             for label, column in category_columns(table, self._categorical, order, empty)
@@ -384,7 +394,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 continue
             out[rows, self._places] = scaled
             if has_gaps:
-                out[rows, self._missing_places] = is_missing[:, scaling.has_missing]
+                flagged = scaling.has_missing
+                out[rows, self._missing_places] = is_missing[:, flagged] - scaling.missing[flagged]
         refuse_infinite(table, numeric, is_infinite)
 
     def _arrange(self) -> None:

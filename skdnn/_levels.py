@@ -134,16 +134,12 @@ def fit_category(
     label: Any,
     *,
     max_one_hot: int,
-    min_frequency: float,
+    min_weight: float,
     max_categories: int,
 ) -> Category:
     """Choose what a category column becomes; `weights` are above 0, in ascending order."""
-    is_present = column.codes >= 0
-    totals = np.bincount(
-        column.codes[is_present],
-        weights=None if weights is None else weights[is_present],
-        minlength=len(column.values),
-    )
+    # Missing levels have the code -1 and are counted first.
+    missing, *totals = np.bincount(column.codes + 1, weights, minlength=len(column.values) + 1)
     seen = {value: total for value, total in zip(column.values, totals, strict=True) if total > 0}
     if len(seen) > max_categories:
         raise ValueError(
@@ -151,31 +147,34 @@ def fit_category(
             f"{max_categories}. It probably identifies rows, from which nothing can be learned: "
             "leave it out. If it does not, raise max_categories."
         )
-    if min_frequency < 1:
-        min_frequency *= len(column.codes) if weights is None else weights.sum()
-    common = [level for level in sort_levels(seen) if seen[level] >= min_frequency]
-    return make_category(
-        common,
-        has_rare=len(common) < len(seen),
-        has_missing=not is_present.all(),
-        max_one_hot=max_one_hot,
-    )
+    common = [level for level in sort_levels(seen) if seen[level] >= min_weight]
+    rare = sum(total for total in seen.values() if total < min_weight)
+    weight_of_row = np.array([rare, missing, *(seen[level] for level in common)])
+    return make_category(common, weight_of_row, max_one_hot=max_one_hot)
 
 
-def make_category(levels: list, *, has_rare: bool, has_missing: bool, max_one_hot: int) -> Category:
-    """Lay out the lookup table for these levels, which are not rare."""
+def make_category(levels: list, weight_of_row: np.ndarray, *, max_one_hot: int) -> Category:
+    """Lay out the lookup table for these levels, which are not rare.
+
+    `weight_of_row` says how much of the data each row of the lookup table stands for. Over the data
+    the mean of a flag is 0; and so is every flag in a row that stands for nothing.
+    """
     n_levels = len(levels)
+    has_rare, has_missing = (weight_of_row[:FIRST_LEVEL] > 0.0).tolist()
     rows = {level: row for row, level in enumerate(levels, FIRST_LEVEL)}
     is_constant = n_levels == 0 or (n_levels == 1 and not has_rare)
     is_pair = n_levels == 2 and not has_rare
     if n_levels > max_one_hot and not (is_constant or is_pair):
         codes = np.arange(float(FIRST_LEVEL + n_levels))[:, np.newaxis]
         return Category(rows, codes, ("",), is_code=True)
-    one_hot = np.eye(FIRST_LEVEL + n_levels)
+    one_hot = np.eye(FIRST_LEVEL + n_levels) - weight_of_row / weight_of_row.sum()
+    one_hot[weight_of_row == 0.0] = 0.0
     if is_constant:
         flags, suffixes = [np.zeros((len(one_hot), 1))], [""]
     elif is_pair:
-        flags, suffixes = [np.array([[0.0], [0.0], [-1.0], [1.0]])], [f"_{levels[1]}"]
+        first, second = weight_of_row[FIRST_LEVEL:] / weight_of_row[FIRST_LEVEL:].sum()
+        flags = [np.array([[0.0], [0.0], [-2.0 * second], [2.0 * first]])]
+        suffixes = [f"_{levels[1]}"]
     else:
         flags, suffixes = [one_hot[:, FIRST_LEVEL:]], [f"_{level}" for level in levels]
         if has_rare:

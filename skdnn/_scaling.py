@@ -32,10 +32,16 @@ class Scaling:
     center: np.ndarray
     spread: np.ndarray
     is_step: np.ndarray  # bool
-    has_missing: np.ndarray  # bool
+    mean: np.ndarray  # of u, for a step
+    missing: np.ndarray  # share of the weight
+
+    @property
+    def has_missing(self) -> np.ndarray:
+        """Which columns had gaps, (n_numeric,)."""
+        return self.missing > 0.0
 
     def encode(self, x: np.ndarray, is_missing: np.ndarray) -> np.ndarray:
-        """Clip u smoothly, or a step to [-1, 1]; (n_samples, n_numeric) -> the same."""
+        """Clip u smoothly, or make it a flag of mean 0; (n_samples, n_numeric) -> the same."""
         u = self._standardize(x)
         steps = u[:, self.is_step] if self.is_step.any() else None
         np.clip(u, -ENDLESS, ENDLESS, out=u)
@@ -45,7 +51,7 @@ class Scaling:
         np.sqrt(bend, out=bend)
         u /= bend
         if steps is not None:
-            u[:, self.is_step] = 2.0 * np.clip(steps, 0.0, 1.0) - 1.0
+            u[:, self.is_step] = 2.0 * (np.clip(steps, 0.0, 1.0) - self.mean[self.is_step])
         if is_missing.any():
             u[is_missing] = 0.0
         return u
@@ -76,30 +82,26 @@ def fit_scaling(columns: Iterable[np.ndarray], weights: np.ndarray | None) -> Sc
 
     Columns are taken one after the other, so that only one at a time need be in float64.
     """
-    fitted = [_fit_column(x, weights) for x in columns]
-    scale, center, spread, is_step, has_missing = zip(*fitted, strict=True) if fitted else ((),) * 5
-    return Scaling(
-        np.array(scale, dtype=np.float64),
-        np.array(center, dtype=np.float64),
-        np.array(spread, dtype=np.float64),
-        np.array(is_step, dtype=bool),
-        np.array(has_missing, dtype=bool),
-    )
+    fitted = np.array([_fit_column(x, weights) for x in columns], dtype=np.float64)
+    scale, center, spread, is_step, mean, missing = fitted.reshape(-1, 6).T.copy()
+    return Scaling(scale, center, spread, is_step > 0.0, mean, missing)
 
 
 def _fit_column(
     x: np.ndarray, weights: np.ndarray | None
-) -> tuple[float, float, float, bool, bool]:
-    """Return scale, center and spread of a column, and whether it is a step and has gaps."""
+) -> tuple[float, float, float, bool, float, float]:
+    """Return what a Scaling knows of a column, in its order."""
     is_present = ~np.isnan(x)
-    has_missing = not is_present.all()
+    missing = _find_share(~is_present, weights)
     x = x[is_present]
     if weights is None:
         x.sort()
     else:
         order = np.argsort(x, kind="stable")
         x, weights = x[order], weights[is_present][order]
-    return *_fit_values(x, weights), has_missing
+    scale, center, spread, is_step = _fit_values(x, weights)
+    mean = _find_share(x == x[-1], weights) if is_step else 0.0
+    return scale, center, spread, is_step, mean, missing
 
 
 def _fit_values(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float, float, bool]:
@@ -128,10 +130,16 @@ def _find_usual_distance(x: np.ndarray, weights: np.ndarray | None, center: floa
     return float(_find_quartiles(distances[order], of_others)[1])
 
 
+def _find_share(is_in: np.ndarray, weights: np.ndarray | None) -> float:
+    """Return how much of the weight is in some rows, from 0 to 1."""
+    if weights is None:
+        return float(np.count_nonzero(is_in) / len(is_in))
+    return float(weights[is_in].sum() / weights.sum())
+
+
 def _find_quartiles(x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Return the smallest values that at least 25%, 50% and 75% of the weight do not exceed."""
     if weights is None:
         return x[np.ceil(QUARTILES * len(x)).astype(np.intp) - 1]
-    # A power of two changes no comparison, and keeps the sum of huge weights finite.
-    totals = np.cumsum(np.ldexp(weights, -int(np.frexp(weights.max())[1])))
+    totals = np.cumsum(weights)
     return x[np.searchsorted(totals, QUARTILES * totals[-1])]

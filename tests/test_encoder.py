@@ -76,6 +76,12 @@ def transform_level(encoder, level):
     return encoder.transform(pd.DataFrame({"c": pd.Series([level], dtype=object)}))[0].tolist()
 
 
+def assert_flags(encoded, flags):
+    """Compare with flags of the rows of `fit`, of which the mean of each is subtracted."""
+    flags = np.array(flags, dtype=np.float64)
+    assert_allclose(encoded, flags - flags.mean(axis=0), atol=1e-15)
+
+
 def expected_numbers(x):
     """The formula of the docstring, by NumPy's quantiles."""
     q25, median, q75 = np.nanquantile(x, [0.25, 0.5, 0.75], method="inverted_cdf")
@@ -121,8 +127,9 @@ def test_number_of_two_values_becomes_a_flag():
     assert encoder.n_continuous_ == 0
     assert encoder.code_sizes_ == ()
     later = [[0.1], [0.3], [0.2], [0.25], [9.0], [-9.0], [1e308], [np.nan]]
-    assert_allclose(encoder.transform(later)[:, 0], [-1, 1, 0, 0.5, 1, -1, 1, 0], atol=1e-15)
-    assert_array_equal(encoder.transform(later[:2])[:, 0], [-1.0, 1.0])
+    mean = -1 / 3
+    expected = np.array([-1, 1, 0, 0.5, 1, -1, 1, mean]) - mean
+    assert_allclose(encoder.transform(later)[:, 0], expected, atol=1e-15)
     wider = TabularEncoder().fit([[0.0], [1.0]])
     assert_array_equal(wider.transform([[1.7e308], [-1.7e308]])[:, 0], [1.0, -1.0])
 
@@ -132,8 +139,8 @@ def test_missing_number_is_the_median_and_has_a_flag():
     encoder = TabularEncoder().fit(X)
     encoded = encoder.transform(X)
     assert encoder.get_feature_names_out().tolist() == ["x0", "x1", "x1_missing"]
-    assert_array_equal(encoded[:, 1], [0, -1, 1, -1, 0])
-    assert_array_equal(encoded[:, 2], [1, 0, 0, 0, 1])
+    assert_allclose(encoded[:, 1], np.array([0, -2, 4, -2, 0]) / 3)
+    assert_flags(encoded[:, 2], [1, 0, 0, 0, 1])
 
 
 def test_number_missing_only_later_is_the_median_without_a_flag():
@@ -180,7 +187,7 @@ def test_other_dtypes_become_float64(dtype):
     X = np.array([[0, 1], [1, 0], [1, 1]]).astype(dtype)
     encoded = TabularEncoder().fit_transform(X)
     assert encoded.dtype == np.float64
-    assert_array_equal(encoded, [[-1, 1], [1, -1], [1, 1]])
+    assert_flags(encoded, [[-1, 1], [1, -1], [1, 1]])
 
 
 # ------------------------------------------------------------------------------- category columns
@@ -197,14 +204,20 @@ def test_two_levels_become_one_flag():
 def test_two_levels_and_missing_values_have_a_flag_for_these():
     encoded, names, encoder = encode(["m", "f", None, "f", "m"])
     assert names == ["_m", "_missing"]
-    assert_array_equal(encoded, [[1, 0], [-1, 0], [0, 1], [-1, 0], [1, 0]])
+    assert_flags(encoded, [[1, 0], [-1, 0], [0, 1], [-1, 0], [1, 0]])
+    assert transform_level(encoder, "x") == [0.0, 0.0]
+
+
+def test_flag_of_two_levels_has_mean_zero_over_the_rows_that_have_one():
+    encoded, _, encoder = encode(["m", "f", None, "f", "f", "m", "f", "f", "f"])
+    assert_allclose(encoded[:, 0], [1.5, -0.5, 0, -0.5, -0.5, 1.5, -0.5, -0.5, -0.5])
     assert transform_level(encoder, "x") == [0.0, 0.0]
 
 
 def test_few_levels_become_one_flag_each():
     encoded, names, encoder = encode(["b", "a", "c", "a", "c", "b"])
     assert names == ["_a", "_b", "_c"]
-    assert_array_equal(encoded[:3], [[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+    assert_flags(encoded[:3], [[0, 1, 0], [1, 0, 0], [0, 0, 1]])
     assert transform_level(encoder, "x") == [0.0, 0.0, 0.0]
     assert transform_level(encoder, None) == [0.0, 0.0, 0.0]
     assert encoder.categories_ == [["a", "b", "c"]]
@@ -213,8 +226,10 @@ def test_few_levels_become_one_flag_each():
 def test_rare_levels_share_a_flag_with_unseen_ones():
     encoded, names, encoder = encode(["a", "a", "b", "b", "c", "c", "d", "e", np.nan])
     assert names == ["_a", "_b", "_c", "_rare", "_missing"]
-    assert_array_equal(encoded[6:], [[0, 0, 0, 1, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]])
-    assert transform_level(encoder, "x") == [0.0, 0.0, 0.0, 1.0, 0.0]
+    places = [0, 0, 1, 1, 2, 2, 3, 3, 4]
+    assert_flags(encoded, np.eye(5)[places])
+    assert transform_level(encoder, "x") == encoded[6].tolist()
+    assert transform_level(encoder, None) == encoded[8].tolist()
 
 
 def test_one_or_two_levels_beside_rare_ones_become_flags_each():
@@ -240,7 +255,7 @@ def test_max_one_hot_counts_levels_that_are_not_rare():
 def test_single_level_is_zero():
     encoded, names, encoder = encode(["a", "a", None, "a"])
     assert names == ["", "_missing"]
-    assert_array_equal(encoded, [[0, 0], [0, 0], [0, 1], [0, 0]])
+    assert_flags(encoded, [[0, 0], [0, 0], [0, 1], [0, 0]])
     assert encoder.n_continuous_ == 0
     assert transform_level(encoder, "b") == [0.0, 0.0]
 
@@ -249,7 +264,7 @@ def test_column_of_rare_levels_warns_and_is_zero():
     with pytest.warns(UserWarning, match=r"In columns \['c'\] no level has the weight"):
         encoded, names, encoder = encode(["a", "b", None])
     assert names == ["", "_missing"]
-    assert_array_equal(encoded, [[0, 0], [0, 0], [0, 1]])
+    assert_flags(encoded, [[0, 0], [0, 0], [0, 1]])
     assert encoder.categories_ == [[]]
 
 
@@ -280,18 +295,18 @@ def test_many_declared_categories_and_few_rows():
     many = [f"k{i}" for i in range(500)]
     frame = pd.DataFrame({"c": pd.Categorical(["k7", "k3", None, "k7", "k3"], categories=many)})
     encoder = TabularEncoder().fit(frame)
-    assert_array_equal(encoder.transform(frame), [[1, 0], [-1, 0], [0, 1], [1, 0], [-1, 0]])
+    assert_flags(encoder.transform(frame), [[1, 0], [-1, 0], [0, 1], [1, 0], [-1, 0]])
 
 
 def test_numbers_as_categories_compare_by_value():
     encoder = TabularEncoder([0]).fit(np.array([[1], [2], [3]] * 2))
     assert encoder.get_feature_names_out().tolist() == ["x0_1", "x0_2", "x0_3"]
-    expected = [[1, 0, 0], [0, 0, 1]]
+    expected = np.array([[2, -1, -1], [-1, -1, 2]]) / 3
     for rows in ([[1.0], [3.0]], [[True], [3]], np.array([["1"], ["3"]])):
         is_text = isinstance(rows, np.ndarray)
-        assert_array_equal(encoder.transform(rows), np.zeros((2, 3)) if is_text else expected)
+        assert_allclose(encoder.transform(rows), np.zeros((2, 3)) if is_text else expected)
     objects = np.array([[np.int8(1)], [np.float64(3)]], dtype=object)
-    assert_array_equal(encoder.transform(objects), expected)
+    assert_allclose(encoder.transform(objects), expected)
 
 
 def test_whole_numbers_as_categories_have_the_same_names_in_any_dtype():
@@ -331,7 +346,7 @@ def test_intervals_are_levels():
     frame = pd.DataFrame({"c": pd.cut([1, 5, 9, 2, 6, 8], [0, 3, 7, 10])})
     encoder = TabularEncoder().fit(frame)
     assert encoder.get_feature_names_out()[0] == "c_(0, 3]"
-    assert_array_equal(encoder.transform(frame).sum(axis=0), [2, 2, 2])
+    assert_flags(encoder.transform(frame), np.eye(3)[[0, 1, 2, 0, 1, 2]])
 
 
 # --------------------------------------------------------------------- groups, names and attributes
@@ -360,7 +375,9 @@ def test_values_of_each_group_are_what_the_attributes_say():
     encoded = encoder.transform(people())
     continuous, flags = np.split(encoded[:, :-1], [encoder.n_continuous_], axis=1)
     assert len(np.unique(continuous)) > 20
-    assert set(np.unique(flags)) == {-1.0, 0.0, 1.0}
+    assert_allclose(flags.mean(axis=0), 0.0, atol=1e-15)
+    # age_missing, sex_male, three colors, is_new_True, half
+    assert_allclose(np.ptp(flags, axis=0), [1, 2, 1, 1, 1, 2, 2])
 
 
 def test_names_are_unique():
@@ -424,24 +441,24 @@ def test_each_way_of_missing(missing):
     X = np.array([[1, "a"], [missing, missing], [3, "b"], [4, "a"], [5, "b"]], dtype=object)
     for table in (X, X.tolist(), pd.DataFrame(X, columns=["x", "c"]).astype({"x": object})):
         encoded = TabularEncoder([1]).fit_transform(table)
-        assert_array_equal(encoded[:, 1], [0, 1, 0, 0, 0])
-        assert_array_equal(encoded[:, 2], [-1, 0, 1, -1, 1])
-        assert_array_equal(encoded[:, 3], [0, 1, 0, 0, 0])
+        assert_flags(encoded[:, 1], [0, 1, 0, 0, 0])
+        assert_flags(encoded[:, 2], [-1, 0, 1, -1, 1])
+        assert_flags(encoded[:, 3], [0, 1, 0, 0, 0])
     numbers = TabularEncoder().fit_transform([[1.0], [missing], [4.0], [9.0]])
-    assert_array_equal(numbers[:, 1], [0, 1, 0, 0])
+    assert_flags(numbers[:, 1], [0, 1, 0, 0])
 
 
 def test_missing_in_polars():
     frame = pl.DataFrame({"x": [1, None, 3, 4], "f": [1.0, 2.0, float("nan"), None]})
     encoded = TabularEncoder().fit_transform(frame)
     # x, x_missing, f, f_missing
-    assert_array_equal(encoded[:, 1:], [[0, -1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 1]])
+    assert_flags(encoded[:, 1:], [[0, -1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 1]])
     levels = pl.DataFrame({"c": [None, None, "a"]})
     encoder = TabularEncoder(min_frequency=1).fit(levels)
-    assert_array_equal(encoder.transform(levels[:2]), [[0, 1], [0, 1]])
+    assert_flags(encoder.transform(levels), [[0, 1], [0, 1], [0, 0]])
     numbers = pl.DataFrame({"c": [1.0, None, float("nan"), 2.0]})
     encoded = TabularEncoder([0], min_frequency=1).fit_transform(numbers)
-    assert_array_equal(encoded, [[-1, 0], [0, 1], [0, 1], [1, 0]])
+    assert_flags(encoded, [[-1, 0], [0, 1], [0, 1], [1, 0]])
 
 
 def test_dtypes_of_polars():

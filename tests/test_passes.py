@@ -171,7 +171,7 @@ def test_predictions_with_compiled_passes_are_the_same_to_the_bit(dtype, activat
 
 def test_predicting_many_rows_counts_towards_loading(monkeypatch):
     X, y = make_classification(300, 7, random_state=0)
-    model = DeepBinaryClassifier((4,), max_iter=2, encoder=None).fit(X, y)
+    model = DeepBinaryClassifier((4,), max_iter=2, encoder=None, random_state=0).fit(X, y)
     monkeypatch.setattr(skdnn._passes, "_seconds_of_computing", 0.0)
     model.predict(X)
     assert skdnn._passes._seconds_of_computing == 0.0
