@@ -16,6 +16,7 @@ from sklearn.metrics import log_loss
 pd = pytest.importorskip("pandas")
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import further_tables  # noqa: E402
 import quality  # noqa: E402
 import quality_models  # noqa: E402
 import quality_report  # noqa: E402
@@ -461,3 +462,34 @@ def test_pictures_are_drawn(tmp_path, names):
     quality_report.report([path], pictures=tmp_path / "pictures")
     drawn = sorted(picture.name for picture in (tmp_path / "pictures").iterdir())
     assert drawn == ["quality_ranks.png", "quality_time.png"]
+
+
+# ---- further tables
+
+
+def test_further_table_has_the_rarer_answer_as_class_1_and_none_of_what_is_left_out():
+    source = pd.DataFrame(
+        {
+            "id": range(5),
+            "answer": ["yes ", "yes", None, "no", "yes"],
+            "same": [7, 7, 8, 7, 7],
+            "flag": [True, False, True, True, False],
+        }
+    )
+    task = further_tables.Task("p", "t", "answer", ("yes",), ("id",))
+    table = further_tables.make_table(task, source)
+    assert table.to_dict("list") == {
+        "flag": ["True", "False", "True", "False"],
+        "target": [0, 0, 1, 0],
+    }
+
+
+def test_further_table_without_two_answers_is_refused():
+    task = further_tables.Task("p", "t", -1, ("yes",))
+    with pytest.raises(ValueError, match=r"r_t: column 'y' has no two answers.*'maybe'"):
+        further_tables.make_table(task, pd.DataFrame({"x": [1, 2], "y": ["no", "maybe"]}))
+
+
+def test_files_of_further_tables_have_names_of_their_own():
+    labels = [task.label for task in further_tables.TASKS]
+    assert len(set(labels)) == len(labels) == 80
