@@ -175,8 +175,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         that of the least mean loss over all of them, after a temperature from 1 to 2 that suits it,
         since an average is less sure than its members. A single network, and "lbfgs", hold out
         `validation_fraction` of the rows, and each network then has a best epoch of its own.
-        "auto" does so for several networks, if rows are given, and for tables of more than 10,000
-        rows. MLPClassifier's default is False.
+        "auto" does so for several networks, if rows are given, and for tables of more than 500
+        rows, or 10,000 with "gd" and "lbfgs". MLPClassifier's default is False.
     validation_fraction : float, default=0.1
         Duration: fraction of the rows of each class to hold out, in (0, 1), if none are given and
         there are fewer than five networks.

@@ -25,8 +25,11 @@ from .losses import make_loss
 from .optimizers import Optimizer, chain, make_optimizer
 from .schedules import Constant, CosLog4, Schedule, make_schedule
 
+STOPPED_TABLE = 500
+"""Rows above which a single network stops early by itself: it learns them by heart otherwise."""
+
 LARGE_TABLE = 10_000
-"""Rows above which a single network stops early by itself, as HistGradientBoostingClassifier."""
+"""The same for solvers that see all rows at once, and take few steps: "gd" and "lbfgs"."""
 
 AUTO_PATIENCE = 10
 CYCLE_GROWTH = 1.5
@@ -43,6 +46,9 @@ MERGED_TABLE = 1_000
 
 ADAMW_WEIGHT_DECAY = 0.02
 AUTO_MAX_FUN = 15_000
+
+FULL_BATCH = ("gd", "lbfgs")
+"""Solvers whose steps take all rows."""
 
 ARCHITECTURE = (
     "numeric_embedding",
@@ -87,7 +93,7 @@ def resolve_auto(
     }
     if not is_mlp:
         resolved["max_fun"] = AUTO_MAX_FUN
-    if parameters["solver"] in ("gd", "lbfgs"):
+    if parameters["solver"] in FULL_BATCH:
         resolved["batch_size"] = n_samples
     if _is_auto(resolved["ema_decay"]):
         is_ensemble = resolved["n_members"] > 1 and not is_single
@@ -190,7 +196,8 @@ def make_plan(
         schedule = Constant()
     is_lbfgs = parameters["solver"] == "lbfgs"
     wishes, is_ensemble = parameters["early_stopping"], network.n_members > 1 and not is_lbfgs
-    is_wanted = is_validated or is_ensemble or len(rows) > LARGE_TABLE
+    n_enough = LARGE_TABLE if parameters["solver"] in FULL_BATCH else STOPPED_TABLE
+    is_wanted = is_validated or is_ensemble or len(rows) > n_enough
     stops_early = bool(is_wanted if wishes == "auto" else wishes) and not is_part
     watches = stops_early or not (is_part or schedule.needs_horizon or is_lbfgs)
     is_pooled = stops_early and is_ensemble and not is_validated

@@ -49,3 +49,25 @@ def test_patience_is_short_where_all_rows_judge(n_members, parameters, patience,
 def test_weights_are_averaged_over_the_steps_of_an_epoch(n_samples, parameters, expected):
     decay = resolve(n_samples, **parameters)["ema_decay"]
     assert decay == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_members", "solver", "expected"),
+    [
+        (500, 1, "adamw", False),
+        (501, 1, "adamw", True),
+        (501, 1, "sgd", True),
+        (60, 2, "adamw", True),
+        (501, 1, "gd", False),
+        (501, 1, "lbfgs", False),
+        (10_001, 1, "gd", True),
+        (10_001, 1, "lbfgs", True),
+    ],
+)
+def test_single_networks_stop_early_where_they_would_learn_rows_by_heart(
+    n_samples, n_members, solver, expected
+):
+    plan, _ = pose_training(
+        noisy_rows(n_samples), members=range(n_members), solver=solver, early_stopping="auto"
+    )
+    assert plan.stops_early == expected
