@@ -59,6 +59,7 @@ def skdnn_epoch(hidden, batch_size, X, y, n_members=1) -> Call:
         dropout=0.0,
         alpha=1e-4,
         solver="adam",
+        ema_decay=None,
         batch_size=batch_size,
     )
     return lambda: model.partial_fit(X, y, classes=[0, 1])

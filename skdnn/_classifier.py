@@ -145,10 +145,10 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Learning: length to which a longer gradient is cut, for each member.
     ema_decay : float, "auto" or None, default="auto"
         Learning: judge, keep and predict with a moving average of the weights: the share in (0, 1)
-        that it keeps of itself at each step. "auto" is ``1 - 1 / k`` for several networks, with k
-        the steps of an epoch, 50 at most: about the mean over the last k steps, which is calmer
-        than the last one. For a single network, in full batches, and with solver "lbfgs" it is
-        None, which leaves the weights as they are.
+        that it keeps of itself at each step. "auto" is ``1 - 1 / k``, with k the steps of an epoch,
+        50 at most: about the mean over the last k steps, which is calmer than the last one. In full
+        batches, with solver "lbfgs" and where `max_fun` is set it is None, which leaves the weights
+        as they are.
     max_iter : int or "auto", default="auto"
         Duration: epochs, that is passes over the rows, at most. "auto" is 64 up to 12,000 rows, and
         falls as the inverse root of their number to 16. MLPClassifier's is 200.

@@ -96,9 +96,8 @@ def resolve_auto(
     if parameters["solver"] in FULL_BATCH:
         resolved["batch_size"] = n_samples
     if _is_auto(resolved["ema_decay"]):
-        is_ensemble = resolved["n_members"] > 1 and not is_single
         n_steps = min(n_samples // resolved["batch_size"], MOST_AVERAGED)
-        resolved["ema_decay"] = 1.0 - 1.0 / n_steps if is_ensemble and n_steps > 1 else None
+        resolved["ema_decay"] = None if is_single or n_steps <= 1 else 1.0 - 1.0 / n_steps
     return resolved
 
 

@@ -39,7 +39,7 @@ def test_patience_is_short_where_all_rows_judge(n_members, parameters, patience,
         (100_000, {}, 0.98),  # fifty at most
         (100, {}, None),  # one step
         (640, {"solver": "gd"}, None),
-        (640, {"n_members": 1}, None),
+        (640, {"n_members": 1}, 0.9),
         (640, {"solver": "lbfgs"}, None),
         (640, {"max_fun": 15_000, "n_members": 2}, None),  # MLPClassifier's parameters
         (640, {"ema_decay": None}, None),
