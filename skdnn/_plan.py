@@ -194,10 +194,9 @@ def make_plan(
     if is_part and schedule.needs_horizon:
         schedule = Constant()
     is_lbfgs = parameters["solver"] == "lbfgs"
-    wishes, is_ensemble = parameters["early_stopping"], network.n_members > 1 and not is_lbfgs
-    n_enough = LARGE_TABLE if parameters["solver"] in FULL_BATCH else STOPPED_TABLE
-    is_wanted = is_validated or is_ensemble or len(rows) > n_enough
-    stops_early = bool(is_wanted if wishes == "auto" else wishes) and not is_part
+    is_ensemble = network.n_members > 1 and not is_lbfgs
+    has_judges = is_validated or is_ensemble
+    stops_early = not is_part and _stops_early(parameters, len(rows), has_judges=has_judges)
     watches = stops_early or not (is_part or schedule.needs_horizon or is_lbfgs)
     is_pooled = stops_early and is_ensemble and not is_validated
     is_pooled = is_pooled and network.n_members >= FEWEST_FOLDS
@@ -240,6 +239,17 @@ def first_state(plan: TrainingPlan, seed: int, dtype: np.dtype) -> TrainingState
         streams=streams,
         rate_factor=np.ones((len(params), 1), dtype),
     )
+
+
+def _stops_early(parameters: dict[str, Any], n_samples: int, *, has_judges: bool) -> bool:
+    """Say whether epochs are judged by rows that were not trained on.
+
+    "auto" does so where that takes no rows away, or where there are enough of them.
+    """
+    if not _is_auto(parameters["early_stopping"]):
+        return bool(parameters["early_stopping"])
+    n_enough = LARGE_TABLE if parameters["solver"] in FULL_BATCH else STOPPED_TABLE
+    return has_judges or n_samples > n_enough
 
 
 def _choose_patience(
