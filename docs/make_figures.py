@@ -55,7 +55,7 @@ def network(hidden=(64, 64, 64), **parameters) -> DeepBinaryClassifier:
         "dropout": 0.0,
         "alpha": 0.0,
         "solver": "adam",
-        "beta_2": 0.999,
+        "ema_decay": None,
         "batch_size": 200,
         "learning_rate": "constant",
         "learning_rate_init": 1e-3,
