@@ -381,7 +381,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         """Write what becomes of the numeric columns, in blocks of rows."""
         scaling, numeric = self._scaling, self._numeric
         is_infinite, n_numeric = np.zeros(len(numeric), dtype=bool), len(numeric)
-        has_gaps, is_all = bool(scaling.has_missing.any()), n_numeric == out.shape[1]
+        has_flag, is_all = scaling.has_missing, n_numeric == out.shape[1]
         for rows in cut_rows(len(out), n_numeric):
             numbers = read_numbers(table, numeric, rows)
             is_infinite |= np.isinf(numbers).any(axis=0)
@@ -393,9 +393,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 out[rows] = scaled
                 continue
             out[rows, self._places] = scaled
-            if has_gaps:
-                flagged = scaling.has_missing
-                out[rows, self._missing_places] = is_missing[:, flagged] - scaling.missing[flagged]
+            if has_flag.any():
+                flags = is_missing[:, has_flag] - scaling.missing[has_flag]
+                out[rows, self._missing_places] = flags
         refuse_infinite(table, numeric, is_infinite)
 
     def _arrange(self) -> None:

@@ -806,11 +806,22 @@ def test_quartiles_are_those_of_numpy(n_samples):
 
 @pytest.mark.parametrize("factor", [1e-300, 1.0, 1e308])
 def test_weights_of_any_size(factor):
-    X = np.arange(7.0)[:, None] ** 2
+    table = pd.DataFrame(
+        {
+            "number": np.arange(7.0) ** 2,
+            "step": [0.0, 1, 1, 0, 1, 1, 1],
+            "gap": [1.0, 2, np.nan, 3, np.nan, 5, 8],
+            "pair": list("ababbab"),
+            "level": list("abcabcd"),
+        }
+    )
     weights = np.array([1, 0.5, 1, 1, 0.25, 1, 1.5])
-    expected = TabularEncoder().fit(X, sample_weight=weights).transform(X)
-    encoder = TabularEncoder().fit(X, sample_weight=weights * factor)
-    assert_array_equal(encoder.transform(X), expected)
+    expected = TabularEncoder(min_frequency=0.1).fit(table, sample_weight=weights).transform(table)
+    encoder = TabularEncoder(min_frequency=0.1).fit(table, sample_weight=weights * factor)
+    encoded = encoder.transform(table)
+    n = encoder.n_continuous_
+    assert_array_equal(encoded[:, :n], expected[:, :n])
+    assert_allclose(encoded[:, n:], expected[:, n:], rtol=1e-14)  # means round with the weights
 
 
 def test_bad_weights_are_refused():
