@@ -87,6 +87,54 @@ def _multiply_outer(column, row, out):
 
 
 @compile_pass
+def _clip_to_ramp(u, out):
+    zero, one = u.dtype.type(0), u.dtype.type(1)
+    for i in range(u.shape[0]):
+        for j in range(u.shape[1]):
+            value = u[i, j]
+            value = zero if value < zero else value
+            out[i, j] = one if value > one else value
+
+
+@compile_pass
+def _mark_equal(y, x):
+    zero, one = y.dtype.type(0), y.dtype.type(1)
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            y[i, j] = one if y[i, j] == x[i, j] else zero
+
+
+@compile_pass
+def _mask_from_words(words, n_dropped, factor, out):
+    zero, kept, bound = out.dtype.type(0), out.dtype.type(factor), words.dtype.type(n_dropped)
+    for i in range(len(words)):
+        out[i] = kept if words[i] >= bound else zero
+
+
+@compile_pass
+def _round_to_codes(x, n_levels, codes):
+    zero, last = x.dtype.type(0), x.dtype.type(n_levels - 1)
+    for i in range(len(x)):
+        value = x[i] if x[i] > zero else zero
+        codes[i] = codes.dtype.type(value if value < last else last)
+
+
+@compile_pass
+def _look_up(codes, table, out):
+    for i in range(len(codes)):
+        for j in range(out.shape[1]):
+            out[i, j] = table[codes[i], j]
+
+
+@compile_pass
+def _add_up_rows(codes, rows, out):
+    out[:] = 0
+    for i in range(len(codes)):
+        for j in range(out.shape[1]):
+            out[codes[i], j] += rows[i, j]
+
+
+@compile_pass
 def _add_scaled(y, x, factor):
     n_members, n_params = y.shape
     for member in range(n_members):
@@ -140,6 +188,48 @@ def slope_of_silu(grad, y, s, work):
 def multiply_outer(column, row, out):
     """Write ``column row`` into `out`."""
     _multiply_outer(column, row, out)
+    return out
+
+
+def clip_to_ramp(u, out):
+    """Write ``min(max(u, 0), 1)`` into `out`."""
+    for of_member, its_out in zip(u, out, strict=True):  # members may be apart, and are not within
+        _clip_to_ramp(of_member, its_out)
+    return out
+
+
+def mark_equal(y, x):
+    """Compute ``y = [y = x]``."""
+    for of_member, its_x in zip(y, x, strict=True):
+        _mark_equal(of_member, its_x)
+    return y
+
+
+def mask_from_words(words, n_dropped, factor, out):
+    """Write ``factor [words >= n_dropped]`` into `out`."""
+    for of_member, its_out in zip(words, out, strict=True):
+        _mask_from_words(of_member, n_dropped, factor, its_out)
+    return out
+
+
+def round_to_codes(x, n_levels, codes):
+    """Write numbers as integers from 0 to ``n_levels - 1`` into `codes`."""
+    for of_member, its_codes in zip(x, codes, strict=True):
+        _round_to_codes(of_member, n_levels, its_codes)
+    return codes
+
+
+def look_up(codes, table, out):
+    """Write ``row codes_i of the table`` into row i of `out`."""
+    for of_member, its_table, its_out in zip(codes, table, out, strict=True):
+        _look_up(of_member, its_table, its_out)
+    return out
+
+
+def add_up_rows(codes, rows, out, work):
+    """Write the sum of the rows of each code into `out`."""
+    for of_member, its_rows, its_out in zip(codes, rows, out, strict=True):
+        _add_up_rows(of_member, its_rows, its_out)
     return out
 
 

@@ -20,8 +20,9 @@ import numpy as np
 
 from ._blocks import cut_rows
 from ._passes import NUMPY, ArrayModule
-from ._random import RandomWords
+from ._random import RandomWords, Words
 from ._sparse import InputBatch, SparseBatch, is_sparse
+from ._tape import Recorder, can_record, is_recordable
 from ._values import frozen
 from ._workspace import Workspace
 from .layers import (
@@ -180,6 +181,12 @@ class Network:
         """The number of units that come out of the widest layer."""
         return max(node.plan.n_out for node in self.all_nodes)
 
+    def record(self, xp: ArrayModule) -> ArrayModule:
+        """Return an array module for one pass, which is recorded if that can be done."""
+        if can_record(xp) and all(is_recordable(node.layer) for node in self.all_nodes):
+            return Recorder(xp)
+        return xp
+
     @cached_property
     def layout(self) -> Layout:
         return Layout(
@@ -222,7 +229,7 @@ class Network:
         grads: np.ndarray | None = None,
         training: bool = False,
         need_grad_x: bool = False,
-        words: RandomWords | None = None,
+        words: Words | None = None,
         xp: ArrayModule = NUMPY,
         workspace: Workspace | None = None,
     ) -> Pass:
@@ -241,7 +248,7 @@ class Network:
             batch. Without it, gradients are those of the predictions.
         need_grad_x : bool, default=False
             Whether the backward pass may be asked for the gradient at the input of the network.
-        words : RandomWords, default=None
+        words : Words, default=None
             Of these members, for layers that draw random numbers in training.
         xp : ArrayModule, default=NUMPY
             What layers compute with.
@@ -319,7 +326,7 @@ class Network:
             block_bytes=block_bytes,
             xp=xp,
         ):
-            logits[:, rows] = prediction.forward(x[:, rows])
+            logits[:, rows] = prediction.predict(x[:, rows])
         return logits
 
     def input_gradients(self, params: np.ndarray, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -378,7 +385,7 @@ class Network:
                         n_rows,
                         grads=grads,
                         need_grad_x=is_backward,
-                        xp=xp,
+                        xp=xp if is_backward else self.record(xp),
                         workspace=passes[largest].workspace if passes else workspace,
                     )
             yield rows, passes[n_block]
@@ -414,12 +421,12 @@ class Pass:
         grads: np.ndarray | None,
         training: bool,
         need_grad_x: bool,
-        words: RandomWords | None,
+        words: Words | None,
         xp: ArrayModule,
         workspace: Workspace | None,
     ) -> None:
         self.params, self.n_samples = params, n_samples
-        self.training = training
+        self.training, self._xp = training, xp
         self.workspace = workspace = Workspace() if workspace is None else workspace
         words = RandomWords(()) if words is None else words
         self._batch = Batch()
@@ -461,6 +468,12 @@ class Pass:
         """
         self._batch.sample_weight = sample_weight
         return forward_through(self._steps, x)[:, :, 0]
+
+    def predict(self, x: InputBatch) -> np.ndarray:
+        """Return logits, as `forward` does, by a tape where the array module is a recorder."""
+        if isinstance(self._xp, Recorder):
+            return self._xp.run(self.forward, x)
+        return self.forward(x)
 
     def backward(self, grad_logits: np.ndarray, *, need_grad_x: bool = False) -> np.ndarray | None:
         """Fill the flat gradient array from the gradient of the loss at the logits.

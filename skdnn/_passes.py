@@ -15,6 +15,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csc_array
 
 SECONDS_BEFORE_LOADING = 1.0
 """Computing time of this process after which loading numba, which takes about as long, pays."""
@@ -70,6 +71,63 @@ def multiply_outer(column: np.ndarray, row: np.ndarray, out: np.ndarray) -> np.n
     return np.einsum("mij,mjk->mik", column, row, out=out)
 
 
+def clip_to_ramp(u: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Write ``min(max(u, 0), 1)`` into `out`."""
+    return np.clip(u, 0.0, 1.0, out=out)
+
+
+def mark_equal(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Compute ``y = [y = x]``."""
+    return np.equal(y, x, out=y)
+
+
+def mask_from_words(
+    words: np.ndarray, n_dropped: int, factor: float, out: np.ndarray
+) -> np.ndarray:
+    """Write ``factor [words >= n_dropped]`` into `out`: arrays (n_members, n)."""
+    np.greater_equal(words, n_dropped, out=out)
+    return np.multiply(out, factor, out=out)
+
+
+def round_to_codes(x: np.ndarray, n_levels: int, codes: np.ndarray) -> np.ndarray:
+    """Write numbers as integers from 0 to ``n_levels - 1`` into `codes`: arrays (n_members, n).
+
+    What lies beyond is the first or the last of them, and what is not a number the first. `x` may
+    be overwritten.
+    """
+    np.fmax(x, 0.0, out=x)
+    np.fmin(x, n_levels - 1.0, out=x)
+    np.copyto(codes, x, casting="unsafe")
+    return codes
+
+
+def look_up(codes: np.ndarray, table: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Write ``row codes_i of the table`` into row i of `out`.
+
+    Shape: codes (n_members, n), table (n_members, n_levels, n_units), out (n_members, n, n_units).
+    """
+    for of_member, its_table, its_out in zip(codes, table, out, strict=True):
+        # mode="clip" writes straight into `out`; the default would go through a copy.
+        its_table.take(of_member, axis=0, out=its_out, mode="clip")
+    return out
+
+
+def add_up_rows(
+    codes: np.ndarray, rows: np.ndarray, out: np.ndarray, work: csc_array
+) -> np.ndarray:
+    """Write the sum of the rows of each code into `out`: what `look_up` is, transposed.
+
+    `work` has the shape (n_members n_levels, n_members n), and a one in each column. Its product
+    with the rows adds up those of a level faster than anything in NumPy; only the places of the
+    ones change.
+    """
+    n_members, n_levels, n_units = out.shape
+    first_levels = n_levels * np.arange(n_members)[:, np.newaxis]
+    np.add(codes, first_levels, out=work.indices.reshape(codes.shape), casting="same_kind")
+    np.copyto(out, (work @ rows.reshape(-1, n_units)).reshape(out.shape))
+    return out
+
+
 def add_scaled(y: np.ndarray, x: np.ndarray, factor: float, work: np.ndarray) -> np.ndarray:
     """Compute ``y += factor x``: arrays (n_members, n_params)."""
     np.multiply(x, factor, out=work)
@@ -110,6 +168,12 @@ PASSES: dict[str, Callable[..., Any]] = {
         weigh_by_sigmoid,
         slope_of_silu,
         multiply_outer,
+        clip_to_ramp,
+        mark_equal,
+        mask_from_words,
+        round_to_codes,
+        look_up,
+        add_up_rows,
         add_scaled,
         scale_by_moments,
     )
@@ -126,9 +190,10 @@ def load_compiled() -> ArrayModule:
     """
     try:
         from ._compiled import COMPILED_PASSES
+        from ._replay import run_calls
     except ImportError:
         return NUMPY
-    return ArrayModule.extend(np, COMPILED_PASSES)
+    return ArrayModule.extend(np, COMPILED_PASSES | {"run_calls": run_calls})
 
 
 _seconds_of_computing = 0.0

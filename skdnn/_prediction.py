@@ -67,7 +67,7 @@ class Predictor:
         if n_samples > FEW_ROWS or is_sparse(X):
             return self.network.logits(params, X)
         prediction = self._make_ready(params, n_samples)
-        logits = prediction.forward(X[np.newaxis]).copy()
+        logits = prediction.predict(X[np.newaxis]).copy()
         if len(self._ready) < MOST_READY:
             self._ready.append(prediction)
         return logits
@@ -119,7 +119,10 @@ class Predictor:
         try:
             prediction = self._ready.pop()
         except IndexError:
-            return self.network.bind(params, n_samples)
-        if prediction.params is params and prediction.n_samples == n_samples:
-            return prediction
-        return self.network.bind(params, n_samples)
+            prediction = None
+        if prediction is None or not (
+            prediction.params is params and prediction.n_samples == n_samples
+        ):
+            xp = self.network.record(fastest_module())
+            prediction = self.network.bind(params, n_samples, xp=xp)
+        return prediction

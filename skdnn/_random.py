@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -48,6 +49,16 @@ DRAWN_AT_ONCE = 1 << 15
 """Words that a member draws in one call: of fewer, the call takes longer than the drawing."""
 
 
+class Words(Protocol):
+    """What layers draw random numbers from."""
+
+    def draw(self, size: int) -> np.ndarray:
+        """Return integers from 0 to 65535, (n_members, size), to look at before the next call.
+
+        There are `DRAWN_AT_ONCE` of them at most.
+        """
+
+
 class RandomWords:
     """Words of 16 random bits, the same number for each member at a time.
 
@@ -63,10 +74,7 @@ class RandomWords:
         self._words = np.empty((len(rngs), DRAWN_AT_ONCE), np.uint16)
 
     def draw(self, size: int) -> np.ndarray:
-        """Return integers from 0 to 65535, (n_members, size), to look at before the next call.
-
-        There are `DRAWN_AT_ONCE` of them at most.
-        """
+        """Return words that were drawn ahead, or have more drawn."""
         if self._n_given + size > DRAWN_AT_ONCE:
             for rng, of_member in zip(self._rngs, self._words, strict=True):
                 of_member.view(np.uint64)[:] = rng.integers(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ._batch_gradient import BatchGradient
 from ._batches import Minibatches
 from ._folds import Folds
 from ._interrupt import Interrupt
@@ -74,18 +75,19 @@ class Worker:
         self.logits = np.empty((n_members, self.batches.block_size), dtype)
         self._loss = np.zeros(n_members)  # the sum over the rows of an epoch
         self.words, self.workspace = RandomWords(streams.dropout), workspace
-        self.passes: dict[int, tuple[Pass, np.ndarray]] = {}
-        for size in sorted(self.batches.sizes, reverse=True):
-            passage = network.bind(
+        self._gradients = {
+            size: BatchGradient(
+                network,
+                plan.loss,
                 state.params,
+                grads,
                 size,
-                grads=grads,
-                training=True,
                 words=self.words,
                 xp=xp,
                 workspace=workspace,
             )
-            self.passes[size] = (passage, np.empty((n_members, size), dtype))
+            for size in sorted(self.batches.sizes, reverse=True)
+        }
         self._predictions: dict[int, Pass] = {}
         self._part = None if state.average is None else np.empty_like(state.average)
 
@@ -143,14 +145,11 @@ class Worker:
         )
 
     def compute_gradient(self, columns: slice, x: InputBatch) -> None:
-        """Forward pass, gradient of the cost at the logits, backward pass."""
-        plan, batches = self.plan, self.batches
-        passage, grad_logits = self.passes[x.shape[1]]
-        weight = None if batches.sample_weight is None else batches.sample_weight[:, columns]
-        logits = passage.forward(x, weight)
-        self.logits[:, columns] = logits
-        plan.loss.gradient(batches.y[:, columns], logits, weight, grad_logits)
-        passage.backward(grad_logits)
+        """Fill the gradients by a batch, and keep its logits."""
+        y, weight = self.batches.y, self.batches.sample_weight
+        weight = None if weight is None else weight[:, columns]
+        gradient = self._gradients[x.shape[1]]
+        self.logits[:, columns] = gradient.compute(x, y[:, columns], weight)
 
     def _move_average(self, average: np.ndarray) -> None:
         """Move the average of the weights on: ``A = d A + (1 - d) w``, freed of its bias to zero.

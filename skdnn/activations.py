@@ -3,7 +3,8 @@
 To the outside an activation is any object with ``value(z)`` and ``derivative(z)``. The built-in
 ones also write into given arrays: `value_into(z, out, work, xp)` and `derivative_into(z, y, out,
 work, xp)`, where ``y = value(z)`` is handed over because many derivatives are shorter in terms of
-it, and `work` is an array of the same shape to compute in. No function changes `z` or `y`.
+it, and `work` is an array of the same shape to compute in. No function changes `z` or `y`. Those
+that say ``is_recordable`` compute by functions of `xp` alone (see `skdnn._tape`).
 
 The value functions hold for complex z with a tiny imaginary part too (maxima compare real parts),
 so that gradient checks can differentiate the very code that runs.
@@ -88,12 +89,13 @@ class Identity(BuiltinActivation):
     """``g(z) = z``, ``g'(z) = 1``: a layer that stays linear."""
 
     initialization = "glorot_uniform"
+    is_recordable = True
 
     def value_into(self, z, out, work, xp):
         return xp.positive(z, out=out)
 
     def derivative_into(self, z, y, out, work, xp):
-        out.fill(1.0)
+        xp.copyto(out, 1.0)
         return out
 
 
@@ -102,6 +104,7 @@ class Logistic(BuiltinActivation):
     """``g(z) = 1 / (1 + e^-z)``, ``g' = g (1 - g)``: the sigmoid."""
 
     initialization = "glorot_uniform"
+    is_recordable = True
 
     def value_into(self, z, out, work, xp):
         return sigmoid(z, out, xp)
@@ -116,6 +119,7 @@ class Tanh(BuiltinActivation):
     """``g(z) = tanh z``, ``g' = 1 - g^2``."""
 
     initialization = "glorot_uniform"
+    is_recordable = True
 
     def value_into(self, z, out, work, xp):
         return xp.tanh(z, out=out)
@@ -134,6 +138,8 @@ class ReLU(BuiltinActivation):
     V. Nair and G. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML
     2010.
     """
+
+    is_recordable = True
 
     def value_into(self, z, out, work, xp):
         return xp.rectify(z, out, work)
@@ -180,6 +186,8 @@ class ELU(BuiltinActivation):
     D.-A. Clevert, T. Unterthiner and S. Hochreiter, "Fast and accurate deep network learning by
     exponential linear units (ELUs)", ICLR 2016, arXiv:1511.07289.
     """
+
+    is_recordable = True
 
     def value_into(self, z, out, work, xp):
         xp.minimum(z, 0.0, out=out)
@@ -255,6 +263,7 @@ class SiLU(BuiltinActivation):
     """
 
     keeps_work: ClassVar[bool] = True
+    is_recordable = True
 
     def value_into(self, z, out, work, xp):
         return xp.weigh_by_sigmoid(z, _exp_of_minus(z, work, xp), out)
@@ -300,6 +309,8 @@ class Softplus(BuiltinActivation):
     C. Dugas, Y. Bengio, F. Belisle, C. Nadeau and R. Garcia, "Incorporating second-order functional
     knowledge for better option pricing", NeurIPS 2000.
     """
+
+    is_recordable = True
 
     def value_into(self, z, out, work, xp):
         return softplus(z, out, work, xp)

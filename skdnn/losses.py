@@ -47,7 +47,10 @@ class Loss(ABC):
     def derivative_into(
         self, y_true: np.ndarray, logits: np.ndarray, out: np.ndarray, xp: Any
     ) -> np.ndarray:
-        """Write the derivative of each row's loss into `out` and return it."""
+        """Write the derivative of each row's loss into `out` and return it.
+
+        A loss that says ``is_recordable`` does it by functions of `xp` alone (see `skdnn._tape`).
+        """
 
     @abstractmethod
     def losses(self, y_true: np.ndarray, logits: np.ndarray, xp: Any = np) -> np.ndarray:
@@ -103,6 +106,8 @@ class BinaryCrossEntropy(Loss):
 
     ``l' = a - y``.
     """
+
+    is_recordable = True
 
     def derivative_into(self, y_true, logits, out, xp):
         sigmoid(logits, out, xp)

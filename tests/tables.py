@@ -161,6 +161,9 @@ LAYER_ROWS = {
             (Dense(n_in), LayerNorm(), Activation(ACTIVATIONS["tanh"]()), Dropout(0.3))
         )
     ),
+    "residual_without_normalisation": LayerRow(
+        lambda n_in: Residual((Dense(n_in), Activation(ACTIVATIONS["silu"]()), Dropout(0.3)))
+    ),
     "residual_in_residual": LayerRow(
         lambda n_in: Residual(
             (Residual((BATCH_NORM, Activation(ACTIVATIONS["gelu"]()))), BATCH_NORM)

@@ -454,7 +454,7 @@ def test_member_without_rows_to_be_judged_by_has_no_score():
 class SpoiltLoss(ScriptedLoss):
     """Count what all see, and let member 0 diverge in some steps."""
 
-    def gradient(self, y_true, logits, sample_weight, gradient_out):
+    def gradient(self, y_true, logits, sample_weight, gradient_out, xp=np):
         gradient_out.fill(-1.0 / logits.shape[1])
         self.n_steps = getattr(self, "n_steps", 0) + 1
         if self.n_steps in self.spoilt:

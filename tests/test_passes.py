@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csc_array
 from sklearn.datasets import make_classification
 from strategies import seeds, shapes_MNI
 
 import skdnn._passes
 from skdnn import DeepBinaryClassifier, _prediction
 from skdnn._passes import NUMPY, PASSES, fastest_module
+from skdnn._random import N_WORDS
 
 compiled = pytest.importorskip("skdnn._compiled", reason="numba is not installed")
 
@@ -113,6 +115,86 @@ def test_compiled_outer_product_is_the_same_to_the_bit(dtype, shape, seed):
         return column, W.swapaxes(1, 2), np.empty(shape, dtype)
 
     assert_same_to_the_bit("multiply_outer", make)
+
+
+@dtypes
+@given(shape=shapes_MNI, seed=seeds)
+def test_compiled_ramps_are_the_same_to_the_bit(dtype, shape, seed):
+    """Of every other member, as they take turns."""
+
+    def make():
+        rng = np.random.default_rng(seed)
+        u = rng.normal(0.5, 1.0, (2 * shape[0], *shape[1:])).astype(dtype)
+        u.flat[:5] = np.array([np.nan, np.inf, -np.inf, -0.0, 1.0])[: u.size]
+        return u[::2], np.empty_like(u)[::2]
+
+    def make_halves():
+        u, _ = make()
+        return u, np.where(np.random.default_rng(seed).random(u.shape) < 0.5, u, 7.0).astype(dtype)
+
+    assert_same_to_the_bit("clip_to_ramp", make)
+    assert_same_to_the_bit("mark_equal", make_halves)
+
+
+@dtypes
+@given(shape=shapes_MNI, n_dropped=st.integers(0, N_WORDS - 1), seed=seeds)
+def test_compiled_mask_from_words_is_the_same_to_the_bit(dtype, shape, n_dropped, seed):
+    def make():
+        words = np.random.default_rng(seed).integers(0, N_WORDS, shape, dtype=np.uint16)
+        words = words.reshape(len(words), -1)
+        words[:, 0] = n_dropped  # the first word that is kept
+        return words, n_dropped, N_WORDS / (N_WORDS - n_dropped), np.empty(words.shape, dtype)
+
+    assert_same_to_the_bit("mask_from_words", make)
+
+
+@dtypes
+@given(n_members=st.integers(1, 3), n_levels=st.integers(1, 9), seed=seeds)
+def test_compiled_codes_are_the_same(dtype, n_members, n_levels, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-2.0, n_levels + 2.0, (n_members, 20)).astype(dtype)
+    x[:, :4] = [np.nan, np.inf, -np.inf, n_levels - 1]
+    codes, compiled_codes = np.empty((2, *x.shape), np.intp)
+    PASSES["round_to_codes"](x.copy(), n_levels, codes)
+    compiled.COMPILED_PASSES["round_to_codes"](x.copy(), n_levels, compiled_codes)
+    np.testing.assert_array_equal(compiled_codes, codes)
+    np.testing.assert_array_equal(codes[:, :4], [[0, n_levels - 1, 0, n_levels - 1]] * n_members)
+    expected = np.clip(x[:, 4:], 0, n_levels - 1).astype(int)
+    np.testing.assert_array_equal(codes[:, 4:], expected)
+
+
+@dtypes
+@given(n_members=st.integers(1, 3), n_levels=st.integers(1, 9), width=st.integers(1, 4), seed=seeds)
+def test_compiled_look_up_and_its_transpose_are_the_same(dtype, n_members, n_levels, width, seed):
+    n_samples = 15
+
+    def make_tables():
+        rng = np.random.default_rng(seed)
+        flat = rng.normal(size=(n_members, n_levels * width + 3)).astype(dtype)
+        table = flat[:, 1 : n_levels * width + 1].reshape(n_members, n_levels, width)
+        codes = rng.integers(0, n_levels, (n_members, n_samples))
+        return codes, table, rng.normal(size=(n_members, n_samples, width)).astype(dtype)
+
+    def make_rows():
+        codes, table, rows = make_tables()
+        work = csc_array(
+            (
+                np.ones(codes.size, dtype),
+                np.zeros(codes.size, np.int32),
+                np.arange(codes.size + 1, dtype=np.int32),
+            ),
+            shape=(n_members * n_levels, codes.size),
+        )
+        return codes, rows, table, work
+
+    assert_same_to_the_bit("look_up", make_tables)
+    assert_same_to_the_bit("add_up_rows", make_rows)
+    codes, rows, sums, work = make_rows()
+    PASSES["add_up_rows"](codes, rows, sums, work)
+    for member, its_codes in enumerate(codes):
+        expected = np.zeros((n_levels, width))
+        np.add.at(expected, its_codes, rows[member])
+        np.testing.assert_allclose(sums[member], expected, rtol=1e-5, atol=1e-5)
 
 
 @dtypes

@@ -491,7 +491,7 @@ def test_fit_after_a_stream_begins_with_its_weights():
 class RuinousLoss(ScriptedLoss):
     """Once the first member has ended, its gradient is not a number any more."""
 
-    def gradient(self, y_true, logits, sample_weight, gradient_out):
+    def gradient(self, y_true, logits, sample_weight, gradient_out, xp=np):
         super().gradient(y_true, logits, sample_weight, gradient_out)
         if self.n_calls > 4:
             gradient_out[0] = np.nan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._tape import is_recordable
 from .._values import frozen
 from ..activations import Activation as ActivationFunction
 from .base import Buffer, Plan, Slot
@@ -26,6 +27,11 @@ class Activation:
     """
 
     function: ActivationFunction
+
+    @property
+    def is_recordable(self) -> bool:
+        """Whether the function is."""
+        return is_recordable(self.function)
 
     def plan(self, n_in: int) -> Plan:
         return Plan(

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from .._passes import ArrayModule
-from .._random import RandomWords
+from .._random import Words
 from .._values import frozen
 from ..initializers import Initializer
 
@@ -125,7 +125,7 @@ class Slot:
         The weights of the rows.
     ones : ndarray of shape (1, 1, n_samples)
         A row of ones: sums over samples run as matrix products, three times as fast as `sum`.
-    words : RandomWords
+    words : Words
         One random stream for each member.
     xp : module
         The array module; layers call its functions with `out=`, and its passes.
@@ -154,14 +154,19 @@ class Slot:
     training: bool
     batch: Batch
     ones: np.ndarray
-    words: RandomWords
+    words: Words
     xp: ArrayModule
     x: np.ndarray
     y: np.ndarray
 
 
 class Layer(Protocol):
-    """A plan, a forward pass, and the backward pass that belongs to it."""
+    """A plan, a forward pass, and the backward pass that belongs to it.
+
+    A layer whose passes compute by functions of `slot.xp` alone, with `out=`, in arrays of their
+    slot, and take the same steps whatever the numbers are, may say so: ``is_recordable = True`` in
+    the class itself. What is recorded runs without Python from then on (see `skdnn._tape`).
+    """
 
     def plan(self, n_in: int) -> Plan:
         """Say how many units come out, and which parameters and buffers that takes."""

@@ -44,6 +44,8 @@ class Concatenate:
 
     branches: tuple[Branch, ...]
 
+    is_recordable = True
+
     def plan(self, n_in: int) -> Plan:
         n_columns = [branch.n_columns for branch in self.branches]
         if sum(n_columns) != n_in or min(n_columns, default=1) < 1:

@@ -37,6 +37,8 @@ class Dense:
     lr_scale: float = 1.0
     bias_lr_scale: float = 1.0
 
+    is_recordable = True
+
     def plan(self, n_in: int) -> Plan:
         return Plan(
             n_out=self.n_units,

@@ -36,6 +36,8 @@ class Dropout:
 
     rate: float
 
+    is_recordable = True
+
     def plan(self, n_in: int) -> Plan:
         return Plan(n_in, buffers=(Buffer("y", n_in), Buffer("mask", n_in, real=True)))
 
@@ -44,11 +46,11 @@ class Dropout:
             return x
         xp, mask = slot.xp, slot.work.mask
         n_dropped = min(round(self.rate * N_WORDS), N_WORDS - 1)  # of the values of a word
+        factor = N_WORDS / (N_WORDS - n_dropped)
         flat = mask.reshape(len(mask), -1)
         for start in range(0, flat.shape[1], DRAWN_AT_ONCE):
             part = flat[:, start : start + DRAWN_AT_ONCE]
-            xp.greater_equal(slot.words.draw(part.shape[1]), n_dropped, out=part)
-        xp.multiply(mask, N_WORDS / (N_WORDS - n_dropped), out=mask)
+            xp.mask_from_words(slot.words.draw(part.shape[1]), n_dropped, factor, part)
         return xp.multiply(x, mask, out=slot.work.y)
 
     def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:

@@ -94,6 +94,8 @@ class NumericEmbedding:
     frequency_init: Initializer = LOW_FREQUENCIES
     lr_scale: float = 0.1
 
+    is_recordable = True
+
     def plan(self, n_in: int) -> Plan:
         n_functions, n_units = self.n_functions, self.n_units
         within = UniformWithin(1.0 / sqrt(n_functions))
@@ -127,16 +129,20 @@ class NumericEmbedding:
     def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
         xp, work, params = slot.xp, slot.work, slot.params
         rows, U, C, Z, _ = self._unfold(slot)
-        turn = self._turn(slot)
+        if not hasattr(work, "turn"):
+            work.turn = self._turn(slot)
+            work.lines = np.empty((*params.w.shape, 2), params.w.dtype)
         xp.copyto(rows[:, :, 0], x.swapaxes(1, 2))
-        rows[:, :, 1] = 1.0
+        xp.copyto(rows[:, :, 1], 1.0)
         # [2 pi w, b] [x; 1] is one product where multiplying and adding are two passes.
-        xp.matmul(xp.stack((turn * params.w, params.b), axis=-1), rows, out=U)
+        xp.multiply(params.w, work.turn, out=work.lines[..., 0])
+        xp.copyto(work.lines[..., 1], params.b)
+        xp.matmul(work.lines, rows, out=U)
         for members, have_ramps in self._kinds(slot):
             if have_ramps:
-                xp.clip(U[members], 0.0, 1.0, out=C[members])
+                xp.clip_to_ramp(work.U[members], work.C[members])
             else:
-                xp.cos(U[members], out=C[members])
+                xp.cos(work.U[members], out=work.C[members])
         xp.matmul(params.V, C, out=Z)
         # Shifted first and transposed then: in one step it takes three times as long.
         xp.add(Z, params.c[..., np.newaxis], out=Z)
@@ -148,26 +154,25 @@ class NumericEmbedding:
     def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:
         xp, work, params, grads = slot.xp, slot.work, slot.params, slot.grads
         rows, U, C, grad_Z, pull = self._unfold(slot)
-        turn = self._turn(slot)
         ones = slot.ones.swapaxes(1, 2)
         n_embedded = grad_Z.shape[1] * grad_Z.shape[2]
         xp.copyto(_side_by_side(grad_Z), grad_y[:, :, :n_embedded].swapaxes(1, 2))
         xp.matmul(grad_Z, C.swapaxes(2, 3), out=grads.V)
         xp.matmul(grad_Z, ones, out=grads.c[..., np.newaxis])
         for members, have_ramps in self._kinds(slot):
-            slope = U[members]
+            slope = work.U[members]
             if have_ramps:
-                xp.equal(slope, C[members], out=slope)
+                xp.mark_equal(slope, work.C[members])
             else:
                 xp.negative(xp.sin(slope, out=slope), out=slope)
         grad_U = xp.matmul(params.V.swapaxes(2, 3), grad_Z, out=C)
         xp.multiply(grad_U, U, out=grad_U)
         xp.matmul(grad_U, ones, out=grads.b[..., np.newaxis])
         xp.matmul(grad_U, rows[:, :, 0, :, np.newaxis], out=grads.w[..., np.newaxis])
-        xp.multiply(grads.w, turn, out=grads.w)
+        xp.multiply(grads.w, work.turn, out=grads.w)
         if not need_grad_x:
             return grad_y
-        xp.matmul((turn * params.w)[:, :, np.newaxis], grad_U, out=pull)
+        xp.matmul(work.lines[:, :, np.newaxis, :, 0], grad_U, out=pull)
         xp.copyto(work.grad_x, pull[:, :, 0].swapaxes(1, 2))
         return xp.add(work.grad_x, grad_y[:, :, n_embedded:], out=work.grad_x)
 
@@ -267,6 +272,8 @@ class CategoricalEmbedding:
     init: Initializer = standard_normal
     lr_scale: float = 1.0
 
+    is_recordable = True
+
     def plan(self, n_in: int) -> Plan:
         if not len(self.sizes) == len(self.n_units) == n_in:
             raise ValueError(
@@ -290,6 +297,7 @@ class CategoricalEmbedding:
             ),
             buffers=(
                 Buffer("y", n_out),
+                Buffer("columns", n_in, kind="scratch", real=True),
                 Buffer("codes", n_in, integer=True),
                 *(Buffer(f"rows_{width}", width, kind="scratch") for width in widths),
                 Buffer("grad_x", n_in, kind="grad_x"),
@@ -297,54 +305,47 @@ class CategoricalEmbedding:
         )
 
     def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
-        xp, y = slot.xp, slot.work.y
-        xp.copyto(self._codes(slot), x.real.transpose(2, 0, 1), casting="unsafe")
-        for codes, table, rows, part in self._columns(slot, slot.params, y):
-            xp.clip(codes, 0, table.shape[1] - 1, out=codes)
-            for member, member_codes in enumerate(codes):
-                # mode="clip" writes straight into `out`; the default would go through a copy.
-                table[member].take(member_codes, axis=0, out=rows[member], mode="clip")
+        xp, work = slot.xp, slot.work
+        columns = self._by_column(work.columns)
+        xp.copyto(columns, x.real.transpose(2, 0, 1))
+        parts = self._parts(slot, slot.params, work.y)
+        for column, (codes, table, rows, part) in zip(columns, parts, strict=True):
+            xp.round_to_codes(column, table.shape[1], codes)
+            xp.look_up(codes, table, rows)
             xp.copyto(part, rows)
-        return y
+        return work.y
 
     def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:
         xp, work = slot.xp, slot.work
         if not hasattr(work, "one_hots"):
             work.one_hots = self._make_one_hots(grad_y)
-        columns = self._columns(slot, slot.grads, grad_y)
-        for one_hot, (codes, grad_E, rows, part) in zip(work.one_hots, columns, strict=True):
-            n_members, size, width = grad_E.shape
-            first_levels = size * xp.arange(n_members)[:, np.newaxis]
-            xp.add(codes, first_levels, out=one_hot.indices.reshape(codes.shape))
+        parts = self._parts(slot, slot.grads, grad_y)
+        for one_hot, (codes, grad_E, rows, part) in zip(work.one_hots, parts, strict=True):
             xp.copyto(rows, part)
-            sums = one_hot @ rows.reshape(-1, width)
-            xp.copyto(grad_E, sums.reshape(grad_E.shape))
+            xp.add_up_rows(codes, rows, grad_E, one_hot)
         if not need_grad_x:
             return grad_y
-        work.grad_x.fill(0.0)
+        xp.copyto(work.grad_x, 0.0)
         return work.grad_x
 
-    def _codes(self, slot: Slot) -> np.ndarray:
-        """View the codes one column after the other: (n_in, n_members, n_samples)."""
-        n_members, n_samples, n_in = slot.work.codes.shape
-        return slot.work.codes.reshape(n_in, n_members, n_samples)
+    @staticmethod
+    def _by_column(buffer: np.ndarray) -> np.ndarray:
+        """View numbers of all columns as (n_in, n_members, n_samples): a column side by side."""
+        n_members, n_samples, n_in = buffer.shape
+        return buffer.reshape(n_in, n_members, n_samples)
 
-    def _columns(
+    def _parts(
         self, slot: Slot, tables: SimpleNamespace, y: np.ndarray
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield each column's codes, its table, the array for its rows, and their place in y."""
-        start = 0
-        for codes, table in zip(self._codes(slot), vars(tables).values(), strict=True):
+        start, all_codes = 0, self._by_column(slot.work.codes)
+        for codes, table in zip(all_codes, vars(tables).values(), strict=True):
             width = table.shape[2]
             yield codes, table, getattr(slot.work, f"rows_{width}"), y[..., start : start + width]
             start += width
 
     def _make_one_hots(self, grad_y: np.ndarray) -> list[csc_array]:
-        """Make the transposed one-hot matrices of all members, (n_members size, n_members n).
-
-        The product of one with rows adds up those of a level faster than anything in NumPy. They
-        are made once: from batch to batch only the places of the ones change.
-        """
+        """Make what `add_up_rows` works in; that takes longer than to add up."""
         n_members, n_samples, _ = grad_y.shape
         n_rows = n_members * n_samples
         ones, starts = np.ones(n_rows, grad_y.dtype), np.arange(n_rows + 1, dtype=np.int32)

@@ -34,6 +34,8 @@ class Residual:
 
     layers: tuple[Layer, ...]
 
+    is_recordable = True
+
     def plan(self, n_in: int) -> Plan:
         branch = Branch(n_in, self.layers)
         if branch.n_out != n_in:

@@ -36,6 +36,8 @@ class FeatureScaling:
 
     lr_scale: float = 6.0
 
+    is_recordable = True
+
     def plan(self, n_in: int) -> Plan:
         s = ParamSpec("s", (1, n_in), ones, weight_decay=False, lr_scale=self.lr_scale)
         return Plan(n_in, params=(s,), buffers=(Buffer("y", n_in),))

@@ -1,0 +1,84 @@
+"""The gradient of the cost on a batch: where a step spends its time."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from ._network import Network
+from ._passes import ArrayModule
+from ._random import RandomWords, Words
+from ._sparse import InputBatch
+from ._tape import Recorder, WatchedWords, is_recordable
+from ._workspace import Workspace
+from .losses import Loss
+
+
+class BatchGradient:
+    """Forward pass, gradient of the loss and backward pass, for batches of `n_samples` rows.
+
+    Where the array module can run tapes, and layers and loss can be recorded, the first batch is
+    recorded, and later ones run without Python.
+
+    Parameters
+    ----------
+    network : Network
+    loss : Loss
+    params, grads : ndarray of shape (n_members, n_params) and (n_members, n_trainable)
+        What the gradient is taken at, and where it goes.
+    n_samples : int
+    words : RandomWords
+    xp : ArrayModule
+    workspace : Workspace
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        params: np.ndarray,
+        grads: np.ndarray,
+        n_samples: int,
+        *,
+        words: RandomWords,
+        xp: ArrayModule,
+        workspace: Workspace,
+    ) -> None:
+        self._loss = loss
+        self._xp = network.record(xp) if is_recordable(loss) else xp
+        seen: Words = WatchedWords(words, self._xp) if isinstance(self._xp, Recorder) else words
+        self._pass = network.bind(
+            params,
+            n_samples,
+            grads=grads,
+            training=True,
+            words=seen,
+            xp=self._xp,
+            workspace=workspace,
+        )
+        shape = (network.n_members, n_samples)
+        self._grad_logits, self._y, self._weight = (np.empty(shape, params.dtype) for _ in range(3))
+
+    def compute(self, x: InputBatch, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        """Fill the gradients by a batch, and return its logits.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_members or 1, n_samples, n_in), or SparseBatch
+        y : ndarray of shape (n_members or 1, n_samples)
+        weight : ndarray of shape (n_members or 1, n_samples), or None
+        """
+        if not isinstance(self._xp, Recorder):
+            return self._compute(x, y, weight)
+        np.copyto(self._y, y)
+        if weight is not None:
+            np.copyto(self._weight, weight)
+            weight = self._weight
+        return self._xp.run(partial(self._compute, y=self._y, weight=weight), x)
+
+    def _compute(self, x: InputBatch, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        logits = self._pass.forward(x, weight)
+        self._loss.gradient(y, logits, weight, self._grad_logits, self._xp)
+        self._pass.backward(self._grad_logits)
+        return logits
