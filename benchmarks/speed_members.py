@@ -17,22 +17,14 @@ BATCH_SIZES = (32, 64, 128, 256)
 
 
 def thread_rows(repeats: int) -> Iterator[Row]:
-    """Compare a fit of the default ensemble by two threads with one by a single thread.
-
-    A constant rate has no end to plan for, so that few epochs are as those of a long fit.
-    """
+    """Compare a fit of the default ensemble by two threads with one by a single thread."""
     path = f"fit of the default ensemble, {N_SAMPLES:,} x {N_FEATURES}, 2 threads"
     against, target = "1 thread", at_least(1.7)
     if cpu_count() < 2:
         yield Row(path, against, target=target, missing="there is one processor")
         return
     X, y = make_rows(N_SAMPLES, N_FEATURES)
-    models = {
-        n_jobs: DeepBinaryClassifier(
-            max_iter=5, learning_rate="constant", n_jobs=n_jobs, random_state=0
-        )
-        for n_jobs in (1, 2)
-    }
+    models = {n_jobs: DeepBinaryClassifier(n_jobs=n_jobs, random_state=0) for n_jobs in (1, 2)}
     for model in models.values():
         warm_up(lambda model=model: model.fit(X, y))
     seconds = alternate(

@@ -7,7 +7,7 @@ passes are compiled to single loops, which give the same numbers to the last bit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from time import perf_counter
@@ -134,6 +134,20 @@ def add_scaled(y: np.ndarray, x: np.ndarray, factor: float, work: np.ndarray) ->
     return np.add(y, work, out=y)
 
 
+def move_towards(y: np.ndarray, x: np.ndarray, share: float, work: np.ndarray) -> np.ndarray:
+    """Compute ``y = (1 - share) y + share x``: arrays (n_members, n_params)."""
+    np.multiply(x, share, out=work)
+    np.multiply(y, 1.0 - share, out=y)
+    return np.add(y, work, out=y)
+
+
+def draw_words(rngs: Sequence[np.random.Generator], out: np.ndarray) -> np.ndarray:
+    """Fill `out` (n_members, n) with words of 64 random bits, for each member from its stream."""
+    for rng, of_member in zip(rngs, out, strict=True):
+        of_member[:] = rng.integers(0, 1 << 64, len(of_member), dtype=np.uint64)
+    return out
+
+
 def scale_by_moments(
     g: np.ndarray,
     m: np.ndarray,
@@ -175,7 +189,9 @@ PASSES: dict[str, Callable[..., Any]] = {
         look_up,
         add_up_rows,
         add_scaled,
+        move_towards,
         scale_by_moments,
+        draw_words,
     )
 }
 
@@ -189,11 +205,10 @@ def load_compiled() -> ArrayModule:
     It may be missing, or be made for another version of NumPy.
     """
     try:
-        from ._compiled import COMPILED_PASSES
-        from ._replay import run_calls
+        from ._compiled import COMPILED
     except ImportError:
         return NUMPY
-    return ArrayModule.extend(np, COMPILED_PASSES | {"run_calls": run_calls})
+    return ArrayModule.extend(np, COMPILED)
 
 
 _seconds_of_computing = 0.0

@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ._passes import NUMPY, ArrayModule
+
 
 @dataclass
 class RandomStreams:
@@ -67,19 +69,18 @@ class RandomWords:
     Parameters
     ----------
     rngs : sequence of Generator
+    xp : ArrayModule, default=NUMPY
+        What draws them.
     """
 
-    def __init__(self, rngs: Sequence[np.random.Generator]) -> None:
-        self._rngs, self._n_given = rngs, DRAWN_AT_ONCE
+    def __init__(self, rngs: Sequence[np.random.Generator], xp: ArrayModule = NUMPY) -> None:
+        self._rngs, self._xp, self._n_given = rngs, xp, DRAWN_AT_ONCE
         self._words = np.empty((len(rngs), DRAWN_AT_ONCE), np.uint16)
 
     def draw(self, size: int) -> np.ndarray:
         """Return words that were drawn ahead, or have more drawn."""
         if self._n_given + size > DRAWN_AT_ONCE:
-            for rng, of_member in zip(self._rngs, self._words, strict=True):
-                of_member.view(np.uint64)[:] = rng.integers(
-                    0, 1 << 64, DRAWN_AT_ONCE // 4, dtype=np.uint64
-                )
+            self._xp.draw_words(self._rngs, self._words.view(np.uint64))
             self._n_given = 0
         first, self._n_given = self._n_given, self._n_given + size
         return self._words[:, first : self._n_given]

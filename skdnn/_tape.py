@@ -29,9 +29,6 @@ N_AXES = 3
 N_NUMBERS = 2
 """Numbers of one call, at most."""
 
-KINDS = {"ufunc": 0} | {name: 1 + i for i, name in enumerate(PASSES)}
-"""What a call on a tape is: a loop of NumPy, or one of the compiled passes."""
-
 MOST_TAPES = 8
 """Forms of the input of a computation that are recorded."""
 
@@ -49,6 +46,8 @@ class Tape:
     ----------
     x : ndarray
         The one array that may lie elsewhere the next time, in the same shape and strides.
+    kinds : tuple of str
+        What calls may be of: "ufunc", and the names of passes.
 
     Attributes
     ----------
@@ -56,9 +55,9 @@ class Tape:
         Whether all calls could be written down. A tape with gaps must not run.
     """
 
-    def __init__(self, x: np.ndarray) -> None:
+    def __init__(self, x: np.ndarray, kinds: tuple[str, ...]) -> None:
         self.is_complete = True
-        self._dtype = x.dtype
+        self._dtype, self._kinds = x.dtype, kinds
         self._place_of_x, self._bounds_of_x = _address(x), np.lib.array_utils.byte_bounds(x)
         self._kept: list[np.ndarray] = []  # memory that the calls lead to, but not that of x
         self._refills: list[tuple[RandomWords, np.ndarray]] = []
@@ -93,10 +92,10 @@ class Tape:
                 matrices.append(argument if argument.ndim == 3 else argument[:, np.newaxis])
             else:
                 numbers.append(float(argument))
-        if all(matrix[0].flags.c_contiguous for matrix in matrices):
+        if name in self._kinds and all(matrix[0].flags.c_contiguous for matrix in matrices):
             axes = _merge_axes(matrices[-1].shape[:1], [m.strides[:1] for m in matrices])
             dims = [n for matrix in matrices for n in matrix.shape[1:]]
-            self._note([KINDS[name], 0, 0], matrices, axes, dims, [], numbers)
+            self._note([self._kinds.index(name), 0, 0], matrices, axes, dims, [], numbers)
         else:
             self.is_complete = False
 
@@ -107,7 +106,7 @@ class Tape:
         return copy
 
     def close(self) -> Tape | None:
-        """Bring the calls into the form that `skdnn._compiled.run_calls` takes.
+        """Bring the calls into the form that `skdnn._kernels.run_calls` takes.
 
         Returns None if the tape is not complete.
         """
@@ -120,7 +119,7 @@ class Tape:
         return self
 
     def run(self, x: np.ndarray, run_calls: Callable[..., None]) -> None:
-        """Run the calls, by `skdnn._compiled.run_calls`."""
+        """Run the calls, by `skdnn._kernels.run_calls`."""
         for words, copy in self._refills:
             copy[...] = words.draw(copy.shape[1])
         run_calls(*self._table, _address(x) - self._place_of_x)
@@ -137,7 +136,7 @@ class Tape:
         if loop is None or len(around) > N_AXES:
             self.is_complete = False
         else:
-            self._note([KINDS["ufunc"], *loop], arrays, around, dims, steps)
+            self._note([self._kinds.index("ufunc"), *loop], arrays, around, dims, steps)
 
     def _note(
         self,
@@ -206,7 +205,7 @@ class Recorder(ArrayModule):
     def _record(
         self, compute: Callable[[np.ndarray], np.ndarray], x: np.ndarray, form: Form
     ) -> np.ndarray:
-        self._open = tape = Tape(x)
+        self._open = tape = Tape(x, self._xp.call_kinds)
         try:
             self._result = compute(x)
         finally:

@@ -74,7 +74,7 @@ class Worker:
         self.trainable = state.params[:, network.layout.trainable]
         self.logits = np.empty((n_members, self.batches.block_size), dtype)
         self._loss = np.zeros(n_members)  # the sum over the rows of an epoch
-        self.words, self.workspace = RandomWords(streams.dropout), workspace
+        self.words, self.workspace = RandomWords(streams.dropout, xp), workspace
         self._gradients = {
             size: BatchGradient(
                 network,
@@ -160,5 +160,4 @@ class Worker:
         self.state.n_averaged += 1
         decay = self.plan.ema_decay
         share = (1.0 - decay) / (1.0 - decay**self.state.n_averaged)
-        average *= 1.0 - share
-        average += np.multiply(self.state.params, share, out=self._part)
+        self.xp.move_towards(average, self.state.params, share, self._part)

@@ -211,6 +211,32 @@ def test_compiled_scaled_sum_is_the_same_to_the_bit(dtype, n_members, n_params, 
 
 @dtypes
 @given(n_members=st.integers(1, 3), n_params=st.integers(1, 40), seed=seeds)
+def test_compiled_moving_average_is_the_same_to_the_bit(dtype, n_members, n_params, seed):
+    def make():
+        rng = np.random.default_rng(seed)
+        y, x = (rng.normal(size=(n_members, n_params)).astype(dtype) for _ in range(2))
+        return y, x, 0.03, x * dtype(0.03)
+
+    assert_same_to_the_bit("move_towards", make)
+
+
+@given(seed=seeds, n_members=st.integers(0, 3), n_words=st.integers(0, 50))
+def test_compiled_words_are_the_same_and_leave_the_streams_at_the_same_place(
+    seed, n_members, n_words
+):
+    rngs = [[np.random.default_rng([seed, i]) for i in range(n_members)] for _ in range(2)]
+    out = np.zeros((2, n_members, n_words), np.uint64)
+    for rng in (rng for of_side in rngs for rng in of_side):
+        rng.random()
+    PASSES["draw_words"](rngs[0], out[0])
+    compiled.COMPILED_PASSES["draw_words"](rngs[1], out[1])
+    np.testing.assert_array_equal(*out)
+    states = [[rng.bit_generator.state for rng in of_side] for of_side in rngs]
+    assert states[0] == states[1]
+
+
+@dtypes
+@given(n_members=st.integers(1, 3), n_params=st.integers(1, 40), seed=seeds)
 def test_compiled_scaling_by_moments_is_the_same_to_the_bit(dtype, n_members, n_params, seed):
     def make():
         rng = np.random.default_rng(seed)

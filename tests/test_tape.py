@@ -11,7 +11,7 @@ from tables import LAYER_ROWS, nan_grads, random_arrays
 
 from skdnn import _tape
 from skdnn._network import Network
-from skdnn._passes import NUMPY, load_compiled
+from skdnn._passes import NUMPY, PASSES, load_compiled
 from skdnn._random import RandomStreams, RandomWords
 from skdnn._tape import Recorder, WatchedWords, is_recordable
 from skdnn.activations import BuiltinActivation, ReLU
@@ -118,6 +118,12 @@ def test_what_inherits_is_not_taken_for_recordable():
     assert not is_recordable(Own())
     assert not is_recordable(Activation(Own()))
     assert isinstance(Own(), BuiltinActivation)
+
+
+def test_each_call_has_a_number_of_its_own():
+    kinds = load_compiled().call_kinds
+    assert len(set(kinds)) == len(kinds)
+    assert set(kinds) - {"ufunc"} < set(PASSES)
 
 
 def test_losses_say_whether_they_are_recordable():

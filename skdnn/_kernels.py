@@ -1,0 +1,349 @@
+"""Loops that numba compiles, and the one that runs a tape.
+
+All stand in this file: numba keeps compiled code on disk until the file of a function changes, and
+knows nothing of the functions from other files that it has put into it.
+
+The operations on each number are those of the NumPy code, in the same order and precision, so that
+the results are equal to the last bit. While a loop runs, other threads may: it has no need of
+Python, nor of Python's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+KINDS = (
+    "ufunc",
+    "add_bias",
+    "rectify",
+    "mask_by_sign",
+    "weigh_by_sigmoid",
+    "slope_of_silu",
+    "multiply_outer",
+    "clip_to_ramp",
+    "mark_equal",
+    "mask_from_words",
+    "round_to_codes",
+    "look_up",
+    "add_up_rows",
+)
+"""What a call on a tape is, by its number: a loop of NumPy, or one of the passes."""
+
+(
+    UFUNC,
+    ADD_BIAS,
+    RECTIFY,
+    MASK_BY_SIGN,
+    WEIGH_BY_SIGMOID,
+    SLOPE_OF_SILU,
+    MULTIPLY_OUTER,
+    CLIP_TO_RAMP,
+    MARK_EQUAL,
+    MASK_FROM_WORDS,
+    ROUND_TO_CODES,
+    LOOK_UP,
+    ADD_UP_ROWS,
+) = range(len(KINDS))
+
+
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a loop when it is first called; keep the code on disk if there is a place for it."""
+    settings: Any = {"nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **settings)(function)
+    except RuntimeError:  # no directory that may be written to
+        return njit(**settings)(function)
+
+
+@_compiled
+def add_bias(y, b):
+    n_members, n_samples, n_units = y.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                y[member, i, j] += b[member, 0, j]
+
+
+@_compiled
+def rectify(z, out):
+    zero = z.dtype.type(0)
+    n_members, n_samples, n_units = z.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                value = z[member, i, j]
+                # `not <=` and not `>`: what is not a number passes, as through NumPy's maximum.
+                out[member, i, j] = value if not value <= zero else zero
+
+
+@_compiled
+def mask_by_sign(grad, y):
+    zero, one = y.dtype.type(0), y.dtype.type(1)
+    n_members, n_samples, n_units = y.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                grad[member, i, j] *= one if y[member, i, j] > zero else zero
+
+
+@_compiled
+def weigh_by_sigmoid(z, s, out):
+    one = s.dtype.type(1)
+    n_members, n_samples, n_units = z.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                share = one / (s[member, i, j] + one)
+                s[member, i, j] = share
+                out[member, i, j] = share * z[member, i, j]
+
+
+@_compiled
+def slope_of_silu(grad, y, s):
+    n_members, n_samples, n_units = y.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                value, share = y[member, i, j], s[member, i, j]
+                grad[member, i, j] *= value - value * share + share
+
+
+@_compiled
+def multiply_outer(column, row, out):
+    n_members, n_samples, n_units = out.shape
+    for member in range(n_members):
+        for i in range(n_samples):
+            for j in range(n_units):
+                out[member, i, j] = column[member, i, 0] * row[member, 0, j]
+
+
+@_compiled
+def clip_to_ramp(u, out):
+    zero, one = u.dtype.type(0), u.dtype.type(1)
+    for i in range(u.shape[0]):
+        for j in range(u.shape[1]):
+            value = u[i, j]
+            value = zero if value < zero else value
+            out[i, j] = one if value > one else value
+
+
+@_compiled
+def mark_equal(y, x):
+    zero, one = y.dtype.type(0), y.dtype.type(1)
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            y[i, j] = one if y[i, j] == x[i, j] else zero
+
+
+@_compiled
+def mask_from_words(words, n_dropped, factor, out):
+    zero, kept, bound = out.dtype.type(0), out.dtype.type(factor), words.dtype.type(n_dropped)
+    for i in range(len(words)):
+        out[i] = kept if words[i] >= bound else zero
+
+
+@_compiled
+def round_to_codes(x, n_levels, codes):
+    zero, last = x.dtype.type(0), x.dtype.type(n_levels - 1)
+    for i in range(len(x)):
+        value = x[i] if x[i] > zero else zero
+        codes[i] = codes.dtype.type(value if value < last else last)
+
+
+@_compiled
+def look_up(codes, table, out):
+    for i in range(len(codes)):
+        for j in range(out.shape[1]):
+            out[i, j] = table[codes[i], j]
+
+
+@_compiled
+def add_up_rows(codes, rows, out):
+    out[:] = 0
+    for i in range(len(codes)):
+        for j in range(out.shape[1]):
+            out[codes[i], j] += rows[i, j]
+
+
+@_compiled
+def add_scaled(y, x, factor):
+    n_members, n_params = y.shape
+    for member in range(n_members):
+        for i in range(n_params):
+            y[member, i] += factor * x[member, i]
+
+
+@_compiled
+def move_towards(y, x, kept, share):
+    n_members, n_params = y.shape
+    for member in range(n_members):
+        for i in range(n_params):
+            y[member, i] = y[member, i] * kept + x[member, i] * share
+
+
+@_compiled
+def scale_by_moments(g, m, v, beta_1, beta_2, epsilon, factor):
+    n_members, n_params = g.shape
+    for member in range(n_members):
+        for i in range(n_params):
+            slope = g[member, i]
+            mean = beta_1 * m[member, i] + slope
+            square = beta_2 * v[member, i] + slope * slope
+            m[member, i] = mean
+            v[member, i] = square
+            g[member, i] = mean / (np.sqrt(square) + epsilon) * factor
+
+
+@intrinsic
+def _make_call(context, function, arrays, dims, steps, data):
+    """Call a loop of NumPy: all are addresses."""
+
+    def generate(context, builder, signature, addresses):
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer] * 4)
+        loop = builder.inttoptr(addresses[0], kind.as_pointer())
+        builder.call(loop, [builder.inttoptr(address, pointer) for address in addresses[1:]])
+        return context.get_dummy_value()
+
+    return types.void(function, arrays, dims, steps, data), generate
+
+
+@intrinsic
+def _make_draw(context, function, state):
+    """Call a function of NumPy's that draws 64 random bits: both are addresses."""
+
+    def generate(context, builder, signature, addresses):
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(8).as_pointer()])
+        draw = builder.inttoptr(addresses[0], kind.as_pointer())
+        return builder.call(draw, [builder.inttoptr(addresses[1], ir.IntType(8).as_pointer())])
+
+    return types.uint64(function, state), generate
+
+
+@intrinsic
+def _make_pointer(context, address, number):
+    """Make an address a pointer to numbers of a type."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(number)(address, number), generate
+
+
+# Whoever calls them leaves out the context, which numba gives.
+_call_loop: Any = _make_call
+_draw: Any = _make_draw
+_point_at: Any = _make_pointer
+
+
+@_compiled
+def draw_words(addresses, out):
+    n_members, n_words = out.shape
+    for member in range(n_members):
+        for i in range(n_words):
+            out[member, i] = _draw(addresses[member, 0], addresses[member, 1])
+
+
+@njit
+def _matrix(places, dims, i, number):
+    """View the i-th array of a call as the matrix of one member."""
+    return carray(_point_at(places[i], number), (1, dims[2 * i], dims[2 * i + 1]))
+
+
+@njit
+def _run_pass(kind, places, dims, numbers, one):
+    """Run a pass over the matrices of one member."""
+    if kind == MASK_FROM_WORDS:
+        words = _matrix(places, dims, 0, np.uint16(0))
+        out = _matrix(places, dims, 1, one)
+        mask_from_words(words[0, 0], numbers[0], numbers[1], out[0, 0])
+    elif kind == ROUND_TO_CODES:
+        codes = _matrix(places, dims, 1, np.intp(0))
+        round_to_codes(_matrix(places, dims, 0, one)[0, 0], numbers[0], codes[0, 0])
+    elif kind in (LOOK_UP, ADD_UP_ROWS):
+        codes = _matrix(places, dims, 0, np.intp(0))[0, 0]
+        second, third = _matrix(places, dims, 1, one), _matrix(places, dims, 2, one)
+        if kind == LOOK_UP:
+            look_up(codes, second[0], third[0])
+        else:
+            add_up_rows(codes, second[0], third[0])
+    else:
+        _run_pass_over_numbers(kind, places, dims, one)
+
+
+@njit
+def _run_pass_over_numbers(kind, places, dims, one):
+    """Run a pass over matrices of numbers alone."""
+    first, second = _matrix(places, dims, 0, one), _matrix(places, dims, 1, one)
+    if kind == ADD_BIAS:
+        add_bias(first, second)
+    elif kind == RECTIFY:
+        rectify(first, second)
+    elif kind == MASK_BY_SIGN:
+        mask_by_sign(first, second)
+    elif kind == CLIP_TO_RAMP:
+        clip_to_ramp(first[0], second[0])
+    elif kind == MARK_EQUAL:
+        mark_equal(first[0], second[0])
+    else:
+        third = _matrix(places, dims, 2, one)
+        if kind == WEIGH_BY_SIGMOID:
+            weigh_by_sigmoid(first, second, third)
+        elif kind == SLOPE_OF_SILU:
+            slope_of_silu(first, second, third)
+        elif kind == MULTIPLY_OUTER:
+            multiply_outer(first, second, third)
+
+
+@_compiled
+def run_calls(functions, starts, strides, moves, all_dims, all_steps, numbers, places, one, shift):
+    """Run the calls of a `skdnn._tape.Tape`.
+
+    Parameters
+    ----------
+    functions : ndarray of shape (n_calls, 7)
+        Kind of the function, the addresses of its loop and of what belongs to it, its number of
+        arrays, and how often it is repeated along each of three axes.
+    starts : ndarray of shape (n_calls, 4)
+        Addresses of the arrays.
+    strides : ndarray of shape (n_calls, 12)
+        Bytes from one call to the next along each axis, array by array.
+    moves : ndarray of shape (n_calls, 4)
+        1 for the array that may lie elsewhere than when it was recorded, else 0.
+    all_dims : ndarray of shape (n_calls, 8)
+        Lengths within a call; of passes those of the matrices.
+    all_steps : ndarray of shape (n_calls, 12)
+        Strides within a call, for loops of NumPy.
+    numbers : ndarray of shape (n_calls, 2)
+        Numbers that passes take.
+    places : ndarray of shape (4,)
+        To compute in.
+    one : float32 or float64
+        Says what the arrays are of.
+    shift : int
+        Where the array that moves lies, less where it was.
+    """
+    most = starts.shape[1]
+    for call in range(len(functions)):
+        kind, loop, data = functions[call, 0], functions[call, 1], functions[call, 2]
+        n_arrays = functions[call, 3]
+        dims, steps, apart = all_dims[call], all_steps[call], strides[call]
+        for i_1 in range(functions[call, 4]):
+            for i_2 in range(functions[call, 5]):
+                for i_3 in range(functions[call, 6]):
+                    for i in range(n_arrays):
+                        way = i_1 * apart[i]
+                        way += i_2 * apart[most + i] + i_3 * apart[2 * most + i]
+                        places[i] = starts[call, i] + moves[call, i] * shift + way
+                    if kind == UFUNC:
+                        _call_loop(
+                            loop, places.ctypes.data, dims.ctypes.data, steps.ctypes.data, data
+                        )
+                    else:
+                        _run_pass(kind, places, dims, numbers[call], one)
