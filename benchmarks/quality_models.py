@@ -56,6 +56,15 @@ def scaled(classifier) -> Any:
     return make_pipeline(columns, classifier)
 
 
+def standardized(classifier) -> Any:
+    """Bring numbers to mean 0 and variance 1, and leave missing ones and categories as they are."""
+    columns = ColumnTransformer(
+        [("numbers", StandardScaler(), NUMBERS), ("categories", "passthrough", CATEGORIES)],
+        verbose_feature_names_out=False,
+    )
+    return make_pipeline(columns.set_output(transform="pandas"), classifier)
+
+
 def imputed(classifier) -> Any:
     """Fill in missing numbers before a classifier that takes categories but no NaN."""
     columns = ColumnTransformer(
@@ -78,6 +87,11 @@ def make_skdnn(table, seed, threads, **params):
     from skdnn import DeepBinaryClassifier
 
     return DeepBinaryClassifier(**{"random_state": seed, **params})
+
+
+def make_skdnn_standardized(table, seed, threads, **params):
+    """Our classifier behind a StandardScaler for the numbers."""
+    return standardized(make_skdnn(table, seed, threads, **params))
 
 
 def make_skdnn_scaled(table, seed, threads, **params):
@@ -192,6 +206,7 @@ def make_skorch(table, seed, threads):
 
 MODELS = {
     "skdnn": Model("skdnn", make_skdnn),
+    "skdnn-standardized": Model("skdnn", make_skdnn_standardized),
     "skdnn-scaled": Model("skdnn", make_skdnn_scaled),
     "LogisticRegression": Model("scikit-learn", make_logistic_regression),
     "MLPClassifier": Model("scikit-learn", make_mlp),
@@ -204,4 +219,4 @@ MODELS = {
     "RealMLP-TD": Model("pytabkit", partial(make_pytabkit, name="RealMLP_TD_Classifier")),
     "TabM": Model("pytabkit", partial(make_pytabkit, name="TabM_D_Classifier")),
 }
-OURS = ("skdnn", "skdnn-scaled")
+OURS = ("skdnn", "skdnn-standardized", "skdnn-scaled")

@@ -71,9 +71,9 @@ class BatchGradient:
         """
         if not isinstance(self._xp, Recorder):
             return self._compute(x, y, weight)
-        np.copyto(self._y, y)
+        self._y[...] = y
         if weight is not None:
-            np.copyto(self._weight, weight)
+            self._weight[...] = weight
             weight = self._weight
         return self._xp.run(partial(self._compute, y=self._y, weight=weight), x)
 

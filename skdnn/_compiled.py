@@ -92,14 +92,13 @@ def add_up_rows(codes, rows, out, work):
 
 def add_scaled(y, x, factor, work):
     """Compute ``y += factor x``."""
-    _kernels.add_scaled(y, x, y.dtype.type(factor))
+    _kernels.add_scaled(y, x, factor)
     return y
 
 
 def move_towards(y, x, share, work):
     """Compute ``y = (1 - share) y + share x``."""
-    number = y.dtype.type
-    _kernels.move_towards(y, x, number(1.0 - share), number(share))
+    _kernels.move_towards(y, x, share)
     return y
 
 
@@ -113,14 +112,8 @@ def draw_words(rngs, out):
 
 
 def scale_by_moments(g, m, v, beta_1, beta_2, epsilon, factor):
-    """Compute ``m = beta_1 m + g``, ``v = beta_2 v + g^2``, ``g = factor m / (sqrt(v) + epsilon)``.
-
-    Numbers are brought into the precision of the arrays, as NumPy does with Python's.
-    """
-    number = g.dtype.type
-    _kernels.scale_by_moments(
-        g, m, v, number(beta_1), number(beta_2), number(epsilon), number(factor)
-    )
+    """Compute the moments ``m = beta_1 m + g`` and ``v = beta_2 v + g^2``, and scale g by them."""
+    _kernels.scale_by_moments(g, m, v, beta_1, beta_2, epsilon, factor)
     return g
 
 

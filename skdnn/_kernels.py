@@ -173,6 +173,8 @@ def add_up_rows(codes, rows, out):
 
 @_compiled
 def add_scaled(y, x, factor):
+    # Numbers are brought into the precision of the arrays, as NumPy does with Python's.
+    factor = y.dtype.type(factor)
     n_members, n_params = y.shape
     for member in range(n_members):
         for i in range(n_params):
@@ -180,7 +182,8 @@ def add_scaled(y, x, factor):
 
 
 @_compiled
-def move_towards(y, x, kept, share):
+def move_towards(y, x, share):
+    kept, share = y.dtype.type(1.0 - share), y.dtype.type(share)
     n_members, n_params = y.shape
     for member in range(n_members):
         for i in range(n_params):
@@ -189,6 +192,8 @@ def move_towards(y, x, kept, share):
 
 @_compiled
 def scale_by_moments(g, m, v, beta_1, beta_2, epsilon, factor):
+    beta_1, beta_2 = g.dtype.type(beta_1), g.dtype.type(beta_2)
+    epsilon, factor = g.dtype.type(epsilon), g.dtype.type(factor)
     n_members, n_params = g.shape
     for member in range(n_members):
         for i in range(n_params):

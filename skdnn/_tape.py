@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -58,6 +59,7 @@ class Tape:
     def __init__(self, x: np.ndarray, kinds: tuple[str, ...]) -> None:
         self.is_complete = True
         self._dtype, self._kinds = x.dtype, kinds
+        self._last_x, self._shift = ref(x), 0
         self._place_of_x, self._bounds_of_x = _address(x), np.lib.array_utils.byte_bounds(x)
         self._kept: list[np.ndarray] = []  # memory that the calls lead to, but not that of x
         self._refills: list[tuple[RandomWords, np.ndarray]] = []
@@ -122,7 +124,9 @@ class Tape:
         """Run the calls, by `skdnn._kernels.run_calls`."""
         for words, copy in self._refills:
             copy[...] = words.draw(copy.shape[1])
-        run_calls(*self._table, _address(x) - self._place_of_x)
+        if x is not self._last_x():  # to ask an array where it lies takes two microseconds
+            self._last_x, self._shift = ref(x), _address(x) - self._place_of_x
+        run_calls(*self._table, self._shift)
 
     def _note_loop(
         self,

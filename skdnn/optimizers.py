@@ -60,8 +60,8 @@ class AddL2Gradient(Stateless):
     columns: slice
 
     def update(self, updates, params, state, step):
-        g, w, work = (array[:, self.columns] for array in (updates, params, step.scratch))
-        step.xp.add_scaled(g, w, self.strength, work)
+        g, w, columns = updates, params, self.columns
+        step.xp.add_scaled(g[:, columns], w[:, columns], self.strength, step.scratch[:, columns])
 
 
 @frozen

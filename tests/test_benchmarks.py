@@ -319,6 +319,15 @@ def test_scaled_gives_zeros_for_a_level_not_seen():
     np.testing.assert_array_equal(encoder.transform(table)[2, 2:], [0, 0])
 
 
+def test_standardized_leaves_gaps_and_categories():
+    X = quality_models.standardized("passthrough").fit_transform(mixed_table())
+    number = np.array([1, 2, 6])
+    expected = (number - number.mean()) / number.std()
+    np.testing.assert_allclose(X["number"].to_numpy()[[0, 2, 3]], expected)
+    assert X["number"].isna().tolist() == [False, True, False, False]
+    pd.testing.assert_series_equal(X["level"], mixed_table()["level"])
+
+
 def test_imputed_fills_in_numbers_and_keeps_categories():
     X = quality_models.imputed("passthrough").fit_transform(mixed_table())
     assert X["number"].tolist() == [1, 2, 2, 6]
