@@ -212,19 +212,30 @@ def load_compiled() -> ArrayModule:
 
 
 _seconds_of_computing = 0.0
+_computing_since: float | None = None
 
 
 def fastest_module() -> ArrayModule:
     """Return the module to compute with: the compiled one where that has gone on for long."""
-    return load_compiled() if _seconds_of_computing > SECONDS_BEFORE_LOADING else NUMPY
+    seconds = _seconds_of_computing
+    if _computing_since is not None:
+        seconds += perf_counter() - _computing_since
+    return load_compiled() if seconds > SECONDS_BEFORE_LOADING else NUMPY
 
 
 @contextmanager
 def count_computing_time() -> Iterator[None]:
-    """Add the time spent in the context, training or predicting, to what decides about loading."""
-    global _seconds_of_computing
-    started_at = perf_counter()
+    """Add the time spent in the context, training or predicting, to what decides about loading.
+
+    What computes side by side counts once.
+    """
+    global _seconds_of_computing, _computing_since
+    if _computing_since is not None:
+        yield
+        return
+    _computing_since = started_at = perf_counter()
     try:
         yield
     finally:
+        _computing_since = None
         _seconds_of_computing += perf_counter() - started_at

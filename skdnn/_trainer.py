@@ -89,11 +89,10 @@ class Trainer:
             self._held_out = self.folds.hold_out(validation.rows)
         self.trainable = state.params[:, plan.network.layout.trainable]
         self.grads = np.empty_like(self.trainable)
-        threads = share_out(range(n_members), min(plan.n_threads, self._count_workers(n_members)))
-        self.crew = Crew(len(threads))
-        self.teams = self._employ(threads)
-        self.workers = [worker for team in self.teams for worker in team]
-        self.batches = self.workers[0].batches
+        n_threads = min(plan.n_threads, self._count_workers(n_members))
+        self._threads = share_out(range(n_members), n_threads)
+        self.crew = Crew(n_threads)
+        self._employ()
         self._checkpoint = [array.copy() for array in self._arrays()]
 
     def hold_blas(self) -> AbstractContextManager:
@@ -112,13 +111,13 @@ class Trainer:
         n_numbers = n_members * n_rows * self.plan.network.widest
         return min(n_members, max(1, n_numbers // NUMBERS_TO_SHARE))
 
-    def _employ(self, threads: list[range]) -> list[list[Worker]]:
+    def _employ(self) -> None:
         """Give the members of each thread to a team of workers, who take turns in its memory.
 
         What few members compute in stays in the cache, and only those at work need the order of
         their rows: a large table takes a fraction of the memory, and less time.
         """
-        state, scratch, xp = self.state, np.empty_like(self.grads), fastest_module()
+        state, scratch, self._xp = self.state, np.empty_like(self.grads), fastest_module()
 
         def employ(members: range, workspace: Workspace) -> Worker:
             part = slice(members.start, members.stop)
@@ -133,15 +132,16 @@ class Trainer:
                 workspace=workspace,
                 interrupt=self.interrupt,
                 crew=self.crew,
-                xp=xp,
+                xp=self._xp,
             )
 
-        teams = []
-        for of_thread in threads:
+        self.teams: list[list[Worker]] = []
+        for of_thread in self._threads:
             shares = share_out(of_thread, self._count_workers(len(of_thread)))
             workspace = Workspace()
-            teams.append([employ(members, workspace) for members in shares])
-        return teams
+            self.teams.append([employ(members, workspace) for members in shares])
+        self.workers = [worker for team in self.teams for worker in team]
+        self.batches = self.workers[0].batches
 
     def _let_work(self, task: Callable[[Worker], Result]) -> list[Result]:
         """Let all workers do something: teams side by side, and those of a team in turn."""
@@ -153,7 +153,13 @@ class Trainer:
         return [result for of_team in results for result in of_team]
 
     def run_epoch(self, first_step: int, n_steps: int) -> tuple[np.ndarray, float]:
-        """Take one step for each batch; return each member's mean loss, and the last rate."""
+        """Take one step for each batch; return each member's mean loss, and the last rate.
+
+        Where training has gone on for long, others take over, who compute the same by faster means.
+        """
+        if self._xp is not fastest_module():
+            self.teams, self.workers = [], []  # their memory can be had again
+            self._employ()
         state = self.state
         for worker in self.workers:
             worker.state.n_samples_seen = state.n_samples_seen

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from strategies import seeds, shapes_MNI
 
 import skdnn._passes
 from skdnn import DeepBinaryClassifier, _prediction
-from skdnn._passes import NUMPY, PASSES, fastest_module
+from skdnn._passes import NUMPY, PASSES, count_computing_time, fastest_module
 from skdnn._random import N_WORDS
 
 compiled = pytest.importorskip("skdnn._compiled", reason="numba is not installed")
@@ -286,6 +287,20 @@ def test_predicting_many_rows_counts_towards_loading(monkeypatch):
     monkeypatch.setattr(_prediction, "BLOCK_ROWS", 100)
     model.predict(X)
     assert skdnn._passes._seconds_of_computing > 0.0
+
+
+def test_time_counts_while_it_goes_on(monkeypatch):
+    monkeypatch.setattr(skdnn._passes, "_seconds_of_computing", 0.0)
+    monkeypatch.setattr(skdnn._passes, "SECONDS_BEFORE_LOADING", 0.02)
+    with count_computing_time():
+        assert fastest_module() is NUMPY
+        with count_computing_time():
+            time.sleep(0.03)
+        assert fastest_module() is not NUMPY
+    counted = skdnn._passes._seconds_of_computing
+    assert counted >= 0.03
+    time.sleep(0.01)
+    assert skdnn._passes._seconds_of_computing == counted
 
 
 def run_python(code):

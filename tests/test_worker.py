@@ -20,7 +20,7 @@ from trainings import noisy_rows
 from skdnn import _threads, _trainer
 from skdnn._folds import Folds
 from skdnn._interrupt import Interrupt
-from skdnn._passes import load_compiled
+from skdnn._passes import NUMPY, load_compiled
 from skdnn._trainer import Trainer, Validation, share_out
 from skdnn._training import train
 from skdnn._values import frozen
@@ -106,6 +106,22 @@ def test_compiled_passes_do_not_depend_on_the_number_of_threads(monkeypatch):
         plan, state = pose(n_threads, rows, activation="relu", alpha=1.0)
         states.append(train_quietly(plan, state, rows))
     assert_same(*states)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_compiled_passes_take_over_between_epochs_without_a_difference(monkeypatch, n_threads):
+    """A first training need not wait for the next one to become fast."""
+    pytest.importorskip("numba")
+    rows, states = heavy_rows(), []
+    for n_plain in (1, 3, 100):
+        modules = iter([NUMPY] * n_plain)
+        monkeypatch.setattr(
+            _trainer, "fastest_module", lambda modules=modules: next(modules, load_compiled())
+        )
+        plan, state = pose(n_threads, rows, **SETTINGS["dropout and average"], max_iter=6)
+        states.append(train_quietly(plan, state, rows))
+    for other in states[1:]:
+        assert_same(states[0], other)
 
 
 @pytest.mark.parametrize("setting", ["adam", "nadam", "dropout and average"])
