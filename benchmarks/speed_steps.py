@@ -44,8 +44,8 @@ def _targets(mlp: float, torch: float, skorch: float, share: float | None = None
 CASES = [
     Case((100,), 200, 10, 500, _targets(6.0, 5.0, 10.0)),
     Case((64, 64), 200, 30, 300, _targets(4.0, 3.5, 6.0)),
-    Case((256, 256, 256), 256, 30, 40, _targets(1.7, 1.2, 1.3, 0.85)),
-    Case((512, 512), 1024, 100, 10, _targets(1.4, 1.1, 1.15, 0.9)),
+    Case((256, 256, 256), 256, 30, 120, _targets(1.7, 1.2, 1.3, 0.85)),
+    Case((512, 512), 1024, 100, 40, _targets(1.4, 1.1, 1.15, 0.9)),
 ]
 
 

@@ -3,9 +3,9 @@
 NumPy's functions are loops in C, which it picks and calls after a look at its arguments. On the
 arrays of a mini-batch the look takes about as long as the loop, and threads wait for one another to
 have theirs. But the arrays of a pass are fixed: what its functions find once, they find each time.
-So a `Recorder` stands in for the array module when something is computed first, and writes on a
-`Tape` which loops run over which memory; from then on one function that numba compiles runs these
-loops. They are the same ones, and give the same numbers to the last bit.
+So a `Recorder` stands in for the array module, and writes on a `Tape` which loops run over which
+memory; from then on one function that numba compiles runs these loops. They are the same ones, and
+give the same numbers to the last bit.
 """
 
 from __future__ import annotations
@@ -94,12 +94,21 @@ class Tape:
                 matrices.append(argument if argument.ndim == 3 else argument[:, np.newaxis])
             else:
                 numbers.append(float(argument))
-        if name in self._kinds and all(matrix[0].flags.c_contiguous for matrix in matrices):
+        if name in self._kinds and self._can_be_passed_over(matrices):
             axes = _merge_axes(matrices[-1].shape[:1], [m.strides[:1] for m in matrices])
             dims = [n for matrix in matrices for n in matrix.shape[1:]]
             self._note([self._kinds.index(name), 0, 0], matrices, axes, dims, [], numbers)
         else:
             self.is_complete = False
+
+    def _can_be_passed_over(self, matrices: list[np.ndarray]) -> bool:
+        """Say whether there is a matrix for each member, without gaps, and of what kernels take."""
+        return all(
+            len(matrix) == len(matrices[-1])
+            and matrix[0].flags.c_contiguous
+            and (matrix.dtype == self._dtype or matrix.dtype.kind in "iu")
+            for matrix in matrices
+        )
 
     def note_words(self, words: RandomWords, drawn: np.ndarray) -> np.ndarray:
         """Return a copy of random words; others are drawn into it before the calls run again."""
@@ -137,7 +146,7 @@ class Tape:
         steps: list[int],
     ) -> None:
         loop = find_loop(ufunc, [array.dtype for array in arrays])
-        if loop is None or len(around) > N_AXES:
+        if loop is None or len(arrays) > N_ARRAYS or len(around) > N_AXES:
             self.is_complete = False
         else:
             self._note([self._kinds.index("ufunc"), *loop], arrays, around, dims, steps)

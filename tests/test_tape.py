@@ -179,8 +179,17 @@ def test_few_forms_are_recorded(monkeypatch):
         lambda xp, x, out: xp.greater(x, 0.5, out=out),
         lambda xp, x, out: xp.copyto(out, x.astype(np.float64)),
         lambda xp, x, out: xp.add_bias(out[np.newaxis, ::2, ::2], x[np.newaxis, :1, ::2]),
+        lambda xp, x, out: xp.add_bias(out.astype(np.float64)[np.newaxis], np.ones((1, 1, 6))),
+        lambda xp, x, out: xp.scale_by_moments(out, x.copy(), x**2, 0.9, 0.9, 1e-8, 1.0),
     ],
-    ids=["function without out", "conversion", "another dtype", "matrix with gaps"],
+    ids=[
+        "function without out",
+        "conversion",
+        "another dtype",
+        "matrix with gaps",
+        "matrix of another dtype",
+        "pass that has no number",
+    ],
 )
 def test_what_cannot_be_recorded_is_computed_as_it_is(compute):
     recorder, out, expected = make_recorder(), *np.zeros((2, 4, 6), np.float32)
