@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -116,13 +117,9 @@ class Predictor:
 
     def _make_ready(self, params: np.ndarray, n_samples: int) -> Pass:
         """Take a pass for these parameters out of the list, or make one."""
-        try:
+        with suppress(IndexError):
             prediction = self._ready.pop()
-        except IndexError:
-            prediction = None
-        if prediction is None or not (
-            prediction.params is params and prediction.n_samples == n_samples
-        ):
-            xp = self.network.record(fastest_module())
-            prediction = self.network.bind(params, n_samples, xp=xp)
-        return prediction
+            if prediction.params is params and prediction.n_samples == n_samples:
+                return prediction
+        xp = self.network.record(fastest_module())
+        return self.network.bind(params, n_samples, xp=xp)
