@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import softplus
+from scipy.special import log_expit
 
 LARGEST = 20.0
 """Temperatures are looked for between this number and its inverse."""
@@ -55,7 +55,7 @@ def fit_temperature(logits: np.ndarray, y: np.ndarray, sample_weight: np.ndarray
 
     def cost(log_T: float) -> float:
         z = logits * np.exp(-log_T)
-        return float(np.average(softplus(z) - y * z, weights=sample_weight))
+        return float(np.average(-log_expit(-z) - y * z, weights=sample_weight))
 
     bound = np.log(LARGEST)
     found = minimize_scalar(cost, bounds=(-bound, bound), method="bounded")
