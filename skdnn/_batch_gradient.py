@@ -18,7 +18,7 @@ from .losses import Loss
 class BatchGradient:
     """Forward pass, gradient of the loss and backward pass, for batches of `n_samples` rows.
 
-    Where the array module can run tapes, and layers and loss can be recorded, the first batch is
+    Where the array module can run tapes, and layers and loss can be recorded, the second batch is
     recorded, and later ones run without Python.
 
     Parameters

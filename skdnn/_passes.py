@@ -123,7 +123,7 @@ def add_up_rows(
     """
     n_members, n_levels, n_units = out.shape
     first_levels = n_levels * np.arange(n_members)[:, np.newaxis]
-    np.add(codes, first_levels, out=work.indices.reshape(codes.shape), casting="same_kind")
+    np.add(codes, first_levels, out=work.indices.reshape(codes.shape))
     np.copyto(out, (work @ rows.reshape(-1, n_units)).reshape(out.shape))
     return out
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -68,7 +67,7 @@ class Predictor:
         if n_samples > FEW_ROWS or is_sparse(X):
             return self.network.logits(params, X)
         prediction = self._make_ready(params, n_samples)
-        logits = prediction.predict(X[np.newaxis]).copy()
+        logits = prediction.forward(X[np.newaxis]).copy()
         if len(self._ready) < MOST_READY:
             self._ready.append(prediction)
         return logits
@@ -117,9 +116,10 @@ class Predictor:
 
     def _make_ready(self, params: np.ndarray, n_samples: int) -> Pass:
         """Take a pass for these parameters out of the list, or make one."""
-        with suppress(IndexError):
+        try:
             prediction = self._ready.pop()
-            if prediction.params is params and prediction.n_samples == n_samples:
-                return prediction
-        xp = self.network.record(fastest_module())
-        return self.network.bind(params, n_samples, xp=xp)
+        except IndexError:
+            return self.network.bind(params, n_samples)
+        if prediction.params is params and prediction.n_samples == n_samples:
+            return prediction
+        return self.network.bind(params, n_samples)

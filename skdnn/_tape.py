@@ -121,8 +121,7 @@ class Tape:
 
         Returns None if the tape is not complete.
         """
-        self.is_complete = self.is_complete and len(self._calls) > 0
-        if not self.is_complete:
+        if not (self.is_complete and self._calls):
             return None
         columns = [np.array(column, np.int64) for column in zip(*self._calls, strict=True)]
         one = self._dtype.type(1)
@@ -224,7 +223,7 @@ class Recorder(ArrayModule):
         finally:
             self._open = None
         self._tapes[form] = tape.close()
-        self._may_record = tape.is_complete
+        self._may_record = self._tapes[form] is not None
         return self._result
 
     def matmul(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
