@@ -143,7 +143,7 @@ def make_catboost(table, seed, threads):
 
 
 def make_pytabkit(table, seed, threads, *, name, **params):
-    """One of pytabkit's networks on the processor, which take categories by dtype but no NaN."""
+    """One of pytabkit's networks, on a GPU if there is one: categories by dtype, but no NaN."""
     import logging
 
     from pytabkit.models.sklearn import sklearn_interfaces
@@ -151,7 +151,7 @@ def make_pytabkit(table, seed, threads, *, name, **params):
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning").setLevel(logging.ERROR)
     make = getattr(sklearn_interfaces, name)
-    return imputed(make(device="cpu", random_state=seed, n_threads=threads, **params))
+    return imputed(make(random_state=seed, n_threads=threads, **params))
 
 
 class SkorchMLP:
@@ -217,6 +217,15 @@ MODELS = {
     "skorch-MLP": Model("skorch", make_skorch),
     "RealMLP-TD-S": Model("pytabkit", partial(make_pytabkit, name="RealMLP_TD_S_Classifier")),
     "RealMLP-TD": Model("pytabkit", partial(make_pytabkit, name="RealMLP_TD_Classifier")),
+    "RealMLP-TD-probabilities": Model(
+        "pytabkit",
+        partial(
+            make_pytabkit,
+            name="RealMLP_TD_Classifier",
+            use_ls=False,
+            val_metric_name="cross_entropy",
+        ),
+    ),
     "TabM": Model("pytabkit", partial(make_pytabkit, name="TabM_D_Classifier")),
 }
 OURS = ("skdnn", "skdnn-standardized", "skdnn-scaled")
