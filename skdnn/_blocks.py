@@ -45,8 +45,11 @@ class Selection:
         return len(self.index)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """Gather some rows, those of some members."""
-        return self.table.take(self.index[key], axis=0)
+        """Gather some rows, those of some members, or some columns of theirs: as of an array."""
+        key = key if isinstance(key, tuple) else (key,)
+        n_axes = self.index.ndim
+        index, columns = self.index[key[:n_axes]], key[n_axes:]
+        return self.table[index, *columns] if columns else self.table.take(index, axis=0)
 
     def of_members(self, members: range) -> Selection:
         """Return the rows of some members, where each has its own."""

@@ -142,17 +142,21 @@ def _count(
     y = rows.y[some].astype(np.float64)
     weight = np.ones(len(y)) if rows.sample_weight is None else rows.sample_weight[some]
     weight = weight.astype(np.float64)
+    weight_of_second = weight * y
     n_folds = 1 if folds is None else folds.n_folds
     fold = np.zeros(len(y), np.intp) if folds is None else folds.of_row[some].astype(np.intp)
     fold[fold < 0] = n_folds  # everybody's
     edges = np.empty((n_features, N_FINE + 1))
     counts = np.empty((2, n_folds + 1, n_features, N_FINE))
     for j in range(n_features):
-        x = X[:, j].astype(np.float64)
-        edges[j] = _cut_finely(x, weight)
-        place = fold * N_FINE + np.searchsorted(edges[j, 1:-1], x, side="right")
-        for count, weights in zip(counts, (weight, weight * y), strict=True):
-            of_place = np.bincount(place, weights, minlength=(n_folds + 1) * N_FINE)
+        order = X[:, j].argsort()
+        x = X[order, j].astype(np.float64)
+        edges[j] = _cut_finely(x, weight[order])
+        starts = np.searchsorted(x, edges[j, 1:-1])  # where all fine bins but the first begin
+        fine_bin = np.repeat(np.arange(N_FINE), np.diff(starts, prepend=0, append=len(x)))
+        place = fold[order] * N_FINE + fine_bin
+        for count, weights in zip(counts, (weight, weight_of_second), strict=True):
+            of_place = np.bincount(place, weights[order], minlength=(n_folds + 1) * N_FINE)
             count[:, j] = of_place.reshape(n_folds + 1, N_FINE)
     totals = counts.sum(axis=1)
     own = np.stack(
@@ -169,10 +173,10 @@ def _count(
 def _cut_finely(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the edges of fine bins of about equal weight, halfway between neighbouring values.
 
-    Where there are fewer values than bins, the last edges are all the greatest value.
+    The values are in ascending order. Where there are fewer of them than bins, the last edges are
+    all the greatest one.
     """
-    order = np.argsort(x, kind="stable")
-    x, total = x[order], np.cumsum(weight[order])
+    total = np.cumsum(weight)
     ends = x[np.searchsorted(total, np.arange(1, N_FINE) / N_FINE * total[-1])]
     ends = np.unique(ends[ends < x[-1]])
     edges = np.full(N_FINE + 1, x[-1])

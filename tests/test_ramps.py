@@ -179,9 +179,19 @@ def test_partial_fit_places_ramps_by_its_first_part():
     np.testing.assert_allclose(after, w, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("n_members", [1, 2, 8])
 @pytest.mark.parametrize("embedding", ["periodic", "piecewise"])
-def test_one_kind_can_be_asked_for(embedding):
+def test_one_kind_can_be_asked_for(embedding, n_members, early_stopping):
     X, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2
-    model = DeepBinaryClassifier(numeric_embedding=embedding, max_iter=1, random_state=0).fit(X, y)
+    model = DeepBinaryClassifier(
+        numeric_embedding=embedding,
+        n_members=n_members,
+        early_stopping=early_stopping,
+        n_iter_no_change=1,
+        learning_rate_init=1e-9,
+        max_iter=5,
+        random_state=0,
+    ).fit(X, y)
     kinds = embedding_of(model._network, model.params_)["is_ramp"]
     assert (kinds == (embedding == "piecewise")).all()
