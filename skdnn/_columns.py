@@ -77,6 +77,12 @@ def open_table(X: Any) -> Table:
     return table
 
 
+def name_categories(X: Any) -> list[Any]:
+    """Return the names of the columns of a DataFrame that are categories by their dtype."""
+    table = open_table(X)
+    return [label for i, label in enumerate(table.labels) if table.kind(i) == CATEGORY]
+
+
 class ArrayTable:
     """A NumPy array: all columns are numbers, whatever they hold."""
 

@@ -44,7 +44,14 @@ def make_score(
             return np.nan
         if part.sample_weight is not None:
             weights = {"sample_weight": part.sample_weight}
-        return float(scorer(_member_of(estimator, params), part.X, labels[number], **weights))
+        try:
+            return float(scorer(_member_of(estimator, params), part.X, labels[number], **weights))
+        except ValueError as error:
+            which = "validation rows" if folds is None else "rows that a member holds out"
+            raise ValueError(
+                f"scoring={scoring!r} cannot judge the {which}, of which there are {len(part)}: "
+                f"{error} Take another score, or more rows."
+            ) from error
 
     def score(params: np.ndarray) -> np.ndarray:
         return np.array([score_member(member, i % len(parts)) for i, member in enumerate(params)])

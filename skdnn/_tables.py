@@ -6,7 +6,8 @@ table. Predicting goes through `read_table`, or block by block through `open_tab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils.validation import validate_data
 
-from ._columns import is_frame
+from ._columns import is_frame, name_categories
 from ._compat import check_labels
 from ._encoder import TabularEncoder
 from ._encoding import FLOATS, check_same_encoder, encode, fit_encoder, make_encoder
@@ -84,9 +85,10 @@ def _read_training_table(
         check_same_encoder(estimator.encoder_, encoder)
         encoder = estimator.encoder_
     if encoder is None:
-        X, y = validate_data(
-            estimator, X, y, dtype=FLOATS, accept_sparse="csr", reset=not continues
-        )
+        with _explain_categories(X):
+            X, y = validate_data(
+                estimator, X, y, dtype=FLOATS, accept_sparse="csr", reset=not continues
+            )
     else:
         validate_data(estimator, X, y, skip_check_array=True, reset=not continues)
         y = check_labels(y)
@@ -98,6 +100,21 @@ def _read_training_table(
         check_consistent_length(X, y)
     estimator.encoder_ = encoder
     return X, y
+
+
+@contextmanager
+def _explain_categories(X: Any) -> Iterator[None]:
+    """Say of a DataFrame that is no table of numbers which columns are none, and what to do."""
+    try:
+        yield
+    except ValueError as error:
+        names = name_categories(X) if is_frame(X) else []
+        if not names or "NaN" in str(error):
+            raise
+        raise ValueError(
+            f"Without an encoder X must be numbers, but its columns {names!r} are categories. Take "
+            "encoder='auto', which reads them where max_fun is None, or encode them before."
+        ) from error
 
 
 def _choose_dtype(estimator: Any, matrix, *, continues: bool) -> np.dtype:

@@ -161,6 +161,14 @@ def test_tables_with_gaps_are_refused_without_an_encoder(table, method, request)
     assert_table_refused(classifier(), method, table, ValueError, message, request)
 
 
+@pytest.mark.parametrize("library", [pd, pl])
+@pytest.mark.usefixtures("no_training")
+def test_categories_are_refused_without_an_encoder_by_their_names(library):
+    table = library.DataFrame({"number": X[:, 0], "word": ["yes", "no"] * 20})
+    with pytest.raises(ValueError, match=r"X must be numbers, but its columns \['word'\] are"):
+        classifier(encoder=None).fit(table, y)
+
+
 @pytest.mark.parametrize("value", [1e39, -1e39])
 @pytest.mark.usefixtures("no_training")
 def test_values_too_large_for_float32_are_refused(value):

@@ -651,7 +651,11 @@ REFUSED = {
         {"categorical_features": [1], "max_fun": 15_000},
         "categorical_features=.* no effect",
     ),
-    "text without an encoder": (lambda f: f, {"encoder": None}, "could not convert|String|str"),
+    "text without an encoder": (
+        lambda f: f,
+        {"encoder": None},
+        "are categories. Take encoder='auto'",
+    ),
 }
 
 

@@ -441,6 +441,16 @@ def test_score_that_a_fold_leaves_undefined_is_an_error_before_training():
         train(plan, state, rows, Validation(rows, score, "roc_auc", folds))
 
 
+def test_score_that_fails_on_the_rows_of_a_fold_is_named():
+    """Two rows of a class for eleven members: most folds have the other class only."""
+    X, y = np.random.default_rng(0).normal(size=(33, 2)), np.arange(33) < 2
+    model = classifier(n_members=11, scoring="neg_log_loss", early_stopping=True)
+    with pytest.raises(
+        ValueError, match="'neg_log_loss' cannot judge the rows that a member holds"
+    ):
+        model.fit(X, y)
+
+
 def test_member_without_rows_to_be_judged_by_has_no_score():
     rows = Rows(np.eye(3), np.array([0.0, 0.0, 1.0]))
     model = classifier(n_members=3).fit(rows.X, rows.y)
