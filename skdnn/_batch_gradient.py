@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -10,9 +11,12 @@ from ._network import Network
 from ._passes import ArrayModule
 from ._random import RandomWords, Words
 from ._sparse import InputBatch
-from ._tape import Recorder, WatchedWords, is_recordable
+from ._tape import Recorder, WatchedWords, record
 from ._workspace import Workspace
 from .losses import Loss
+
+Use = Callable[[ArrayModule], None]
+"""Something to do with gradients, by functions of an array module."""
 
 
 class BatchGradient:
@@ -46,7 +50,7 @@ class BatchGradient:
         workspace: Workspace,
     ) -> None:
         self._loss = loss
-        self._xp = network.record(xp) if is_recordable(loss) else xp
+        self._xp = record(xp, network, loss)
         seen: Words = WatchedWords(words, self._xp) if isinstance(self._xp, Recorder) else words
         self._pass = network.bind(
             params,
@@ -60,7 +64,9 @@ class BatchGradient:
         shape = (network.n_members, n_samples)
         self._grad_logits, self._y, self._weight = (np.empty(shape, params.dtype) for _ in range(3))
 
-    def compute(self, x: InputBatch, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    def compute(
+        self, x: InputBatch, y: np.ndarray, weight: np.ndarray | None, then: Use | None = None
+    ) -> np.ndarray:
         """Fill the gradients by a batch, and return its logits.
 
         Parameters
@@ -68,17 +74,24 @@ class BatchGradient:
         x : ndarray of shape (n_members or 1, n_samples, n_in), or SparseBatch
         y : ndarray of shape (n_members or 1, n_samples)
         weight : ndarray of shape (n_members or 1, n_samples), or None
+        then : callable, default=None
+            ``then(xp)`` does something with the gradients by functions of `xp` alone. It is
+            recorded with the rest, and has to be the same thing for all batches.
         """
         if not isinstance(self._xp, Recorder):
-            return self._compute(x, y, weight)
+            return self._compute(x, y, weight, then)
         self._y[...] = y
         if weight is not None:
             self._weight[...] = weight
             weight = self._weight
-        return self._xp.run(partial(self._compute, y=self._y, weight=weight), x)
+        return self._xp.run(partial(self._compute, y=self._y, weight=weight, then=then), x)
 
-    def _compute(self, x: InputBatch, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    def _compute(
+        self, x: InputBatch, y: np.ndarray, weight: np.ndarray | None, then: Use | None
+    ) -> np.ndarray:
         logits = self._pass.forward(x, weight)
         self._loss.gradient(y, logits, weight, self._grad_logits, self._xp)
         self._pass.backward(self._grad_logits)
+        if then is not None:
+            then(self._xp)
         return logits

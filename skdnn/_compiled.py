@@ -96,9 +96,9 @@ def add_scaled(y, x, factor, work):
     return y
 
 
-def move_towards(y, x, share, work):
-    """Compute ``y = (1 - share) y + share x``."""
-    _kernels.move_towards(y, x, share)
+def move_towards(y, x, shares, work):
+    """Compute ``y = s y + t x``."""
+    _kernels.move_towards(y, x, shares)
     return y
 
 
@@ -111,9 +111,9 @@ def draw_words(rngs, out):
     return out
 
 
-def scale_by_moments(g, m, v, beta_1, beta_2, epsilon, factor):
+def scale_by_moments(g, m, v, beta_1, beta_2, numbers):
     """Compute the moments ``m = beta_1 m + g`` and ``v = beta_2 v + g^2``, and scale g by them."""
-    _kernels.scale_by_moments(g, m, v, beta_1, beta_2, epsilon, factor)
+    _kernels.scale_by_moments(g, m, v, beta_1, beta_2, numbers)
     return g
 
 

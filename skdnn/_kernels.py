@@ -32,6 +32,9 @@ KINDS = (
     "round_to_codes",
     "look_up",
     "add_up_rows",
+    "add_scaled",
+    "scale_by_moments",
+    "move_towards",
 )
 """What a call on a tape is, by its number: a loop of NumPy, or one of the passes."""
 
@@ -49,6 +52,9 @@ KINDS = (
     ROUND_TO_CODES,
     LOOK_UP,
     ADD_UP_ROWS,
+    ADD_SCALED,
+    SCALE_BY_MOMENTS,
+    MOVE_TOWARDS,
 ) = range(len(KINDS))
 
 
@@ -182,20 +188,20 @@ def add_scaled(y, x, factor):
 
 
 @_compiled
-def move_towards(y, x, share):
-    kept, share = y.dtype.type(1.0 - share), y.dtype.type(share)
+def move_towards(y, x, shares):
     n_members, n_params = y.shape
     for member in range(n_members):
+        kept, share = shares[member, 0], shares[member, 1]
         for i in range(n_params):
             y[member, i] = y[member, i] * kept + x[member, i] * share
 
 
 @_compiled
-def scale_by_moments(g, m, v, beta_1, beta_2, epsilon, factor):
+def scale_by_moments(g, m, v, beta_1, beta_2, numbers):
     beta_1, beta_2 = g.dtype.type(beta_1), g.dtype.type(beta_2)
-    epsilon, factor = g.dtype.type(epsilon), g.dtype.type(factor)
     n_members, n_params = g.shape
     for member in range(n_members):
+        epsilon, factor = numbers[member, 0], numbers[member, 1]
         for i in range(n_params):
             slope = g[member, i]
             mean = beta_1 * m[member, i] + slope
@@ -278,8 +284,25 @@ def _run_pass(kind, places, dims, numbers, one):
             look_up(codes, second[0], third[0])
         else:
             add_up_rows(codes, second[0], third[0])
+    elif kind in (ADD_SCALED, SCALE_BY_MOMENTS, MOVE_TOWARDS):
+        _run_pass_over_params(kind, places, dims, numbers, one)
     else:
         _run_pass_over_numbers(kind, places, dims, one)
+
+
+@njit
+def _run_pass_over_params(kind, places, dims, numbers, one):
+    """Run a pass over the parameters of one member."""
+    first, second = _matrix(places, dims, 0, one)[0], _matrix(places, dims, 1, one)[0]
+    if kind == ADD_SCALED:
+        add_scaled(first, second, numbers[0])
+        return
+    third = _matrix(places, dims, 2, one)[0]
+    if kind == MOVE_TOWARDS:
+        move_towards(first, second, third)
+    elif kind == SCALE_BY_MOMENTS:
+        fourth = _matrix(places, dims, 3, one)[0]
+        scale_by_moments(first, second, third, numbers[0], numbers[1], fourth)
 
 
 @njit

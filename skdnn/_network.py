@@ -22,7 +22,7 @@ from ._blocks import cut_rows
 from ._passes import NUMPY, ArrayModule
 from ._random import RandomWords, Words
 from ._sparse import InputBatch, SparseBatch, is_sparse
-from ._tape import Recorder, can_record, is_recordable
+from ._tape import is_recordable, record
 from ._values import frozen
 from ._workspace import Workspace
 from .layers import (
@@ -181,11 +181,10 @@ class Network:
         """The number of units that come out of the widest layer."""
         return max(node.plan.n_out for node in self.all_nodes)
 
-    def record(self, xp: ArrayModule) -> ArrayModule:
-        """Return an array module for one pass, which is recorded if that can be done."""
-        if can_record(xp) and all(is_recordable(node.layer) for node in self.all_nodes):
-            return Recorder(xp)
-        return xp
+    @cached_property
+    def is_recordable(self) -> bool:
+        """Whether all layers are."""
+        return all(is_recordable(node.layer) for node in self.all_nodes)
 
     @cached_property
     def layout(self) -> Layout:
@@ -385,7 +384,7 @@ class Network:
                         n_rows,
                         grads=grads,
                         need_grad_x=is_backward,
-                        xp=xp if is_backward else self.record(xp),
+                        xp=xp if is_backward else record(xp, self),
                         workspace=passes[largest].workspace if passes else workspace,
                     )
             yield rows, passes[n_block]
@@ -471,9 +470,7 @@ class Pass:
 
     def predict(self, x: InputBatch) -> np.ndarray:
         """Return logits, as `forward` does, by a tape where the array module is a recorder."""
-        if isinstance(self._xp, Recorder):
-            return self._xp.run(self.forward, x)
-        return self.forward(x)
+        return self._xp.run(self.forward, x)
 
     def backward(self, grad_logits: np.ndarray, *, need_grad_x: bool = False) -> np.ndarray | None:
         """Fill the flat gradient array from the gradient of the loss at the logits.

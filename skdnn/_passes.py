@@ -30,6 +30,10 @@ class ArrayModule(SimpleNamespace):
         public = {name: f for name, f in vars(module).items() if not name.startswith("_")}
         return cls(**public, **passes)
 
+    def run(self, compute: Callable[[Any], Any], x: Any) -> Any:
+        """Return ``compute(x)``; a `skdnn._tape.Recorder` records it."""
+        return compute(x)
+
 
 def add_bias(y: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Compute ``y += b``: y (n_members, n_samples, n_units), b (n_members, 1, n_units)."""
@@ -134,10 +138,13 @@ def add_scaled(y: np.ndarray, x: np.ndarray, factor: float, work: np.ndarray) ->
     return np.add(y, work, out=y)
 
 
-def move_towards(y: np.ndarray, x: np.ndarray, share: float, work: np.ndarray) -> np.ndarray:
-    """Compute ``y = (1 - share) y + share x``: arrays (n_members, n_params)."""
-    np.multiply(x, share, out=work)
-    np.multiply(y, 1.0 - share, out=y)
+def move_towards(y: np.ndarray, x: np.ndarray, shares: np.ndarray, work: np.ndarray) -> np.ndarray:
+    """Compute ``y = s y + t x``: (n_members, n_params), with the s and t of members (n_members, 2).
+
+    These add up to 1.
+    """
+    np.multiply(x, shares[:, 1:], out=work)
+    np.multiply(y, shares[:, :1], out=y)
     return np.add(y, work, out=y)
 
 
@@ -154,13 +161,13 @@ def scale_by_moments(
     v: np.ndarray,
     beta_1: float,
     beta_2: float,
-    epsilon: float,
-    factor: float,
+    numbers: np.ndarray,
 ) -> np.ndarray:
-    """Compute ``m = beta_1 m + g``, ``v = beta_2 v + g^2``, ``g = factor m / (sqrt(v) + epsilon)``.
+    """Compute ``m = beta_1 m + g``, ``v = beta_2 v + g^2``, ``g = m / (sqrt(v) + epsilon) factor``.
 
-    All arrays (n_members, n_params).
+    Arrays (n_members, n_params), but for `numbers` (n_members, 2): epsilon and the factor.
     """
+    epsilon, factor = numbers[:, :1], numbers[:, 1:]
     m *= beta_1
     m += g
     v *= beta_2

@@ -93,7 +93,7 @@ class Tape:
             if isinstance(argument, np.ndarray):
                 matrices.append(argument if argument.ndim == 3 else argument[:, np.newaxis])
             else:
-                numbers.append(float(argument))
+                numbers.append(argument)
         if name in self._kinds and self._can_be_passed_over(matrices):
             axes = _merge_axes(matrices[-1].shape[:1], [m.strides[:1] for m in matrices])
             dims = [n for matrix in matrices for n in matrix.shape[1:]]
@@ -174,7 +174,7 @@ class Tape:
                 _pad(steps, 3 * N_ARRAYS),
             )
         )
-        self._numbers.append([*numbers, *[0.0] * (N_NUMBERS - len(numbers))])
+        self._numbers.append([*map(float, numbers), *[0.0] * (N_NUMBERS - len(numbers))])
 
 
 class Recorder(ArrayModule):
@@ -292,16 +292,17 @@ class WatchedWords:
 
 
 def is_recordable(part: Any) -> bool:
-    """Say whether a layer, activation or loss says so in its own class.
+    """Say whether a part of a computation says so in its own class.
 
     One that inherits from another may compute in another way.
     """
     return "is_recordable" in vars(type(part)) and part.is_recordable
 
 
-def can_record(xp: ArrayModule) -> bool:
-    """Say whether an array module can run what is recorded."""
-    return hasattr(xp, "run_calls")
+def record(xp: ArrayModule, *parts: Any) -> ArrayModule:
+    """Return a Recorder for a computation by some parts, if they and the module allow for one."""
+    can_run = hasattr(xp, "run_calls")
+    return Recorder(xp) if can_run and all(is_recordable(part) for part in parts) else xp
 
 
 def _merge_axes(shape: Sequence[int], strides: Sequence[tuple[int, ...]]) -> Axes:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._batch_gradient import BatchGradient
+from ._batch_gradient import BatchGradient, Use
 from ._batches import Minibatches
 from ._folds import Folds
 from ._interrupt import Interrupt
@@ -21,6 +21,7 @@ from ._random import RandomWords
 from ._rows import Rows
 from ._sparse import InputBatch
 from ._state import TrainingPlan, TrainingState
+from ._tape import is_recordable
 from ._threads import Crew
 from ._workspace import Workspace
 from .optimizers import LearningRate
@@ -75,6 +76,9 @@ class Worker:
         self.logits = np.empty((n_members, self.batches.block_size), dtype)
         self._loss = np.zeros(n_members)  # the sum over the rows of an epoch
         self.words, self.workspace = RandomWords(streams.dropout, xp), workspace
+        self._numbers = plan.optimizer.make_numbers(state.params)
+        self._shares = np.empty((n_members, 2), dtype)
+        self._updates_at_once = is_recordable(plan.optimizer)
         self._gradients = {
             size: BatchGradient(
                 network,
@@ -125,13 +129,13 @@ class Worker:
 
     def take_step(self, columns: slice, x: InputBatch, learning_rate: LearningRate) -> None:
         """Compute the gradient on a batch, and update the weights by it."""
-        state = self.state
-        self.compute_gradient(columns, x)
-        self.plan.optimizer.update(
-            self.grads, self.trainable, state.optimizer, learning_rate, self.scratch, self.xp
-        )
-        if state.average is not None:
-            self._move_average(state.average)
+        self.plan.optimizer.begin(self.state.optimizer, self._numbers, learning_rate)
+        self._count_for_average()
+        if self._updates_at_once:
+            self.compute_gradient(columns, x, self._update)
+        else:
+            self.compute_gradient(columns, x)
+            self._update(self.xp)
 
     def predict(self, X: Any, out: np.ndarray) -> None:
         """Write the members' logits on some rows, as they are now, into (n_members, n_samples)."""
@@ -144,20 +148,30 @@ class Worker:
             xp=self.xp,
         )
 
-    def compute_gradient(self, columns: slice, x: InputBatch) -> None:
-        """Fill the gradients by a batch, and keep its logits."""
+    def compute_gradient(self, columns: slice, x: InputBatch, then: Use | None = None) -> None:
+        """Fill the gradients by a batch, keep its logits, and `then` do something with them."""
         y, weight = self.batches.y, self.batches.sample_weight
         weight = None if weight is None else weight[:, columns]
         gradient = self._gradients[x.shape[1]]
-        self.logits[:, columns] = gradient.compute(x, y[:, columns], weight)
+        self.logits[:, columns] = gradient.compute(x, y[:, columns], weight, then)
 
-    def _move_average(self, average: np.ndarray) -> None:
-        """Move the average of the weights on: ``A = d A + (1 - d) w``, freed of its bias to zero.
+    def _update(self, xp: ArrayModule) -> None:
+        """Update the weights by the gradients, and their average by the weights."""
+        state, optimizer = self.state, self.plan.optimizer
+        optimizer.update(
+            self.grads, self.trainable, state.optimizer, self._numbers, self.scratch, xp
+        )
+        if state.average is not None:
+            xp.move_towards(state.average, state.params, self._shares, self._part)
 
-        With ``1 - d`` replaced by ``(1 - d) / (1 - d^t)`` it is the weighted mean of all weights so
-        far, and the first one counts as one: what Adam does for its moments.
+    def _count_for_average(self) -> None:
+        """Note by how much the next step moves the average: ``A = d A + (1 - d) w``.
+
+        With ``1 - d`` replaced by ``(1 - d) / (1 - d^t)`` it is freed of its bias to zero, and the
+        weighted mean of all weights so far; the first one counts as one. Adam does so too.
         """
-        self.state.n_averaged += 1
-        decay = self.plan.ema_decay
-        share = (1.0 - decay) / (1.0 - decay**self.state.n_averaged)
-        self.xp.move_towards(average, self.state.params, share, self._part)
+        if self.state.average is not None:
+            self.state.n_averaged += 1
+            decay = self.plan.ema_decay
+            share = (1.0 - decay) / (1.0 - decay**self.state.n_averaged)
+            self._shares[:] = 1.0 - share, share

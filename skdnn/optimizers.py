@@ -1,56 +1,83 @@
 """Optimizers: chains of small transforms, each changing the one gradient array in place.
 
-A transform is a pair: ``init(params) -> state`` makes its arrays, ``update(updates, params, state,
-step)`` rewrites `updates`, which enters a chain as the gradient and leaves it as what is added to
-the parameters. All arrays have the shape (n_members, n_params); no transform knows of layers.
+A transform has three parts. ``init(params) -> state`` makes the arrays that it carries from step to
+step. ``begin(state, numbers, step, learning_rate)`` writes down what depends on which step it is,
+`n_numbers` for each member. ``update(updates, params, state, work)`` rewrites `updates`, which
+enters a chain as the gradient and leaves it as what is added to the parameters. All arrays of
+parameters have the shape (n_members, n_params); no transform knows of layers.
 
-Read `gradient_descent` first: it is one transform long. Everything after it answers one of its
+Those that say ``is_recordable`` update by functions of `work.xp` alone, in arrays that stay (see
+`skdnn._tape`); that is why the numbers of a step come in one too.
+
+Read "gd" in `make_optimizer` first: it is one transform long. Everything else answers one of its
 weaknesses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ._passes import NUMPY, ArrayModule
+from ._tape import is_recordable
 from ._values import frozen
 
 State = dict[str, np.ndarray]
 LearningRate = float | np.ndarray
 """One number, or one for each member: an array of shape (n_members, 1)."""
 
+Numbers = list[np.ndarray]
+"""What depends on the step, for each transform: arrays of shape (n_members, n_numbers)."""
 
-class Step(NamedTuple):
-    """What a transform may want to know of the step being taken."""
 
-    number: int  # counts from 1
-    learning_rate: LearningRate
-    scratch: np.ndarray  # (n_members, n_params), space to compute in
+class Work(NamedTuple):
+    """What a transform computes by, and in."""
+
+    numbers: np.ndarray  # (n_members, n_numbers), what `begin` has written
+    scratch: np.ndarray  # (n_members, n_params)
     xp: ArrayModule = NUMPY
 
 
 class Transform(Protocol):
     """One stage on the way from a gradient to an update."""
 
+    @property
+    def n_numbers(self) -> int:
+        """How many numbers of a member depend on the step."""
+
     def init(self, params: np.ndarray) -> State:
         """Return the arrays that the transform carries from step to step."""
 
-    def update(self, updates: np.ndarray, params: np.ndarray, state: State, step: Step) -> None:
+    def begin(
+        self, state: State, numbers: np.ndarray, step: int, learning_rate: LearningRate
+    ) -> None:
+        """Write down the numbers of a step, which counts from 1: (n_members, n_numbers)."""
+
+    def update(self, updates: np.ndarray, params: np.ndarray, state: State, work: Work) -> None:
         """Rewrite `updates` in place."""
 
 
-class Stateless:
-    """Carry nothing from step to step."""
+class Constant:
+    """Carry nothing from step to step, and do the same in each."""
+
+    @property
+    def n_numbers(self) -> int:
+        return 0
 
     def init(self, params: np.ndarray) -> State:
         return {}
 
+    def begin(
+        self, state: State, numbers: np.ndarray, step: int, learning_rate: LearningRate
+    ) -> None:
+        pass
+
 
 @frozen
-class AddL2Gradient(Stateless):
+class AddL2Gradient(Constant):
     """Add the gradient of the penalty ``strength / 2 * |w|^2``: ``g += strength * w``.
 
     Acts on `columns`, the weights without the biases.
@@ -59,13 +86,15 @@ class AddL2Gradient(Stateless):
     strength: float
     columns: slice
 
-    def update(self, updates, params, state, step):
+    is_recordable = True
+
+    def update(self, updates, params, state, work):
         g, w, columns = updates, params, self.columns
-        step.xp.add_scaled(g[:, columns], w[:, columns], self.strength, step.scratch[:, columns])
+        work.xp.add_scaled(g[:, columns], w[:, columns], self.strength, work.scratch[:, columns])
 
 
 @frozen
-class ClipByGlobalNorm(Stateless):
+class ClipByGlobalNorm(Constant):
     """Shorten each member's whole gradient to `max_norm`: ``g *= min(1, max_norm / |g|)``.
 
     References
@@ -76,7 +105,7 @@ class ClipByGlobalNorm(Stateless):
 
     max_norm: float
 
-    def update(self, updates, params, state, step):
+    def update(self, updates, params, state, work):
         for member in updates:
             norm = float(np.einsum("i,i->", member, member, dtype=np.float64)) ** 0.5
             if norm > self.max_norm:
@@ -84,7 +113,7 @@ class ClipByGlobalNorm(Stateless):
 
 
 @frozen
-class ScaleByRMS:
+class ScaleByRMS(Constant):
     """Divide by the root of the running mean of squares.
 
     ``v = decay v + (1 - decay) g^2``, ``g / (sqrt(v) + epsilon)``
@@ -98,15 +127,17 @@ class ScaleByRMS:
     decay: float
     epsilon: float
 
+    is_recordable = True
+
     def init(self, params: np.ndarray) -> State:
         return {"second_moment": np.zeros_like(params)}
 
-    def update(self, updates, params, state, step):
-        v, root = state["second_moment"], step.scratch
-        _move_towards_square(v, updates, self.decay, step.scratch)
-        np.sqrt(v, out=root)
-        root += self.epsilon
-        updates /= root
+    def update(self, updates, params, state, work):
+        g, v, root, xp = updates, state["second_moment"], work.scratch, work.xp
+        _move_towards_square(v, g, self.decay, work)
+        xp.sqrt(v, out=root)
+        xp.add(root, self.epsilon, out=root)
+        xp.divide(g, root, out=g)
 
 
 @frozen
@@ -130,15 +161,20 @@ class ScaleByAdam:
     beta_2: float
     epsilon: float
 
+    is_recordable = True
+    n_numbers = 2
+
     def init(self, params: np.ndarray) -> State:
         return {"first_moment": np.zeros_like(params), "second_moment": np.zeros_like(params)}
 
-    def update(self, updates, params, state, step):
+    def begin(self, state, numbers, step, learning_rate):
+        m_factor = (1.0 - self.beta_1) / (1.0 - self.beta_1**step)
+        root_factor = ((1.0 - self.beta_2) / (1.0 - self.beta_2**step)) ** 0.5
+        numbers[:] = self.epsilon / root_factor, m_factor / root_factor
+
+    def update(self, updates, params, state, work):
         m, v = state["first_moment"], state["second_moment"]
-        m_factor = (1.0 - self.beta_1) / (1.0 - self.beta_1**step.number)
-        root_factor = ((1.0 - self.beta_2) / (1.0 - self.beta_2**step.number)) ** 0.5
-        epsilon, factor = self.epsilon / root_factor, m_factor / root_factor
-        step.xp.scale_by_moments(updates, m, v, self.beta_1, self.beta_2, epsilon, factor)
+        work.xp.scale_by_moments(updates, m, v, self.beta_1, self.beta_2, work.numbers)
 
 
 @frozen
@@ -158,6 +194,9 @@ class ScaleByNAdam:
     beta_2: float
     epsilon: float
 
+    is_recordable = True
+    n_numbers = 3
+
     def init(self, params: np.ndarray) -> State:
         return {
             "first_moment": np.zeros_like(params),
@@ -168,26 +207,32 @@ class ScaleByNAdam:
     def _momentum(self, step: int) -> float:
         return self.beta_1 * (1.0 - 0.5 * 0.96 ** (0.004 * step))
 
-    def update(self, updates, params, state, step):
-        m, v, scratch = state["first_moment"], state["second_moment"], step.scratch
-        momentum, next_momentum = self._momentum(step.number), self._momentum(step.number + 1)
+    def begin(self, state, numbers, step, learning_rate):
+        momentum, next_momentum = self._momentum(step), self._momentum(step + 1)
         product = float(state["momentum_product"][0]) * momentum
         state["momentum_product"][0] = product
-        np.multiply(updates, 1.0 - self.beta_1, out=scratch)
-        m *= self.beta_1
-        m += scratch
-        _move_towards_square(v, updates, self.beta_2, scratch)
-        updates *= (1.0 - momentum) / (1.0 - product)
-        np.multiply(m, next_momentum / (1.0 - product * next_momentum), out=scratch)
-        updates += scratch
-        np.multiply(v, 1.0 / (1.0 - self.beta_2**step.number), out=scratch)
-        np.sqrt(scratch, out=scratch)
-        scratch += self.epsilon
-        updates /= scratch
+        of_g = (1.0 - momentum) / (1.0 - product)
+        of_m = next_momentum / (1.0 - product * next_momentum)
+        numbers[:] = of_g, of_m, 1.0 / (1.0 - self.beta_2**step)
+
+    def update(self, updates, params, state, work):
+        g, m, v = updates, state["first_moment"], state["second_moment"]
+        (of_g, of_m, of_v), scratch, xp = _columns(work.numbers), work.scratch, work.xp
+        xp.multiply(g, 1.0 - self.beta_1, out=scratch)
+        xp.multiply(m, self.beta_1, out=m)
+        xp.add(m, scratch, out=m)
+        _move_towards_square(v, g, self.beta_2, work)
+        xp.multiply(g, of_g, out=g)
+        xp.multiply(m, of_m, out=scratch)
+        xp.add(g, scratch, out=g)
+        xp.multiply(v, of_v, out=scratch)
+        xp.sqrt(scratch, out=scratch)
+        xp.add(scratch, self.epsilon, out=scratch)
+        xp.divide(g, scratch, out=g)
 
 
 @frozen
-class ScaleByLearningRate(Stateless):
+class ScaleByLearningRate(Constant):
     """Turn a direction to climb into a step down: ``u = -learning_rate * factor * g``.
 
     `factors` lists the ranges of columns with their own factor of the learning rate.
@@ -195,13 +240,26 @@ class ScaleByLearningRate(Stateless):
 
     factors: Sequence[tuple[slice, float]]
 
-    def update(self, updates, params, state, step):
-        for columns, factor in self.factors:
-            updates[:, columns] *= -factor * step.learning_rate
+    is_recordable = True
+
+    @property
+    def n_numbers(self) -> int:
+        return len(self.factors)
+
+    @cached_property
+    def _signed_factors(self) -> np.ndarray:
+        return np.array([-factor for _, factor in self.factors])
+
+    def begin(self, state, numbers, step, learning_rate):
+        np.multiply(self._signed_factors, learning_rate, out=numbers)
+
+    def update(self, updates, params, state, work):
+        for (columns, _), rate in zip(self.factors, _columns(work.numbers), strict=True):
+            work.xp.multiply(updates[:, columns], rate, out=updates[:, columns])
 
 
 @frozen
-class AccumulateMomentum:
+class AccumulateMomentum(Constant):
     """Keep moving the way the last steps went: ``v = mu v + u``, ``u = v``.
 
     Nesterov's variant looks ahead along it: ``u = mu v + u``. Placed after the learning rate, as in
@@ -217,22 +275,24 @@ class AccumulateMomentum:
     momentum: float
     nesterov: bool = False
 
+    is_recordable = True
+
     def init(self, params: np.ndarray) -> State:
         return {"velocity": np.zeros_like(params)}
 
-    def update(self, updates, params, state, step):
-        velocity = state["velocity"]
-        velocity *= self.momentum
-        velocity += updates
+    def update(self, updates, params, state, work):
+        v, scratch, xp = state["velocity"], work.scratch, work.xp
+        xp.multiply(v, self.momentum, out=v)
+        xp.add(v, updates, out=v)
         if self.nesterov:
-            np.multiply(velocity, self.momentum, out=step.scratch)
-            updates += step.scratch
+            xp.multiply(v, self.momentum, out=scratch)
+            xp.add(updates, scratch, out=updates)
         else:
-            updates[...] = velocity
+            xp.copyto(updates, v)
 
 
 @frozen
-class DecayWeights(Stateless):
+class DecayWeights(Constant):
     """Shrink the weights themselves, whatever the gradient: ``w *= 1 - learning_rate * rate``.
 
     The one transform that acts on `params`: decay that does not pass through the optimizer's
@@ -247,8 +307,15 @@ class DecayWeights(Stateless):
     rate: float
     columns: slice
 
-    def update(self, updates, params, state, step):
-        params[:, self.columns] *= 1.0 - self.rate * step.learning_rate
+    is_recordable = True
+    n_numbers = 1
+
+    def begin(self, state, numbers, step, learning_rate):
+        numbers[:] = 1.0 - self.rate * learning_rate
+
+    def update(self, updates, params, state, work):
+        w = params[:, self.columns]
+        work.xp.multiply(w, work.numbers, out=w)
 
 
 @frozen
@@ -269,21 +336,37 @@ class Optimizer:
         """Say whether a state was made by the same transforms."""
         return list(state["arrays"]) == [type(t).__name__ for t in self.transforms]
 
+    @property
+    def is_recordable(self) -> bool:
+        """Whether all transforms are."""
+        return all(is_recordable(transform) for transform in self.transforms)
+
+    def make_numbers(self, params: np.ndarray) -> Numbers:
+        """Make the arrays that `begin` writes into and `update` reads."""
+        n_members, dtype = len(params), params.dtype
+        return [np.empty((n_members, t.n_numbers), dtype) for t in self.transforms]
+
+    def begin(self, state: dict, numbers: Numbers, learning_rate: LearningRate) -> None:
+        """Begin the next step."""
+        state["step"] += 1
+        arrays = state["arrays"].values()
+        for transform, own, its in zip(self.transforms, arrays, numbers, strict=True):
+            transform.begin(own, its, state["step"], learning_rate)
+
     def update(
         self,
         grads: np.ndarray,
         params: np.ndarray,
         state: dict,
-        learning_rate: LearningRate,
+        numbers: Numbers,
         scratch: np.ndarray,
         xp: ArrayModule = NUMPY,
     ) -> None:
-        """Take one step: overwrite `grads` with the update and add it to `params`."""
-        state["step"] += 1
-        step = Step(state["step"], learning_rate, scratch, xp)
-        for transform, arrays in zip(self.transforms, state["arrays"].values(), strict=True):
-            transform.update(grads, params, arrays, step)
-        params += grads
+        """Take the step begun: overwrite `grads` with the update and add it to `params`."""
+        arrays = state["arrays"].values()
+        for transform, own, its in zip(self.transforms, arrays, numbers, strict=True):
+            transform.update(grads, params, own, Work(its, scratch, xp))
+        xp.add(params, grads, out=params)
 
 
 def chain(*transforms: Transform | None) -> Optimizer:
@@ -291,12 +374,18 @@ def chain(*transforms: Transform | None) -> Optimizer:
     return Optimizer(tuple(t for t in transforms if t is not None))
 
 
-def _move_towards_square(v: np.ndarray, g: np.ndarray, decay: float, scratch: np.ndarray) -> None:
+def _move_towards_square(v: np.ndarray, g: np.ndarray, decay: float, work: Work) -> None:
     """Move a running mean of squares on: ``v = decay v + (1 - decay) g^2``."""
-    np.multiply(g, g, out=scratch)
-    scratch *= 1.0 - decay
-    v *= decay
-    v += scratch
+    scratch, xp = work.scratch, work.xp
+    xp.multiply(g, g, out=scratch)
+    xp.multiply(scratch, 1.0 - decay, out=scratch)
+    xp.multiply(v, decay, out=v)
+    xp.add(v, scratch, out=v)
+
+
+def _columns(array: np.ndarray) -> list[np.ndarray]:
+    """View the columns of (n_members, k), each as (n_members, 1)."""
+    return [array[:, i : i + 1] for i in range(array.shape[1])]
 
 
 SOLVERS = ("gd", "sgd", "rmsprop", "adam", "adamw", "nadam")

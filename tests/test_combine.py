@@ -190,16 +190,18 @@ def test_network_for_tables_learns_a_stripe_and_a_pair_of_categories():
     network, loss = table_network(), BinaryCrossEntropy()
     layout, X = network.layout, X[np.newaxis].astype(np.float32)
     params = network.init_params(RandomStreams.spawn(0, range(2)).initialization, np.float32)
-    grads, scratch = nan_grads(network, np.float32), np.empty((2, layout.trainable.stop), "f")
+    grads = nan_grads(network, np.float32)
     optimizer = make_optimizer(
         "adamw", decayed=layout.decayed, lr_scales=layout.lr_scales, weight_decay=0.01
     )
     trained = params[:, layout.trainable]
+    numbers, scratch = optimizer.make_numbers(trained), np.empty_like(grads)
     state, passage = optimizer.init(trained), network.bind(params, 400, grads=grads, training=True)
     for _ in range(300):
         logits = passage.forward(X)
         passage.backward(loss.gradient(y, logits, None, np.empty_like(logits)))
-        optimizer.update(grads, trained, state, 0.05, scratch)
+        optimizer.begin(state, numbers, 0.05)
+        optimizer.update(grads, trained, state, numbers, scratch)
     accuracy = ((network.logits(params, X[0]) > 0) == y).mean(axis=1)
     assert (accuracy > 0.9).all(), accuracy
 

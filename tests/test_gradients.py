@@ -31,7 +31,7 @@ from skdnn._trainer import Trainer
 from skdnn.activations import ACTIVATIONS
 from skdnn.layers import Dense
 from skdnn.losses import smooth_labels
-from skdnn.optimizers import AddL2Gradient, Step
+from skdnn.optimizers import AddL2Gradient, Work
 
 COMPLEX_STEP = 1e-30
 CENTRAL_STEP = 1e-6
@@ -208,8 +208,8 @@ def test_l2_gradient_equals_the_complex_step_of_the_penalty(seed, l2):
     rng = np.random.default_rng(seed)
     params, columns = rng.normal(size=(2, 9)), slice(0, 6)
     added = np.zeros_like(params)
-    step = Step(1, 0.1, np.empty_like(params))
-    AddL2Gradient(l2, columns).update(added, params, {}, step)
+    work = Work(np.empty((2, 0)), np.empty_like(params))
+    AddL2Gradient(l2, columns).update(added, params, {}, work)
     for column in range(9):
         moved = params.astype(np.complex128)
         moved[:, column] += 1j * COMPLEX_STEP
@@ -224,7 +224,8 @@ def test_l2_gradient_equals_the_central_difference_of_the_reported_penalty():
     plan, state = pose_training(rows, members=(0, 1), hidden_layer_sizes=(4,), alpha=3.0)
     trainer, params = Trainer(plan, state, rows), rng.normal(size=state.params.shape)
     added = np.zeros_like(params)
-    plan.optimizer.transforms[0].update(added, params, {}, Step(1, 0.1, np.empty_like(params)))
+    work = Work(np.empty((2, 0)), np.empty_like(params))
+    plan.optimizer.transforms[0].update(added, params, {}, work)
     for column in range(params.shape[1]):
         step = CENTRAL_STEP * (np.arange(params.shape[1]) == column)
         difference = trainer.penalty(params + step) - trainer.penalty(params - step)

@@ -12,7 +12,9 @@ from strategies import seeds
 from tables import SOLVER_ROWS
 
 from skdnn._architecture import build_network
+from skdnn._passes import load_compiled
 from skdnn._random import RandomStreams
+from skdnn._tape import Recorder, is_recordable, record
 from skdnn.losses import BinaryCrossEntropy
 from skdnn.optimizers import (
     SOLVERS,
@@ -22,7 +24,7 @@ from skdnn.optimizers import (
     DecayWeights,
     Optimizer,
     ScaleByLearningRate,
-    Step,
+    Work,
     chain,
     make_optimizer,
 )
@@ -47,12 +49,18 @@ def quadratic(n_members, seed, dtype=np.float64):
     return params, lambda params: (curvature * (params - centre)).astype(dtype)
 
 
+def take_step(optimizer, grads, params, state, learning_rate):
+    numbers = optimizer.make_numbers(params)
+    optimizer.begin(state, numbers, learning_rate)
+    optimizer.update(grads, params, state, numbers, np.full_like(params, np.nan))
+
+
 def descend(optimizer, params, gradient, n_steps, learning_rate=LEARNING_RATE) -> Iterator:
     """Take steps on a copy of the parameters; yield them after each one."""
     params = params.copy()
-    state, scratch = optimizer.init(params), np.full_like(params, np.nan)
+    state = optimizer.init(params)
     for _ in range(n_steps):
-        optimizer.update(gradient(params), params, state, learning_rate, scratch)
+        take_step(optimizer, gradient(params), params, state, learning_rate)
         yield params.copy()
 
 
@@ -66,8 +74,9 @@ def apply(transform, updates, params=None, learning_rate=LEARNING_RATE, number=1
     """Run one transform on a copy of the updates, from its first state."""
     updates = np.array(updates, dtype=np.float64)
     params = np.zeros_like(updates) if params is None else params
-    step = Step(number, learning_rate, np.full_like(updates, np.nan))
-    transform.update(updates, params, transform.init(params), step)
+    state, numbers = transform.init(params), np.empty((len(params), transform.n_numbers))
+    transform.begin(state, numbers, number, learning_rate)
+    transform.update(updates, params, state, Work(numbers, np.full_like(updates, np.nan)))
     return updates
 
 
@@ -211,7 +220,7 @@ def test_twenty_training_steps_equal_pytorchs(torch, name, decay, torch_decay):
         **{"weight_decay": 0.0, **row.arguments, **decay},
     )
     params = network.init_params(RandomStreams.spawn(0, [0]).initialization)
-    state, scratch, grads = optimizer.init(params), np.empty_like(params), np.empty_like(params)
+    state, grads = optimizer.init(params), np.empty_like(params)
     passage = network.bind(params, 16, grads=grads)
 
     theirs = {
@@ -233,7 +242,7 @@ def test_twenty_training_steps_equal_pytorchs(torch, name, decay, torch_decay):
         passage.backward(
             BinaryCrossEntropy().gradient(y[np.newaxis], logits, weight, np.empty_like(logits))
         )
-        optimizer.update(grads, params, state, LEARNING_RATE, scratch)
+        take_step(optimizer, grads, params, state, LEARNING_RATE)
 
         hidden = torch.tanh(torch.tensor(X) @ W["1"] + b["1"])
         hidden = torch.nn.functional.silu(hidden @ W["2"] + b["2"])
@@ -296,18 +305,60 @@ def test_optimizer_keeps_float32(row):
     np.testing.assert_allclose(narrow, wide, rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("nesterov", [False, True])
+@rows
+def test_recorded_steps_are_the_same_to_the_bit(row, nesterov, dtype):
+    """With all that can be recorded; gradients, rates and the numbers of steps change."""
+    pytest.importorskip("numba", reason="tapes run in a function that numba compiles")
+    optimizer = build(
+        row,
+        l2=0.1,
+        weight_decay=0.2,
+        nesterov=nesterov,
+        lr_scales=[(slice(0, 3), 1.0), (slice(3, N_PARAMS), 0.1)],
+    )
+    recorder = record(load_compiled(), optimizer)
+    assert isinstance(recorder, Recorder)
+    rng, (first, _) = np.random.default_rng(0), quadratic(3, 0, dtype)
+    params, grads = [first.copy(), first.copy()], np.empty_like(first)
+    states, scratch = [optimizer.init(first) for _ in params], np.empty_like(first)
+    numbers = optimizer.make_numbers(first)
+    for step in range(6):
+        gradient, rates = rng.normal(size=first.shape), rng.uniform(0.01, 0.1, (3, 1))
+        grads[:] = gradient
+        take_step(optimizer, grads, params[0], states[0], rates)
+        grads[:] = gradient
+        optimizer.begin(states[1], numbers, rates)
+
+        def update(grads):
+            optimizer.update(grads, params[1], states[1], numbers, scratch, recorder)
+            return grads
+
+        recorder.run(update, grads)
+        np.testing.assert_array_equal(params[1], params[0])
+        assert any(recorder._tapes.values()) == (step > 0)
+
+
+def test_clipping_is_not_recorded():
+    """It looks at the length of the gradient before it does anything."""
+    optimizer = build(SOLVER_ROWS["adam"], max_grad_norm=1.0)
+    assert not is_recordable(optimizer)
+    assert record(load_compiled(), optimizer) is load_compiled()
+
+
 @rows
 def test_optimizer_state_is_plain_data_that_resumes_exactly(row):
     """Ten steps, a pickle, and ten more are twenty steps; a deep copy does as well."""
     optimizer = build(row, l2=0.1, weight_decay=0.1)
     params, gradient = quadratic(2, 0)
     expected = list(descend(optimizer, params, gradient, 20))[-1]
-    params, scratch = params.copy(), np.empty_like(params)
+    params = params.copy()
     state = optimizer.init(params)
     for i in range(20):
         if i == 10:
             state = copy.deepcopy(pickle.loads(pickle.dumps(state)))
-        optimizer.update(gradient(params), params, state, LEARNING_RATE, scratch)
+        take_step(optimizer, gradient(params), params, state, LEARNING_RATE)
     np.testing.assert_array_equal(params, expected)
     assert state["step"] == 20
     for arrays in state["arrays"].values():
@@ -420,10 +471,10 @@ def test_learning_rate_factors_hold_for_their_ranges_of_columns(row):
 def test_smaller_rate_slows_later_steps_and_not_those_in_the_velocity():
     """Momentum comes after the learning rate, as in MLPClassifier."""
     optimizer = chain(ScaleByLearningRate(((slice(0, 1), 1.0),)), AccumulateMomentum(0.5))
-    params, scratch = np.zeros((1, 1)), np.empty((1, 1))
+    params = np.zeros((1, 1))
     state = optimizer.init(params)
-    optimizer.update(np.ones((1, 1)), params, state, 1.0, scratch)
-    optimizer.update(np.ones((1, 1)), params, state, 0.0, scratch)
+    take_step(optimizer, np.ones((1, 1)), params, state, 1.0)
+    take_step(optimizer, np.ones((1, 1)), params, state, 0.0)
     assert params[0, 0] == -1.5
 
 
@@ -432,7 +483,7 @@ def test_update_overwrites_the_gradient_with_the_step_taken(row):
     params, gradient = quadratic(2, 0)
     before, grads = params.copy(), gradient(params)
     optimizer = build(row)
-    optimizer.update(grads, params, optimizer.init(params), LEARNING_RATE, np.empty_like(params))
+    take_step(optimizer, grads, params, optimizer.init(params), LEARNING_RATE)
     np.testing.assert_array_equal(params, before + grads)
 
 

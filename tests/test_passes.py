@@ -216,7 +216,8 @@ def test_compiled_moving_average_is_the_same_to_the_bit(dtype, n_members, n_para
     def make():
         rng = np.random.default_rng(seed)
         y, x = (rng.normal(size=(n_members, n_params)).astype(dtype) for _ in range(2))
-        return y, x, 0.03, x * dtype(0.03)
+        shares = np.tile(np.array([0.97, 0.03], dtype), (n_members, 1))
+        return y, x, shares, x * dtype(0.03)
 
     assert_same_to_the_bit("move_towards", make)
 
@@ -242,7 +243,8 @@ def test_compiled_scaling_by_moments_is_the_same_to_the_bit(dtype, n_members, n_
     def make():
         rng = np.random.default_rng(seed)
         g, m, v = (rng.normal(size=(n_members, n_params)).astype(dtype) for _ in range(3))
-        return g, m, np.abs(v), 0.9, 0.999, 1e-8, 0.37
+        numbers = np.tile(np.array([1e-8, 0.37], dtype), (n_members, 1))
+        return g, m, np.abs(v), 0.9, 0.999, numbers
 
     assert_same_to_the_bit("scale_by_moments", make)
 

@@ -47,7 +47,9 @@ def take_one_step(network, params, solver, **arguments):
     passage = network.bind(params, 6, grads=grads, training=True)
     logits = passage.forward(rng.normal(size=(1, 6, network.n_in)))
     passage.backward(np.ones_like(logits))
-    optimizer.update(grads, params, optimizer.init(params), 0.01, np.empty_like(params))
+    state, numbers = optimizer.init(params), optimizer.make_numbers(params)
+    optimizer.begin(state, numbers, 0.01)
+    optimizer.update(grads, params, state, numbers, np.empty_like(params))
     return {name: layout.view(params - before, name) for name in layout.entries}
 
 
