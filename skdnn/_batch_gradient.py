@@ -15,6 +15,9 @@ from ._tape import Recorder, WatchedWords, record
 from ._workspace import Workspace
 from .losses import Loss
 
+BATCHES_BEFORE_RECORDING = 16
+"""A small table may have no more: then to record would take longer than it saves."""
+
 Use = Callable[[ArrayModule], None]
 """Something to do with gradients, by functions of an array module."""
 
@@ -22,8 +25,8 @@ Use = Callable[[ArrayModule], None]
 class BatchGradient:
     """Forward pass, gradient of the loss and backward pass, for batches of `n_samples` rows.
 
-    Where the array module can run tapes, and layers and loss can be recorded, the second batch is
-    recorded, and later ones run without Python.
+    Where the array module can run tapes, and layers and loss can be recorded, this is done after a
+    few batches, and later ones run without Python.
 
     Parameters
     ----------
@@ -50,7 +53,7 @@ class BatchGradient:
         workspace: Workspace,
     ) -> None:
         self._loss = loss
-        self._xp = record(xp, network, loss)
+        self._xp = record(xp, network, loss, n_before=BATCHES_BEFORE_RECORDING)
         seen: Words = WatchedWords(words, self._xp) if isinstance(self._xp, Recorder) else words
         self._pass = network.bind(
             params,

@@ -10,6 +10,7 @@ give the same numbers to the last bit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any
@@ -186,20 +187,23 @@ class Recorder(ArrayModule):
     ----------
     xp : ArrayModule
         What computes, and has `run_calls`.
+    n_before : int, default=1
+        How often a computation runs before it is recorded, which takes about a millisecond.
     """
 
-    def __init__(self, xp: ArrayModule) -> None:
-        self._xp, self._may_record = xp, True
+    def __init__(self, xp: ArrayModule, n_before: int = 1) -> None:
+        self._xp, self._n_before, self._may_record = xp, n_before, True
         self._open: Tape | None = None
         self._tapes: dict[Form, Tape | None] = {}
+        self._n_runs: Counter[Form] = Counter()
         for name in PASSES:
             setattr(self, name, self._make_pass(name))
 
     def run(self, compute: Callable[[Any], np.ndarray], x: Any) -> np.ndarray:
         """Return ``compute(x)``, which is always the same computation in the same arrays.
 
-        What runs once is not worth recording: that is done the second time, for each shape and
-        strides of `x`. A sparse one is not recorded.
+        It is recorded for each shape and strides of `x`, when it has run a few times. A sparse one
+        is not recorded.
         """
         if not isinstance(x, np.ndarray):
             return compute(x)
@@ -208,10 +212,11 @@ class Recorder(ArrayModule):
         if tape is not None:
             tape.run(x, self._xp.run_calls)
             return self._result
-        if form in self._tapes and self._may_record:
+        if form in self._tapes and self._may_record and self._n_runs[form] >= self._n_before:
             return self._record(compute, x, form)
-        if len(self._tapes) < MOST_TAPES:
+        if form in self._tapes or len(self._tapes) < MOST_TAPES:
             self._tapes[form] = None
+            self._n_runs[form] += 1
         return compute(x)
 
     def _record(
@@ -299,10 +304,10 @@ def is_recordable(part: Any) -> bool:
     return "is_recordable" in vars(type(part)) and part.is_recordable
 
 
-def record(xp: ArrayModule, *parts: Any) -> ArrayModule:
+def record(xp: ArrayModule, *parts: Any, n_before: int = 1) -> ArrayModule:
     """Return a Recorder for a computation by some parts, if they and the module allow for one."""
     can_run = hasattr(xp, "run_calls")
-    return Recorder(xp) if can_run and all(is_recordable(part) for part in parts) else xp
+    return Recorder(xp, n_before) if can_run and all(map(is_recordable, parts)) else xp
 
 
 def _merge_axes(shape: Sequence[int], strides: Sequence[tuple[int, ...]]) -> Axes:

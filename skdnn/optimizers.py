@@ -60,8 +60,8 @@ class Transform(Protocol):
         """Rewrite `updates` in place."""
 
 
-class Constant:
-    """Carry nothing from step to step, and do the same in each."""
+class PlainTransform:
+    """Carry nothing from step to step and do the same in each, unless a subclass says otherwise."""
 
     @property
     def n_numbers(self) -> int:
@@ -77,7 +77,7 @@ class Constant:
 
 
 @frozen
-class AddL2Gradient(Constant):
+class AddL2Gradient(PlainTransform):
     """Add the gradient of the penalty ``strength / 2 * |w|^2``: ``g += strength * w``.
 
     Acts on `columns`, the weights without the biases.
@@ -94,7 +94,7 @@ class AddL2Gradient(Constant):
 
 
 @frozen
-class ClipByGlobalNorm(Constant):
+class ClipByGlobalNorm(PlainTransform):
     """Shorten each member's whole gradient to `max_norm`: ``g *= min(1, max_norm / |g|)``.
 
     References
@@ -113,7 +113,7 @@ class ClipByGlobalNorm(Constant):
 
 
 @frozen
-class ScaleByRMS(Constant):
+class ScaleByRMS(PlainTransform):
     """Divide by the root of the running mean of squares.
 
     ``v = decay v + (1 - decay) g^2``, ``g / (sqrt(v) + epsilon)``
@@ -232,7 +232,7 @@ class ScaleByNAdam:
 
 
 @frozen
-class ScaleByLearningRate(Constant):
+class ScaleByLearningRate(PlainTransform):
     """Turn a direction to climb into a step down: ``u = -learning_rate * factor * g``.
 
     `factors` lists the ranges of columns with their own factor of the learning rate.
@@ -259,7 +259,7 @@ class ScaleByLearningRate(Constant):
 
 
 @frozen
-class AccumulateMomentum(Constant):
+class AccumulateMomentum(PlainTransform):
     """Keep moving the way the last steps went: ``v = mu v + u``, ``u = v``.
 
     Nesterov's variant looks ahead along it: ``u = mu v + u``. Placed after the learning rate, as in
@@ -292,7 +292,7 @@ class AccumulateMomentum(Constant):
 
 
 @frozen
-class DecayWeights(Constant):
+class DecayWeights(PlainTransform):
     """Shrink the weights themselves, whatever the gradient: ``w *= 1 - learning_rate * rate``.
 
     The one transform that acts on `params`: decay that does not pass through the optimizer's

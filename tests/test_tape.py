@@ -149,6 +149,15 @@ def test_second_run_is_recorded_and_later_ones_do_without_python():
     assert len(n_calls) == 2
 
 
+@pytest.mark.parametrize("n_before", [1, 2, 5])
+def test_what_runs_a_few_times_only_is_not_recorded(n_before):
+    recorder, out = Recorder(load_compiled(), n_before), np.empty(3, np.float32)
+    for n_runs in range(1, 8):
+        x = np.full(3, n_runs, np.float32)
+        np.testing.assert_array_equal(recorder.run(double_into(out, recorder), x), 2.0 * x)
+        assert is_recorded(recorder) == (n_runs > n_before)
+
+
 def test_each_form_of_the_input_has_a_tape():
     """What differs in place only shares one."""
     recorder, out = make_recorder(), np.empty((4, 3), np.float32)
