@@ -108,8 +108,10 @@ def _explain_categories(X: Any) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        names = name_categories(X) if is_frame(X) else []
-        if not names or "NaN" in str(error):
+        # pandas and NumPy: "could not convert string to float" or "Cannot cast str dtype"
+        is_about_values = "convert" in str(error) or "cast" in str(error)
+        names = name_categories(X) if is_about_values and is_frame(X) else []
+        if not names:
             raise
         raise ValueError(
             f"Without an encoder X must be numbers, but its columns {names!r} are categories. Take "

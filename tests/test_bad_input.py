@@ -169,6 +169,13 @@ def test_categories_are_refused_without_an_encoder_by_their_names(library):
         classifier(encoder=None).fit(table, y)
 
 
+@pytest.mark.usefixtures("no_training")
+def test_other_mistakes_in_a_table_with_categories_keep_their_own_words():
+    table = pd.DataFrame({"number": X[:, 0], "flag": np.arange(40) % 2 == 0})
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        classifier(encoder=None).fit(table, y[:39])
+
+
 @pytest.mark.parametrize("value", [1e39, -1e39])
 @pytest.mark.usefixtures("no_training")
 def test_values_too_large_for_float32_are_refused(value):
