@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,15 +41,20 @@ class Work(NamedTuple):
     xp: ArrayModule = NUMPY
 
 
-class Transform(Protocol):
-    """One stage on the way from a gradient to an update."""
+class Transform:
+    """One stage on the way from a gradient to an update.
+
+    This one carries nothing from step to step, and does the same in each.
+    """
 
     @property
     def n_numbers(self) -> int:
         """How many numbers of a member depend on the step."""
+        return 0
 
     def init(self, params: np.ndarray) -> State:
         """Return the arrays that the transform carries from step to step."""
+        return {}
 
     def begin(
         self, state: State, numbers: np.ndarray, step: int, learning_rate: LearningRate
@@ -58,26 +63,11 @@ class Transform(Protocol):
 
     def update(self, updates: np.ndarray, params: np.ndarray, state: State, work: Work) -> None:
         """Rewrite `updates` in place."""
-
-
-class PlainTransform:
-    """Carry nothing from step to step and do the same in each, unless a subclass says otherwise."""
-
-    @property
-    def n_numbers(self) -> int:
-        return 0
-
-    def init(self, params: np.ndarray) -> State:
-        return {}
-
-    def begin(
-        self, state: State, numbers: np.ndarray, step: int, learning_rate: LearningRate
-    ) -> None:
-        pass
+        raise NotImplementedError
 
 
 @frozen
-class AddL2Gradient(PlainTransform):
+class AddL2Gradient(Transform):
     """Add the gradient of the penalty ``strength / 2 * |w|^2``: ``g += strength * w``.
 
     Acts on `columns`, the weights without the biases.
@@ -94,7 +84,7 @@ class AddL2Gradient(PlainTransform):
 
 
 @frozen
-class ClipByGlobalNorm(PlainTransform):
+class ClipByGlobalNorm(Transform):
     """Shorten each member's whole gradient to `max_norm`: ``g *= min(1, max_norm / |g|)``.
 
     References
@@ -113,7 +103,7 @@ class ClipByGlobalNorm(PlainTransform):
 
 
 @frozen
-class ScaleByRMS(PlainTransform):
+class ScaleByRMS(Transform):
     """Divide by the root of the running mean of squares.
 
     ``v = decay v + (1 - decay) g^2``, ``g / (sqrt(v) + epsilon)``
@@ -141,7 +131,7 @@ class ScaleByRMS(PlainTransform):
 
 
 @frozen
-class ScaleByAdam:
+class ScaleByAdam(Transform):
     """Divide the running mean of the gradient by the root of that of its square.
 
     ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2``,
@@ -178,7 +168,7 @@ class ScaleByAdam:
 
 
 @frozen
-class ScaleByNAdam:
+class ScaleByNAdam(Transform):
     """Adam that looks ahead: the mean of the gradient as it will be after the next step.
 
     ``mu_t = b1 (1 - 0.96^(0.004 t) / 2)``, ``m = b1 m + (1 - b1) g``, ``v = b2 v + (1 - b2) g^2``,
@@ -232,7 +222,7 @@ class ScaleByNAdam:
 
 
 @frozen
-class ScaleByLearningRate(PlainTransform):
+class ScaleByLearningRate(Transform):
     """Turn a direction to climb into a step down: ``u = -learning_rate * factor * g``.
 
     `factors` lists the ranges of columns with their own factor of the learning rate.
@@ -259,7 +249,7 @@ class ScaleByLearningRate(PlainTransform):
 
 
 @frozen
-class AccumulateMomentum(PlainTransform):
+class AccumulateMomentum(Transform):
     """Keep moving the way the last steps went: ``v = mu v + u``, ``u = v``.
 
     Nesterov's variant looks ahead along it: ``u = mu v + u``. Placed after the learning rate, as in
@@ -292,7 +282,7 @@ class AccumulateMomentum(PlainTransform):
 
 
 @frozen
-class DecayWeights(PlainTransform):
+class DecayWeights(Transform):
     """Shrink the weights themselves, whatever the gradient: ``w *= 1 - learning_rate * rate``.
 
     The one transform that acts on `params`: decay that does not pass through the optimizer's
