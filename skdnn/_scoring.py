@@ -21,6 +21,11 @@ def make_score(
 
     With folds, a member's score is that on the rows that it holds out, and not a number if these
     are none. The scorer sees an estimator with one member, and the labels as the user gave them.
+
+    Raises
+    ------
+    ValueError
+        If the rows have weights that the scorer does not take; by `score`, if it cannot judge them.
     """
     if isinstance(scoring, str) and scoring == "loss":
         return None

@@ -6,8 +6,7 @@ table. Predicting goes through `read_table`, or block by block through `open_tab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -60,9 +59,7 @@ def read_training_rows(
     with name_in_errors("X_val or y_val"):
         X_val, y_val = given[:2]
         if estimator.encoder_ is None:
-            X_val, y_val = validate_data(
-                estimator, X_val, y_val, dtype=FLOATS, accept_sparse="csr", reset=False
-            )
+            X_val, y_val = _check_numbers(estimator, X_val, y_val)
         else:
             check_consistent_length(X_val, y_val)
             X_val, y_val = read_table(estimator, X_val), check_labels(y_val)
@@ -85,10 +82,7 @@ def _read_training_table(
         check_same_encoder(estimator.encoder_, encoder)
         encoder = estimator.encoder_
     if encoder is None:
-        with _explain_categories(X):
-            X, y = validate_data(
-                estimator, X, y, dtype=FLOATS, accept_sparse="csr", reset=not continues
-            )
+        X, y = _check_numbers(estimator, X, y, reset=not continues)
     else:
         validate_data(estimator, X, y, skip_check_array=True, reset=not continues)
         y = check_labels(y)
@@ -102,11 +96,18 @@ def _read_training_table(
     return X, y
 
 
-@contextmanager
-def _explain_categories(X: Any) -> Iterator[None]:
-    """Say of a DataFrame that is no table of numbers which columns are none, and what to do."""
+def _check_numbers(estimator: Any, X, *y, accept_sparse: Any = "csr", reset: bool = False) -> Any:
+    """Check a table that enters the network as it is, and labels if there are any.
+
+    Raises
+    ------
+    ValueError
+        As by `validate_data`; of a DataFrame with categories it says which columns these are.
+    """
     try:
-        yield
+        return validate_data(
+            estimator, X, *y, dtype=FLOATS, accept_sparse=accept_sparse, reset=reset
+        )
     except ValueError as error:
         # pandas and NumPy: "could not convert string to float" or "Cannot cast str dtype"
         is_about_values = "convert" in str(error) or "cast" in str(error)
@@ -132,7 +133,7 @@ def read_table(estimator: Any, X, *, accept_sparse: Any = "csr"):
     if estimator.encoder_ is None:
         if is_checked(estimator, X) and is_finite(X):
             return X
-        return validate_data(estimator, X, dtype=FLOATS, accept_sparse=accept_sparse, reset=False)
+        return _check_numbers(estimator, X, accept_sparse=accept_sparse)
     _check_features(estimator, X)
     return encode(estimator.encoder_, X)
 

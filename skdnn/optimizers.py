@@ -87,6 +87,8 @@ class AddL2Gradient(Transform):
 class ClipByGlobalNorm(Transform):
     """Shorten each member's whole gradient to `max_norm`: ``g *= min(1, max_norm / |g|)``.
 
+    What it does depends on the gradient, so that it cannot be recorded.
+
     References
     ----------
     R. Pascanu, T. Mikolov and Y. Bengio, "On the difficulty of training recurrent neural networks",

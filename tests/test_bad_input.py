@@ -169,6 +169,19 @@ def test_categories_are_refused_without_an_encoder_by_their_names(library):
         classifier(encoder=None).fit(table, y)
 
 
+def test_categories_that_come_later_are_refused_without_an_encoder_too():
+    numbers = pd.DataFrame({"number": X[:, 0], "word": X[:, 1]})
+    table = numbers.assign(word=["yes", "no"] * 20)
+    model = classifier(encoder=None, early_stopping=True)
+    with pytest.raises(
+        ValueError, match=r"X_val or y_val cannot be used: .* columns \['word'\] are"
+    ):
+        model.fit(numbers, y, X_val=table, y_val=y)
+    model.fit(numbers, y)
+    with pytest.raises(ValueError, match=r"X must be numbers, but its columns \['word'\] are"):
+        model.predict(table)
+
+
 @pytest.mark.usefixtures("no_training")
 def test_other_mistakes_in_a_table_with_categories_keep_their_own_words():
     table = pd.DataFrame({"number": X[:, 0], "flag": np.arange(40) % 2 == 0})
