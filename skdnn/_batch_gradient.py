@@ -1,8 +1,8 @@
-"""The gradient of the cost on a batch: where a step spends its time."""
+"""The gradient of the cost on batches: where a step spends its time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,15 +11,15 @@ from ._network import Network
 from ._passes import ArrayModule
 from ._random import RandomWords, Words
 from ._sparse import InputBatch
-from ._tape import Recorder, WatchedWords, record
+from ._tape import Recorder, Series, WatchedWords, record
 from ._workspace import Workspace
 from .losses import Loss
 
 BATCHES_BEFORE_RECORDING = 16
 """A small table may have no more: then to record would take longer than it saves."""
 
-Use = Callable[[ArrayModule], None]
-"""Something to do with gradients, by functions of an array module."""
+Use = Callable[[ArrayModule, int], None]
+"""Something to do with the gradients of a step, by functions of an array module."""
 
 
 class BatchGradient:
@@ -34,7 +34,10 @@ class BatchGradient:
     loss : Loss
     params, grads : ndarray of shape (n_members, n_params) and (n_members, n_trainable)
         What the gradient is taken at, and where it goes.
-    n_samples : int
+    n_samples, most_steps : int
+        Rows of a batch, and the batches that are given at once, at most.
+    series : sequence of Series
+        What else of a step differs from that of the one before.
     words : RandomWords
     xp : ArrayModule
     workspace : Workspace
@@ -47,13 +50,20 @@ class BatchGradient:
         params: np.ndarray,
         grads: np.ndarray,
         n_samples: int,
+        most_steps: int,
         *,
+        series: Sequence[Series],
         words: RandomWords,
         xp: ArrayModule,
         workspace: Workspace,
     ) -> None:
-        self._loss = loss
-        self._xp = record(xp, network, loss, n_before=BATCHES_BEFORE_RECORDING)
+        self.n_samples, self._loss = n_samples, loss
+        shape = (network.n_members, most_steps * n_samples)
+        self._y, self._weight, self._logits = (np.empty(shape, params.dtype) for _ in range(3))
+        self._grad_logits = np.empty((network.n_members, n_samples), params.dtype)
+        own = (self._y, self._weight, self._logits)
+        series = [*series, *(Series(array, n_samples * array.itemsize) for array in own)]
+        self._xp = record(xp, network, loss, n_before=BATCHES_BEFORE_RECORDING, series=series)
         seen: Words = WatchedWords(words, self._xp) if isinstance(self._xp, Recorder) else words
         self._pass = network.bind(
             params,
@@ -64,37 +74,40 @@ class BatchGradient:
             xp=self._xp,
             workspace=workspace,
         )
-        shape = (network.n_members, n_samples)
-        self._grad_logits, self._y, self._weight = (np.empty(shape, params.dtype) for _ in range(3))
 
     def compute(
         self, x: InputBatch, y: np.ndarray, weight: np.ndarray | None, then: Use | None = None
     ) -> np.ndarray:
-        """Fill the gradients by a batch, and return its logits.
+        """Fill the gradients by one batch after the other; return the logits that they had.
 
         Parameters
         ----------
-        x : ndarray of shape (n_members or 1, n_samples, n_in), or SparseBatch
-        y : ndarray of shape (n_members or 1, n_samples)
-        weight : ndarray of shape (n_members or 1, n_samples), or None
+        x : ndarray of shape (n_members or 1, n_steps n_samples, n_in), or SparseBatch
+            Batches that follow each other.
+        y : ndarray of shape (n_members or 1, n_steps n_samples)
+        weight : ndarray of shape (n_members or 1, n_steps n_samples), or None
         then : callable, default=None
-            ``then(xp)`` does something with the gradients by functions of `xp` alone. It is
-            recorded with the rest, and has to be the same thing for all batches.
-        """
-        if not isinstance(self._xp, Recorder):
-            return self._compute(x, y, weight, then)
-        self._y[...] = y
-        if weight is not None:
-            self._weight[...] = weight
-            weight = self._weight
-        return self._xp.run(partial(self._compute, y=self._y, weight=weight, then=then), x)
+            ``then(xp, step)`` does something with the gradients of each step, by functions of `xp`
+            alone. It is recorded with the rest, and has to be the same thing for all steps.
 
-    def _compute(
-        self, x: InputBatch, y: np.ndarray, weight: np.ndarray | None, then: Use | None
-    ) -> np.ndarray:
+        Returns
+        -------
+        logits : ndarray of shape (n_members, n_steps n_samples)
+        """
+        n_rows = y.shape[1]
+        self._y[:, :n_rows] = y
+        if weight is not None:
+            self._weight[:, :n_rows] = weight
+        compute = partial(self._compute, is_weighted=weight is not None, then=then)
+        self._xp.run(compute, x, n_rows // self.n_samples)
+        return self._logits[:, :n_rows]
+
+    def _compute(self, x: InputBatch, step: int, is_weighted: bool, then: Use | None) -> None:
+        columns = slice(step * self.n_samples, (step + 1) * self.n_samples)
+        y, weight = self._y[:, columns], self._weight[:, columns] if is_weighted else None
         logits = self._pass.forward(x, weight)
         self._loss.gradient(y, logits, weight, self._grad_logits, self._xp)
         self._pass.backward(self._grad_logits)
+        self._xp.copyto(self._logits[:, columns], logits)
         if then is not None:
-            then(self._xp)
-        return logits
+            then(self._xp, step)

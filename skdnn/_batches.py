@@ -1,4 +1,4 @@
-"""Mini-batches: labels gathered for a block of batches, rows for each into a fixed buffer."""
+"""Mini-batches: the rows and labels of a block of batches, gathered into fixed buffers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from ._rows import Rows
 from ._sparse import InputBatch, SparseBatch, is_sparse
 from .losses import BLOCK_ROWS
 
+BLOCK_VALUES = 1 << 16
+"""Numbers of a member's rows in a block, at most, unless it is a single batch."""
+
 
 class Minibatches:
     """Cut the training rows into batches, each member's in its own order.
 
-    Several batches, or all of a small table, make a block, which has its labels and weights in
-    arrays of its own: those of all members in a whole epoch would take as much as the table.
+    Several batches that follow each other, or all of a small table, make a block. It is gathered
+    into arrays of its own: the rows of all members in a whole epoch would take many times the
+    table.
 
     Parameters
     ----------
@@ -44,7 +48,7 @@ class Minibatches:
     sizes : set of int
         The numbers of rows that batches have: one or two.
     block_size : int
-        Rows of a block; the last one may be shorter.
+        Rows of a block, which are whole batches; the last one may be shorter.
     y, sample_weight : ndarray of shape (n_members or 1, n_block), or None
         Labels and weights of the current block.
     """
@@ -67,7 +71,8 @@ class Minibatches:
         self.n_batches = -(-self.n_samples // self.batch_size)
         n_last = self.n_samples - (self.n_batches - 1) * self.batch_size
         self.sizes = {self.batch_size, n_last}
-        n_batches = max(1, BLOCK_ROWS // self.batch_size)
+        n_rows = min(BLOCK_ROWS, BLOCK_VALUES // max(1, rows.X.shape[1]))
+        n_batches = max(1, n_rows // self.batch_size)
         self.block_size = min(n_batches * self.batch_size, self.n_samples)
         if members is None:
             members = range(0 if folds is None else folds.n_members)
@@ -82,19 +87,27 @@ class Minibatches:
         elif rngs is not None and not is_whole:
             self._counts = [len(rows)] * len(rngs)
         if self._counts and not self._is_sparse:
-            shapes = {size: (len(self._counts), size, rows.X.shape[1]) for size in self.sizes}
-            self._x = {size: np.empty(shape, rows.X.dtype) for size, shape in shapes.items()}
+            self._x = np.empty((len(self._counts), self.block_size, rows.X.shape[1]), rows.X.dtype)
         self.y, self.sample_weight = rows.y[np.newaxis], self._weight
 
-    def __iter__(self) -> Iterator[tuple[slice, InputBatch]]:
-        """Begin an epoch: yield the place of each batch in its block, and its x by members."""
+    def __iter__(self) -> Iterator[InputBatch]:
+        """Begin an epoch: yield the x of each block, by members."""
         order = self._draw_order() if self._counts else None
         for first in range(0, self.n_samples, self.block_size):
             block = slice(first, min(first + self.block_size, self.n_samples))
             self._enter(block, order)
-            for start in range(first, block.stop, self.batch_size):
-                rows = slice(start, min(start + self.batch_size, block.stop))
-                yield slice(start - first, rows.stop - first), self._take(rows, order)
+            yield self._take(block, order)
+
+    def cut(self, n_rows: int, n_batches: int = 1) -> Iterator[slice]:
+        """Cut a block of so many rows into so many batches each, of the same size."""
+        n_full = n_rows - n_rows % self.batch_size
+        yield from cut_rows(n_full, n_values=n_batches * self.batch_size)
+        if n_full < n_rows:
+            yield slice(n_full, n_rows)
+
+    def count(self, columns: slice) -> int:
+        """Return how many batches make up such a part of a block."""
+        return max(1, (columns.stop - columns.start) // self.batch_size)
 
     def _enter(self, block: slice, order: np.ndarray | None) -> None:
         """Gather the labels and weights of a block."""
@@ -108,18 +121,21 @@ class Minibatches:
             if self._factors is not None:
                 self.sample_weight *= self._factors
 
-    def _take(self, rows: slice, order: np.ndarray | None) -> InputBatch:
-        """Return a batch, with an axis of members."""
+    def _take(self, block: slice, order: np.ndarray | None) -> InputBatch:
+        """Return the x of a block, with an axis of members."""
         X = self.rows.X
         if order is None:
-            return SparseBatch([X[rows]]) if self._is_sparse else X[rows][np.newaxis]
+            return SparseBatch([X[block]]) if self._is_sparse else X[block][np.newaxis]
         if self._is_sparse:
-            return SparseBatch([X[index] for index in order[:, rows]])
-        x = self._x[rows.stop - rows.start]
-        if isinstance(X, Selection):
-            return X.take_into(order[:, rows], x)
-        # mode="clip" writes straight into `out`; the default would go through a copy.
-        return X.take(order[:, rows], axis=0, out=x, mode="clip")
+            return SparseBatch([X[index] for index in order[:, block]])
+        for its_order, x in zip(order[:, block], self._x, strict=True):
+            own = x[: len(its_order)]
+            if isinstance(X, Selection):
+                X.take_into(its_order, own)
+            else:
+                # mode="clip" writes straight into `out`; the default would go through a copy.
+                X.take(its_order, axis=0, out=own, mode="clip")
+        return self._x[:, : block.stop - block.start]
 
     def _draw_order(self) -> np.ndarray:
         """Return the positions of each member's rows in the order of an epoch, (n_members, n)."""

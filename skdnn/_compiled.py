@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ctypes import c_void_p, cast
 from typing import Any
 
-import numpy as np
-
 from . import _kernels
+from ._loops import find_streams
 from ._passes import PASSES
 
 
@@ -104,10 +102,8 @@ def move_towards(y, x, shares, work):
 
 def draw_words(rngs, out):
     """Fill `out` with words of 64 random bits, for each member from its stream."""
-    sources = [rng.bit_generator.ctypes for rng in rngs]
-    addresses = [(cast(of.next_uint64, c_void_p).value, of.state_address) for of in sources]
-    if addresses:
-        _kernels.draw_words(np.array(addresses, np.int64), out)
+    for stream, of_member in zip(find_streams(rngs), out, strict=True):
+        _kernels.draw_words(stream, of_member)
     return out
 
 

@@ -35,8 +35,9 @@ KINDS = (
     "add_scaled",
     "scale_by_moments",
     "move_towards",
+    "give_words",
 )
-"""What a call on a tape is, by its number: a loop of NumPy, or one of the passes."""
+"""What a call on a tape is, by its number: a loop of NumPy, a pass, or giving random words."""
 
 (
     UFUNC,
@@ -55,6 +56,7 @@ KINDS = (
     ADD_SCALED,
     SCALE_BY_MOMENTS,
     MOVE_TOWARDS,
+    GIVE_WORDS,
 ) = range(len(KINDS))
 
 
@@ -253,18 +255,32 @@ _draw: Any = _make_draw
 _point_at: Any = _make_pointer
 
 
-@_compiled
-def draw_words(addresses, out):
-    n_members, n_words = out.shape
-    for member in range(n_members):
-        for i in range(n_words):
-            out[member, i] = _draw(addresses[member, 0], addresses[member, 1])
-
-
 @njit
 def _matrix(places, dims, i, number):
     """View the i-th array of a call as the matrix of one member."""
     return carray(_point_at(places[i], number), (1, dims[2 * i], dims[2 * i + 1]))
+
+
+@_compiled
+def draw_words(stream, out):
+    for i in range(len(out)):
+        out[i] = _draw(stream[0], stream[1])
+
+
+@njit
+def _give_words(places, dims):
+    """Give words that were drawn ahead, or have more drawn, as `RandomWords.draw` does."""
+    stream = _matrix(places, dims, 0, np.int64(0))[0, 0]
+    ahead = _matrix(places, dims, 1, np.uint64(0))[0, 0]
+    n_given = _matrix(places, dims, 2, np.int64(0))[0, 0]
+    out = _matrix(places, dims, 3, np.uint16(0))[0, 0]
+    words = carray(_point_at(places[1], np.uint16(0)), 4 * len(ahead))
+    if n_given[0] + len(out) > len(words):
+        draw_words(stream, ahead)
+        n_given[0] = 0
+    for i in range(len(out)):
+        out[i] = words[n_given[0] + i]
+    n_given[0] += len(out)
 
 
 @njit
@@ -284,6 +300,8 @@ def _run_pass(kind, places, dims, numbers, one):
             look_up(codes, second[0], third[0])
         else:
             add_up_rows(codes, second[0], third[0])
+    elif kind == GIVE_WORDS:
+        _give_words(places, dims)
     elif kind in (ADD_SCALED, SCALE_BY_MOMENTS, MOVE_TOWARDS):
         _run_pass_over_params(kind, places, dims, numbers, one)
     else:
@@ -330,8 +348,22 @@ def _run_pass_over_numbers(kind, places, dims, one):
 
 
 @_compiled
-def run_calls(functions, starts, strides, moves, all_dims, all_steps, numbers, places, one, shift):
-    """Run the calls of a `skdnn._tape.Tape`.
+def run_calls(
+    functions,
+    starts,
+    strides,
+    advances,
+    moves,
+    all_dims,
+    all_steps,
+    numbers,
+    places,
+    one,
+    shift,
+    first,
+    end,
+):
+    """Run the calls of a `skdnn._tape.Tape`, for several steps.
 
     Parameters
     ----------
@@ -339,9 +371,11 @@ def run_calls(functions, starts, strides, moves, all_dims, all_steps, numbers, p
         Kind of the function, the addresses of its loop and of what belongs to it, its number of
         arrays, and how often it is repeated along each of three axes.
     starts : ndarray of shape (n_calls, 4)
-        Addresses of the arrays.
+        Addresses of the arrays in step 0.
     strides : ndarray of shape (n_calls, 12)
         Bytes from one call to the next along each axis, array by array.
+    advances : ndarray of shape (n_calls, 4)
+        Bytes from one step to the next.
     moves : ndarray of shape (n_calls, 4)
         1 for the array that may lie elsewhere than when it was recorded, else 0.
     all_dims : ndarray of shape (n_calls, 8)
@@ -356,22 +390,29 @@ def run_calls(functions, starts, strides, moves, all_dims, all_steps, numbers, p
         Says what the arrays are of.
     shift : int
         Where the array that moves lies, less where it was.
+    first, end : int
+        The steps to run: from the first to the one before the end.
     """
     most = starts.shape[1]
-    for call in range(len(functions)):
-        kind, loop, data = functions[call, 0], functions[call, 1], functions[call, 2]
-        n_arrays = functions[call, 3]
-        dims, steps, apart = all_dims[call], all_steps[call], strides[call]
-        for i_1 in range(functions[call, 4]):
-            for i_2 in range(functions[call, 5]):
-                for i_3 in range(functions[call, 6]):
-                    for i in range(n_arrays):
-                        way = i_1 * apart[i]
-                        way += i_2 * apart[most + i] + i_3 * apart[2 * most + i]
-                        places[i] = starts[call, i] + moves[call, i] * shift + way
-                    if kind == UFUNC:
-                        _call_loop(
-                            loop, places.ctypes.data, dims.ctypes.data, steps.ctypes.data, data
-                        )
-                    else:
-                        _run_pass(kind, places, dims, numbers[call], one)
+    for step in range(first, end):
+        for call in range(len(functions)):
+            kind, loop, data = functions[call, 0], functions[call, 1], functions[call, 2]
+            n_arrays = functions[call, 3]
+            dims, strides_within, apart = all_dims[call], all_steps[call], strides[call]
+            for i_1 in range(functions[call, 4]):
+                for i_2 in range(functions[call, 5]):
+                    for i_3 in range(functions[call, 6]):
+                        for i in range(n_arrays):
+                            way = moves[call, i] * shift + step * advances[call, i]
+                            way += i_1 * apart[i] + i_2 * apart[most + i]
+                            places[i] = starts[call, i] + way + i_3 * apart[2 * most + i]
+                        if kind == UFUNC:
+                            _call_loop(
+                                loop,
+                                places.ctypes.data,
+                                dims.ctypes.data,
+                                strides_within.ctypes.data,
+                                data,
+                            )
+                        else:
+                            _run_pass(kind, places, dims, numbers[call], one)

@@ -118,7 +118,7 @@ class _Minimisation:
         self.message = ""
         self.plan.network.reset_statistics(self.state.params)
         self._first_statistics = self._statistics.copy()
-        [(self._columns, self._x)] = trainer.batches  # all rows
+        [self._x] = trainer.batches  # all rows
         patience = Patience(1, tol=self.plan.tol, n_iter_no_change=self.plan.n_iter_no_change)
         self.course = Course.begin(
             self.state.params,
@@ -171,7 +171,7 @@ class _Minimisation:
         trainer = self.trainer
         trainer.interrupt.check()
         trainer.trainable[0] = weights
-        trainer.compute_gradient(self._columns, self._x)
+        trainer.compute_gradient(self._x)
         decayed = self.plan.network.layout.decayed
         trainer.grads[:, decayed] += self.plan.l2 * self.state.params[:, decayed]
         cost = trainer.batch_loss() + trainer.penalty(self.state.params)
@@ -182,7 +182,7 @@ class _Minimisation:
         self.trainer.trainable[0] = weights
         if self._first_statistics.size:
             self._statistics[...] = self._first_statistics
-            self.trainer.compute_gradient(self._columns, self._x)
+            self.trainer.compute_gradient(self._x)
 
     def _end_iteration(self, intermediate_result) -> None:
         """Judge an iteration, write it down, and stop if there is a reason to."""

@@ -1,4 +1,4 @@
-"""Where NumPy keeps its loops: an address for each function and each type of number."""
+"""Where NumPy keeps what compiled code may call: loops of its functions, and random generators."""
 
 from __future__ import annotations
 
@@ -46,3 +46,16 @@ def find_loop(ufunc: np.ufunc, dtypes: Sequence[np.dtype]) -> tuple[int, int] | 
         if found.types[i * n : (i + 1) * n] == wanted and found.functions[i]:
             return found.functions[i], (found.data[i] or 0) if found.data else 0
     return None
+
+
+def find_streams(rngs: Sequence[np.random.Generator]) -> np.ndarray:
+    """Return the addresses of what draws 64 random bits, and of its state: (n_streams, 2).
+
+    They are good as long as the generators live.
+    """
+    sources = [rng.bit_generator.ctypes for rng in rngs]
+    addresses = [
+        (ctypes.cast(source.next_uint64, ctypes.c_void_p).value, source.state_address)
+        for source in sources
+    ]
+    return np.array(addresses, np.int64).reshape(-1, 2)

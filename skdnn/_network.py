@@ -470,7 +470,7 @@ class Pass:
 
     def predict(self, x: InputBatch) -> np.ndarray:
         """Return logits, as `forward` does, by a tape where the array module is a recorder."""
-        return self._xp.run(self.forward, x)
+        return self._xp.run(lambda batch, _: self.forward(batch), x)
 
     def backward(self, grad_logits: np.ndarray, *, need_grad_x: bool = False) -> np.ndarray | None:
         """Fill the flat gradient array from the gradient of the loss at the logits.

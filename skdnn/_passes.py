@@ -30,9 +30,25 @@ class ArrayModule(SimpleNamespace):
         public = {name: f for name, f in vars(module).items() if not name.startswith("_")}
         return cls(**public, **passes)
 
-    def run(self, compute: Callable[[Any], Any], x: Any) -> Any:
-        """Return ``compute(x)``; a `skdnn._tape.Recorder` records it."""
-        return compute(x)
+    def run(self, compute: Callable[[Any, int], Any], x: Any, n_steps: int = 1) -> Any:
+        """Compute ``compute(batch, step)`` on each of the batches in x, and return the last result.
+
+        A `skdnn._tape.Recorder` records it.
+        """
+        result = None
+        for step, batch in enumerate(cut_batches(x, n_steps)):
+            result = compute(batch, step)
+        return result
+
+
+def cut_batches(x: Any, n_batches: int) -> Iterator[Any]:
+    """Yield batches of the same size, which follow each other in x (n_members, n_rows, n_in)."""
+    if n_batches == 1:
+        yield x
+        return
+    size = x.shape[1] // n_batches
+    for start in range(0, n_batches * size, size):
+        yield x[:, start : start + size]
 
 
 def add_bias(y: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -71,26 +71,35 @@ class RandomWords:
     rngs : sequence of Generator
     xp : ArrayModule, default=NUMPY
         What draws them.
+
+    Attributes
+    ----------
+    ahead : ndarray of shape (n_members, DRAWN_AT_ONCE)
+        What was drawn last.
+    n_given : ndarray of shape (n_members, 1)
+        How many of those have been given, the same number for all members.
     """
 
     def __init__(self, rngs: Sequence[np.random.Generator], xp: ArrayModule = NUMPY) -> None:
-        self._rngs, self._xp, self._n_given = rngs, xp, DRAWN_AT_ONCE
-        self._words = np.empty((len(rngs), DRAWN_AT_ONCE), np.uint16)
+        self.rngs, self._xp = rngs, xp
+        self.ahead = np.empty((len(rngs), DRAWN_AT_ONCE), np.uint16)
+        self.n_given = np.full((len(rngs), 1), DRAWN_AT_ONCE)
 
     def draw(self, size: int) -> np.ndarray:
         """Return words that were drawn ahead, or have more drawn."""
-        if self._n_given + size > DRAWN_AT_ONCE:
-            self._xp.draw_words(self._rngs, self._words.view(np.uint64))
-            self._n_given = 0
-        first, self._n_given = self._n_given, self._n_given + size
-        return self._words[:, first : self._n_given]
+        if (self.n_given + size > DRAWN_AT_ONCE).any():
+            self._xp.draw_words(self.rngs, self.ahead.view(np.uint64))
+            self.n_given[:] = 0
+        first = int(self.n_given.max(initial=0))
+        self.n_given += size
+        return self.ahead[:, first : first + size]
 
     def discard(self) -> None:
         """Forget words that are drawn and not given: what comes next depends on the streams alone.
 
         Training does so before each epoch, as it may end and be gone on with there.
         """
-        self._n_given = DRAWN_AT_ONCE
+        self.n_given[:] = DRAWN_AT_ONCE
 
 
 def _generator(seed: int, purpose: int, member: int) -> np.random.Generator:

@@ -6,6 +6,9 @@ have theirs. But the arrays of a pass are fixed: what its functions find once, t
 So a `Recorder` stands in for the array module, and writes on a `Tape` which loops run over which
 memory; from then on one function that numba compiles runs these loops. They are the same ones, and
 give the same numbers to the last bit.
+
+Steps that follow each other differ in their batch, and in some numbers. What one step takes of them
+lies beside what the step before took, always as far from it: so a tape runs many steps in one call.
 """
 
 from __future__ import annotations
@@ -13,13 +16,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from inspect import signature
-from typing import Any
-from weakref import ref
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._loops import find_loop
-from ._passes import PASSES, ArrayModule
+from ._loops import find_loop, find_streams
+from ._passes import PASSES, ArrayModule, cut_batches
 from ._random import RandomWords
 
 N_ARRAYS = 4
@@ -37,8 +39,18 @@ MOST_TAPES = 8
 Form = tuple[tuple[int, ...], tuple[int, ...], np.dtype]
 """Shape, strides and dtype of an array."""
 
+Compute = Callable[[Any, int], Any]
+"""``compute(x, step)``: a computation on an array, which is the batch of a step."""
+
 Axes = list[tuple[int, list[int]]]
 """The length of each axis, with the strides of all arrays along it."""
+
+
+class Series(NamedTuple):
+    """An array of which each step takes a part, so many bytes after that of the step before."""
+
+    array: np.ndarray
+    n_bytes: int
 
 
 class Tape:
@@ -47,9 +59,13 @@ class Tape:
     Parameters
     ----------
     x : ndarray
-        The one array that may lie elsewhere the next time, in the same shape and strides.
+        The batch of the step that is recorded: the one array that may lie elsewhere the next time,
+        in the same shape and strides. That of the next step follows it along the axis of rows.
+    step : int
+        Which step it is.
     kinds : tuple of str
-        What calls may be of: "ufunc", and the names of passes.
+        What calls may be of: "ufunc", the names of passes, and "give_words".
+    series : sequence of Series
 
     Attributes
     ----------
@@ -57,13 +73,17 @@ class Tape:
         Whether all calls could be written down. A tape with gaps must not run.
     """
 
-    def __init__(self, x: np.ndarray, kinds: tuple[str, ...]) -> None:
+    def __init__(
+        self, x: np.ndarray, step: int, kinds: tuple[str, ...], series: Sequence[Series] = ()
+    ) -> None:
         self.is_complete = True
-        self._dtype, self._kinds = x.dtype, kinds
-        self._last_x, self._shift = ref(x), 0
-        self._place_of_x, self._bounds_of_x = _address(x), np.lib.array_utils.byte_bounds(x)
-        self._kept: list[np.ndarray] = []  # memory that the calls lead to, but not that of x
-        self._refills: list[tuple[RandomWords, np.ndarray]] = []
+        self._dtype, self._kinds, self._step = x.dtype, kinds, step
+        self._place_of_x, self._advance_of_x = _address(x), _bytes_of_rows(x)
+        self._bounds_of_x = np.lib.array_utils.byte_bounds(x)
+        self._series = [
+            (*np.lib.array_utils.byte_bounds(array), n_bytes) for array, n_bytes in series
+        ]
+        self._kept: list[Any] = []  # memory that the calls lead to, but not that of x
         self._calls: list[tuple[list[int], ...]] = []
         self._numbers: list[list[float]] = []
 
@@ -96,11 +116,17 @@ class Tape:
             else:
                 numbers.append(argument)
         if name in self._kinds and self._can_be_passed_over(matrices):
-            axes = _merge_axes(matrices[-1].shape[:1], [m.strides[:1] for m in matrices])
-            dims = [n for matrix in matrices for n in matrix.shape[1:]]
-            self._note([self._kinds.index(name), 0, 0], matrices, axes, dims, [], numbers)
+            self._note_members(name, matrices, numbers)
         else:
             self.is_complete = False
+
+    def _note_members(
+        self, name: str, matrices: list[np.ndarray], numbers: Sequence[float] = ()
+    ) -> None:
+        """Write down what is done with the matrices of one member after the other."""
+        axes = _merge_axes(matrices[-1].shape[:1], [m.strides[:1] for m in matrices])
+        dims = [n for matrix in matrices for n in matrix.shape[1:]]
+        self._note([self._kinds.index(name), 0, 0], matrices, axes, dims, [], numbers)
 
     def _can_be_passed_over(self, matrices: list[np.ndarray]) -> bool:
         """Say whether there is a matrix for each member, without gaps, and of what kernels take."""
@@ -112,9 +138,11 @@ class Tape:
         )
 
     def note_words(self, words: RandomWords, drawn: np.ndarray) -> np.ndarray:
-        """Return a copy of random words; others are drawn into it before the calls run again."""
+        """Return a copy of random words; later calls are given others."""
         copy = drawn.copy()
-        self._refills.append((words, copy))
+        arrays = [find_streams(words.rngs), words.ahead.view(np.uint64), words.n_given, copy]
+        self._kept.append(words)
+        self._note_members("give_words", [array[:, np.newaxis] for array in arrays])
         return copy
 
     def close(self) -> Tape | None:
@@ -129,13 +157,14 @@ class Tape:
         self._table = (*columns, np.array(self._numbers), np.empty(N_ARRAYS, np.int64), one)
         return self
 
-    def run(self, x: np.ndarray, run_calls: Callable[..., None]) -> None:
-        """Run the calls, by `skdnn._kernels.run_calls`."""
-        for words, copy in self._refills:
-            copy[...] = words.draw(copy.shape[1])
-        if x is not self._last_x():  # to ask an array where it lies takes two microseconds
-            self._last_x, self._shift = ref(x), _address(x) - self._place_of_x
-        run_calls(*self._table, self._shift)
+    def run(self, x: np.ndarray, steps: range, run_calls: Callable[..., None]) -> None:
+        """Run the calls of some steps, by `skdnn._kernels.run_calls`; x is the batch of the first.
+
+        Those of the others follow it.
+        """
+        way = (steps.start - self._step) * self._advance_of_x
+        shift = _address(x) - self._place_of_x - way
+        run_calls(*self._table, shift, steps.start, steps.stop)
 
     def _note_loop(
         self,
@@ -161,21 +190,33 @@ class Tape:
         numbers: Sequence[float] = (),
     ) -> None:
         axes = [(1, [0])] * (N_AXES - len(around)) + around
-        first, end = self._bounds_of_x
         places = [_address(array) for array in arrays]
+        first, end = self._bounds_of_x
         are_x = [first <= place < end for place in places]
         self._kept += [array for array, is_x in zip(arrays, are_x, strict=True) if not is_x]
+        advances = [
+            self._advance_of_x if is_x else self._advance(place)
+            for place, is_x in zip(places, are_x, strict=True)
+        ]
+        starts = [
+            place - self._step * advance for place, advance in zip(places, advances, strict=True)
+        ]
         self._calls.append(
             (
                 [*function, len(arrays), *(n for n, _ in axes)],
-                _pad(places, N_ARRAYS),
+                _pad(starts, N_ARRAYS),
                 [step for _, strides in axes for step in _pad(strides, N_ARRAYS)],
+                _pad(advances, N_ARRAYS),
                 _pad(are_x, N_ARRAYS),
                 _pad(dims, 2 * N_ARRAYS),
                 _pad(steps, 3 * N_ARRAYS),
             )
         )
         self._numbers.append([*map(float, numbers), *[0.0] * (N_NUMBERS - len(numbers))])
+
+    def _advance(self, place: int) -> int:
+        """Return the bytes from one step to the next for what lies at a place."""
+        return next((n for first, end, n in self._series if first <= place < end), 0)
 
 
 class Recorder(ArrayModule):
@@ -189,42 +230,52 @@ class Recorder(ArrayModule):
         What computes, and has `run_calls`.
     n_before : int, default=1
         How often a computation runs before it is recorded, which takes about a millisecond.
+    series : sequence of Series, default=()
+        What it takes a part of in each step, beside its batch.
     """
 
-    def __init__(self, xp: ArrayModule, n_before: int = 1) -> None:
+    def __init__(self, xp: ArrayModule, n_before: int = 1, series: Sequence[Series] = ()) -> None:
         self._xp, self._n_before, self._may_record = xp, n_before, True
+        self._series = series
         self._open: Tape | None = None
         self._tapes: dict[Form, Tape | None] = {}
         self._n_runs: Counter[Form] = Counter()
         for name in PASSES:
             setattr(self, name, self._make_pass(name))
 
-    def run(self, compute: Callable[[Any], np.ndarray], x: Any) -> np.ndarray:
-        """Return ``compute(x)``, which is always the same computation in the same arrays.
+    def run(self, compute: Compute, x: Any, n_steps: int = 1) -> Any:
+        """Compute the steps on the batches in x, which is always the same in the same arrays.
 
-        It is recorded for each shape and strides of `x`, when it has run a few times. A sparse one
-        is not recorded.
+        It is recorded for each shape and strides of a batch, when it has run a few times. One that
+        is sparse is not recorded.
         """
-        if not isinstance(x, np.ndarray):
-            return compute(x)
-        form = (x.shape, x.strides, x.dtype)
-        tape = self._tapes.get(form)
-        if tape is not None:
-            tape.run(x, self._xp.run_calls)
-            return self._result
-        if form in self._tapes and self._may_record and self._n_runs[form] >= self._n_before:
-            return self._record(compute, x, form)
-        if form in self._tapes or len(self._tapes) < MOST_TAPES:
+        result = None
+        for step, batch in enumerate(cut_batches(x, n_steps)):
+            if not isinstance(batch, np.ndarray):
+                result = compute(batch, step)
+                continue
+            form = (batch.shape, batch.strides, batch.dtype)
+            tape = self._tapes.get(form)
+            if tape is not None:
+                tape.run(batch, range(step, n_steps), self._xp.run_calls)
+                return self._result
+            result = self._compute(compute, batch, step, form)
+        return result
+
+    def _compute(self, compute: Compute, x: np.ndarray, step: int, form: Form) -> Any:
+        """Compute a step, and record it if it is time to."""
+        is_known = form in self._tapes
+        if is_known and self._may_record and self._n_runs[form] >= self._n_before:
+            return self._record(compute, x, step, form)
+        if is_known or len(self._tapes) < MOST_TAPES:
             self._tapes[form] = None
             self._n_runs[form] += 1
-        return compute(x)
+        return compute(x, step)
 
-    def _record(
-        self, compute: Callable[[np.ndarray], np.ndarray], x: np.ndarray, form: Form
-    ) -> np.ndarray:
-        self._open = tape = Tape(x, self._xp.call_kinds)
+    def _record(self, compute: Compute, x: np.ndarray, step: int, form: Form) -> Any:
+        self._open = tape = Tape(x, step, self._xp.call_kinds, self._series)
         try:
-            self._result = compute(x)
+            self._result = compute(x, step)
         finally:
             self._open = None
         self._tapes[form] = tape.close()
@@ -304,10 +355,12 @@ def is_recordable(part: Any) -> bool:
     return "is_recordable" in vars(type(part)) and part.is_recordable
 
 
-def record(xp: ArrayModule, *parts: Any, n_before: int = 1) -> ArrayModule:
+def record(
+    xp: ArrayModule, *parts: Any, n_before: int = 1, series: Sequence[Series] = ()
+) -> ArrayModule:
     """Return a Recorder for a computation by some parts, if they and the module allow for one."""
-    can_run = hasattr(xp, "run_calls")
-    return Recorder(xp, n_before) if can_run and all(map(is_recordable, parts)) else xp
+    can_be_recorded = hasattr(xp, "run_calls") and all(map(is_recordable, parts))
+    return Recorder(xp, n_before, series) if can_be_recorded else xp
 
 
 def _merge_axes(shape: Sequence[int], strides: Sequence[tuple[int, ...]]) -> Axes:
@@ -321,6 +374,11 @@ def _merge_axes(shape: Sequence[int], strides: Sequence[tuple[int, ...]]) -> Axe
         else:
             axes.append((n, steps))
     return axes or [(1, [0] * len(strides))]
+
+
+def _bytes_of_rows(x: np.ndarray) -> int:
+    """Return how far behind a batch that of the next step lies."""
+    return x.shape[-2] * x.strides[-2] if x.ndim > 1 else 0
 
 
 def _address(array: np.ndarray) -> int:

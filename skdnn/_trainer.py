@@ -176,13 +176,13 @@ class Trainer:
         """Return each member's mean loss by the logits that the batches of an epoch had."""
         return np.concatenate([worker.epoch_loss() for worker in self.workers])
 
-    def compute_gradient(self, columns: slice, x: InputBatch) -> None:
-        """Fill `grads` by a batch, where one worker has all members."""
+    def compute_gradient(self, x: InputBatch) -> None:
+        """Fill `grads` by all rows as one batch, where one worker has all members."""
         [worker] = self.workers
-        worker.compute_gradient(columns, x)
+        worker.compute_gradient(slice(0, x.shape[1]), x)
 
     def batch_loss(self) -> np.ndarray:
-        """Return the members' mean loss by that batch, if it had all rows."""
+        """Return the members' mean loss by that batch."""
         [worker] = self.workers
         return worker.block_loss() / self.batches.n_samples
 

@@ -6,6 +6,7 @@ threads of their own or in turn, a part each, is the same training to the last b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,10 +22,14 @@ from ._random import RandomWords
 from ._rows import Rows
 from ._sparse import InputBatch
 from ._state import TrainingPlan, TrainingState
-from ._tape import is_recordable
+from ._tape import Series, is_recordable
 from ._threads import Crew
 from ._workspace import Workspace
-from .optimizers import LearningRate
+from .optimizers import powers
+
+MULTIPLICATIONS_AT_ONCE = 1 << 31
+"""Multiplications, a twentieth of a second's, after which a worker looks up from its work: whether
+somebody wants to stop."""
 
 
 class Worker:
@@ -76,9 +81,11 @@ class Worker:
         self.logits = np.empty((n_members, self.batches.block_size), dtype)
         self._loss = np.zeros(n_members)  # the sum over the rows of an epoch
         self.words, self.workspace = RandomWords(streams.dropout, xp), workspace
-        self._numbers = plan.optimizer.make_numbers(state.params)
-        self._shares = np.empty((n_members, 2), dtype)
         self._updates_at_once = is_recordable(plan.optimizer)
+        most_steps = self._count_steps()
+        self._numbers = plan.optimizer.make_numbers(state.params, most_steps)
+        self._shares = np.empty((most_steps, n_members, 2), dtype)
+        series = [Series(array, array.strides[0]) for array in (*self._numbers, self._shares)]
         self._gradients = {
             size: BatchGradient(
                 network,
@@ -86,6 +93,8 @@ class Worker:
                 state.params,
                 grads,
                 size,
+                most_steps if size == self.batches.batch_size else 1,
+                series=series,
                 words=self.words,
                 xp=xp,
                 workspace=workspace,
@@ -93,7 +102,17 @@ class Worker:
             for size in sorted(self.batches.sizes, reverse=True)
         }
         self._predictions: dict[int, Pass] = {}
+        self._n_begun = 0
         self._part = None if state.average is None else np.empty_like(state.average)
+
+    def _count_steps(self) -> int:
+        """Return how many steps are to be taken without a look up from the work."""
+        if not self._updates_at_once:
+            return 1
+        size = self.batches.batch_size
+        n_multiplications = 3 * size * self.state.params.size
+        most_steps = max(1, MULTIPLICATIONS_AT_ONCE // n_multiplications)
+        return min(most_steps, self.batches.block_size // size)
 
     def run_epoch(self, first_step: int, n_steps: int) -> float:
         """Take one step for each batch; return the last learning rate.
@@ -103,19 +122,27 @@ class Worker:
         """
         self._loss[:] = 0.0
         self.words.discard()
-        plan, state, batches = self.plan, self.state, self.batches
-        n_samples_before, rate = state.n_samples_seen, plan.learning_rate_init
-        factor = None if (state.rate_factor == 1.0).all() else state.rate_factor
-        for i, (columns, x) in enumerate(batches):
-            self.interrupt.check()
-            if self.crew.is_halted:
-                break
-            done = n_samples_before if plan.schedule.counts == "samples" else first_step + i
-            rate = plan.learning_rate_init * plan.schedule(done, n_steps)
-            self.take_step(columns, x, rate if factor is None else rate * factor)
-            if columns.stop == batches.y.shape[1]:
-                self._loss += self.block_loss()
+        batches, n_done = self.batches, first_step
+        rate = self.plan.learning_rate_init
+        for x in batches:
+            for columns in batches.cut(x.shape[1], len(self._shares)):
+                self.interrupt.check()
+                if self.crew.is_halted:
+                    return rate
+                rates = self._learning_rates(n_done, batches.count(columns), n_steps)
+                self.begin_steps(rates)
+                self.take_steps(columns, x[:, columns])
+                n_done, rate = n_done + len(rates), rates[-1]
+            self._loss += self.block_loss()
         return rate
+
+    def _learning_rates(self, n_done: int, n_ahead: int, n_steps: int) -> list[float]:
+        """Return the rates of the next steps, by the schedule."""
+        plan = self.plan
+        counted: Sequence[int] = range(n_done, n_done + n_ahead)
+        if plan.schedule.counts == "samples":
+            counted = [self.state.n_samples_seen] * n_ahead
+        return [plan.learning_rate_init * plan.schedule(n, n_steps) for n in counted]
 
     def epoch_loss(self) -> np.ndarray:
         """Return each member's mean loss by the logits that the batches of an epoch had."""
@@ -127,15 +154,27 @@ class Worker:
         logits = self.logits[:, : batches.y.shape[1]]
         return self.plan.loss.total(batches.y, logits, batches.sample_weight)
 
-    def take_step(self, columns: slice, x: InputBatch, learning_rate: LearningRate) -> None:
-        """Compute the gradient on a batch, and update the weights by it."""
-        self.plan.optimizer.begin(self.state.optimizer, self._numbers, learning_rate)
-        self._count_for_average()
+    def begin_steps(self, learning_rates: Sequence[float]) -> None:
+        """Write down what the next steps need to know."""
+        state, self._n_begun = self.state, len(learning_rates)
+        rates = np.array(learning_rates).reshape(-1, 1, 1)
+        if (state.rate_factor != 1.0).any():
+            rates = rates * state.rate_factor
+        self.plan.optimizer.begin(state.optimizer, self._numbers, rates)
+        if state.average is not None:
+            shares = self._count_for_average()
+            self._shares[: self._n_begun] = np.concatenate([1.0 - shares, shares], axis=2)
+
+    def take_steps(self, columns: slice, x: InputBatch) -> None:
+        """Take the steps begun: compute the gradient on a batch, update the weights by it.
+
+        `columns` is where the batches, which follow each other in x, lie in the current block.
+        """
         if self._updates_at_once:
             self.compute_gradient(columns, x, self._update)
         else:
             self.compute_gradient(columns, x)
-            self._update(self.xp)
+            self._update(self.xp, 0)
 
     def predict(self, X: Any, out: np.ndarray) -> None:
         """Write the members' logits on some rows, as they are now, into (n_members, n_samples)."""
@@ -149,29 +188,32 @@ class Worker:
         )
 
     def compute_gradient(self, columns: slice, x: InputBatch, then: Use | None = None) -> None:
-        """Fill the gradients by a batch, keep its logits, and `then` do something with them."""
+        """Fill the gradients by batches, keep their logits, and `then` do something with each."""
         y, weight = self.batches.y, self.batches.sample_weight
         weight = None if weight is None else weight[:, columns]
-        gradient = self._gradients[x.shape[1]]
+        gradient = self._gradients[x.shape[1] // self.batches.count(columns)]
         self.logits[:, columns] = gradient.compute(x, y[:, columns], weight, then)
 
-    def _update(self, xp: ArrayModule) -> None:
-        """Update the weights by the gradients, and their average by the weights."""
-        state, optimizer = self.state, self.plan.optimizer
-        optimizer.update(
-            self.grads, self.trainable, state.optimizer, self._numbers, self.scratch, xp
+    def _update(self, xp: ArrayModule, step: int) -> None:
+        """Update the weights by the gradients, and their average by the weights.
+
+        Steps that run by Python look up after each; those of a tape do not come here.
+        """
+        state, numbers = self.state, [array[step] for array in self._numbers]
+        self.plan.optimizer.update(
+            self.grads, self.trainable, state.optimizer, numbers, self.scratch, xp
         )
         if state.average is not None:
-            xp.move_towards(state.average, state.params, self._shares, self._part)
+            xp.move_towards(state.average, state.params, self._shares[step], self._part)
+        if step + 1 < self._n_begun:
+            self.interrupt.check()
 
-    def _count_for_average(self) -> None:
-        """Note by how much the next step moves the average: ``A = d A + (1 - d) w``.
+    def _count_for_average(self) -> np.ndarray:
+        """Return by how much the steps begun move the average: ``A = d A + (1 - d) w``.
 
         With ``1 - d`` replaced by ``(1 - d) / (1 - d^t)`` it is freed of its bias to zero, and the
         weighted mean of all weights so far; the first one counts as one. Adam does so too.
         """
-        if self.state.average is not None:
-            self.state.n_averaged += 1
-            decay = self.plan.ema_decay
-            share = (1.0 - decay) / (1.0 - decay**self.state.n_averaged)
-            self._shares[:] = 1.0 - share, share
+        decay, first = self.plan.ema_decay, self.state.n_averaged + 1
+        self.state.n_averaged += self._n_begun
+        return (1.0 - decay) / (1.0 - powers(decay, range(first, first + self._n_begun)))

@@ -1,10 +1,11 @@
 """Optimizers: chains of small transforms, each changing the one gradient array in place.
 
 A transform has three parts. ``init(params) -> state`` makes the arrays that it carries from step to
-step. ``begin(state, numbers, step, learning_rate)`` writes down what depends on which step it is,
-`n_numbers` for each member. ``update(updates, params, state, work)`` rewrites `updates`, which
-enters a chain as the gradient and leaves it as what is added to the parameters. All arrays of
-parameters have the shape (n_members, n_params); no transform knows of layers.
+step. ``begin(state, numbers, steps, learning_rates)`` writes down what depends on which step it is,
+`n_numbers` for each member, for several steps at once. ``update(updates, params, state, work)``
+rewrites `updates`, which enters a chain as the gradient and leaves it as what is added to the
+parameters. All arrays of parameters have the shape (n_members, n_params); no transform knows of
+layers.
 
 Those that say ``is_recordable`` update by functions of `work.xp` alone, in arrays that stay (see
 `skdnn._tape`); that is why the numbers of a step come in one too.
@@ -26,9 +27,6 @@ from ._tape import is_recordable
 from ._values import frozen
 
 State = dict[str, np.ndarray]
-LearningRate = float | np.ndarray
-"""One number, or one for each member: an array of shape (n_members, 1)."""
-
 Numbers = list[np.ndarray]
 """What depends on the step, for each transform: arrays of shape (n_members, n_numbers)."""
 
@@ -57,9 +55,12 @@ class Transform:
         return {}
 
     def begin(
-        self, state: State, numbers: np.ndarray, step: int, learning_rate: LearningRate
+        self, state: State, numbers: np.ndarray, steps: range, learning_rates: np.ndarray
     ) -> None:
-        """Write down the numbers of a step, which counts from 1: (n_members, n_numbers)."""
+        """Write down the numbers of the next steps, which count from 1.
+
+        Shape: numbers (n_steps, n_members, n_numbers), learning_rates (n_steps, n_members or 1, 1).
+        """
 
     def update(self, updates: np.ndarray, params: np.ndarray, state: State, work: Work) -> None:
         """Rewrite `updates` in place."""
@@ -159,10 +160,11 @@ class ScaleByAdam(Transform):
     def init(self, params: np.ndarray) -> State:
         return {"first_moment": np.zeros_like(params), "second_moment": np.zeros_like(params)}
 
-    def begin(self, state, numbers, step, learning_rate):
-        m_factor = (1.0 - self.beta_1) / (1.0 - self.beta_1**step)
-        root_factor = ((1.0 - self.beta_2) / (1.0 - self.beta_2**step)) ** 0.5
-        numbers[:] = self.epsilon / root_factor, m_factor / root_factor
+    def begin(self, state, numbers, steps, learning_rates):
+        m_factor = (1.0 - self.beta_1) / (1.0 - powers(self.beta_1, steps))
+        root_factor = np.sqrt((1.0 - self.beta_2) / (1.0 - powers(self.beta_2, steps)))
+        numbers[..., :1] = self.epsilon / root_factor
+        numbers[..., 1:] = m_factor / root_factor
 
     def update(self, updates, params, state, work):
         m, v = state["first_moment"], state["second_moment"]
@@ -199,13 +201,14 @@ class ScaleByNAdam(Transform):
     def _momentum(self, step: int) -> float:
         return self.beta_1 * (1.0 - 0.5 * 0.96 ** (0.004 * step))
 
-    def begin(self, state, numbers, step, learning_rate):
-        momentum, next_momentum = self._momentum(step), self._momentum(step + 1)
-        product = float(state["momentum_product"][0]) * momentum
-        state["momentum_product"][0] = product
-        of_g = (1.0 - momentum) / (1.0 - product)
-        of_m = next_momentum / (1.0 - product * next_momentum)
-        numbers[:] = of_g, of_m, 1.0 / (1.0 - self.beta_2**step)
+    def begin(self, state, numbers, steps, learning_rates):
+        product = state["momentum_product"]
+        for step, of_step in zip(steps, numbers, strict=True):
+            momentum, next_momentum = self._momentum(step), self._momentum(step + 1)
+            product *= momentum
+            of_g = (1.0 - momentum) / (1.0 - product[0])
+            of_m = next_momentum / (1.0 - product[0] * next_momentum)
+            of_step[:] = of_g, of_m, 1.0 / (1.0 - self.beta_2**step)
 
     def update(self, updates, params, state, work):
         g, m, v = updates, state["first_moment"], state["second_moment"]
@@ -242,8 +245,8 @@ class ScaleByLearningRate(Transform):
     def _signed_factors(self) -> np.ndarray:
         return np.array([-factor for _, factor in self.factors])
 
-    def begin(self, state, numbers, step, learning_rate):
-        np.multiply(self._signed_factors, learning_rate, out=numbers)
+    def begin(self, state, numbers, steps, learning_rates):
+        numbers[:] = self._signed_factors * learning_rates
 
     def update(self, updates, params, state, work):
         for (columns, _), rate in zip(self.factors, _columns(work.numbers), strict=True):
@@ -302,8 +305,8 @@ class DecayWeights(Transform):
     is_recordable = True
     n_numbers = 1
 
-    def begin(self, state, numbers, step, learning_rate):
-        numbers[:] = 1.0 - self.rate * learning_rate
+    def begin(self, state, numbers, steps, learning_rates):
+        numbers[:] = 1.0 - self.rate * learning_rates
 
     def update(self, updates, params, state, work):
         w = params[:, self.columns]
@@ -333,17 +336,22 @@ class Optimizer:
         """Whether all transforms are."""
         return all(is_recordable(transform) for transform in self.transforms)
 
-    def make_numbers(self, params: np.ndarray) -> Numbers:
-        """Make the arrays that `begin` writes into and `update` reads."""
-        n_members, dtype = len(params), params.dtype
-        return [np.empty((n_members, t.n_numbers), dtype) for t in self.transforms]
+    def make_numbers(self, params: np.ndarray, n_steps: int) -> list[np.ndarray]:
+        """Make arrays for some steps, each (n_steps, n_members, n).
 
-    def begin(self, state: dict, numbers: Numbers, learning_rate: LearningRate) -> None:
-        """Begin the next step."""
-        state["step"] += 1
+        One of each is what `begin` writes into and `update` reads.
+        """
+        shape, dtype = (n_steps, len(params)), params.dtype
+        return [np.empty((*shape, t.n_numbers), dtype) for t in self.transforms]
+
+    def begin(self, state: dict, numbers: Sequence[np.ndarray], learning_rates: np.ndarray) -> None:
+        """Begin the next steps, as many as there are rates: (n_steps, n_members or 1, 1)."""
+        n_steps, n_before = len(learning_rates), state["step"]
+        state["step"] += n_steps
+        steps = range(n_before + 1, n_before + n_steps + 1)
         arrays = state["arrays"].values()
         for transform, own, its in zip(self.transforms, arrays, numbers, strict=True):
-            transform.begin(own, its, state["step"], learning_rate)
+            transform.begin(own, its[:n_steps], steps, learning_rates)
 
     def update(
         self,
@@ -364,6 +372,14 @@ class Optimizer:
 def chain(*transforms: Transform | None) -> Optimizer:
     """Join transforms in the order given; None stands for one that is not wanted."""
     return Optimizer(tuple(t for t in transforms if t is not None))
+
+
+def powers(base: float, steps: range) -> np.ndarray:
+    """Return ``base^step`` for each step: (n_steps, 1, 1).
+
+    Python computes them, as NumPy may do so in another way for many than for one.
+    """
+    return np.array([base**step for step in steps]).reshape(-1, 1, 1)
 
 
 def _move_towards_square(v: np.ndarray, g: np.ndarray, decay: float, work: Work) -> None:

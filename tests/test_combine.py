@@ -195,13 +195,13 @@ def test_network_for_tables_learns_a_stripe_and_a_pair_of_categories():
         "adamw", decayed=layout.decayed, lr_scales=layout.lr_scales, weight_decay=0.01
     )
     trained = params[:, layout.trainable]
-    numbers, scratch = optimizer.make_numbers(trained), np.empty_like(grads)
+    numbers, scratch = optimizer.make_numbers(trained, 1), np.empty_like(grads)
     state, passage = optimizer.init(trained), network.bind(params, 400, grads=grads, training=True)
     for _ in range(300):
         logits = passage.forward(X)
         passage.backward(loss.gradient(y, logits, None, np.empty_like(logits)))
-        optimizer.begin(state, numbers, 0.05)
-        optimizer.update(grads, trained, state, numbers, scratch)
+        optimizer.begin(state, numbers, np.full((1, 1, 1), 0.05))
+        optimizer.update(grads, trained, state, [array[0] for array in numbers], scratch)
     accuracy = ((network.logits(params, X[0]) > 0) == y).mean(axis=1)
     assert (accuracy > 0.9).all(), accuracy
 

@@ -13,8 +13,9 @@ from data import classifier, make_table
 from sklearn.exceptions import ConvergenceWarning
 from trainings import AfterEpoch, needs_callbacks
 
-from skdnn import _interrupt
+from skdnn import _interrupt, _trainer
 from skdnn._interrupt import Interrupt, listen_for_interrupts
+from skdnn._passes import NUMPY, load_compiled
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "pthread_kill"), reason="needs signals of its own process"
@@ -151,7 +152,9 @@ def test_interrupted_lbfgs_keeps_its_last_iterate_and_no_point_tried_on_the_way(
         np.testing.assert_array_equal(estimator.params_, whole.params_)
 
 
-def test_interrupt_by_a_timer_ends_a_long_fit():
+@pytest.mark.parametrize("module", [NUMPY, load_compiled()], ids=["numpy", "fastest"])
+def test_interrupt_by_a_timer_ends_a_long_fit(monkeypatch, module):
+    monkeypatch.setattr(_trainer, "fastest_module", lambda: module)
     X, y = make_table()
     timer = threading.Timer(0.2, press_ctrl_c)
     timer.start()

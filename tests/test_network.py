@@ -487,10 +487,11 @@ def test_training_step_allocates_nothing_that_grows_with_the_batch():
         weight_decay=0.1,
     )
     [worker] = Trainer(plan, state, rows).workers
-    [(columns, x)] = worker.batches
+    [x] = worker.batches
     for _ in range(3):  # the first makes buffers, the second may be recorded
         tracemalloc.start()
-        worker.take_step(columns, x, 0.01)
+        worker.begin_steps([0.01])
+        worker.take_steps(slice(0, n_samples), x)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak <= 8 * np.getbufsize() + 8192 < 8 * 2 * n_samples

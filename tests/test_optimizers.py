@@ -14,7 +14,7 @@ from tables import SOLVER_ROWS
 from skdnn._architecture import build_network
 from skdnn._passes import load_compiled
 from skdnn._random import RandomStreams
-from skdnn._tape import Recorder, is_recordable, record
+from skdnn._tape import Recorder, Series, is_recordable, record
 from skdnn.losses import BinaryCrossEntropy
 from skdnn.optimizers import (
     SOLVERS,
@@ -50,9 +50,10 @@ def quadratic(n_members, seed, dtype=np.float64):
 
 
 def take_step(optimizer, grads, params, state, learning_rate):
-    numbers = optimizer.make_numbers(params)
-    optimizer.begin(state, numbers, learning_rate)
-    optimizer.update(grads, params, state, numbers, np.full_like(params, np.nan))
+    numbers = optimizer.make_numbers(params, 1)
+    optimizer.begin(state, numbers, np.reshape(learning_rate, (1, -1, 1)))
+    of_step = [array[0] for array in numbers]
+    optimizer.update(grads, params, state, of_step, np.full_like(params, np.nan))
 
 
 def descend(optimizer, params, gradient, n_steps, learning_rate=LEARNING_RATE) -> Iterator:
@@ -74,9 +75,10 @@ def apply(transform, updates, params=None, learning_rate=LEARNING_RATE, number=1
     """Run one transform on a copy of the updates, from its first state."""
     updates = np.array(updates, dtype=np.float64)
     params = np.zeros_like(updates) if params is None else params
-    state, numbers = transform.init(params), np.empty((len(params), transform.n_numbers))
-    transform.begin(state, numbers, number, learning_rate)
-    transform.update(updates, params, state, Work(numbers, np.full_like(updates, np.nan)))
+    state, numbers = transform.init(params), np.empty((1, len(params), transform.n_numbers))
+    rates = np.reshape(learning_rate, (1, -1, 1))
+    transform.begin(state, numbers, range(number, number + 1), rates)
+    transform.update(updates, params, state, Work(numbers[0], np.full_like(updates, np.nan)))
     return updates
 
 
@@ -309,7 +311,7 @@ def test_optimizer_keeps_float32(row):
 @pytest.mark.parametrize("nesterov", [False, True])
 @rows
 def test_recorded_steps_are_the_same_to_the_bit(row, nesterov, dtype):
-    """With all that can be recorded; gradients, rates and the numbers of steps change."""
+    """Taken several at once, as they are one by one: with all that can be recorded."""
     pytest.importorskip("numba", reason="tapes run in a function that numba compiles")
     optimizer = build(
         row,
@@ -318,26 +320,30 @@ def test_recorded_steps_are_the_same_to_the_bit(row, nesterov, dtype):
         nesterov=nesterov,
         lr_scales=[(slice(0, 3), 1.0), (slice(3, N_PARAMS), 0.1)],
     )
-    recorder = record(load_compiled(), optimizer)
-    assert isinstance(recorder, Recorder)
     rng, (first, _) = np.random.default_rng(0), quadratic(3, 0, dtype)
-    params, grads = [first.copy(), first.copy()], np.empty_like(first)
-    states, scratch = [optimizer.init(first) for _ in params], np.empty_like(first)
-    numbers = optimizer.make_numbers(first)
-    for step in range(6):
-        gradient, rates = rng.normal(size=first.shape), rng.uniform(0.01, 0.1, (3, 1))
-        grads[:] = gradient
-        take_step(optimizer, grads, params[0], states[0], rates)
-        grads[:] = gradient
-        optimizer.begin(states[1], numbers, rates)
+    gradients = np.ascontiguousarray(rng.normal(size=(3, 12, N_PARAMS)), dtype)
+    rates, grads = rng.uniform(0.01, 0.1, (12, 3, 1)), np.empty_like(first)
+    params, scratch = [first.copy(), first.copy()], np.empty_like(first)
+    states, numbers = [optimizer.init(first) for _ in params], optimizer.make_numbers(first, 4)
+    series = [Series(array, array.strides[0]) for array in numbers]
+    recorder = record(load_compiled(), optimizer, series=series)
+    assert isinstance(recorder, Recorder)
 
-        def update(grads):
-            optimizer.update(grads, params[1], states[1], numbers, scratch, recorder)
-            return grads
+    def update(gradient, step):
+        recorder.copyto(grads, gradient[:, 0])
+        of_step = [array[step] for array in numbers]
+        optimizer.update(grads, params[1], states[1], of_step, scratch, recorder)
 
-        recorder.run(update, grads)
+    for done in (range(4), range(4, 8), range(8, 9), range(9, 12)):
+        for step in done:
+            grads[:] = gradients[:, step]
+            take_step(optimizer, grads, params[0], states[0], rates[step])
+        part = slice(done.start, done.stop)
+        optimizer.begin(states[1], numbers, rates[part])
+        recorder.run(update, gradients[:, part], len(done))
         np.testing.assert_array_equal(params[1], params[0])
-        assert any(recorder._tapes.values()) == (step > 0)
+        np.testing.assert_equal(states[1], states[0])
+    assert any(recorder._tapes.values())
 
 
 def test_clipping_is_not_recorded():

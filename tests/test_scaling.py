@@ -47,9 +47,10 @@ def take_one_step(network, params, solver, **arguments):
     passage = network.bind(params, 6, grads=grads, training=True)
     logits = passage.forward(rng.normal(size=(1, 6, network.n_in)))
     passage.backward(np.ones_like(logits))
-    state, numbers = optimizer.init(params), optimizer.make_numbers(params)
-    optimizer.begin(state, numbers, 0.01)
-    optimizer.update(grads, params, state, numbers, np.empty_like(params))
+    state, numbers = optimizer.init(params), optimizer.make_numbers(params, 1)
+    optimizer.begin(state, numbers, np.full((1, 1, 1), 0.01))
+    of_step = [array[0] for array in numbers]
+    optimizer.update(grads, params, state, of_step, np.empty_like(params))
     return {name: layout.view(params - before, name) for name in layout.entries}
 
 

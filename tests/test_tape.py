@@ -13,7 +13,7 @@ from skdnn import _tape
 from skdnn._network import Network
 from skdnn._passes import NUMPY, PASSES, load_compiled
 from skdnn._random import RandomStreams, RandomWords
-from skdnn._tape import Recorder, WatchedWords, is_recordable, record
+from skdnn._tape import Recorder, Series, WatchedWords, is_recordable, record
 from skdnn.activations import BuiltinActivation, ReLU
 from skdnn.layers import Activation, Dense, LayerNorm, Residual
 from skdnn.layers.base import backward_through, forward_through
@@ -47,7 +47,7 @@ class ForthAndBack:
             xp=xp,
         )._steps
 
-    def compute(self, x):
+    def compute(self, x, step=0):
         self.xp.copyto(self.grad_y, self.cotangent)
         self.y = forward_through(self.steps, x)
         self.grad_x = backward_through(self.steps, self.grad_y, need_grad_x=True)
@@ -123,7 +123,7 @@ def test_what_inherits_is_not_taken_for_recordable():
 def test_each_call_has_a_number_of_its_own():
     kinds = load_compiled().call_kinds
     assert len(set(kinds)) == len(kinds)
-    assert set(kinds) - {"ufunc"} < set(PASSES)
+    assert set(kinds) - {"ufunc", "give_words"} < set(PASSES)
 
 
 def test_losses_say_whether_they_are_recordable():
@@ -132,13 +132,13 @@ def test_losses_say_whether_they_are_recordable():
 
 
 def double_into(out, recorder):
-    return lambda x: recorder.multiply(x, 2.0, out=out)
+    return lambda x, step: recorder.multiply(x, 2.0, out=out)
 
 
 def test_second_run_is_recorded_and_later_ones_do_without_python():
     recorder, out, n_calls = make_recorder(), np.empty(3, np.float32), []
 
-    def compute(x):
+    def compute(x, step):
         n_calls.append(1)
         return recorder.multiply(x, 2.0, out=out)
 
@@ -156,6 +156,60 @@ def test_what_runs_a_few_times_only_is_not_recorded(n_before):
         x = np.full(3, n_runs, np.float32)
         np.testing.assert_array_equal(recorder.run(double_into(out, recorder), x), 2.0 * x)
         assert is_recorded(recorder) == (n_runs > n_before)
+
+
+@pytest.mark.parametrize("n_members", [1, 3])
+@pytest.mark.parametrize("n_before", [1, 2, 3, 6])
+def test_steps_run_one_after_the_other(n_before, n_members):
+    """Each with its batch and its part of each series, and with what the one before has left."""
+    rng = np.random.default_rng(0)
+    out, total = np.empty((n_members, 5 * 4)), np.zeros((n_members, 4))
+    shares, numbers = np.empty((n_members, 5 * 4)), np.empty((5, n_members, 1))
+    series = [Series(out, 4 * 8), Series(shares, 4 * 8), Series(numbers, n_members * 8)]
+    recorder = Recorder(load_compiled(), n_before, series)
+
+    def compute(x, step):
+        columns = slice(4 * step, 4 * step + 4)
+        recorder.multiply(total, numbers[step], out=total)
+        recorder.add(total, x[:, :, 0], out=total)
+        recorder.multiply(total, shares[:, columns], out=out[:, columns])
+
+    expected = total.copy()
+    for n_steps in (5, 2, 5, 1, 3):
+        table = rng.normal(size=(n_members, 30, 2))
+        x = table[:, 7 : 7 + 4 * n_steps]
+        shares[:], numbers[:] = rng.normal(size=shares.shape), rng.normal(size=numbers.shape)
+        recorder.run(compute, x, n_steps)
+        for step in range(n_steps):
+            columns = slice(4 * step, 4 * step + 4)
+            expected = expected * numbers[step] + x[:, columns, 0]
+            np.testing.assert_array_equal(out[:, columns], expected * shares[:, columns])
+    assert is_recorded(recorder)
+
+
+def test_words_on_a_tape_are_those_that_are_drawn():
+    """Whether ahead or anew, given or discarded; the streams come out the same."""
+    xp, sizes = load_compiled(), (20_000, 5_000, 12_000)
+    plain, recorded = (
+        RandomWords([np.random.default_rng(member) for member in range(3)], xp) for _ in range(2)
+    )
+    recorder, x = make_recorder(), np.zeros((1, 1, 1), np.float32)
+    watched, out = WatchedWords(recorded, recorder), [np.empty((3, n), np.float32) for n in sizes]
+
+    def compute(x, step):
+        for mask in out:
+            recorder.mask_from_words(watched.draw(mask.shape[1]), 20_000, 2.0, mask)
+
+    for batch in range(8):
+        if batch == 5:
+            plain.discard()
+            recorded.discard()
+        recorder.run(compute, x)
+        for mask in out:
+            np.testing.assert_array_equal(mask, 2.0 * (plain.draw(mask.shape[1]) >= 20_000))
+        assert is_recorded(recorder) == (batch > 0)
+    for ours, theirs in zip(recorded.rngs, plain.rngs, strict=True):
+        assert ours.bit_generator.state == theirs.bit_generator.state
 
 
 def test_each_form_of_the_input_has_a_tape():
@@ -189,7 +243,7 @@ def test_few_forms_are_recorded(monkeypatch):
         lambda xp, x, out: xp.copyto(out, x.astype(np.float64)),
         lambda xp, x, out: xp.add_bias(out[np.newaxis, ::2, ::2], x[np.newaxis, :1, ::2]),
         lambda xp, x, out: xp.add_bias(out.astype(np.float64)[np.newaxis], np.ones((1, 1, 6))),
-        lambda xp, x, out: xp.draw_words([], np.empty((0, 2), np.uint64)),
+        lambda xp, x, out: xp.draw_words((), np.empty((0, 2), np.uint64)),
     ],
     ids=[
         "function without out",
@@ -206,7 +260,7 @@ def test_what_cannot_be_recorded_is_computed_as_it_is(compute):
         x = np.random.default_rng(seed).normal(size=(4, 6)).astype(np.float32)
         compute(NUMPY, x, expected)
 
-        def run(x):
+        def run(x, step):
             compute(recorder, x, out)
             return out
 
@@ -218,7 +272,7 @@ def test_recording_that_is_interrupted_is_given_up():
     recorder, out = make_recorder(), np.empty(3, np.float32)
     x = np.arange(3, dtype=np.float32)
 
-    def interrupted(x):
+    def interrupted(x, step):
         recorder.multiply(x, 2.0, out=out)
         raise KeyboardInterrupt
 
@@ -246,7 +300,7 @@ def test_tape_keeps_what_it_computes_in():
     recorder = make_recorder()
     scratch, out = np.empty(3, np.float32), np.empty(3, np.float32)
 
-    def compute(x):
+    def compute(x, step):
         recorder.add(x, 1.0, out=scratch)
         return recorder.exp(scratch, out=out)
 
