@@ -349,25 +349,13 @@ def _run_pass_over_numbers(kind, places, dims, one):
 
 @_compiled
 def run_calls(
-    functions,
-    starts,
-    strides,
-    advances,
-    moves,
-    all_dims,
-    all_steps,
-    numbers,
-    places,
-    one,
-    shift,
-    first,
-    end,
+    calls, starts, strides, advances, moves, dims, steps, numbers, places, one, shift, first, end
 ):
     """Run the calls of a `skdnn._tape.Tape`, for several steps.
 
     Parameters
     ----------
-    functions : ndarray of shape (n_calls, 7)
+    calls : ndarray of shape (n_calls, 7)
         Kind of the function, the addresses of its loop and of what belongs to it, its number of
         arrays, and how often it is repeated along each of three axes.
     starts : ndarray of shape (n_calls, 4)
@@ -378,9 +366,9 @@ def run_calls(
         Bytes from one step to the next.
     moves : ndarray of shape (n_calls, 4)
         1 for the array that may lie elsewhere than when it was recorded, else 0.
-    all_dims : ndarray of shape (n_calls, 8)
+    dims : ndarray of shape (n_calls, 8)
         Lengths within a call; of passes those of the matrices.
-    all_steps : ndarray of shape (n_calls, 12)
+    steps : ndarray of shape (n_calls, 12)
         Strides within a call, for loops of NumPy.
     numbers : ndarray of shape (n_calls, 2)
         Numbers that passes take.
@@ -395,24 +383,18 @@ def run_calls(
     """
     most = starts.shape[1]
     for step in range(first, end):
-        for call in range(len(functions)):
-            kind, loop, data = functions[call, 0], functions[call, 1], functions[call, 2]
-            n_arrays = functions[call, 3]
-            dims, strides_within, apart = all_dims[call], all_steps[call], strides[call]
-            for i_1 in range(functions[call, 4]):
-                for i_2 in range(functions[call, 5]):
-                    for i_3 in range(functions[call, 6]):
+        for call in range(len(calls)):
+            kind, loop, data = calls[call, 0], calls[call, 1], calls[call, 2]
+            n_arrays = calls[call, 3]
+            lengths, within, apart = dims[call], steps[call].ctypes.data, strides[call]
+            for i_1 in range(calls[call, 4]):
+                for i_2 in range(calls[call, 5]):
+                    for i_3 in range(calls[call, 6]):
                         for i in range(n_arrays):
                             way = moves[call, i] * shift + step * advances[call, i]
                             way += i_1 * apart[i] + i_2 * apart[most + i]
                             places[i] = starts[call, i] + way + i_3 * apart[2 * most + i]
                         if kind == UFUNC:
-                            _call_loop(
-                                loop,
-                                places.ctypes.data,
-                                dims.ctypes.data,
-                                strides_within.ctypes.data,
-                                data,
-                            )
+                            _call_loop(loop, places.ctypes.data, lengths.ctypes.data, within, data)
                         else:
-                            _run_pass(kind, places, dims, numbers[call], one)
+                            _run_pass(kind, places, lengths, numbers[call], one)
