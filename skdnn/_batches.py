@@ -1,4 +1,4 @@
-"""Mini-batches: the rows and labels of a block of batches, gathered into fixed buffers."""
+"""Mini-batches, gathered by blocks of them, the rows into a fixed buffer."""
 
 from __future__ import annotations
 

@@ -74,10 +74,10 @@ class Worker:
         self.grads, self.scratch, self.xp = grads, scratch, xp
         self.interrupt, self.crew = interrupt, crew
         n_members, dtype, streams = len(members), state.params.dtype, state.streams
-        self.network = network = replace(plan.network, n_members=n_members)
+        self.network = replace(plan.network, n_members=n_members)
         shuffling = streams.shuffling if plan.shuffle else None
         self.batches = Minibatches(rows, plan.batch_size, shuffling, folds, members)
-        self.trainable = state.params[:, network.layout.trainable]
+        self.trainable = state.params[:, self.network.layout.trainable]
         self.logits = np.empty((n_members, self.batches.block_size), dtype)
         self._loss = np.zeros(n_members)  # the sum over the rows of an epoch
         self.words, self.workspace = RandomWords(streams.dropout, xp), workspace
@@ -85,22 +85,7 @@ class Worker:
         most_steps = self._count_steps()
         self._numbers = plan.optimizer.make_numbers(state.params, most_steps)
         self._shares = np.empty((most_steps, n_members, 2), dtype)
-        series = [Series(array, array.strides[0]) for array in (*self._numbers, self._shares)]
-        self._gradients = {
-            size: BatchGradient(
-                network,
-                plan.loss,
-                state.params,
-                grads,
-                size,
-                most_steps if size == self.batches.batch_size else 1,
-                series=series,
-                words=self.words,
-                xp=xp,
-                workspace=workspace,
-            )
-            for size in sorted(self.batches.sizes, reverse=True)
-        }
+        self._gradients = self._make_gradients()
         self._predictions: dict[int, Pass] = {}
         self._n_begun = 0
         self._part = None if state.average is None else np.empty_like(state.average)
@@ -113,6 +98,29 @@ class Worker:
         n_multiplications = 3 * size * self.state.params.size
         most_steps = max(1, MULTIPLICATIONS_AT_ONCE // n_multiplications)
         return min(most_steps, self.batches.block_size // size)
+
+    def _make_gradients(self) -> dict[int, BatchGradient]:
+        """Make what computes the gradients on batches, by their number of rows.
+
+        Several steps are taken at once on full batches only: a shorter one is the last of all.
+        """
+        plan, full = self.plan, self.batches.batch_size
+        series = [Series(array, array.strides[0]) for array in (*self._numbers, self._shares)]
+        return {
+            size: BatchGradient(
+                self.network,
+                plan.loss,
+                self.state.params,
+                self.grads,
+                size,
+                len(self._shares) if size == full else 1,
+                series=series,
+                words=self.words,
+                xp=self.xp,
+                workspace=self.workspace,
+            )
+            for size in sorted(self.batches.sizes, reverse=True)
+        }
 
     def run_epoch(self, first_step: int, n_steps: int) -> float:
         """Take one step for each batch; return the last learning rate.
