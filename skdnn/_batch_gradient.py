@@ -15,8 +15,8 @@ from ._tape import Recorder, Series, WatchedWords, record
 from ._workspace import Workspace
 from .losses import Loss
 
-BATCHES_BEFORE_RECORDING = 16
-"""A small table may have no more: then to record would take longer than it saves."""
+BATCHES_WORTH_RECORDING = 24
+"""With fewer batches, to record one takes longer than it saves at the others."""
 
 Use = Callable[[ArrayModule, int], None]
 """Something to do with the gradients of a step, by functions of an array module."""
@@ -25,8 +25,8 @@ Use = Callable[[ArrayModule, int], None]
 class BatchGradient:
     """Forward pass, gradient of the loss and backward pass, for batches of `n_samples` rows.
 
-    Where the array module can run tapes, and layers and loss can be recorded, this is done after a
-    few batches, and later ones run without Python.
+    Where the array module can run tapes, and layers and loss can be recorded, the second batch is,
+    unless there are few, and later ones run without Python.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ class BatchGradient:
     loss : Loss
     params, grads : ndarray of shape (n_members, n_params) and (n_members, n_trainable)
         What the gradient is taken at, and where it goes.
-    n_samples, most_steps : int
-        Rows of a batch, and the batches that are given at once, at most.
+    n_samples, most_steps, n_batches : int
+        Rows of a batch; the batches that are given at once, at most, and those of the training.
     series : sequence of Series
         What else of a step differs from that of the one before.
     words : RandomWords
@@ -51,6 +51,7 @@ class BatchGradient:
         grads: np.ndarray,
         n_samples: int,
         most_steps: int,
+        n_batches: int,
         *,
         series: Sequence[Series],
         words: RandomWords,
@@ -63,7 +64,8 @@ class BatchGradient:
         self._grad_logits = np.empty((network.n_members, n_samples), params.dtype)
         own = (self._y, self._weight, self._logits)
         series = [*series, *(Series(array, n_samples * array.itemsize) for array in own)]
-        self._xp = record(xp, network, loss, n_before=BATCHES_BEFORE_RECORDING, series=series)
+        is_worth_it = n_batches >= BATCHES_WORTH_RECORDING
+        self._xp = record(xp, network, loss, series=series) if is_worth_it else xp
         seen: Words = WatchedWords(words, self._xp) if isinstance(self._xp, Recorder) else words
         self._pass = network.bind(
             params,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -45,8 +46,8 @@ class Minibatches:
         Rows that the batches of an epoch have together.
     n_seen : int
         Rows that a member learns from in an epoch.
-    sizes : set of int
-        The numbers of rows that batches have: one or two.
+    sizes : Counter
+        How many batches of an epoch have so many rows: one number of rows, or two.
     block_size : int
         Rows of a block, which are whole batches; the last one may be shorter.
     y, sample_weight : ndarray of shape (n_members or 1, n_block), or None
@@ -70,7 +71,8 @@ class Minibatches:
         self.batch_size = min(batch_size, self.n_samples)
         self.n_batches = -(-self.n_samples // self.batch_size)
         n_last = self.n_samples - (self.n_batches - 1) * self.batch_size
-        self.sizes = {self.batch_size, n_last}
+        self.sizes = Counter({self.batch_size: self.n_batches - 1})
+        self.sizes[n_last] += 1
         n_rows = min(BLOCK_ROWS, BLOCK_VALUES // max(1, rows.X.shape[1]))
         n_batches = max(1, n_rows // self.batch_size)
         self.block_size = min(n_batches * self.batch_size, self.n_samples)

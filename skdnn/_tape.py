@@ -13,7 +13,6 @@ lies beside what the step before took, always as far from it: so a tape runs man
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any, NamedTuple
@@ -228,26 +227,22 @@ class Recorder(ArrayModule):
     ----------
     xp : ArrayModule
         What computes, and has `run_calls`.
-    n_before : int, default=1
-        How often a computation runs before it is recorded, which takes about a millisecond.
     series : sequence of Series, default=()
         What it takes a part of in each step, beside its batch.
     """
 
-    def __init__(self, xp: ArrayModule, n_before: int = 1, series: Sequence[Series] = ()) -> None:
-        self._xp, self._n_before, self._may_record = xp, n_before, True
-        self._series = series
+    def __init__(self, xp: ArrayModule, series: Sequence[Series] = ()) -> None:
+        self._xp, self._series, self._may_record = xp, series, True
         self._open: Tape | None = None
         self._tapes: dict[Form, Tape | None] = {}
-        self._n_runs: Counter[Form] = Counter()
         for name in PASSES:
             setattr(self, name, self._make_pass(name))
 
     def run(self, compute: Compute, x: Any, n_steps: int = 1) -> Any:
         """Compute the steps on the batches in x, which is always the same in the same arrays.
 
-        It is recorded for each shape and strides of a batch, when it has run a few times. One that
-        is sparse is not recorded.
+        For each shape and strides of a batch, the second run is recorded, which takes about a
+        millisecond. One that is sparse is not.
         """
         result = None
         for step, batch in enumerate(cut_batches(x, n_steps)):
@@ -263,13 +258,11 @@ class Recorder(ArrayModule):
         return result
 
     def _compute(self, compute: Compute, x: np.ndarray, step: int, form: Form) -> Any:
-        """Compute a step, and record it if it is time to."""
-        is_known = form in self._tapes
-        if is_known and self._may_record and self._n_runs[form] >= self._n_before:
+        """Compute a step, and record it if it is not the first."""
+        if form in self._tapes and self._may_record:
             return self._record(compute, x, step, form)
-        if is_known or len(self._tapes) < MOST_TAPES:
+        if len(self._tapes) < MOST_TAPES:
             self._tapes[form] = None
-            self._n_runs[form] += 1
         return compute(x, step)
 
     def _record(self, compute: Compute, x: np.ndarray, step: int, form: Form) -> Any:
@@ -355,12 +348,10 @@ def is_recordable(part: Any) -> bool:
     return "is_recordable" in vars(type(part)) and part.is_recordable
 
 
-def record(
-    xp: ArrayModule, *parts: Any, n_before: int = 1, series: Sequence[Series] = ()
-) -> ArrayModule:
+def record(xp: ArrayModule, *parts: Any, series: Sequence[Series] = ()) -> ArrayModule:
     """Return a Recorder for a computation by some parts, if they and the module allow for one."""
     can_be_recorded = hasattr(xp, "run_calls") and all(map(is_recordable, parts))
-    return Recorder(xp, n_before, series) if can_be_recorded else xp
+    return Recorder(xp, series) if can_be_recorded else xp
 
 
 def _merge_axes(shape: Sequence[int], strides: Sequence[tuple[int, ...]]) -> Axes:

@@ -114,12 +114,13 @@ class Worker:
                 self.grads,
                 size,
                 len(self._shares) if size == full else 1,
+                plan.max_iter * n_batches,
                 series=series,
                 words=self.words,
                 xp=self.xp,
                 workspace=self.workspace,
             )
-            for size in sorted(self.batches.sizes, reverse=True)
+            for size, n_batches in sorted(self.batches.sizes.items(), reverse=True)
         }
 
     def run_epoch(self, first_step: int, n_steps: int) -> float:

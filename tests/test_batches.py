@@ -1,5 +1,7 @@
 """Mini-batches: each row once an epoch, with its label and weight, in each member's own order."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -105,7 +107,7 @@ def test_batches_are_full_but_for_the_last(n_samples, batch_size, is_shuffled):
     sizes = [x.shape[1] for x, _, _ in epoch_of(batches)]
     full, n_left = divmod(n_samples, batch_size)
     assert sizes == [batch_size] * full + [n_left] * (n_left > 0)
-    assert set(sizes) == batches.sizes
+    assert Counter(sizes) == batches.sizes
 
 
 @given(n_samples=st.integers(1, 40), batch_size=st.integers(1, 50), n_batches=st.integers(1, 5))

@@ -22,6 +22,7 @@ from skdnn import _threads, _trainer
 from skdnn._folds import Folds
 from skdnn._interrupt import Interrupt
 from skdnn._passes import NUMPY, load_compiled
+from skdnn._tape import Recorder
 from skdnn._trainer import Trainer, Validation, share_out
 from skdnn._training import train
 from skdnn._values import frozen
@@ -104,9 +105,26 @@ def test_compiled_passes_do_not_depend_on_the_number_of_threads(monkeypatch):
     monkeypatch.setattr(_trainer, "fastest_module", load_compiled)
     rows, states = heavy_rows(), []
     for n_threads in (1, 2):
-        plan, state = pose(n_threads, rows, activation="relu", alpha=1.0)
+        plan, state = pose(n_threads, rows, activation="relu", alpha=1.0, max_iter=8)
         states.append(train_quietly(plan, state, rows))
     assert_same(*states)
+
+
+@pytest.mark.parametrize(("n_epochs", "n_recorded"), [(5, 0), (6, 1), (23, 1), (24, 2)])
+def test_batches_are_recorded_where_enough_of_their_size_are_to_come(
+    monkeypatch, n_epochs, n_recorded
+):
+    """An epoch has four batches of twelve rows, and one of two."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(_trainer, "fastest_module", load_compiled)
+    rows = heavy_rows()
+    plan, state = pose(1, rows, batch_size=12, max_iter=n_epochs)
+    trainer = Trainer(plan, state, rows)
+    for epoch in range(2):
+        trainer.run_epoch(5 * epoch, 5 * n_epochs)
+    recorders = [gradient._xp for gradient in trainer.workers[0]._gradients.values()]
+    are_recorded = [isinstance(xp, Recorder) and any(xp._tapes.values()) for xp in recorders]
+    assert are_recorded == [n_recorded > 0, n_recorded > 1]
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
