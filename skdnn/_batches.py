@@ -7,22 +7,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ._blocks import Selection, cut_rows, position_dtype
+from ._blocks import BLOCK_VALUES, Selection, cut_rows, position_dtype
 from ._folds import Folds
 from ._rows import Rows
 from ._sparse import InputBatch, SparseBatch, is_sparse
 from .losses import BLOCK_ROWS
 
-BLOCK_VALUES = 1 << 16
-"""Numbers of a member's rows in a block, at most, unless it is a single batch."""
-
 
 class Minibatches:
     """Cut the training rows into batches, each member's in its own order.
 
-    Several batches that follow each other, or all of a small table, make a block. It is gathered
-    into arrays of its own: the rows of all members in a whole epoch would take many times the
-    table.
+    Several batches that follow each other, or all of a small table, make a block, of `BLOCK_VALUES`
+    numbers of a member at most, if it is not a single batch. It is gathered into arrays of its own:
+    the rows of all members in a whole epoch would take many times the table.
 
     Parameters
     ----------

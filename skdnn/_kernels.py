@@ -278,8 +278,9 @@ def _give_words(places, dims):
     if n_given[0] + len(out) > len(words):
         draw_words(stream, ahead)
         n_given[0] = 0
+    given = words[n_given[0] :]  # in the loop, the sum of two places would be one of any sign
     for i in range(len(out)):
-        out[i] = words[n_given[0] + i]
+        out[i] = given[i]
     n_given[0] += len(out)
 
 

@@ -27,8 +27,8 @@ from ._threads import Crew
 from ._workspace import Workspace
 from .optimizers import powers
 
-MULTIPLICATIONS_AT_ONCE = 1 << 31
-"""Multiplications, a twentieth of a second's, after which a worker looks up from its work: whether
+MULTIPLICATIONS_AT_ONCE = 1 << 32
+"""Multiplications, a tenth of a second's, after which a worker looks up from its work: whether
 somebody wants to stop."""
 
 
