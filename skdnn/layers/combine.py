@@ -18,7 +18,8 @@ class Concatenate:
 
     Backward: ``grad_x = [f_1'(x_1)^T grad_y_1, f_2'(x_2)^T grad_y_2, ...]``
 
-    A table has columns of several kinds: numbers, categories, and more of both.
+    A table has columns of several kinds: numbers, categories, and more of both. What comes out of a
+    single branch is passed on as it is.
 
     Shape: x (n_members or 1, n_samples, n_in), with n_in the sum of the branches' n_columns;
     y (n_members, n_samples, sum of their n_out).
@@ -55,14 +56,19 @@ class Concatenate:
             )
         n_out = sum(branch.n_out for branch in self.branches)
         buffers = (Buffer("y", n_out), Buffer("grad_x", n_in, kind="grad_x"))
-        return Plan(n_out, buffers=buffers, inner=self.branches)
+        is_single = len(self.branches) == 1
+        return Plan(n_out, buffers=() if is_single else buffers, inner=self.branches)
 
     def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
+        if len(slot.inner) == 1:
+            return forward_through(slot.inner[0], x)
         for steps, columns, units in self._parts(slot):
             slot.xp.copyto(slot.work.y[..., units], forward_through(steps, x[..., columns]))
         return slot.work.y
 
     def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:
+        if len(slot.inner) == 1:
+            return backward_through(slot.inner[0], grad_y, need_grad_x=need_grad_x)
         for steps, columns, units in self._parts(slot):
             grad = backward_through(steps, grad_y[..., units], need_grad_x=need_grad_x)
             if need_grad_x:
