@@ -6,9 +6,9 @@ differently where it takes several threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
 from functools import cache
 from threading import Lock
@@ -18,39 +18,48 @@ from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
 
 SMALL_PRODUCT = 4_000_000
-"""Multiplications up to which a second thread costs more in waiting than it computes."""
+"""Multiplications that are worth a thread of BLAS; with fewer, it waits longer than it computes."""
 
 
-def limit_blas_threads(n_multiplications: int) -> AbstractContextManager:
-    """Hold BLAS to one thread if its largest product is a small one."""
-    return nullcontext() if n_multiplications > SMALL_PRODUCT else _ONE_BLAS_THREAD
+def limit_blas_threads(n_multiplications: int) -> AbstractContextManager[None]:
+    """Hold BLAS to as many threads as its largest product is worth."""
+    return _HELD.hold(max(1, -(-n_multiplications // SMALL_PRODUCT)))
 
 
-class _OneBlasThread:
-    """Hold BLAS to one thread while anyone is in this context, in whichever thread of Python.
+class _HeldThreads:
+    """Threads that BLAS is held to while anyone is in a context, in whichever thread of Python.
 
-    BLAS has one number of threads for the whole process. The first one in changes it, and the last
-    one out sets it back: each for itself would set back what another has changed it to.
+    BLAS has one number of threads for the whole process. It is the lowest that anyone asks for; the
+    first one in remembers what it was, and the last one out sets it back. Each for itself would set
+    back what another has changed it to.
     """
 
     def __init__(self) -> None:
-        self._lock, self._n_inside = Lock(), 0
-        self._limit: Any = None
+        self._lock, self._bounds = Lock(), list[int]()
+        self._before: list[tuple[Any, int]] = []  # each library, and its number of threads
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def hold(self, n_threads: int) -> Iterator[None]:
         with self._lock:
-            if self._n_inside == 0:
-                self._limit = _controller().limit(limits=1, user_api="blas")
-            self._n_inside += 1
+            if not self._bounds:
+                self._before = [(library, library.num_threads) for library in _blas_libraries()]
+            self._bounds.append(n_threads)
+            self._apply()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._bounds.remove(n_threads)
+                self._apply()
 
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._n_inside -= 1
-            if self._n_inside == 0:
-                self._limit.restore_original_limits()
+    def _apply(self) -> None:
+        for library, n_before in self._before:
+            n_threads = min([n_before, *self._bounds])
+            if library.num_threads != n_threads:
+                library.set_num_threads(n_threads)
 
 
-_ONE_BLAS_THREAD = _OneBlasThread()
+_HELD = _HeldThreads()
 
 
 def resolve_n_jobs(n_jobs: int | None) -> int:
@@ -60,8 +69,7 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
     threadpoolctl, has told BLAS, and need not tell it again.
     """
     if n_jobs is None:
-        libraries = _controller().select(user_api="blas").lib_controllers
-        return max((library.num_threads for library in libraries), default=1)
+        return max((library.num_threads for library in _blas_libraries()), default=1)
     return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
 
 
@@ -122,6 +130,6 @@ class Crew:
 
 
 @cache
-def _controller() -> ThreadpoolController:
+def _blas_libraries() -> list[Any]:
     """Look for the libraries once; that takes milliseconds."""
-    return ThreadpoolController()
+    return ThreadpoolController().select(user_api="blas").lib_controllers

@@ -26,15 +26,31 @@ def test_large_products_keep_their_threads():
         assert blas_threads() == {2}
 
 
-def test_threads_of_blas_come_back_when_the_last_one_lets_them_go():
+@pytest.mark.parametrize(("n_products", "n_threads"), [(1, 1), (2, 2), (3, 3), (4, 4), (9, 4)])
+def test_each_thread_has_enough_to_multiply(n_products, n_threads):
+    """A product of a few times the smallest gains nothing by all threads of a large machine."""
+    with threadpool_limits(4, user_api="blas"):
+        if blas_threads() != {4}:
+            pytest.skip("this BLAS takes no more threads than there are processors")
+        for n_multiplications in ((n_products - 1) * SMALL_PRODUCT + 1, n_products * SMALL_PRODUCT):
+            with limit_blas_threads(n_multiplications):
+                assert blas_threads() == {n_threads}
+        assert blas_threads() == {4}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("sizes", [(0, 0), (0, 2), (2, 0), (2, 2)])
+def test_threads_of_blas_come_back_when_the_last_one_lets_them_go(sizes, order):
     """One that begins while another holds them must not take one thread for what was before."""
     with threadpool_limits(2, user_api="blas"):
-        first, second = limit_blas_threads(0), limit_blas_threads(0)
-        first.__enter__()
-        second.__enter__()
-        first.__exit__(None, None, None)
-        assert blas_threads() == {1}
-        second.__exit__(None, None, None)
+        holds = [limit_blas_threads(size * SMALL_PRODUCT) for size in sizes]
+        for hold in holds:
+            hold.__enter__()
+        assert blas_threads() == {max(1, min(sizes))}
+        first, second = order
+        holds[first].__exit__(None, None, None)
+        assert blas_threads() == {max(1, sizes[second])}
+        holds[second].__exit__(None, None, None)
         assert blas_threads() == {2}
 
 
