@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ._compat import CALLBACK_STATE
-from ._network import Layout
+from ._layout import Layout
 from ._rows import checksum
 from ._state import TrainingPlan, TrainingState
 

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from ._architecture import InputColumns
+from ._chain import Optimizer, chain
 from ._folds import FEWEST_FOLDS
 from ._network import Network
 from ._random import RandomStreams
@@ -22,7 +23,7 @@ from ._validation import (
     check_lbfgs,
 )
 from .losses import make_loss
-from .optimizers import Optimizer, chain, make_optimizer
+from .optimizers import make_optimizer
 from .schedules import Constant, CosLog4, Schedule, make_schedule
 
 STOPPED_TABLE = 500

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ._chain import Optimizer
 from ._course import Course
 from ._network import Network
 from ._random import RandomStreams
 from ._values import frozen
 from .losses import Loss
-from .optimizers import Optimizer
 from .schedules import Schedule
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ._batch_gradient import BatchGradient, Use
 from ._batches import Minibatches
+from ._chain import powers
 from ._folds import Folds
 from ._interrupt import Interrupt
 from ._network import Pass
@@ -25,7 +26,6 @@ from ._state import TrainingPlan, TrainingState
 from ._tape import Series, is_recordable
 from ._threads import Crew
 from ._workspace import Workspace
-from .optimizers import powers
 
 MULTIPLICATIONS_AT_ONCE = 1 << 32
 """Multiplications, a tenth of a second's, after which a worker looks up from its work: whether

@@ -24,6 +24,7 @@ from tables import (
 
 from skdnn import DeepBinaryClassifier, _network, check_gradients
 from skdnn._architecture import build_network
+from skdnn._chain import Work
 from skdnn._network import Network
 from skdnn._random import RandomStreams, RandomWords
 from skdnn._rows import Rows
@@ -31,7 +32,7 @@ from skdnn._trainer import Trainer
 from skdnn.activations import ACTIVATIONS
 from skdnn.layers import Dense
 from skdnn.losses import smooth_labels
-from skdnn.optimizers import AddL2Gradient, Work
+from skdnn.optimizers import AddL2Gradient
 
 COMPLEX_STEP = 1e-30
 CENTRAL_STEP = 1e-6

@@ -12,6 +12,7 @@ from strategies import seeds
 from tables import SOLVER_ROWS
 
 from skdnn._architecture import build_network
+from skdnn._chain import Optimizer, Work, chain
 from skdnn._passes import load_compiled
 from skdnn._random import RandomStreams
 from skdnn._tape import Recorder, Series, is_recordable, record
@@ -22,10 +23,7 @@ from skdnn.optimizers import (
     AddL2Gradient,
     ClipByGlobalNorm,
     DecayWeights,
-    Optimizer,
     ScaleByLearningRate,
-    Work,
-    chain,
     make_optimizer,
 )
 
