@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csc_array
+from scipy.special import erf
 
 SECONDS_BEFORE_LOADING = 1.0
 """Computing time of this process after which loading numba, which takes about as long, pays."""
@@ -26,9 +27,9 @@ class ArrayModule(SimpleNamespace):
 
     @classmethod
     def extend(cls, module: ModuleType, passes: dict[str, Callable[..., Any]]) -> ArrayModule:
-        """Put passes beside the functions of a module."""
+        """Put passes, and SciPy's error function, beside the functions of a module."""
         public = {name: f for name, f in vars(module).items() if not name.startswith("_")}
-        return cls(**public, **passes)
+        return cls(**public, **passes, erf=erf)
 
     def run(self, compute: Callable[[Any, int], Any], x: Any, n_steps: int = 1) -> Any:
         """Compute ``compute(batch, step)`` on each of the batches in x, and return the last result.

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from scipy.special import erf
 
 from ._passes import NUMPY, ArrayModule
 from ._values import frozen
@@ -163,6 +162,8 @@ class LeakyReLU(BuiltinActivation):
 
     negative_slope: float = 0.01
 
+    is_recordable = True
+
     def __post_init__(self) -> None:
         if not 0.0 <= self.negative_slope <= 1.0:
             raise ValueError(f"negative_slope must be in [0, 1], got {self.negative_slope!r}.")
@@ -172,7 +173,7 @@ class LeakyReLU(BuiltinActivation):
         return xp.maximum(z, out, out=out)
 
     def derivative_into(self, z, y, out, work, xp):
-        xp.greater(z, 0.0, out=out)
+        _mark_positive(z, out, work, xp)
         xp.multiply(out, 1.0 - self.negative_slope, out=out)
         return xp.add(out, self.negative_slope, out=out)
 
@@ -213,6 +214,8 @@ class SELU(BuiltinActivation):
     scale = 1.0507009873554805
     alpha = 1.6732632423543772
 
+    is_recordable = True
+
     def value_into(self, z, out, work, xp):
         xp.minimum(z, 0.0, out=out)
         xp.expm1(out, out=out)
@@ -222,7 +225,7 @@ class SELU(BuiltinActivation):
         return xp.add(out, work, out=out)
 
     def derivative_into(self, z, y, out, work, xp):
-        xp.greater(z, 0.0, out=work)
+        _mark_positive(z, work, out, xp)
         xp.multiply(work, self.scale * (1.0 - self.alpha), out=work)
         xp.minimum(y, 0.0, out=out)
         xp.add(out, self.scale * self.alpha, out=out)
@@ -240,16 +243,19 @@ class GELU(BuiltinActivation):
     D. Hendrycks and K. Gimpel, "Gaussian error linear units (GELUs)", 2016, arXiv:1606.08415.
     """
 
+    keeps_work: ClassVar[bool] = True
+    is_recordable = True
+
     def value_into(self, z, out, work, xp):
-        return xp.multiply(_normal_cdf(z, out, xp), z, out=out)
+        return xp.multiply(_normal_cdf(z, work, xp), z, out=out)
 
     def derivative_into(self, z, y, out, work, xp):
-        xp.multiply(z, z, out=work)
-        xp.multiply(work, -0.5, out=work)
-        xp.exp(work, out=work)
-        xp.multiply(work, 1.0 / math.sqrt(2.0 * math.pi), out=work)
-        xp.multiply(work, z, out=work)
-        return xp.add(_normal_cdf(z, out, xp), work, out=out)
+        return xp.add(_normal_cdf(z, out, xp), _weigh_by_density(z, work, xp), out=out)
+
+    def backward_into(self, grad_y, z, y, slope, work, xp):
+        # With F as the forward pass has left it: the error function is dear.
+        xp.add(_weigh_by_density(z, slope, xp), work, out=slope)
+        return xp.multiply(grad_y, slope, out=grad_y)
 
 
 @frozen
@@ -363,11 +369,26 @@ def softplus(z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ArrayModule) 
     return xp.add(out, work, out=out)
 
 
+def _mark_positive(z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ArrayModule) -> np.ndarray:
+    """Write ``[z > 0]`` into `out`."""
+    xp.copyto(out, 1.0)
+    return xp.mask_by_sign(out, z, work)
+
+
 def _normal_cdf(z: np.ndarray, out: np.ndarray, xp: ArrayModule) -> np.ndarray:
     xp.multiply(z, math.sqrt(0.5), out=out)
-    erf(out, out=out)
+    xp.erf(out, out=out)
     xp.add(out, 1.0, out=out)
     return xp.multiply(out, 0.5, out=out)
+
+
+def _weigh_by_density(z: np.ndarray, out: np.ndarray, xp: ArrayModule) -> np.ndarray:
+    """Write ``z f(z)`` into `out`, with f the normal density."""
+    xp.multiply(z, z, out=out)
+    xp.multiply(out, -0.5, out=out)
+    xp.exp(out, out=out)
+    xp.multiply(out, 1.0 / math.sqrt(2.0 * math.pi), out=out)
+    return xp.multiply(out, z, out=out)
 
 
 ACTIVATIONS: dict[str, Callable[[], Activation]] = {

@@ -53,6 +53,8 @@ class BatchNorm:
     epsilon: float = 1e-5
     momentum: float = 0.1
 
+    is_recordable = True
+
     def plan(self, n_in: int) -> Plan:
         statistics = (
             ParamSpec("running_mean", (1, n_in), zeros, trainable=False),
@@ -67,23 +69,37 @@ class BatchNorm:
 
     def forward(self, x: np.ndarray, slot: Slot) -> np.ndarray:
         xp, work, params = slot.xp, slot.work, slot.params
+        if not hasattr(work, "sigma"):
+            _make_room(slot)
+        mean, variance = params.running_mean, params.running_variance
         if _is_by_batch(slot):
-            has_weight = _share_out(slot)
+            _share_out(slot)
             shares = work.share.swapaxes(1, 2)
-            mean = xp.matmul(shares, x)
+            mean = xp.matmul(shares, x, out=work.mean)
             xp.subtract(x, mean, out=work.x_hat)
             xp.multiply(work.x_hat, work.x_hat, out=work.y)
-            variance = xp.matmul(shares, work.y)
-            params.n_batches += has_weight
-            rate = has_weight * xp.maximum(1.0 / xp.maximum(params.n_batches, 1.0), self.momentum)
-            params.running_mean += rate * (mean - params.running_mean)
-            params.running_variance += rate * (variance - params.running_variance)
+            variance = xp.matmul(shares, work.y, out=work.variance)
+            self._follow(slot)
         else:
-            variance = params.running_variance
-            xp.subtract(x, params.running_mean, out=work.x_hat)
-        work.sigma = xp.sqrt(variance + self.epsilon)
+            xp.subtract(x, mean, out=work.x_hat)
+        xp.add(variance, self.epsilon, out=work.sigma)
+        xp.sqrt(work.sigma, out=work.sigma)
         xp.divide(work.x_hat, work.sigma, out=work.x_hat)
         return _scale_and_shift(slot)
+
+    def _follow(self, slot: Slot) -> None:
+        """Move the running values towards those of a batch that has any weight."""
+        xp, work, params = slot.xp, slot.work, slot.params
+        xp.add(params.n_batches, work.has_weight, out=params.n_batches)
+        rate = xp.maximum(params.n_batches, 1.0, out=work.rate)
+        xp.reciprocal(rate, out=rate)
+        xp.maximum(rate, self.momentum, out=rate)
+        xp.multiply(rate, work.has_weight, out=rate)
+        running = (params.running_mean, params.running_variance)
+        for value, of_batch in zip(running, (work.mean, work.variance), strict=True):
+            xp.subtract(of_batch, value, out=work.by_unit)
+            xp.multiply(work.by_unit, rate, out=work.by_unit)
+            xp.add(value, work.by_unit, out=value)
 
     def backward(self, grad_y: np.ndarray, slot: Slot, *, need_grad_x: bool) -> np.ndarray:
         xp, work, grads = slot.xp, slot.work, slot.grads
@@ -95,7 +111,8 @@ class BatchNorm:
             xp.add(pull, grads.shift, out=pull)
             xp.multiply(pull, work.share, out=pull)
             xp.subtract(grad_y, pull, out=grad_y)
-        return xp.multiply(grad_y, slot.params.gain / work.sigma, out=grad_y)
+        xp.divide(slot.params.gain, work.sigma, out=work.by_unit)
+        return xp.multiply(grad_y, work.by_unit, out=grad_y)
 
 
 @frozen
@@ -125,6 +142,8 @@ class LayerNorm:
     """
 
     epsilon: float = 1e-5
+
+    is_recordable = True
 
     def plan(self, n_in: int) -> Plan:
         return Plan(
@@ -189,21 +208,41 @@ def _fill_gain_and_shift(grad_y: np.ndarray, slot: Slot) -> None:
 
 def _average(slot: Slot) -> np.ndarray:
     """Return the column (n_units, 1) by which a product takes the mean over the units."""
-    n_units = slot.work.y.shape[2]
-    return slot.xp.full((n_units, 1), 1.0 / n_units, slot.work.y.dtype)
+    work = slot.work
+    if not hasattr(work, "average"):
+        n_units = work.y.shape[2]
+        work.average = np.full((n_units, 1), 1.0 / n_units, work.y.dtype)
+    return work.average
 
 
 def _is_by_batch(slot: Slot) -> bool:
     return slot.training and slot.ones.shape[2] > 1
 
 
-def _share_out(slot: Slot) -> np.ndarray | float:
-    """Write the rows' shares of the weight; return 1 for members with any, 0 for the others."""
-    xp, share, weight = slot.xp, slot.work.share[:, :, 0], slot.batch.sample_weight
-    share.fill(1.0 / share.shape[1])
+def _make_room(slot: Slot) -> None:
+    """Make the arrays of a BatchNorm that hold one number for each unit, or for each member."""
+    work, params = slot.work, slot.params
+    for name in ("mean", "variance", "sigma", "by_unit"):
+        setattr(work, name, np.empty_like(params.gain))
+    work.rate = np.empty_like(params.n_batches)
+    for name in ("total", "has_weight", "lack"):
+        setattr(work, name, np.empty(params.n_batches.shape, work.share.dtype))
+    work.column = np.ones_like(work.share)
+
+
+def _share_out(slot: Slot) -> None:
+    """Write the rows' shares of the weight, and 1 for members with any, 0 for the others."""
+    xp, work, weight = slot.xp, slot.work, slot.batch.sample_weight
+    share, has_weight, total, lack = work.share, work.has_weight, work.total, work.lack
     if weight is None:
-        return 1.0
-    total = weight.sum(axis=1, keepdims=True)
-    has_weight = total > 0.0
-    xp.divide(weight, total, out=share, where=has_weight)
-    return has_weight[:, :, np.newaxis].astype(weight.dtype)
+        xp.copyto(share, 1.0 / share.shape[1])
+        xp.copyto(has_weight, 1.0)
+        return
+    xp.matmul(weight[:, np.newaxis], work.column, out=total)
+    xp.sign(total, out=has_weight)
+    # Where there is no weight, each row gets 1.
+    xp.subtract(1.0, has_weight, out=lack)
+    xp.add(weight[:, :, np.newaxis], lack, out=share)
+    xp.multiply(lack, share.shape[1], out=lack)
+    xp.add(total, lack, out=total)
+    xp.divide(share, total, out=share)
