@@ -600,6 +600,11 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             ``log(p / (1 - p))`` of the predicted probability of `classes_[1]`, which is the mean of
             the members' probabilities. Computed in float32 if X is an array of float32, and the
             weights are float32 too, which takes half the time; else in float64.
+
+        Raises
+        ------
+        ValueError
+            If a logit is not a number, as numbers of X are so large that the network overflows.
         """
         check_is_fitted(self)
         is_short = getattr(X, "dtype", None) == np.float32

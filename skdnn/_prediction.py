@@ -90,7 +90,25 @@ class Predictor:
             Of that matrix.
         n_jobs : int or None
             Threads to predict blocks in.
+
+        Raises
+        ------
+        ValueError
+            If the logit of a row is not a number.
         """
+        # BLAS raises flags where nothing is wrong, too; and tapes do not look at them.
+        with np.errstate(over="ignore", invalid="ignore"):
+            logit = self._average(params, take, shape, n_jobs)
+        _check_numbers(logit)
+        return logit
+
+    def _average(
+        self,
+        params: np.ndarray,
+        take: Callable[[slice], Any],
+        shape: tuple[int, int],
+        n_jobs: int | None,
+    ) -> np.ndarray:
         n_samples, n_columns = shape
         n_values = min(BLOCK_VALUES, BLOCK_ROWS * n_columns)
         blocks = list(cut_rows(n_samples, n_columns, n_values))
@@ -123,3 +141,15 @@ class Predictor:
         if prediction.params is params and prediction.n_samples == n_samples:
             return prediction
         return self.network.bind(params, n_samples)
+
+
+def _check_numbers(logit: np.ndarray) -> None:
+    """Refuse predictions that are not numbers: to compare with them would make class 0 of them."""
+    is_unknown = np.isnan(logit)
+    if is_unknown.any():
+        raise ValueError(
+            f"The network has no prediction for row {is_unknown.argmax()}, and for "
+            f"{is_unknown.sum() - 1} others of {len(logit)}: numbers of X are so large that "
+            f"{logit.dtype} overflows on the way. Check them, bring all columns to a similar scale "
+            f"before fit and predict, or leave encoder='auto', which does."
+        )

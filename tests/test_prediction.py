@@ -179,3 +179,18 @@ def test_the_dtype_is_that_of_table_and_weights(table, X_dtype, dtype, expected)
     X, y = table
     model = DeepBinaryClassifier(**FEW, dtype=dtype).fit(X, y)
     assert model.predict_proba(X.astype(X_dtype)).dtype == expected
+
+
+@pytest.mark.parametrize("n_rows", [2, 50])
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_rows_that_overflow_are_refused(monkeypatch, table, n_rows, n_members):
+    """Whether by few rows or by blocks of them; the others are predicted without a warning."""
+    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 20)
+    X, y = np.nan_to_num(table[0]).astype(np.float32), table[1]
+    settings = {**FEW, "n_members": n_members}
+    model = DeepBinaryClassifier(**settings, encoder=None).fit(X, y)
+    rows = X[:n_rows].copy()
+    rows[1] = np.finfo(np.float32).max
+    with pytest.raises(ValueError, match=rf"no prediction for row 1, and for 0 others of {n_rows}"):
+        model.predict(rows)
+    assert np.isfinite(model.predict_proba(rows.astype(np.float64))).all()
