@@ -148,8 +148,8 @@ def _check_numbers(logit: np.ndarray) -> None:
     is_unknown = np.isnan(logit)
     if is_unknown.any():
         raise ValueError(
-            f"The network has no prediction for row {is_unknown.argmax()}, and for "
-            f"{is_unknown.sum() - 1} others of {len(logit)}: numbers of X are so large that "
-            f"{logit.dtype} overflows on the way. Check them, bring all columns to a similar scale "
-            f"before fit and predict, or leave encoder='auto', which does."
+            f"The network has no prediction for {is_unknown.sum()} of {len(logit)} rows, row "
+            f"{is_unknown.argmax()} the first: numbers of X are so large that {logit.dtype} "
+            f"overflows on the way. Check them, bring all columns to a similar scale before fit "
+            f"and predict, or leave encoder='auto', which does."
         )

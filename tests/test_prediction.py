@@ -191,6 +191,6 @@ def test_rows_that_overflow_are_refused(monkeypatch, table, n_rows, n_members):
     model = DeepBinaryClassifier(**settings, encoder=None).fit(X, y)
     rows = X[:n_rows].copy()
     rows[1] = np.finfo(np.float32).max
-    with pytest.raises(ValueError, match=rf"no prediction for row 1, and for 0 others of {n_rows}"):
+    with pytest.raises(ValueError, match=rf"no prediction for 1 of {n_rows} rows, row 1 the first"):
         model.predict(rows)
     assert np.isfinite(model.predict_proba(rows.astype(np.float64))).all()
