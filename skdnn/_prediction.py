@@ -96,25 +96,28 @@ class Predictor:
         ValueError
             If the logit of a row is not a number.
         """
-        # BLAS raises flags where nothing is wrong, too; and tapes do not look at them.
-        with np.errstate(over="ignore", invalid="ignore"):
-            logit = self._average(params, take, shape, n_jobs)
-        _check_numbers(logit)
-        return logit
-
-    def _average(
-        self,
-        params: np.ndarray,
-        take: Callable[[slice], Any],
-        shape: tuple[int, int],
-        n_jobs: int | None,
-    ) -> np.ndarray:
         n_samples, n_columns = shape
         n_values = min(BLOCK_VALUES, BLOCK_ROWS * n_columns)
         blocks = list(cut_rows(n_samples, n_columns, n_values))
-        if len(blocks) < 2:
-            return average_logits(self.logits(params, take(slice(0, n_samples))))
-        logit = np.empty(n_samples, params.dtype)
+        # BLAS raises flags where nothing is wrong, too; and tapes do not look at them.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if len(blocks) < 2:
+                logit = average_logits(self.logits(params, take(slice(0, n_samples))))
+            else:
+                logit = np.empty(n_samples, params.dtype)
+                self._fill(logit, blocks, params, take, n_jobs)
+        _check_numbers(logit)
+        return logit
+
+    def _fill(
+        self,
+        logit: np.ndarray,
+        blocks: list[slice],
+        params: np.ndarray,
+        take: Callable[[slice], Any],
+        n_jobs: int | None,
+    ) -> None:
+        """Write the logits of many rows, block by block."""
         block_bytes = WIDEST_BUFFER // self.network.n_members
         remaining = iter(blocks)  # a thread that is held up leaves them to the others
         xp = fastest_module()
@@ -130,7 +133,6 @@ class Predictor:
         n_threads = min(resolve_n_jobs(n_jobs), len(blocks))
         with count_computing_time(), limit_blas_threads(0), Crew(n_threads) as crew:
             crew.run([predict] * n_threads)
-        return logit
 
     def _make_ready(self, params: np.ndarray, n_samples: int) -> Pass:
         """Take a pass for these parameters out of the list, or make one."""
