@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import copy_context
 from functools import cache
 from threading import Lock
@@ -76,6 +76,10 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
 Result = TypeVar("Result")
 
 
+class Halted(Exception):  # noqa: N818 - nobody sees it: what has failed is raised instead
+    """Ends a task whose result nobody needs, as another has failed."""
+
+
 class Crew:
     """Threads that run tasks side by side: the caller's own, and others that wait between calls.
 
@@ -114,12 +118,22 @@ class Crew:
             self._executor.submit(copy_context().run, self._run_or_halt, task) for task in others
         ]
         try:
-            return [self._run_or_halt(first), *(future.result() for future in futures)]
+            with suppress(Halted):
+                own = self._run_or_halt(first)
+            for error in [future.exception() for future in futures]:
+                if error is not None and not isinstance(error, Halted):
+                    raise error
+            return [own, *(future.result() for future in futures)]
         except BaseException:
             self.is_halted = True
             raise
         finally:
             wait(futures)
+
+    def check(self) -> None:
+        """Raise Halted if a task has failed."""
+        if self.is_halted:
+            raise Halted
 
     def _run_or_halt(self, task: Callable[[], Result]) -> Result:
         try:

@@ -135,9 +135,7 @@ class Worker:
         rate = self.plan.learning_rate_init
         for x in batches:
             for columns in batches.cut(x.shape[1], len(self._shares)):
-                self.interrupt.check()
-                if self.crew.is_halted:
-                    return rate
+                self._look_up()
                 rates = self._learning_rates(n_done, batches.count(columns), n_steps)
                 self.begin_steps(rates)
                 self.take_steps(columns, x[:, columns])
@@ -215,7 +213,12 @@ class Worker:
         if state.average is not None:
             xp.move_towards(state.average, state.params, self._shares[step], self._part)
         if step + 1 < self._n_begun:
-            self.interrupt.check()
+            self._look_up()
+
+    def _look_up(self) -> None:
+        """Stop if somebody wants to, or another thread has failed; weights are consistent here."""
+        self.interrupt.check()
+        self.crew.check()
 
     def _count_for_average(self) -> np.ndarray:
         """Return by how much the steps begun move the average: ``A = d A + (1 - d) w``.
