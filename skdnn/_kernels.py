@@ -288,8 +288,7 @@ def _give_words(places, dims):
 def _run_pass(kind, places, dims, numbers, one):
     """Run a pass over the matrices of one member."""
     if kind == MASK_FROM_WORDS:
-        words = _matrix(places, dims, 0, np.uint16(0))
-        out = _matrix(places, dims, 1, one)
+        words, out = _matrix(places, dims, 0, np.uint16(0)), _matrix(places, dims, 1, one)
         mask_from_words(words[0, 0], numbers[0], numbers[1], out[0, 0])
     elif kind == ROUND_TO_CODES:
         codes = _matrix(places, dims, 1, np.intp(0))

@@ -12,12 +12,19 @@ so that gradient checks can differentiate the very code that runs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from ._functions import (
+    exp_of_minus,
+    mark_positive,
+    normal_cdf,
+    sigmoid,
+    softplus,
+    weigh_by_density,
+)
 from ._passes import NUMPY, ArrayModule
 from ._values import frozen
 
@@ -173,7 +180,7 @@ class LeakyReLU(BuiltinActivation):
         return xp.maximum(z, out, out=out)
 
     def derivative_into(self, z, y, out, work, xp):
-        _mark_positive(z, out, work, xp)
+        mark_positive(z, out, work, xp)
         xp.multiply(out, 1.0 - self.negative_slope, out=out)
         return xp.add(out, self.negative_slope, out=out)
 
@@ -225,7 +232,7 @@ class SELU(BuiltinActivation):
         return xp.add(out, work, out=out)
 
     def derivative_into(self, z, y, out, work, xp):
-        _mark_positive(z, work, out, xp)
+        mark_positive(z, work, out, xp)
         xp.multiply(work, self.scale * (1.0 - self.alpha), out=work)
         xp.minimum(y, 0.0, out=out)
         xp.add(out, self.scale * self.alpha, out=out)
@@ -247,14 +254,14 @@ class GELU(BuiltinActivation):
     is_recordable = True
 
     def value_into(self, z, out, work, xp):
-        return xp.multiply(_normal_cdf(z, work, xp), z, out=out)
+        return xp.multiply(normal_cdf(z, work, xp), z, out=out)
 
     def derivative_into(self, z, y, out, work, xp):
-        return xp.add(_normal_cdf(z, out, xp), _weigh_by_density(z, work, xp), out=out)
+        return xp.add(normal_cdf(z, out, xp), weigh_by_density(z, work, xp), out=out)
 
     def backward_into(self, grad_y, z, y, slope, work, xp):
         # With F as the forward pass has left it: the error function is dear.
-        xp.add(_weigh_by_density(z, slope, xp), work, out=slope)
+        xp.add(weigh_by_density(z, slope, xp), work, out=slope)
         return xp.multiply(grad_y, slope, out=grad_y)
 
 
@@ -272,7 +279,7 @@ class SiLU(BuiltinActivation):
     is_recordable = True
 
     def value_into(self, z, out, work, xp):
-        return xp.weigh_by_sigmoid(z, _exp_of_minus(z, work, xp), out)
+        return xp.weigh_by_sigmoid(z, exp_of_minus(z, work, xp), out)
 
     def derivative_into(self, z, y, out, work, xp):
         sigmoid(z, out, xp)
@@ -341,54 +348,6 @@ class CustomActivation(ChainRule):
     def derivative_into(self, z, y, out, work, xp):
         out[...] = self.function.derivative(z)
         return out
-
-
-def sigmoid(z: np.ndarray, out: np.ndarray, xp: ArrayModule) -> np.ndarray:
-    """Write ``1 / (1 + e^-z)`` into `out`.
-
-    An exponential that overflows is infinite, and one over it is 0, as it should be. By the
-    hyperbolic tangent nothing would overflow, at half the speed in float32 and less in float64.
-    """
-    xp.add(_exp_of_minus(z, out, xp), 1.0, out=out)
-    return xp.reciprocal(out, out=out)
-
-
-def _exp_of_minus(z: np.ndarray, out: np.ndarray, xp: ArrayModule) -> np.ndarray:
-    xp.negative(z, out=out)
-    with np.errstate(over="ignore"):
-        return xp.exp(out, out=out)
-
-
-def softplus(z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ArrayModule) -> np.ndarray:
-    """Write ``log(1 + e^z) = max(z, 0) + log(1 + e^-|z|)`` into `out`: no overflow."""
-    xp.maximum(z, 0.0, out=work)
-    xp.minimum(z, 0.0, out=out)
-    xp.subtract(out, work, out=out)  # -|z|, in a form that complex numbers can follow
-    xp.exp(out, out=out)
-    xp.log1p(out, out=out)
-    return xp.add(out, work, out=out)
-
-
-def _mark_positive(z: np.ndarray, out: np.ndarray, work: np.ndarray, xp: ArrayModule) -> np.ndarray:
-    """Write ``[z > 0]`` into `out`."""
-    xp.copyto(out, 1.0)
-    return xp.mask_by_sign(out, z, work)
-
-
-def _normal_cdf(z: np.ndarray, out: np.ndarray, xp: ArrayModule) -> np.ndarray:
-    xp.multiply(z, math.sqrt(0.5), out=out)
-    xp.erf(out, out=out)
-    xp.add(out, 1.0, out=out)
-    return xp.multiply(out, 0.5, out=out)
-
-
-def _weigh_by_density(z: np.ndarray, out: np.ndarray, xp: ArrayModule) -> np.ndarray:
-    """Write ``z f(z)`` into `out`, with f the normal density."""
-    xp.multiply(z, z, out=out)
-    xp.multiply(out, -0.5, out=out)
-    xp.exp(out, out=out)
-    xp.multiply(out, 1.0 / math.sqrt(2.0 * math.pi), out=out)
-    return xp.multiply(out, z, out=out)
 
 
 ACTIVATIONS: dict[str, Callable[[], Activation]] = {

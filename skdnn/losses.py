@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ._functions import sigmoid, softplus
 from ._values import frozen
-from .activations import sigmoid, softplus
 
 BLOCK_ROWS = 8192
 """Rows whose losses are computed together, and added up before those of others."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tables import ACTIVATION_ROWS, BUILTIN_ACTIVATION_CLASSES, Bump
 
 from skdnn._architecture import build_network
+from skdnn._functions import sigmoid, softplus
 from skdnn._passes import NUMPY
 from skdnn.activations import (
     ACTIVATIONS,
@@ -14,8 +15,6 @@ from skdnn.activations import (
     LeakyReLU,
     Tanh,
     make_activation,
-    sigmoid,
-    softplus,
 )
 from skdnn.layers import Activation
 
