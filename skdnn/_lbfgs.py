@@ -18,7 +18,6 @@ from ._callbacks import Tasks
 from ._course import Course, End, Judgement
 from ._history import History, record, report
 from ._interrupt import Interrupt, listen_for_interrupts
-from ._passes import count_computing_time
 from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
 from ._stopping import Patience
@@ -48,7 +47,6 @@ def train_lbfgs(
     largest_product = plan.network.layout.largest_matrix * len(rows)
     with (
         listen_for_interrupts() as interrupt,
-        count_computing_time(),
         np.errstate(over="ignore", invalid="ignore"),
         limit_blas_threads(largest_product),
     ):

@@ -8,9 +8,7 @@ passes are compiled to single loops, which give the same numbers to the last bit
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
-from time import perf_counter
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -19,7 +17,7 @@ from scipy.sparse import csc_array
 from scipy.special import erf
 
 SECONDS_BEFORE_LOADING = 1.0
-"""Computing time of this process after which loading numba, which takes about as long, pays."""
+"""Time of a training from which on loading numba, which takes about as long, pays."""
 
 
 class ArrayModule(SimpleNamespace):
@@ -235,31 +233,11 @@ def load_compiled() -> ArrayModule:
     return ArrayModule.extend(np, COMPILED)
 
 
-_seconds_of_computing = 0.0
-_computing_since: float | None = None
+def choose_module(seconds: float) -> ArrayModule:
+    """Return the module to train with: the compiled one where there is much to compute.
 
-
-def fastest_module() -> ArrayModule:
-    """Return the module to compute with: the compiled one where that has gone on for long."""
-    seconds = _seconds_of_computing
-    if _computing_since is not None:
-        seconds += perf_counter() - _computing_since
-    return load_compiled() if seconds > SECONDS_BEFORE_LOADING else NUMPY
-
-
-@contextmanager
-def count_computing_time() -> Iterator[None]:
-    """Add the time spent in the context, training or predicting, to what decides about loading.
-
-    What computes side by side counts once.
+    `seconds` is an estimate of the time that NumPy would take. It comes from the training itself,
+    never from a clock or from what else the process has done, so that the choice is the same in
+    each run.
     """
-    global _seconds_of_computing, _computing_since
-    if _computing_since is not None:
-        yield
-        return
-    _computing_since = started_at = perf_counter()
-    try:
-        yield
-    finally:
-        _computing_since = None
-        _seconds_of_computing += perf_counter() - started_at
+    return load_compiled() if seconds > SECONDS_BEFORE_LOADING else NUMPY

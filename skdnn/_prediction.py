@@ -11,7 +11,6 @@ import numpy as np
 from ._blocks import cut_rows
 from ._explanations import average_logits
 from ._network import Network, Pass
-from ._passes import count_computing_time, fastest_module
 from ._sparse import is_sparse
 from ._threads import Crew, limit_blas_threads, resolve_n_jobs
 
@@ -120,18 +119,17 @@ class Predictor:
         """Write the logits of many rows, block by block."""
         block_bytes = WIDEST_BUFFER // self.network.n_members
         remaining = iter(blocks)  # a thread that is held up leaves them to the others
-        xp = fastest_module()
 
         def predict() -> None:
             passes: dict[int, Pass] = {}
             for rows in remaining:
                 logits = self.network.logits(
-                    params, take(rows), passes=passes, block_bytes=block_bytes, xp=xp
+                    params, take(rows), passes=passes, block_bytes=block_bytes
                 )
                 logit[rows] = average_logits(logits)
 
         n_threads = min(resolve_n_jobs(n_jobs), len(blocks))
-        with count_computing_time(), limit_blas_threads(0), Crew(n_threads) as crew:
+        with limit_blas_threads(0), Crew(n_threads) as crew:
             crew.run([predict] * n_threads)
 
     def _make_ready(self, params: np.ndarray, n_samples: int) -> Pass:

@@ -15,7 +15,7 @@ from ._calibration import find_least_loss
 from ._course import Judgement
 from ._folds import Folds, HeldOut
 from ._interrupt import Interrupt
-from ._passes import fastest_module
+from ._passes import choose_module
 from ._rows import Rows, checksum
 from ._sparse import InputBatch, is_sparse
 from ._state import TrainingPlan, TrainingState
@@ -37,6 +37,13 @@ waits for Python, and for other threads that have Python's lock, longer than it 
 
 ROWS_TO_JUDGE_FIRST = 1_000
 """Rows, or a few more, by which the first weights are judged where there are others to validate."""
+
+EPOCHS_BEFORE_STOPPING = 0.25
+"""The share of its epochs after which early stopping usually ends a training."""
+
+MULTIPLICATIONS_A_SECOND = 1.5e10
+"""Of a training by NumPy on one thread: 7e9 to 3.6e10 were measured, from small networks to large
+ones. Decides nothing but whether to load numba."""
 
 N_DECIMALS = 12
 """Of a score; what is beyond is rounding of sums, which must not decide what is better."""
@@ -111,13 +118,24 @@ class Trainer:
         n_numbers = n_members * n_rows * self.plan.network.widest
         return min(n_members, max(1, n_numbers // NUMBERS_TO_SHARE))
 
+    def _estimate_seconds(self) -> float:
+        """Return about how long NumPy takes for the whole training, what is done of it included.
+
+        A stream is trained part by part: what makes it a long training is what it has seen before.
+        """
+        plan, state = self.plan, self.state
+        n_epochs = plan.max_iter * (EPOCHS_BEFORE_STOPPING if plan.stops_early else 1.0)
+        n_samples = state.n_samples_seen + len(self.rows) * n_epochs
+        return 3.0 * state.params.size * n_samples / MULTIPLICATIONS_A_SECOND
+
     def _employ(self) -> None:
         """Give the members of each thread to a team of workers, who take turns in its memory.
 
         What few members compute in stays in the cache, and only those at work need the order of
         their rows: a large table takes a fraction of the memory, and less time.
         """
-        state, scratch, self._xp = self.state, np.empty_like(self.grads), fastest_module()
+        state, scratch = self.state, np.empty_like(self.grads)
+        xp = choose_module(self._estimate_seconds())
 
         def employ(members: range, workspace: Workspace) -> Worker:
             part = slice(members.start, members.stop)
@@ -132,7 +150,7 @@ class Trainer:
                 workspace=workspace,
                 interrupt=self.interrupt,
                 crew=self.crew,
-                xp=self._xp,
+                xp=xp,
             )
 
         self.teams: list[list[Worker]] = []
@@ -153,13 +171,7 @@ class Trainer:
         return [result for of_team in results for result in of_team]
 
     def run_epoch(self, first_step: int, n_steps: int) -> tuple[np.ndarray, float]:
-        """Take one step for each batch; return each member's mean loss, and the last rate.
-
-        Where training has gone on for long, others take over, who compute the same by faster means.
-        """
-        if self._xp is not fastest_module():
-            self.teams, self.workers = [], []  # their memory can be had again
-            self._employ()
+        """Take one step for each batch; return each member's mean loss, and the last rate."""
         state = self.state
         for worker in self.workers:
             worker.state.n_samples_seen = state.n_samples_seen

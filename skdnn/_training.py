@@ -13,7 +13,6 @@ from ._callbacks import NO_TASKS, Tasks
 from ._course import MAX_HALVINGS, Course, Judgement
 from ._history import record, report
 from ._interrupt import listen_for_interrupts
-from ._passes import count_computing_time
 from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
 from ._stopping import Patience
@@ -50,7 +49,6 @@ def train(
     """
     with (
         listen_for_interrupts() as interrupt,
-        count_computing_time(),
         np.errstate(over="ignore", invalid="ignore"),  # divergence is reported in words
     ):
         mark = 0 if plan.is_part else fingerprint(plan, rows, validation)

@@ -154,7 +154,7 @@ def test_interrupted_lbfgs_keeps_its_last_iterate_and_no_point_tried_on_the_way(
 
 @pytest.mark.parametrize("module", [NUMPY, load_compiled()], ids=["numpy", "fastest"])
 def test_interrupt_by_a_timer_ends_a_long_fit(monkeypatch, module):
-    monkeypatch.setattr(_trainer, "fastest_module", lambda: module)
+    monkeypatch.setattr(_trainer, "choose_module", lambda seconds: module)
     X, y = make_table()
     timer = threading.Timer(0.2, press_ctrl_c)
     timer.start()

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from sklearn.datasets import make_classification
 from strategies import seeds, shapes_MNI
 
 import skdnn._passes
-from skdnn import DeepBinaryClassifier, _prediction
-from skdnn._passes import NUMPY, PASSES, count_computing_time, fastest_module
+from skdnn import DeepBinaryClassifier, _trainer
+from skdnn._passes import NUMPY, PASSES, choose_module
 from skdnn._random import N_WORDS
 
 compiled = pytest.importorskip("skdnn._compiled", reason="numba is not installed")
@@ -257,7 +256,7 @@ def test_fit_with_compiled_passes_is_the_same_to_the_bit(dtype, n_members, activ
     fitted = []
     for seconds in (np.inf, -1.0):
         monkeypatch.setattr(skdnn._passes, "SECONDS_BEFORE_LOADING", seconds)
-        assert (fastest_module() is NUMPY) == (seconds > 0)
+        assert (choose_module(1.0) is NUMPY) == (seconds > 0)
         model = DeepBinaryClassifier(
             (9, 8), activation, n_members=n_members, max_iter=5, random_state=0
         )
@@ -266,43 +265,38 @@ def test_fit_with_compiled_passes_is_the_same_to_the_bit(dtype, n_members, activ
     assert fitted[0].loss_curve_ == fitted[1].loss_curve_
 
 
-@dtypes
-@pytest.mark.parametrize("activation", ["relu", "silu"])
-def test_predictions_with_compiled_passes_are_the_same_to_the_bit(dtype, activation, monkeypatch):
+def test_module_to_train_with_goes_by_the_work_of_the_training_alone(monkeypatch):
+    """What else has been trained or predicted in a process changes nothing."""
+    chosen = []
+
+    def choose(seconds):
+        chosen.append(seconds)
+        return NUMPY
+
+    monkeypatch.setattr(_trainer, "choose_module", choose)
     X, y = make_classification(300, 7, random_state=0)
-    X = X.astype(dtype)
-    model = DeepBinaryClassifier((9, 8), activation, max_iter=2, random_state=0).fit(X, y)
-    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 70)
-    logits = []
-    for seconds in (np.inf, -1.0):
-        monkeypatch.setattr(skdnn._passes, "SECONDS_BEFORE_LOADING", seconds)
-        logits.append(model.decision_function(X))
-    np.testing.assert_array_equal(*logits)
+    model = DeepBinaryClassifier((4,), max_iter=2, early_stopping=False, random_state=0)
+    for rows, n_epochs in ((300, 2), (150, 2), (300, 4)):
+        model.set_params(max_iter=n_epochs).fit(X[:rows], y[:rows]).predict(X)
+    first, half, twice = chosen
+    assert first == 2 * half == twice / 2
+    assert choose_module(skdnn._passes.SECONDS_BEFORE_LOADING) is NUMPY
+    assert choose_module(2.0 * skdnn._passes.SECONDS_BEFORE_LOADING) is not NUMPY
 
 
-def test_predicting_many_rows_counts_towards_loading(monkeypatch):
-    X, y = make_classification(300, 7, random_state=0)
-    model = DeepBinaryClassifier((4,), max_iter=2, encoder=None, random_state=0).fit(X, y)
-    monkeypatch.setattr(skdnn._passes, "_seconds_of_computing", 0.0)
-    model.predict(X)
-    assert skdnn._passes._seconds_of_computing == 0.0
-    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 100)
-    model.predict(X)
-    assert skdnn._passes._seconds_of_computing > 0.0
+def test_stream_becomes_a_long_training_part_by_part(monkeypatch):
+    chosen = []
 
+    def choose(seconds):
+        chosen.append(seconds)
+        return NUMPY
 
-def test_time_counts_while_it_goes_on(monkeypatch):
-    monkeypatch.setattr(skdnn._passes, "_seconds_of_computing", 0.0)
-    monkeypatch.setattr(skdnn._passes, "SECONDS_BEFORE_LOADING", 0.02)
-    with count_computing_time():
-        assert fastest_module() is NUMPY
-        with count_computing_time():
-            time.sleep(0.03)
-        assert fastest_module() is not NUMPY
-    counted = skdnn._passes._seconds_of_computing
-    assert counted >= 0.03
-    time.sleep(0.01)
-    assert skdnn._passes._seconds_of_computing == counted
+    monkeypatch.setattr(_trainer, "choose_module", choose)
+    X, y = make_classification(100, 7, random_state=0)
+    model = DeepBinaryClassifier((4,), random_state=0)
+    for _ in range(3):
+        model.partial_fit(X, y, classes=[0, 1])
+    np.testing.assert_allclose(chosen, chosen[0] * np.arange(1, 4))
 
 
 def run_python(code):
@@ -327,7 +321,7 @@ def test_training_does_without_numba():
         "from skdnn import DeepBinaryClassifier\n"
         "X = np.random.default_rng(0).normal(size=(50, 3))\n"
         "DeepBinaryClassifier((4,), max_iter=3).fit(X, X[:, 0] > 0).predict(X)\n"
-        "assert passes.fastest_module() is passes.NUMPY"
+        "assert passes.choose_module(0.0) is passes.NUMPY"
     )
 
 
@@ -342,5 +336,5 @@ def test_passes_are_compiled_where_nothing_may_be_written():
         "from skdnn import DeepBinaryClassifier\n"
         "X = np.random.default_rng(0).normal(size=(50, 3))\n"
         "DeepBinaryClassifier((4,), max_iter=3).fit(X, X[:, 0] > 0).predict(X)\n"
-        "assert passes.fastest_module() is not passes.NUMPY"
+        "assert passes.choose_module(0.0) is not passes.NUMPY"
     )

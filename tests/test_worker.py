@@ -21,7 +21,7 @@ from trainings import noisy_rows
 from skdnn import _threads, _trainer
 from skdnn._folds import Folds
 from skdnn._interrupt import Interrupt
-from skdnn._passes import NUMPY, load_compiled
+from skdnn._passes import load_compiled
 from skdnn._tape import Recorder
 from skdnn._trainer import Trainer, Validation, share_out
 from skdnn._training import train
@@ -102,7 +102,7 @@ def assert_same(one, other):
 
 def test_compiled_passes_do_not_depend_on_the_number_of_threads(monkeypatch):
     pytest.importorskip("numba")
-    monkeypatch.setattr(_trainer, "fastest_module", load_compiled)
+    monkeypatch.setattr(_trainer, "choose_module", lambda seconds: load_compiled())
     rows, states = heavy_rows(), []
     for n_threads in (1, 2):
         plan, state = pose(n_threads, rows, activation="relu", alpha=1.0, max_iter=8)
@@ -116,7 +116,7 @@ def test_batches_are_recorded_where_enough_of_their_size_are_to_come(
 ):
     """An epoch has four batches of twelve rows, and one of two."""
     pytest.importorskip("numba")
-    monkeypatch.setattr(_trainer, "fastest_module", load_compiled)
+    monkeypatch.setattr(_trainer, "choose_module", lambda seconds: load_compiled())
     rows = heavy_rows()
     plan, state = pose(1, rows, batch_size=12, max_iter=n_epochs)
     trainer = Trainer(plan, state, rows)
@@ -125,22 +125,6 @@ def test_batches_are_recorded_where_enough_of_their_size_are_to_come(
     recorders = [gradient._xp for gradient in trainer.workers[0]._gradients.values()]
     are_recorded = [isinstance(xp, Recorder) and any(xp._tapes.values()) for xp in recorders]
     assert are_recorded == [n_recorded > 0, n_recorded > 1]
-
-
-@pytest.mark.parametrize("n_threads", [1, 2])
-def test_compiled_passes_take_over_between_epochs_without_a_difference(monkeypatch, n_threads):
-    """A first training need not wait for the next one to become fast."""
-    pytest.importorskip("numba")
-    rows, states = heavy_rows(), []
-    for n_plain in (1, 3, 100):
-        modules = iter([NUMPY] * n_plain)
-        monkeypatch.setattr(
-            _trainer, "fastest_module", lambda modules=modules: next(modules, load_compiled())
-        )
-        plan, state = pose(n_threads, rows, **SETTINGS["dropout and average"], max_iter=6)
-        states.append(train_quietly(plan, state, rows))
-    for other in states[1:]:
-        assert_same(states[0], other)
 
 
 @pytest.mark.parametrize("setting", ["adam", "nadam", "dropout and average"])
