@@ -381,18 +381,14 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         """Write what becomes of the numeric columns, in blocks of rows."""
         scaling, numeric = self._scaling, self._numeric
         is_infinite, n_numeric = np.zeros(len(numeric), dtype=bool), len(numeric)
-        has_flag, is_all = scaling.has_missing, n_numeric == out.shape[1]
+        has_flag = scaling.has_missing
         for rows in cut_rows(len(out), n_numeric):
             numbers = read_numbers(table, numeric, rows)
             is_infinite |= np.isinf(numbers).any(axis=0)
             if is_infinite.any():
                 continue  # all that is left to learn is which columns they are
             is_missing = np.isnan(numbers)
-            scaled = scaling.encode(numbers, is_missing)
-            if is_all:
-                out[rows] = scaled
-                continue
-            out[rows, self._places] = scaled
+            out[rows, self._places] = scaling.encode(numbers, is_missing)
             if has_flag.any():
                 flags = is_missing[:, has_flag] - scaling.missing[has_flag]
                 out[rows, self._missing_places] = flags

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
@@ -378,6 +378,89 @@ def test_values_of_each_group_are_what_the_attributes_say():
     assert_allclose(flags.mean(axis=0), 0.0, atol=1e-15)
     # age_missing, sex_male, three colors, is_new_True, half
     assert_allclose(np.ptp(flags, axis=0), [1, 2, 1, 1, 1, 2, 2])
+
+
+def missing_at(column, *rows):
+    """Return the column as objects, without a value in some rows."""
+    column = np.array(column, dtype=object)
+    column[list(rows)] = None
+    return column
+
+
+KINDS = {
+    "constant": np.full(24, 7.0),
+    "two values": np.arange(24) % 2 * 1.0,
+    "two values, missing": np.where(np.arange(24) % 5 == 1, np.nan, np.arange(24) % 2),
+    "continuous": np.arange(24.0) ** 2,
+    "continuous, missing": np.where(np.arange(24) % 5 == 3, np.nan, np.arange(24.0)),
+    "mostly zero": np.maximum(0.0, np.arange(24.0) - 18),
+    "one level": ["a"] * 24,
+    "pair": ["a", "b", "b"] * 8,
+    "pair, missing": missing_at(["a", "b", "b"] * 8, 3, 7),
+    "flags": ["a", "b", "c", "c"] * 6,
+    "flags, missing": missing_at(["a", "b", "c", "c"] * 6, 3, 8),
+    "flags, rare": ["a", "b", "c", "c"] * 5 + ["a", "b", "d", "e"],
+    "codes": list("abcdef") * 4,
+    "codes, rare and missing": missing_at([*"abcdef" * 3, *"abcghi"], 3, 11),
+}
+NUMERIC_KINDS = [kind for kind, column in KINDS.items() if isinstance(column[0], float)]
+
+
+def mix(kinds, container):
+    """Return a table of columns of these kinds, and the numbers of those that are categories."""
+    frame = pd.DataFrame({f"c{j}": pd.Series(KINDS[kind]) for j, kind in enumerate(kinds)})
+    categories = [j for j, kind in enumerate(kinds) if kind not in NUMERIC_KINDS]
+    if container == "array":
+        return frame.to_numpy(dtype=object if categories else float), categories
+    if container == "list":
+        return frame.to_numpy(dtype=object).tolist(), categories
+    if container == "polars":
+        objects = frame.astype(object).where(frame.notna(), None)
+        return pl.DataFrame(objects.to_dict("list")), categories
+    return frame.astype({f"c{j}": np.float32 for j in range(len(kinds)) if j not in categories}), (
+        categories if container == "positions" else "from_dtype"
+    )
+
+
+@given(
+    kinds=st.one_of(
+        st.lists(st.sampled_from(names), min_size=1, max_size=7)
+        for names in (list(KINDS), NUMERIC_KINDS)
+    ),
+    container=st.sampled_from(["pandas", "positions", "array", "list", "polars"]),
+)
+@example(kinds=["two values", "continuous"], container="array")
+@example(kinds=["two values", "constant", "two values", "mostly zero"], container="pandas")
+def test_columns_of_a_mix_are_those_of_each_column_alone(kinds, container):
+    table, categories = mix(kinds, container)
+    encoder = TabularEncoder(categories, max_one_hot=4).fit(table)
+    encoded = encoder.transform(table)
+    names = encoder.get_feature_names_out([f"c{j}" for j in range(len(kinds))]).tolist()
+    groups = {"continuous": [], "flag": [], "code": []}  # of each: feature, name and values
+    for j, kind in enumerate(kinds):
+        column, is_category = mix([kind], container)
+        alone = TabularEncoder(is_category, max_one_hot=4).fit(column)
+        ends = [name[2:] for name in alone.get_feature_names_out(["c0"])]
+        for place, values in enumerate(alone.transform(column).T):
+            is_code = place >= len(ends) - len(alone.code_sizes_)
+            group = "continuous" if place < alone.n_continuous_ else "code" if is_code else "flag"
+            groups[group].append((j, f"c{j}{ends[place]}", values))
+    expected = [output for outputs in groups.values() for output in outputs]
+    assert names == [name for _, name, _ in expected]
+    assert encoder.source_features_.tolist() == [j for j, _, _ in expected]
+    assert encoder.n_continuous_ == len(groups["continuous"])
+    assert encoder.code_sizes_ == tuple(8 for _ in groups["code"])
+    # float32 where all numbers of the mix are
+    values = np.array([values for _, _, values in expected], dtype=encoded.dtype)
+    assert_array_equal(encoded, values.T)
+    if not encoder.is_categorical_.any():
+        expected = [
+            TabularEncoder().fit(column).input_slopes(column)
+            for column in (np.asarray(table, dtype=float)[:, [j]] for j in range(len(kinds)))
+        ]
+        slopes = encoder.input_slopes(table)
+        for j, of_column in enumerate(expected):
+            assert_array_equal(slopes[:, encoder.source_features_ == j], of_column)
 
 
 def test_names_are_unique():
