@@ -27,31 +27,32 @@ from skdnn import DeepBinaryClassifier
 # The checks look at conduct and not at fits: they train briefly, and on unscaled tables.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-QUICK = {"learning_rate_init": 0.02, "max_iter": 25}
+QUICK = {"n_members": 2, "learning_rate_init": 0.05, "max_iter": 10}
 
 # Their table of whole numbers has some twenty distinct rows. Few networks hold out rows unlike all
 # others then, and may find no epoch better than the first: they train to the end.
-FEW = {"n_members": 2, "n_iter_no_change": np.inf, "early_stopping": False}
+TO_THE_END = {"n_iter_no_change": np.inf, "early_stopping": False}
 
 SETTINGS = {
     "default": DeepBinaryClassifier(),
-    "deep": DeepBinaryClassifier((16, 16, 16), "relu", **FEW, **QUICK),
-    "one member": DeepBinaryClassifier((16,), n_members=1, **QUICK),
+    "one member": DeepBinaryClassifier((16,), **QUICK | {"n_members": 1}),
     "no hidden layer": DeepBinaryClassifier((), n_members=1, learning_rate_init=0.2, max_iter=25),
-    "dropout": DeepBinaryClassifier((32,), dropout=0.2, **FEW, **QUICK),
+    "dropout": DeepBinaryClassifier((32,), dropout=0.2, **TO_THE_END, **QUICK),
     "without encoder": DeepBinaryClassifier((16,), encoder=None, **QUICK),
     "sgd": DeepBinaryClassifier(
-        (16,), solver="sgd", learning_rate="adaptive", learning_rate_init=0.1, max_iter=25
+        (16,),
+        n_members=2,
+        solver="sgd",
+        learning_rate="adaptive",
+        learning_rate_init=0.2,
+        max_iter=15,
     ),
-    "adamw": DeepBinaryClassifier((16,), solver="adamw", learning_rate="cosine", **QUICK),
-    "early stopping": DeepBinaryClassifier((16,), early_stopping=True, n_members=2, **QUICK),
-    "float64": DeepBinaryClassifier((16,), dtype="float64", **QUICK),
     "float32": DeepBinaryClassifier((16,), dtype="float32", **QUICK),
     "full batch, everything on": DeepBinaryClassifier(
         (16, 8),
         ["selu", "gelu"],
         initialization="orthogonal",
-        n_members=3,
+        n_members=2,
         dropout=[0.1, 0.05],
         alpha=0.1,
         weight_decay=0.01,
@@ -59,28 +60,19 @@ SETTINGS = {
         learning_rate="one_cycle",
         learning_rate_init=0.5,
         max_grad_norm=5.0,
-        max_iter=40,
+        max_iter=20,
         early_stopping=True,
         warm_start=True,
     ),
-    "batch normalisation": DeepBinaryClassifier(
-        (16, 8), normalization="batch", n_members=2, **QUICK
-    ),
-    "layer normalisation": DeepBinaryClassifier(
-        (16, 8), normalization="layer", n_members=2, **QUICK
-    ),
-    "residual": DeepBinaryClassifier(
-        (16, 16, 16), normalization="batch", residual=True, n_members=2, **QUICK
+    "layer normalisation": DeepBinaryClassifier((16, 8), normalization="layer", **QUICK),
+    "residual, batch normalisation": DeepBinaryClassifier(
+        (16, 16, 16), normalization="batch", residual=True, **QUICK
     ),
     "lbfgs": DeepBinaryClassifier((16,), solver="lbfgs", n_members=2, max_iter=50),
     "lbfgs, batch normalisation": DeepBinaryClassifier(
         (16,), solver="lbfgs", normalization="batch", max_iter=50
     ),
-    "moving average": DeepBinaryClassifier((16,), ema_decay=0.9, n_members=2, **QUICK),
-    "early stopping by a score": DeepBinaryClassifier(
-        (16,), early_stopping=True, scoring="accuracy", n_members=2, **QUICK
-    ),
-    "early stopping by the accuracy": DeepBinaryClassifier(
+    "early stopping by the accuracy, moving average": DeepBinaryClassifier(
         (16,), early_stopping=True, scoring=None, ema_decay=0.9, **QUICK
     ),
     "MLPClassifier's": DeepBinaryClassifier(**MLPClassifier().get_params()),
@@ -99,9 +91,35 @@ SETTINGS = {
     ),
 }
 
+# Settings between those above; what they add is seen by .ci/run.
+MORE_SETTINGS = {
+    "deep": DeepBinaryClassifier((16, 16, 16), "relu", **TO_THE_END, **QUICK),
+    "adamw": DeepBinaryClassifier((16,), solver="adamw", learning_rate="cosine", **QUICK),
+    "float64": DeepBinaryClassifier((16,), dtype="float64", **QUICK),
+    "batch normalisation": DeepBinaryClassifier((16, 8), normalization="batch", **QUICK),
+    "early stopping": DeepBinaryClassifier((16,), early_stopping=True, **QUICK),
+    "moving average": DeepBinaryClassifier((16,), ema_decay=0.9, **QUICK),
+    "early stopping by a score": DeepBinaryClassifier(
+        (16,), early_stopping=True, scoring="accuracy", **QUICK
+    ),
+    "eight members": DeepBinaryClassifier(
+        (16,), ema_decay=0.9, early_stopping=True, scoring=None, **QUICK | {"n_members": 8}
+    ),
+}
 
-@parametrize_with_checks(list(SETTINGS.values()))
-def test_estimator_keeps_conventions(estimator, check):
+with_all_settings = pytest.mark.parametrize(
+    "estimator",
+    [
+        *(pytest.param(estimator, id=name) for name, estimator in SETTINGS.items()),
+        *(
+            pytest.param(estimator, id=name, marks=pytest.mark.slow)
+            for name, estimator in MORE_SETTINGS.items()
+        ),
+    ],
+)
+
+
+def run_check(check, estimator):
     try:
         check(estimator)
     except SkipTest as reason:
@@ -110,26 +128,44 @@ def test_estimator_keeps_conventions(estimator, check):
         raise
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_column_names_are_remembered_and_compared(name):
-    check_dataframe_column_names_consistency("DeepBinaryClassifier", SETTINGS[name])
+@parametrize_with_checks(list(SETTINGS.values()))
+def test_estimator_keeps_conventions(estimator, check):
+    run_check(check, estimator)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_parameters_of_wrong_type_or_value_are_named(name):
-    check_param_validation("DeepBinaryClassifier", SETTINGS[name])
+@pytest.mark.slow
+@parametrize_with_checks(list(MORE_SETTINGS.values()))
+def test_estimator_keeps_conventions_with_more_settings(estimator, check):
+    run_check(check, estimator)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("labels", [(0, 1), (-1, 1), ("no", "yes"), (False, True)], ids=str)
-def test_predictions_agree_with_decisions(name, labels):
+@with_all_settings
+def test_column_names_are_remembered_and_compared(estimator):
+    check_dataframe_column_names_consistency("DeepBinaryClassifier", estimator)
+
+
+@with_all_settings
+def test_parameters_of_wrong_type_or_value_are_named(estimator):
+    check_param_validation("DeepBinaryClassifier", estimator)
+
+
+@with_all_settings
+def test_predictions_agree_with_decisions(estimator):
     X, y = make_table(60)
-    check_classifiers_predictions(X, np.take(labels, y), "DeepBinaryClassifier", SETTINGS[name])
+    labels = np.array(["no", "yes"])[y]
+    check_classifiers_predictions(X, labels, "DeepBinaryClassifier", estimator)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_readonly_table_is_left_as_it_is(name):
-    check_inplace_ensure_writeable("DeepBinaryClassifier", SETTINGS[name])
+@pytest.mark.parametrize("labels", [(0, 1), (-1, 1), (False, True)], ids=str)
+def test_predictions_agree_with_decisions_for_labels_of_any_kind(labels):
+    X, y = make_table(60)
+    estimator = SETTINGS["without encoder"]
+    check_classifiers_predictions(X, np.take(labels, y), "DeepBinaryClassifier", estimator)
+
+
+@with_all_settings
+def test_readonly_table_is_left_as_it_is(estimator):
+    check_inplace_ensure_writeable("DeepBinaryClassifier", estimator)
 
 
 def test_array_api_input_passes_where_scipy_speaks_it():
