@@ -1,4 +1,7 @@
-"""Hypothesis profiles: "dev" is a quick look, "ci" the default and repeatable, "thorough" long."""
+"""Hypothesis profiles: "dev" is a quick look, "quick" the default and repeatable.
+
+`.ci/run` takes "ci", and "thorough" searches for long.
+"""
 
 import os
 
@@ -12,15 +15,16 @@ from hypothesis import HealthCheck, settings
 from skdnn import _trainer
 
 settings.register_profile("dev", max_examples=5, deadline=None)
-settings.register_profile(
-    "ci",
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+for name, max_examples in {"quick": 10, "ci": 100}.items():
+    settings.register_profile(
+        name,
+        max_examples=max_examples,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 settings.register_profile("thorough", max_examples=1000, deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(autouse=True)
