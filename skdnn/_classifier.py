@@ -200,11 +200,12 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         result does not depend on it. Small batches are computed in one thread, as others would wait
         more than compute. A single network of large layers leaves the threads to BLAS.
     warm_start : bool, default=False
-        Run: whether `fit` goes on from where the last one ended, with the optimizer's state and
-        random streams, instead of starting anew. On the same rows it goes on to the last bit: a fit
-        that a callback or `max_time` cut short is brought to its end, and one that had come to its
-        end gets `max_iter` epochs more, or another cycle of a `learning_rate` that knows its end.
-        MLPClassifier forgets the optimizer's state.
+        Run: whether `fit` goes on from where the last one ended instead of starting anew. On the
+        same rows it goes on to the last bit, with the optimizer's state and random streams: a fit
+        that a callback or `max_time` cut short is brought to its end, and one that `max_iter` ended
+        gets as many epochs more. Everything else begins with the weights that were kept and an
+        optimizer that knows nothing, as in MLPClassifier: other rows, another cycle of a
+        `learning_rate` that knows its end, a fit that had stopped early, and any by "lbfgs".
     random_state : int, RandomState instance or None, default=None
         Run: seed of the first weights, the shuffling, the dropout and the validation rows.
     verbose : bool or int, default=False
@@ -245,12 +246,15 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         The least of them; None with early stopping.
     validation_scores_ : list of float or None
         "validation_score" of `history_`, what early stopping watches, the more the better: the
-        score, or minus the loss by which epochs are judged. None without early stopping.
+        score, or minus the loss by which epochs are judged; not a number for epochs of a fit
+        without early stopping. None where there was none in any fit.
     best_validation_score_ : float or None
         The greatest of them.
     best_iter_ : int
         The epoch, counted from 1 in `history_`, after which no member's kept weights changed: its
-        best epoch with early stopping, else the last.
+        best epoch with early stopping, else the last. Where training diverged, or a warm start
+        gained nothing, it is that of the weights that were kept instead; 0 stands for those from
+        before training.
     n_iter_ : int
         Epochs done by the last call, as in MLPClassifier; `history_` has those before it too.
     t_ : int
@@ -556,8 +560,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Returns
         -------
         estimator : DeepBinaryClassifier
-            Fitted, with the same probabilities. `partial_fit`, and `fit` with ``warm_start=True``,
-            go on from there, with Adam's moments or the velocity of "sgd".
+            Fitted, with the same probabilities. `partial_fit` goes on from there with Adam's
+            moments or the velocity of "sgd", and `fit` with ``warm_start=True`` without them.
 
         Raises
         ------

@@ -40,6 +40,8 @@ class Course:
     best_objective: np.ndarray  # (n_members,)
     best_cost: np.ndarray  # (n_members,), the cost that goes with it
     best_epoch: np.ndarray  # (n_members,), counts from 1; 0 stands for the weights at the beginning
+    last_epoch: np.ndarray  # (n_members,), likewise: the last one that changed the weights
+    final_epoch: np.ndarray  # (n_members,), likewise: that of the weights with which it stopped
     last_loss: np.ndarray  # (n_members,)
     last_cost: np.ndarray  # (n_members,)
     n_lost: np.ndarray  # (n_members,), epochs whose loss was not finite
@@ -68,6 +70,8 @@ class Course:
             best_objective=judgement.objective.copy(),
             best_cost=judgement.cost.copy(),
             best_epoch=np.zeros(len(params), dtype=int),
+            last_epoch=np.zeros(len(params), dtype=int),
+            final_epoch=np.zeros(len(params), dtype=int),
             last_loss=judgement.loss.copy(),
             last_cost=judgement.cost.copy(),
             n_lost=np.zeros(len(params), dtype=int),
@@ -83,15 +87,20 @@ class Course:
         """Whether there is nothing left to do."""
         return self.n_epochs >= self.n_epochs_planned or not self.running.any()
 
-    def note(self, judgement: Judgement, params: np.ndarray) -> None:
-        """Take note of an epoch's judgement, and of the weights that its objective is about."""
+    def note(self, judgement: Judgement, params: np.ndarray, *, is_before: bool = False) -> None:
+        """Take note of an epoch's judgement, and of the weights that its objective is about.
+
+        `is_before` says that they are those from before the epoch.
+        """
+        epoch = self.last_epoch.copy()
         self.n_epochs += 1
         is_best = self.running & (judgement.objective < self.best_objective)
         self.best[is_best] = params[is_best]
         self.best_objective[is_best] = judgement.objective[is_best]
         self.best_cost[is_best] = judgement.cost[is_best]
-        self.best_epoch[is_best] = self.n_epochs
         is_judged = self.running & np.isfinite(judgement.loss)
+        self.last_epoch[is_judged] = self.n_epochs
+        self.best_epoch[is_best] = (epoch if is_before else self.last_epoch)[is_best]
         self.last_loss[is_judged] = judgement.loss[is_judged]
         self.last_cost[is_judged] = judgement.cost[is_judged]
         self.patience.update(judgement.objective)
@@ -99,12 +108,21 @@ class Course:
     def note_lost(self, is_lost: np.ndarray, max_lost: int) -> None:
         """Take note of members that lost an epoch; end those that lost too many at their best."""
         self.n_lost[is_lost] += 1
-        self.stop(is_lost & (self.n_lost > max_lost), self.best)
+        is_stopped = is_lost & (self.n_lost > max_lost)
+        self._freeze(is_stopped, self.best, self.best_epoch)
+        self.running[is_stopped] = False
 
     def stop(self, is_stopped: np.ndarray, params: np.ndarray) -> None:
         """Freeze members with the weights that they have now."""
-        self.final[is_stopped] = params[is_stopped]
+        self._freeze(is_stopped, params, self.last_epoch)
         self.running[is_stopped] = False
+
+    def end(self, params: np.ndarray) -> None:
+        """Freeze members that are still running; they may go on from there."""
+        self._freeze(self.running, params, self.last_epoch)
+
+    def _freeze(self, members: np.ndarray, params: np.ndarray, epoch: np.ndarray) -> None:
+        self.final[members], self.final_epoch[members] = params[members], epoch[members]
 
     def judge_last(self, judgement: Judgement) -> None:
         """Replace what is known of the last epoch by what is of the weights at its end."""

@@ -34,32 +34,28 @@ def keep_training(estimator: Any, state: TrainingState) -> None:
 
 
 def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
-    """Return a copy of the state that training ended in, so that a failure leaves no trace."""
+    """Return a copy of the state that training ended in, so that a failure leaves no trace.
+
+    A fit may go on with its course, and a stream with its next part. What follows anything else
+    begins with the weights that were kept; so does what follows weights that the user has set.
+    """
     history = {name: values.copy() for name, values in estimator.history_.items()}
     resume = deepcopy(estimator._resume)
     is_untouched = resume.pop("checksum") == checksum(estimator.params_)
     state = TrainingState(history=history, **resume)
     state.n_epochs_before = len(history.get("loss", []))
-    if not is_untouched:  # the user has set weights, and wants to begin with them
-        state.params[...] = estimator.params_
-        state.course = state.average = None
-    if state.course is not None or not plan.is_part:  # a stream goes on from its last weights
-        state.kept = estimator.params_.copy()
-    if not plan.optimizer.can_continue(state.optimizer):
-        state.optimizer = plan.optimizer.init(state.params[:, plan.network.layout.trainable])
-        state.course = None
+    state.kept = estimator.params_.copy()
+    is_known = is_untouched and plan.optimizer.can_continue(state.optimizer)
+    if not is_known or (plan.is_part and state.course is not None):
+        state.begin_anew(plan)
     return state
 
 
 def describe_training(state: TrainingState) -> dict[str, Any]:
     """Return the fitted attributes but for the weights; lists in them belong to the state."""
-    history, course = state.history, state.course
+    history = state.history
     curve = np.add(history.get("loss", []), history.get("penalty", [])).tolist()
     scores = history.get("validation_score")
-    n_done = len(curve)
-    best_iter = n_done
-    if scores is not None and course is not None:
-        best_iter = n_done - course.n_epochs + int(course.best_epoch.max())
     return {
         "history_": history,
         "loss_curve_": curve,
@@ -67,8 +63,8 @@ def describe_training(state: TrainingState) -> dict[str, Any]:
         "best_loss_": _best(np.nanmin, curve) if scores is None else None,
         "validation_scores_": scores,
         "best_validation_score_": None if scores is None else _best(np.nanmax, scores),
-        "best_iter_": best_iter,
-        "n_iter_": n_done - state.n_epochs_before,
+        "best_iter_": state.best_iter,
+        "n_iter_": len(curve) - state.n_epochs_before,
         "t_": state.n_samples_seen,
     }
 

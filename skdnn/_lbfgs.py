@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -35,87 +34,92 @@ def train_lbfgs(
 ) -> None:
     """Minimise the cost of each member; the counterpart of `skdnn._training.train`.
 
-    SciPy keeps no state between two calls. To go on exactly, a warm start on the same rows
-    therefore begins again where the course began and runs as many iterations more.
+    SciPy keeps no state between two calls: a warm start begins with the weights that were kept.
     """
     mark = fingerprint(plan, rows, validation)
-    state.average, state.n_averaged = None, 0  # of another solver
-    plan, n_known = _plan_iterations(plan, state, mark)
+    state.begin_anew(plan)
+    first, seconds = state.params.copy(), plan.max_time / len(state.params)
     plan = replace(plan, network=replace(plan.network, n_members=1), batch_size=len(rows))
-    seconds, n_seen = plan.max_time / len(state.params), state.n_samples_seen
-    minimisations: list[_Minimisation] = []
+    progress = _Progress(state, len(rows))
+    courses: list[Course] = []
+    messages: list[str] = []
     largest_product = plan.network.layout.largest_matrix * len(rows)
     with (
         listen_for_interrupts() as interrupt,
         np.errstate(over="ignore", invalid="ignore"),
         limit_blas_threads(largest_product),
     ):
-        for member in range(len(state.params)):
-            # What the only member does is seen as it happens; of several, what they did together.
-            history = state.history if len(state.params) == 1 else {}
-            part = replace(state, params=state.params[member : member + 1], history=history)
+        for member in range(len(first)):
+            state.params[member] = first[member]
+            part = replace(state, params=state.params[member : member + 1], history={})
             trainer = Trainer(plan, part, rows, validation, interrupt)
-            n_repeated = state.optimizer["n_done"][member]
-            minimisations.append(
-                _Minimisation(trainer, state, n_seen, mark, n_known, n_repeated, seconds, tasks)
-            )
-            minimisations[-1].run(interrupt)
-            if minimisations[-1].course.ended_by in ("interrupt", "callback"):
+            minimisation = _Minimisation(trainer, progress, mark, seconds, tasks)
+            minimisation.run(interrupt)
+            courses.append(minimisation.course)
+            messages.append(minimisation.message)
+            if minimisation.is_last:
                 break
-    for member in range(len(minimisations), len(state.params)):
-        # Nothing was learned here before the end: an untrained member must not join the average.
-        state.params[member] = state.params[member % len(minimisations)]
-        minimisations.append(minimisations[member % len(minimisations)])
-    if len(state.params) > 1:
-        _extend(state.history, [m.history for m in minimisations])
-    state.course = _join([m.course for m in minimisations])
-    state.optimizer["n_done"] = [m.course.n_epochs for m in minimisations]
-    message = next((m.message for m in minimisations if m.message), "")
-    settle(plan, state, state.course, Ending(validation is not None, message=message))
+    _repeat(state.params, len(courses))
+    course = _join([courses[member % len(courses)] for member in range(len(first))])
+    settle(plan, state, course, Ending(validation is not None, message=max(messages, key=bool)))
 
 
-def _plan_iterations(
-    plan: TrainingPlan, state: TrainingState, mark: int
-) -> tuple[TrainingPlan, int]:
-    """Go to where to begin; return the plan, and how many iterations are known already."""
-    known = state.course
-    if known is not None and known.can_go_on(mark):
-        state.params[...] = state.optimizer["origin"]
-        state.optimizer["n_fits"] += 1
-        n_planned = known.n_epochs_planned + (plan.max_iter if known.is_over else 0)
-        max_fun = plan.max_fun * state.optimizer["n_fits"]
-        return replace(plan, max_iter=n_planned, max_fun=max_fun), known.n_epochs
-    if state.kept is not None:
-        state.params[...] = state.kept
-    n_done = [0] * len(state.params)
-    state.optimizer.update(origin=state.params.copy(), n_fits=1, n_done=n_done)
-    return plan, 0
+def _repeat(params: np.ndarray, n_trained: int) -> None:
+    """Give untrained members the weights of those that are trained, lest they spoil the average."""
+    for member in range(n_trained, len(params)):
+        params[member] = params[member % n_trained]
+
+
+class _Progress:
+    """What the members have come to together; each iteration of one changes it.
+
+    Parameters
+    ----------
+    state : TrainingState
+        Of all members.
+    n_rows : int
+    """
+
+    def __init__(self, state: TrainingState, n_rows: int) -> None:
+        self.state, self.n_rows = state, n_rows
+        self._n_seen_before = state.n_samples_seen
+        self._n_before = max((len(column) for column in state.history.values()), default=0)
+        self._histories: list[History] = []
+
+    def begin_member(self, history: History) -> None:
+        """Take note of the next member, by its history, which is empty as yet."""
+        self._histories.append(history)
+
+    def end_iteration(self) -> None:
+        """Take note of an iteration of the last member: histories are averaged."""
+        state, n_done = self.state, len(self._histories[-1]["loss"])
+        rows = [
+            [column[n_done - 1] for column in history.values()]
+            for history in self._histories
+            if len(history.get("loss", [])) >= n_done
+        ]
+        names, means = self._histories[-1], np.mean(rows, axis=0).tolist()
+        if len(state.history.get("loss", [])) < self._n_before + n_done:
+            record(state.history, np.ones(0), **dict(zip(names, means, strict=True)))
+        for name, mean in zip(names, means, strict=True):
+            state.history[name][self._n_before + n_done - 1] = mean
+        n_seen = self._n_seen_before + self.n_rows * n_done
+        state.n_samples_seen = max(state.n_samples_seen, n_seen)
+        _repeat(state.params, len(self._histories))
 
 
 class _Minimisation:
     """The minimisation of one member's cost."""
 
     def __init__(
-        self,
-        trainer: Trainer,
-        whole: TrainingState,
-        n_seen_before: int,
-        mark: int,
-        n_known: int,
-        n_repeated: int,
-        seconds: float,
-        tasks: Tasks,
+        self, trainer: Trainer, progress: _Progress, mark: int, seconds: float, tasks: Tasks
     ) -> None:
-        self.whole, self.n_seen_before = whole, n_seen_before
-        self.trainer, self.tasks = trainer, tasks
-        self.seconds_left = seconds  # to repeat what is known does not count
-        self.n_known = n_known  # iterations that are in the history
-        self.n_repeated = n_repeated  # iterations of this member that an earlier fit has done
+        self.trainer, self.progress, self.tasks = trainer, progress, tasks
+        self.seconds = seconds
         self.plan, self.state = trainer.plan, trainer.state
-        self.history: History = self.state.history  # of the iterations that are not known yet
         self.message = ""
-        self.plan.network.reset_statistics(self.state.params)
-        self._first_statistics = self._statistics.copy()
+        self.is_last = False  # whether somebody has asked to stop
+        progress.begin_member(self.state.history)
         [self._x] = trainer.batches  # all rows
         patience = Patience(1, tol=self.plan.tol, n_iter_no_change=self.plan.n_iter_no_change)
         self.course = Course.begin(
@@ -125,6 +129,8 @@ class _Minimisation:
             n_epochs_planned=self.plan.max_iter,
             fingerprint=mark,
         )
+        self.plan.network.reset_statistics(self.state.params)
+        self._first_statistics = self._statistics.copy()
 
     @property
     def _statistics(self) -> np.ndarray:
@@ -133,7 +139,7 @@ class _Minimisation:
     def run(self, interrupt: Interrupt) -> None:
         """Iterate until the gradient vanishes, a limit is met, or somebody asks to stop."""
         course, start = self.course, self.trainer.trainable[0].astype(np.float64)
-        self._started_at = time.perf_counter()
+        self._began_at = self._looked_at = time.perf_counter()
         is_unfinished = False
         try:
             result = minimize(
@@ -155,7 +161,7 @@ class _Minimisation:
         except KeyboardInterrupt:
             if interrupt.is_abort:
                 raise
-            course.ended_by = "interrupt"
+            course.ended_by, self.is_last = "interrupt", True
             self._move_to(self._iterate if course.n_epochs else start)
         judgement = self.trainer.judge()
         course.last_loss[:], course.last_cost[:] = judgement.loss, judgement.cost
@@ -186,9 +192,7 @@ class _Minimisation:
         """Judge an iteration, write it down, and stop if there is a reason to."""
         plan, trainer, course = self.plan, self.trainer, self.course
         self._iterate = intermediate_result.x.copy()
-        is_known = course.n_epochs < self.n_known
-        if not is_known:
-            self.tasks.begin_epoch()
+        self.tasks.begin_epoch()
         self._move_to(self._iterate)
         penalty = trainer.penalty(self.state.params)
         cost = np.array([intermediate_result.fun])
@@ -198,28 +202,24 @@ class _Minimisation:
             judgement = judgement._replace(objective=objective)
         course.note(judgement, self.state.params)
         now = time.perf_counter()
-        if not is_known:
-            record(
-                self.history,
-                np.ones(1, dtype=bool),
-                loss=judgement.loss,
-                penalty=penalty,
-                validation_loss=validation_loss,
-                validation_score=score,
-                learning_rate=1.0,
-                seconds=now - self._started_at,
-            )
-            report(plan, course, self.history)
-            n_seen = self.n_seen_before + len(trainer.rows) * (course.n_epochs - self.n_known)
-            self.whole.n_samples_seen = max(self.whole.n_samples_seen, n_seen)
-        is_repeated = course.n_epochs <= self.n_repeated
-        if not is_repeated:
-            self.seconds_left -= now - self._started_at
-        self._started_at = now
+        record(
+            self.state.history,
+            np.ones(1, dtype=bool),
+            loss=judgement.loss,
+            penalty=penalty,
+            validation_loss=validation_loss,
+            validation_score=score,
+            learning_rate=1.0,
+            seconds=now - self._looked_at,
+        )
+        self._looked_at = now
+        self.progress.end_iteration()
+        report(plan, course, self.state.history)
         end: End = ""
-        if not is_known and self.tasks.end_epoch():
+        self.is_last = self.tasks.end_epoch()
+        if self.is_last:
             end = "callback"
-        elif not is_repeated and self.seconds_left <= 0.0:
+        elif now - self._began_at >= self.seconds:
             end = "max_time"
         self._stop_if(end)
 
@@ -233,14 +233,6 @@ class _Minimisation:
             course.ended_by = end
         if is_exhausted or course.ended_by:
             raise StopIteration
-
-
-def _extend(history: History, parts: list[History]) -> None:
-    """Append the members' histories, averaged over the members still at work."""
-    names = max(parts, key=len)  # a member that begins at its minimum records nothing
-    for values in zip_longest(*(zip(*part.values(), strict=True) for part in parts)):
-        means = np.mean([value for value in values if value is not None], axis=0)
-        record(history, np.ones(0), **dict(zip(names, means.tolist(), strict=True)))
 
 
 def _join(courses: list[Course]) -> Course:

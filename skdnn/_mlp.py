@@ -74,6 +74,9 @@ def convert_mlp(
     state.kept = state.params.copy()
     state.history = _history(mlp)
     state.n_epochs_before = len(state.history["loss"]) - mlp.n_iter_
+    state.best_iter = len(state.history["loss"])
+    if scores := state.history.get("validation_score"):
+        state.best_iter = int(np.argmax(scores)) + 1
     copied = {name: getattr(mlp, name) for name in COPIED_ATTRIBUTES if hasattr(mlp, name)}
     return architecture, state, copied
 

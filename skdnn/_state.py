@@ -57,11 +57,23 @@ class TrainingState:
     history: dict[str, list[float]] = field(default_factory=dict)
     course: Course | None = None
     kept: np.ndarray | None = None  # (n_members, n_params), what training chose in the end
+    best_iter: int = 0  # the epoch in the history after which these did not change
 
     @property
     def weights(self) -> np.ndarray:
         """The weights to judge and to predict with."""
         return self.params if self.average is None else self.average
+
+    def begin_anew(self, plan: TrainingPlan) -> None:
+        """Go back to the weights kept, if there are any, and to an optimizer that knows nothing.
+
+        Moments and average are about weights that may have been rejected, and would lead back.
+        """
+        if self.kept is None:
+            return
+        self.params[...] = self.kept
+        self.optimizer = plan.optimizer.init(self.params[:, plan.network.layout.trainable])
+        self.average = self.course = None
 
     def of_members(self, members: range) -> TrainingState:
         """Return the state of some members by themselves: their arrays are shared, counts are not.

@@ -64,7 +64,7 @@ def train(
                 if interrupt.is_abort:
                     raise
                 course.ended_by = "interrupt"
-            course.final[course.running] = state.weights[course.running]
+            course.end(state.weights)
             if validation is None and not plan.is_part:
                 # The last step comes after the last loss, and can ruin the weights by itself.
                 course.judge_last(trainer.judge())
@@ -79,7 +79,7 @@ def resume_course(plan: TrainingPlan, state: TrainingState, mark: int) -> Course
     epochs more, unless the schedule had an end of its own, which another cycle follows.
     """
     course = state.course
-    if course is not None and course.can_go_on(mark):
+    if course is not None and course.can_go_on(mark) and not plan.is_part:
         if course.is_over and not plan.schedule.needs_horizon:
             course.n_epochs_planned += plan.max_iter
         if not course.is_over:
@@ -87,13 +87,13 @@ def resume_course(plan: TrainingPlan, state: TrainingState, mark: int) -> Course
             course.patience.tol, course.patience.n_iter_no_change = plan.tol, plan.n_iter_no_change
             course.patience.growth = plan.patience_growth
             return course
-    if state.kept is not None:
-        state.params[...] = state.kept
     if not plan.is_part:
+        state.begin_anew(plan)
         state.rate_factor[...] = 1.0
-        state.average, state.n_averaged = None, 0
-    if plan.ema_decay and state.average is None:
-        state.average = state.params.copy()
+    if not plan.ema_decay:
+        state.average = None
+    elif state.average is None:
+        state.average, state.n_averaged = state.params.copy(), 0
     return None
 
 
@@ -170,7 +170,7 @@ def _train_epoch(trainer: Trainer, course: Course) -> None:
         judgement, candidate = judgement._replace(objective=objective), state.weights
     if is_lost.any():
         judgement = Judgement(*(np.where(is_lost, np.nan, values) for values in judgement))
-    course.note(judgement, candidate)
+    course.note(judgement, candidate, is_before=trainer.validation is None)
     record(
         state.history,
         running & is_sound,

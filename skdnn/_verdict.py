@@ -51,7 +51,9 @@ def settle(plan: TrainingPlan, state: TrainingState, course: Course, ending: End
     ConvergenceWarning
         If training diverged, was cut short, or ended while the loss was still falling.
     """
-    chosen = course.best if ending.keeps_best else course.final
+    chosen, epoch = course.final, course.final_epoch
+    if ending.keeps_best:
+        chosen, epoch = course.best, course.best_epoch
     is_bad = _has_diverged(plan, course, chosen)
     has_nothing = course.n_epochs > 0 and not np.isfinite(course.patience.best).all()
     if has_nothing or (plan.is_part and is_bad.any()):
@@ -65,7 +67,10 @@ def settle(plan: TrainingPlan, state: TrainingState, course: Course, ending: End
         better = np.where(is_first[:, np.newaxis], course.first, course.best)
         chosen = np.where(is_bad[:, np.newaxis], better, chosen)
         course.best_epoch[is_first] = 0
+        epoch = np.where(is_bad, course.best_epoch, epoch)
     state.kept = chosen
+    if epoch.any():  # else training gained nothing
+        state.best_iter = len(state.history["loss"]) - course.n_epochs + int(epoch.max())
     remarks = [
         *_remarks_on_the_end(plan, course, ending),
         *_remarks_on_divergence(plan, state, course, is_bad),

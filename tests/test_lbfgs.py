@@ -5,13 +5,14 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from data import classifier, make_separable, make_table, make_weights
+from data import at_first_weights, classifier, make_separable, make_table, make_weights
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
+from trainings import AfterEpoch, needs_callbacks
 
 
 def lbfgs(*args, **parameters):
@@ -74,7 +75,8 @@ def test_iterations_are_those_of_scipy_on_the_same_cost():
 
 def mlp_from(network, X, y):
     """Return an MLPClassifier that will start from the first weights of a network."""
-    origin = network._resume["optimizer"]["origin"]
+    origin = at_first_weights(network, X, y).params_
+    origin = np.where(np.abs(origin) < 1e-200, 0.0, origin)  # its one step has moved the biases
     layout = network._network.layout
     peer = MLPClassifier(
         network.hidden_layer_sizes,
@@ -178,15 +180,6 @@ def test_max_fun_is_counted_for_each_member():
     np.testing.assert_array_equal(together.params_[0], alone.params_[0])
 
 
-def test_warm_start_has_evaluations_of_its_own():
-    X, y = make_table()
-    estimator = lbfgs(max_fun=10, warm_start=True)
-    lengths = [len(fit_unfinished(estimator, X, y).loss_curve_) for _ in range(4)]
-    assert (np.diff(lengths) >= 4).all()
-    whole = fit_unfinished(lbfgs(max_fun=40), X, y)
-    np.testing.assert_array_equal(estimator.params_, whole.params_)
-
-
 def test_tol_is_the_largest_slope_that_counts_as_none():
     X, y = make_table()
     n_iterations = []
@@ -224,7 +217,7 @@ def test_members_together_equal_members_alone(early_stopping, normalization):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         together = lbfgs(n_members=3, **settings).fit(X, y)
-        origins = together._resume["optimizer"]["origin"]
+        origins = at_first_weights(together, X, y).params_
         for k in range(3):
             alone = lbfgs(warm_start=True, **{**settings, "max_iter": 1}).fit(X, y)
             alone.params_[...] = origins[k]
@@ -233,6 +226,59 @@ def test_members_together_equal_members_alone(early_stopping, normalization):
     assert len(np.unique(together.params_, axis=0)) == 3
     assert len(together.loss_curve_) <= 40
     assert {len(column) for column in together.history_.values()} == {together.n_iter_}
+
+
+@needs_callbacks
+@pytest.mark.parametrize("n_epochs", [2, 5, 7, 9, 12])
+def test_members_that_a_callback_stops_leave_the_history_of_those_that_were_trained(n_epochs):
+    """Each has five iterations; whoever had none takes the weights of another, and counts once."""
+    X, y = make_table()
+    estimator = lbfgs(n_members=3, max_iter=5).set_callbacks(AfterEpoch(n_epochs))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator.fit(X, y)
+        origins = at_first_weights(estimator, X, y).params_
+        curves, params = [], []
+        for origin in origins:
+            n_left = n_epochs - 5 * len(curves)
+            if n_left <= 0:
+                break
+            alone = lbfgs(max_iter=1, warm_start=True).fit(X, y)
+            alone.params_[...] = origin
+            alone.set_params(max_iter=min(5, n_left)).fit(X, y)
+            curves.append(alone.loss_curve_[1:])
+            params.append(alone.params_[0])
+    expected = [
+        np.mean([curve[i] for curve in curves if len(curve) > i]) for i in range(len(curves[0]))
+    ]
+    np.testing.assert_allclose(estimator.loss_curve_, expected, rtol=1e-12)
+    assert estimator.n_iter_ == estimator.best_iter_ == len(expected)
+    for member in range(3):
+        np.testing.assert_array_equal(estimator.params_[member], params[member % len(params)])
+
+
+@needs_callbacks
+def test_snapshots_of_members_in_turn_have_no_untrained_ones():
+    """And tell of all members so far."""
+    X, y = make_table()
+
+    class Looking(AfterEpoch):
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+            if context.task_name == "epoch":
+                self.seen.append((fitted_estimator, len(estimator.history_["loss"])))
+
+    callback = Looking(0)
+    callback.seen = []
+    estimator = lbfgs(n_members=2, max_iter=4).set_callbacks(callback)
+    fit_unfinished(estimator, X, y)
+    lengths = [len(snapshot.loss_curve_) for snapshot, _ in callback.seen]
+    assert lengths == [length for _, length in callback.seen] == [1, 2, 3, 4, 4, 4, 4, 4]
+    for place, (snapshot, _) in enumerate(callback.seen):
+        is_copy = np.array_equal(snapshot.params_[0], snapshot.params_[1])
+        assert is_copy == (place < 4)
+        assert snapshot.loss_ == snapshot.loss_curve_[-1]
+    np.testing.assert_array_equal(callback.seen[-1][0].params_, estimator.params_)
+    assert callback.seen[-1][0].loss_curve_ == estimator.loss_curve_
 
 
 def test_converged_members_may_be_asked_to_go_on():
@@ -299,13 +345,21 @@ def test_early_stopping_keeps_the_best_iteration_on_validation_rows(scoring):
 
 
 def test_early_stopping_that_stopped_is_an_end_in_silence():
-    """And a warm start begins a course with fresh patience, as after any other solver."""
+    """And a warm start that gains nothing keeps what there is, and says which epoch it is of."""
     X, y = make_table(160)
     X, y, X_val, y_val = X[:100], y[:100], X[100:], y[100:]
     settings = {"early_stopping": "auto", "n_iter_no_change": 5, "warm_start": True}
     estimator = lbfgs((16,), alpha=0.0, **settings).fit(X, y, X_val=X_val, y_val=y_val)
-    assert estimator.n_iter_ < 100
-    assert not estimator._resume["course"].running.any()
+    n_first, best, params = estimator.n_iter_, estimator.best_iter_, estimator.params_.copy()
+    assert best < n_first < 100
+    estimator.fit(X, y, X_val=X_val, y_val=y_val)
+    assert len(estimator.loss_curve_) == n_first + estimator.n_iter_ > n_first
+    if estimator.best_iter_ == best:
+        np.testing.assert_array_equal(estimator.params_, params)
+    else:
+        assert estimator.best_iter_ > n_first
+        at_best = np.argmax(estimator.validation_scores_) + 1
+        assert estimator.best_iter_ == at_best
 
 
 def assert_statistics_are_those_of_all_rows(estimator, X, weights=None):
@@ -431,48 +485,40 @@ def test_defaults_are_a_single_network_without_dropout():
 
 
 @pytest.mark.parametrize("n_members", [1, 3])
-def test_max_time_ends_the_minimisation_and_a_warm_start_brings_it_to_its_end(
-    n_members, monkeypatch
-):
+def test_max_time_ends_the_minimisation_and_a_warm_start_begins_there(n_members):
     X, y = make_table()
     settings = {"n_members": n_members, "max_iter": 8, "warm_start": True}
-    whole = fit_unfinished(lbfgs(**settings), X, y)
+    first = fit_unfinished(lbfgs(**{**settings, "max_iter": 1}), X, y)
     estimator = lbfgs(max_time=1e-9, **settings)
     with pytest.warns(ConvergenceWarning, match="1 of 8 epochs, because max_time=1e-09 seconds"):
         estimator.fit(X, y)
     assert estimator.n_iter_ == 1
+    np.testing.assert_array_equal(estimator.params_, first.params_)
     fit_unfinished(estimator.set_params(max_time=None), X, y)
-    np.testing.assert_array_equal(estimator.params_, whole.params_)
-    assert len(estimator.loss_curve_) == 8
+    np.testing.assert_array_equal(
+        estimator.params_, fit_unfinished(first.set_params(max_iter=8), X, y).params_
+    )
+    assert estimator.n_iter_ == 8
+    assert len(estimator.loss_curve_) == estimator.best_iter_ == 9
 
 
-class Clock:
-    """A second passes each time one looks."""
-
-    now = 0.0
-
-    def perf_counter(self):
-        self.now += 1.0
-        return self.now
-
-
-@pytest.mark.parametrize("n_members", [1, 2])
-def test_time_to_repeat_what_is_known_does_not_count(n_members, monkeypatch):
-    """Otherwise a second fit with as much time would end where the first one did, or before."""
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_warm_start_of_early_stopping_comes_to_weights_as_good_as_those_of_one_piece(
+    early_stopping,
+):
+    """Five fits of one iteration each, and one of five."""
     X, y = make_table()
-    settings = {"n_members": n_members, "max_iter": 8, "warm_start": True}
-    whole = fit_unfinished(lbfgs(**settings), X, y)
-    monkeypatch.setattr("skdnn._lbfgs.time", Clock())
-    estimator = lbfgs(max_time=3.0, **settings)
-    n_done = 0
-    for _ in range(8):
-        with pytest.warns(ConvergenceWarning):
-            estimator.fit(X, y)
-        assert len(estimator.loss_curve_) > n_done
-        n_done = len(estimator.loss_curve_)
-        if n_done == 8:
-            break
-    np.testing.assert_array_equal(estimator.params_, whole.params_)
+    settings = {"early_stopping": early_stopping, "warm_start": True, "n_iter_no_change": np.inf}
+    estimator = lbfgs(max_iter=1, **settings)
+    for n_done in range(1, 6):
+        before = estimator.params_.copy() if n_done > 1 else None
+        fit_unfinished(estimator, X, y)
+        assert len(estimator.loss_curve_) == n_done
+        assert 1 <= estimator.best_iter_ <= n_done
+        is_best = estimator.best_iter_ == n_done
+        assert is_best or np.array_equal(estimator.params_, before)
+        assert is_best or early_stopping
+    assert estimator.loss_curve_[-1] < estimator.loss_curve_[0]
 
 
 def test_less_time_than_before_does_not_take_iterations_back():
@@ -490,9 +536,12 @@ def test_warm_start_under_another_penalty_begins_where_the_last_one_ended():
     X, y = make_table()
     estimator = fit_unfinished(lbfgs(max_iter=5, warm_start=True), X, y)
     params = estimator.params_.copy()
+    other = fit_unfinished(lbfgs(max_iter=5, warm_start=True, random_state=1), X, y)
+    other.params_[...] = params
     fit_unfinished(estimator.set_params(alpha=20.0), X, y)
-    np.testing.assert_array_equal(estimator._resume["optimizer"]["origin"], params)
     assert estimator.n_iter_ == 5
+    fit_unfinished(other.set_params(alpha=20.0), X, y)
+    np.testing.assert_array_equal(estimator.params_, other.params_)
 
 
 def test_advice_is_about_parameters_that_lbfgs_has():
