@@ -16,7 +16,7 @@ from ._architecture import build_network
 from ._callbacks import make_tasks
 from ._compat import CallbackSupportMixin, fit_context
 from ._encoder import TabularEncoder
-from ._encoding import encode, read_numbers
+from ._encoding import encode, get_encoder, read_numbers
 from ._explanations import average_gradients, integrate_gradients, sum_by_source
 from ._fitted import keep_training, unchanged_by_failure, view_dense
 from ._lbfgs import train_lbfgs
@@ -316,7 +316,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     classes_: np.ndarray
     params_: np.ndarray
-    encoder_: Any
+    _encoder: Any
     resolved_params_: dict[str, Any]
     temperature_: float
     _architecture: dict
@@ -585,7 +585,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         estimator = cls(**mlp.get_params())
         architecture, state, attributes = convert_mlp(mlp, estimator.get_params())
         estimator._describe(architecture)
-        estimator.encoder_, estimator.resolved_params_ = None, {}
+        estimator._encoder, estimator.resolved_params_ = None, {}
         keep_training(estimator, state)
         estimator.__dict__.update(attributes)
         return estimator
@@ -718,7 +718,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         matrix = read_table(self, X, accept_sparse=False)
         dtype = np.result_type(matrix.dtype, self.params_)
         matrix, params = matrix.astype(dtype, copy=False), self.params_.astype(dtype, copy=False)
-        encoder, network = self.encoder_, self._network
+        encoder, network = self._encoder, self._network
         if encoder is None:
             X = matrix
         else:
@@ -739,6 +739,11 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         if method != "integrated":
             raise ValueError(f"method must be 'gradient' or 'integrated', got {method!r}.")
         return integrate_gradients(gradient, X, baseline, steps)
+
+    @property
+    def encoder_(self):
+        """The fitted encoder, or None."""
+        return get_encoder(self._encoder)
 
     @property
     def coefs_(self):

@@ -50,8 +50,8 @@ def is_frame(X: Any) -> bool:
     return (hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2) or _is_polars(X)
 
 
-def open_table(X: Any) -> Table:
-    """Look at a DataFrame, or a two-dimensional array, as columns.
+def open_table(X: Any, codes: Sequence[int] = ()) -> Table:
+    """Look at a DataFrame, or a two-dimensional array, as columns; `codes` are categories.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def open_table(X: Any) -> Table:
         check_array(np.broadcast_to(0.0, X.shape), ensure_all_finite=False)
         table: Table = PolarsTable(X) if _is_polars(X) else PandasTable(X)
     else:
-        table = ArrayTable(X)
+        table = ArrayTable(X, codes)
     kinds = [table.kind(column) for column in range(len(table.labels))]
     dates = [label for label, kind in zip(table.labels, kinds, strict=True) if kind == DATE]
     if dates:
@@ -83,18 +83,29 @@ def name_categories(X: Any) -> list[Any]:
     return [label for i, label in enumerate(table.labels) if table.kind(i) == CATEGORY]
 
 
-class ArrayTable:
-    """A NumPy array: all columns are numbers, whatever they hold."""
+def name_levels(X: Any) -> list[Any]:
+    """Return the names of the columns of a DataFrame that have a dtype for levels alone."""
+    return [
+        name
+        for name, dtype in zip(X.columns, X.dtypes, strict=True)
+        if str(dtype).lower().startswith(("category", "categorical", "enum"))
+    ]
 
-    def __init__(self, X: np.ndarray) -> None:
-        self._X = X
+
+class ArrayTable:
+    """A NumPy array: all columns are numbers, whatever they hold, but for codes of an encoder."""
+
+    def __init__(self, X: np.ndarray, codes: Sequence[int] = ()) -> None:
+        self._X, self._codes = X, set(codes)
         self.labels = range(X.shape[1])
 
     def __len__(self) -> int:
         return len(self._X)
 
     def kind(self, column: int) -> str:
-        return DATE if self._X.dtype.kind in "mM" else NUMBER
+        if self._X.dtype.kind in "mM":
+            return DATE
+        return CATEGORY if column in self._codes else NUMBER
 
     def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
         X = self._X[rows]

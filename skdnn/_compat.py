@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import (
     RealNotInt,
     StrOptions,
 )
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight
 from sklearn.utils.validation import _check_y as check_labels
@@ -44,6 +45,7 @@ __all__ = [
     "check_labels",
     "check_sample_weight",
     "fit_context",
+    "get_output_container",
 ]
 
 CALLBACK_STATE = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
@@ -56,3 +58,8 @@ def check_sample_weight(sample_weight: Any, X: np.ndarray, *, may_vanish: bool) 
     if "allow_all_zero_weights" in signature(_check_sample_weight).parameters:  # from 1.9 on
         options["allow_all_zero_weights"] = may_vanish
     return _check_sample_weight(sample_weight, X, **options)
+
+
+def get_output_container(transformer: Any) -> str:
+    """Return what `set_output`, or the configuration, wants: "default", "pandas" or "polars"."""
+    return _get_output_config("transform", transformer)["dense"]

@@ -22,7 +22,15 @@ from ._columns import (
     is_frame,
     open_table,
 )
-from ._compat import Interval, RealNotInt, StrOptions, check_feature_names_in, fit_context
+from ._compat import (
+    Interval,
+    RealNotInt,
+    StrOptions,
+    check_feature_names_in,
+    fit_context,
+    get_output_container,
+)
+from ._encoded import CONTINUOUS, PLAIN, find_codes, mark, to_frame
 from ._levels import (
     FIRST_LEVEL,
     Category,
@@ -39,7 +47,7 @@ from ._scaling import fit_scaling
 from ._validation import check_weights, is_checked
 from ._values import frozen
 
-CONTINUOUS, FLAG, CODE = 0, 1, 2
+NUMBER, FLAG, CODE = 0, 1, 2
 """The groups of columns of the result, in their order."""
 
 LARGEST_CODE = 1 << 24
@@ -67,7 +75,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             default="from_dtype"
         Which columns are categories: a boolean mask, indices, or names. "from_dtype" takes the
         columns of a DataFrame that hold categories, strings, objects or booleans; in a NumPy array
-        it takes none. None takes none at all.
+        it takes none, but for codes that another TabularEncoder has made. None takes none at all.
     max_one_hot : int, default=8
         Up to so many levels, a category column becomes flags; above, one column of codes. Rare
         levels do not count.
@@ -265,9 +273,13 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         Returns
         -------
         X_encoded : ndarray of shape (n_samples, n_features_out)
-            Continuous columns, then flags, then codes; every value is finite.
+            Continuous columns, then flags, then codes; every value is finite. The array remembers
+            which columns are codes, and tells the next encoder or classifier; in a DataFrame, by
+            ``set_output``, they are categories.
         """
-        return self._transform(X)
+        encoded = mark(self._transform(X), self._marks)
+        container = get_output_container(self)
+        return encoded if container == "default" else to_frame(encoded, container, X)
 
     def _transform(self, X: Any, dtype: np.typing.DTypeLike | None = None) -> np.ndarray:
         """Encode a table as `transform` does, but in `dtype` if that is the narrower one."""
@@ -357,8 +369,18 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 options = object  # NumPy would turn a whole list into strings if it has one
             elif has_levels or getattr(dtype, "kind", "") in tuple("OmM"):
                 options = None
+            codes = find_codes(X)
             X = validate_data(self, X, reset=reset, dtype=options, ensure_all_finite=False)
+            return open_table(X, codes)
         return open_table(X)
+
+    @property
+    def _marks(self) -> np.ndarray:
+        """What the columns of the result are, as `EncodedArray` remembers it."""
+        marks = np.full(len(self.source_features_), PLAIN)
+        marks[: self.n_continuous_] = CONTINUOUS
+        marks[len(marks) - len(self.code_sizes_) :] = self.code_sizes_
+        return marks
 
     def _open_fitted(self, X: Any) -> Table:
         check_is_fitted(self)
@@ -406,11 +428,11 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 outputs += [Output(group, feature, suffix) for suffix in category.suffixes]
             else:
                 i = next(numeric)
-                outputs.append(Output(FLAG if scaling.is_step[i] else CONTINUOUS, feature, ""))
+                outputs.append(Output(FLAG if scaling.is_step[i] else NUMBER, feature, ""))
                 if scaling.has_missing[i]:
                     outputs.append(Output(FLAG, feature, "_missing"))
         self._outputs = sorted(outputs, key=lambda output: output.group)  # stable: in X's order
-        self.n_continuous_ = sum(output.group == CONTINUOUS for output in outputs)
+        self.n_continuous_ = sum(output.group == NUMBER for output in outputs)
         self.code_sizes_ = tuple(len(c.table) for c in self._categories if c.is_code)
         self.source_features_ = np.array([output.feature for output in self._outputs])
 

@@ -6,14 +6,12 @@ from copy import copy
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.utils.validation import check_array, has_fit_parameter
 
 from ._architecture import InputColumns
 from ._encoder import TabularEncoder
+from ._own_encoder import FLOATS, OwnEncoder, copy_encoder, is_tabular, unfreeze
 from ._sparse import is_sparse
-
-FLOATS = [np.float64, np.float32]
 
 
 def make_encoder(encoder: Any, categorical_features: Any, X: Any) -> Any:
@@ -30,14 +28,25 @@ def make_encoder(encoder: Any, categorical_features: Any, X: Any) -> Any:
     is_named = categorical_features is not None and not isinstance(categorical_features, str)
     if is_automatic and not is_sparse(X):
         return TabularEncoder(categorical_features)
-    if is_named:
+    if is_named and not _says_the_same(encoder, categorical_features):
         what = "a sparse table" if is_automatic else f"encoder={encoder!r}"
         raise ValueError(
             f"categorical_features={categorical_features!r} are for encoder='auto' and dense "
             f"tables, and have no effect with {what}. Leave them at 'from_dtype'; an encoder of "
             "your own is told by its own parameters."
         )
-    return None if is_automatic or encoder is None else clone(encoder)
+    return None if is_automatic or encoder is None else copy_encoder(encoder)
+
+
+def _says_the_same(encoder: Any, categorical_features: Any) -> bool:
+    """Say whether an encoder is told of the same categories, as one in `resolved_params_`."""
+    own = getattr(encoder, "categorical_features", None)
+    return np.array_equal(np.asarray(own, object), np.asarray(categorical_features, object))
+
+
+def get_encoder(fitted: TabularEncoder | OwnEncoder | None) -> Any:
+    """Return the encoder as its user knows it."""
+    return fitted.encoder if isinstance(fitted, OwnEncoder) else fitted
 
 
 def check_same_encoder(fitted: Any, wanted: Any) -> None:
@@ -48,6 +57,7 @@ def check_same_encoder(fitted: Any, wanted: Any) -> None:
     ValueError
         If they are of different kinds or have different parameters.
     """
+    fitted, wanted = get_encoder(fitted), unfreeze(wanted)
     if repr(fitted) != repr(wanted):
         raise ValueError(
             "Training can only go on with the same encoder: the network has learned with "
@@ -56,38 +66,31 @@ def check_same_encoder(fitted: Any, wanted: Any) -> None:
         )
 
 
-def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any) -> None:
-    """Fit an encoder, with weights where it takes them."""
+def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any) -> TabularEncoder | OwnEncoder:
+    """Fit an encoder, with weights where it takes them; return what encodes."""
     if sample_weight is not None and has_fit_parameter(encoder, "sample_weight"):
         encoder.fit(X, y, sample_weight=sample_weight)
     else:
         encoder.fit(X, y)
+    encoder = unfreeze(encoder)
+    return encoder if is_tabular(encoder) else OwnEncoder(encoder)
 
 
-def encode(encoder: Any, X: Any, dtype: np.typing.DTypeLike | None = None) -> Any:
+def encode(
+    encoder: TabularEncoder | OwnEncoder,
+    X: Any,
+    dtype: np.typing.DTypeLike | None = None,
+    *,
+    reset: bool = False,
+) -> Any:
     """Return the matrix that an encoder makes of a table.
 
-    A TabularEncoder writes it straight in `dtype`, if that is narrower than its own choice.
-
-    Raises
-    ------
-    ValueError
-        If it is not made of finite numbers.
+    A TabularEncoder writes it straight in `dtype`, if that is narrower than its own choice. Of
+    another one the columns are learnt, to `reset` what is known, or checked.
     """
-    if type(encoder) is TabularEncoder:
-        return encoder._transform(X, dtype)
-    matrix = encoder.transform(X)
-    if isinstance(encoder, TabularEncoder):
-        return np.asarray(matrix)
-    matrix = check_array(matrix, dtype=FLOATS, accept_sparse="csr", ensure_all_finite=False)
-    values = matrix.data if is_sparse(matrix) else matrix
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"The encoder {encoder!r} must return finite numbers, but returned NaN or infinity. "
-            "Let it fill missing values, for instance with SimpleImputer in a pipeline, or take "
-            "encoder='auto'."
-        )
-    return matrix
+    if isinstance(encoder, OwnEncoder):
+        return encoder.transform(X, reset=reset)
+    return encoder._transform(X, dtype)
 
 
 def describe_columns(
@@ -98,16 +101,17 @@ def describe_columns(
     "auto" embeds the numbers that a TabularEncoder has put on one scale, and no others: a single
     network by waves, and of several every other one by ramps.
     """
-    n_columns, is_encoded = matrix.shape[1], isinstance(encoder, TabularEncoder)
-    code_sizes = tuple(encoder.code_sizes_) if is_encoded else ()
-    if numeric_embedding is None or (numeric_embedding == "auto" and not is_encoded):
+    n_columns = matrix.shape[1]
+    code_sizes = () if encoder is None else encoder.code_sizes_
+    n_continuous = 0 if encoder is None else encoder.n_continuous_
+    is_known = isinstance(encoder, TabularEncoder) or n_continuous + len(code_sizes) > 0
+    if numeric_embedding is None or (numeric_embedding == "auto" and not is_known):
         return InputColumns(n_columns, code_sizes=code_sizes)
     if numeric_embedding == "auto":
         numeric_embedding = "mixed" if n_members > 1 else "periodic"
-    if is_encoded:
-        n_embedded = encoder.n_continuous_
-        embedding = numeric_embedding if n_embedded else None
-        return InputColumns(n_columns, n_embedded, code_sizes, embedding)
+    if is_known:
+        embedding = numeric_embedding if n_continuous else None
+        return InputColumns(n_columns, n_continuous, code_sizes, embedding)
     if is_sparse(matrix):
         raise ValueError(
             f"numeric_embedding={numeric_embedding!r} needs a dense table, since what it makes of "
@@ -124,10 +128,10 @@ def read_numbers(encoder: Any, X: Any) -> tuple[np.ndarray, Any]:
     ValueError
         If the encoder has no slopes, or the table has categories, along which there are none.
     """
-    if not isinstance(encoder, TabularEncoder):
+    if isinstance(encoder, OwnEncoder):
         raise ValueError(
-            f"input_gradients cannot see through the encoder {encoder!r}. Put it before the "
-            "classifier in a pipeline, and ask for gradients at the encoded rows."
+            f"input_gradients cannot see through the encoder {encoder.encoder!r}. Put it before "
+            "the classifier in a pipeline, and ask for gradients at the encoded rows."
         )
     encoder.input_slopes(X[:1])  # refuses categories by their names
     nameless = copy(encoder)

@@ -42,7 +42,7 @@ def prepare(
         rows = rows.merge_identical()
         parameters = resolve_auto(wanted, len(rows), known)
     columns = describe_columns(
-        estimator.encoder_, rows.X, parameters["numeric_embedding"], parameters["n_members"]
+        estimator._encoder, rows.X, parameters["numeric_embedding"], parameters["n_members"]
     )
     architecture = describe_architecture(parameters, columns)
     if continues:
@@ -54,7 +54,7 @@ def prepare(
         rows,
         is_part=is_part,
         is_validated=held_out is not None,
-        is_scaled=isinstance(estimator.encoder_, TabularEncoder),
+        is_scaled=isinstance(estimator._encoder, TabularEncoder),
     )
     estimator.resolved_params_ = tell_choices(
         wanted,

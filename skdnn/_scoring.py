@@ -73,7 +73,7 @@ def _member_of(estimator: Any, params: np.ndarray) -> Any:
     """Return an estimator with one set of weights, which takes rows without names."""
     member = copy(estimator)
     vars(member).pop("feature_names_in_", None)
-    member.encoder_, member.temperature_ = None, 1.0  # the rows are encoded already
+    member._encoder, member.temperature_ = None, 1.0  # the rows are encoded already
     member.n_features_in_ = estimator._architecture["columns"].n_columns
     member.params_ = params[np.newaxis]
     member._describe({**estimator._architecture, "n_members": 1})

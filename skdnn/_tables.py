@@ -16,8 +16,10 @@ from sklearn.utils.validation import validate_data
 
 from ._columns import is_frame, name_categories
 from ._compat import check_labels
+from ._encoded import find_codes
 from ._encoder import TabularEncoder
-from ._encoding import FLOATS, check_same_encoder, encode, fit_encoder, make_encoder
+from ._encoding import check_same_encoder, encode, fit_encoder, make_encoder
+from ._own_encoder import FLOATS
 from ._rows import Rows
 from ._validation import (
     check_rows,
@@ -40,7 +42,7 @@ def read_training_rows(
 ) -> tuple[Rows, Rows | None]:
     """Return rows to train on and, where they are `given`, to validate on.
 
-    The estimator gets its `encoder_`, its `classes_`, and number and names of its features; where
+    The estimator gets its encoder, its `classes_`, and number and names of its features; where
     training `continues`, it has them already.
     """
     matrix, y = _read_training_table(estimator, X, y, sample_weight, continues=continues)
@@ -58,7 +60,7 @@ def read_training_rows(
         return rows, None
     with name_in_errors("X_val or y_val"):
         X_val, y_val = given[:2]
-        if estimator.encoder_ is None:
+        if estimator._encoder is None:
             X_val, y_val = _check_numbers(estimator, X_val, y_val)
         else:
             check_consistent_length(X_val, y_val)
@@ -79,20 +81,20 @@ def _read_training_table(
     """Return the matrix that enters the network, and the labels; fit the encoder before."""
     encoder = make_encoder(choose_encoder(estimator), estimator.categorical_features, X)
     if continues:
-        check_same_encoder(estimator.encoder_, encoder)
-        encoder = estimator.encoder_
+        check_same_encoder(estimator._encoder, encoder)
+        encoder = estimator._encoder
     if encoder is None:
         X, y = _check_numbers(estimator, X, y, reset=not continues)
     else:
         validate_data(estimator, X, y, skip_check_array=True, reset=not continues)
         y = check_labels(y)
         if not continues:
-            fit_encoder(encoder, X, y, sample_weight)
+            encoder = fit_encoder(encoder, X, y, sample_weight)
         is_scaled = isinstance(encoder, TabularEncoder)
         dtype = _choose_dtype(estimator, None, continues=continues) if is_scaled else None
-        X = encode(encoder, X, dtype)
+        X = encode(encoder, X, dtype, reset=not continues)
         check_consistent_length(X, y)
-    estimator.encoder_ = encoder
+    estimator._encoder = encoder
     return X, y
 
 
@@ -102,8 +104,9 @@ def _check_numbers(estimator: Any, X, *y, accept_sparse: Any = "csr", reset: boo
     Raises
     ------
     ValueError
-        As by `validate_data`; of a DataFrame with categories it says which columns these are.
+        As by `validate_data`; of a table with categories it says which columns these are.
     """
+    _refuse_categories(find_codes(X))
     try:
         return validate_data(
             estimator, X, *y, dtype=FLOATS, accept_sparse=accept_sparse, reset=reset
@@ -111,31 +114,34 @@ def _check_numbers(estimator: Any, X, *y, accept_sparse: Any = "csr", reset: boo
     except ValueError as error:
         # pandas and NumPy: "could not convert string to float" or "Cannot cast str dtype"
         is_about_values = "convert" in str(error) or "cast" in str(error)
-        names = name_categories(X) if is_about_values and is_frame(X) else []
-        if not names:
-            raise
+        _refuse_categories(name_categories(X) if is_about_values and is_frame(X) else [])
+        raise
+
+
+def _refuse_categories(names: list) -> None:
+    if names:
         raise ValueError(
             f"Without an encoder X must be numbers, but its columns {names!r} are categories. Take "
             "encoder='auto', which reads them where max_fun is None, or encode them before."
-        ) from error
+        )
 
 
 def _choose_dtype(estimator: Any, matrix, *, continues: bool) -> np.dtype:
     """Return the dtype to train in; without a matrix, for what a TabularEncoder returns."""
     if continues:
         return estimator.params_.dtype
-    is_scaled = matrix is None or isinstance(estimator.encoder_, TabularEncoder)
+    is_scaled = matrix is None or isinstance(estimator._encoder, TabularEncoder)
     return choose_dtype(estimator.dtype, matrix, is_scaled=is_scaled)
 
 
 def read_table(estimator: Any, X, *, accept_sparse: Any = "csr"):
     """Check a table against that of `fit`, and return the matrix that enters the network."""
-    if estimator.encoder_ is None:
+    if estimator._encoder is None:
         if is_checked(estimator, X) and is_finite(X):
             return X
         return _check_numbers(estimator, X, accept_sparse=accept_sparse)
     _check_features(estimator, X)
-    return encode(estimator.encoder_, X)
+    return encode(estimator._encoder, X)
 
 
 def open_table(
@@ -145,9 +151,9 @@ def open_table(
 
     Tables are encoded block by block where the encoder is known to treat each row by itself.
     """
-    encoder = estimator.encoder_
+    encoder = estimator._encoder
     is_array = isinstance(X, np.ndarray) and X.ndim == 2
-    if type(encoder) is TabularEncoder and (is_array or is_frame(X)):
+    if isinstance(encoder, TabularEncoder) and (is_array or is_frame(X)):
         _check_features(estimator, X)
         index = X.__getitem__ if is_array else partial(_safe_indexing, X)
         shape = (len(X), len(encoder.source_features_))

@@ -31,6 +31,7 @@ import skdnn._classifier
 from skdnn import DeepBinaryClassifier, TabularEncoder
 from skdnn._architecture import InputColumns
 from skdnn._encoding import describe_columns, encode, fit_encoder, make_encoder
+from skdnn._own_encoder import OwnEncoder
 
 COLORS = ["blue", "green", "red"]
 PLACES = [f"place {i}" for i in range(12)]  # more than become flags: these are embedded
@@ -167,7 +168,7 @@ def test_encoder_is_fitted_with_the_labels(weights):
 @pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, sparse.csr_array, pd.DataFrame])
 def test_matrix_that_is_not_finite_is_refused(value, make):
     with pytest.raises(ValueError, match=r"encoder Constant\(.*finite.*SimpleImputer.*'auto'"):
-        encode(Constant(value, make), np.ones((3, 1)))
+        encode(OwnEncoder(Constant(value, make)), np.ones((3, 1)), reset=True)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_matrix_that_is_not_finite_is_refused(value, make):
     ],
 )
 def test_matrix_of_any_kind_becomes_one_of_floats(make):
-    matrix = encode(Constant(3.0, make), np.ones((4, 1)))
+    matrix = encode(OwnEncoder(Constant(3.0, make)), np.ones((4, 1)), reset=True)
     if sparse.issparse(matrix):
         assert matrix.format == "csr"
         matrix = matrix.toarray()
@@ -194,7 +195,8 @@ def test_matrix_of_any_kind_becomes_one_of_floats(make):
 
 def test_single_precision_of_an_encoder_stays():
     X = np.ones((3, 2), np.float32)
-    assert encode(Constant(1.0, lambda m: m.astype(np.float32)), X).dtype == np.float32
+    own = OwnEncoder(Constant(1.0, lambda m: m.astype(np.float32)))
+    assert encode(own, X, reset=True).dtype == np.float32
     assert encode(TabularEncoder().fit(X), X).dtype == np.float32
 
 
@@ -216,9 +218,12 @@ def test_columns_of_the_encoder_are_embedded_by_what_they_are():
     assert without == InputColumns(len(names), 0, (n_codes,))
 
 
-@pytest.mark.parametrize("encoder", [None, StandardScaler()])
-def test_columns_of_other_matrices_are_embedded_on_demand_only(encoder):
+@pytest.mark.parametrize("scaler", [None, StandardScaler()])
+def test_columns_of_other_matrices_are_embedded_on_demand_only(scaler):
     matrix = np.ones((5, 3))
+    encoder = None if scaler is None else fit_encoder(scaler, matrix, None, None)
+    if scaler is not None:
+        encode(encoder, matrix, reset=True)
     for wish in ("auto", None):
         assert describe_columns(encoder, matrix, wish, 2) == InputColumns(3)
         assert describe_columns(encoder, sparse.csr_array(matrix), wish, 2) == InputColumns(3)

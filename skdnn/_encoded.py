@@ -1,0 +1,105 @@
+"""An array that remembers which of its columns are codes, so that nobody takes them for numbers.
+
+Codes are names of levels. `TabularEncoder` marks them in what it returns, and whoever comes next,
+a classifier or another encoder, reads the marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+CONTINUOUS, PLAIN = -1, 0
+"""Marks of numbers to embed, and to take as they are. That of codes is how many there are."""
+
+
+class EncodedArray(np.ndarray):
+    """A matrix with a mark for each column.
+
+    Rows and columns of it, copies, and it side by side with other arrays keep their marks. What is
+    computed from it has none.
+    """
+
+    marks: np.ndarray | None  # (n_columns,), int
+
+    def __array_finalize__(self, obj: Any) -> None:
+        self.marks = None
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        return array[()] if return_scalar else np.asarray(array)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        result = super().__array_function__(func, types, args, kwargs)
+        if func is np.concatenate and result.ndim == 2:  # hstack and vstack call it
+            axis = args[1] if len(args) > 1 else kwargs.get("axis", 0)
+            marks = [read_marks(np.atleast_2d(part)) for part in args[0]]
+            if axis in (1, -1):
+                return mark(result, np.concatenate(marks))
+            if all(np.array_equal(other, marks[0]) for other in marks):
+                return mark(result, marks[0])
+        return result
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        if self.marks is None or part.ndim != 2 or (isinstance(key, tuple) and len(key) != 2):
+            return part
+        marks = self.marks[key[1]] if isinstance(key, tuple) else self.marks
+        return mark(part, marks) if marks.shape == part.shape[1:] else part
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return mark, (np.asarray(self), self.marks)
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self))
+
+    def copy(self, order: Any = "C") -> EncodedArray:
+        """Return a copy with the same marks."""
+        return mark(super().copy(order), self.marks)
+
+    def astype(self, *args: Any, **kwargs: Any) -> EncodedArray:
+        """Return the matrix in another dtype, with the same marks."""
+        return mark(super().astype(*args, **kwargs), self.marks)
+
+
+def mark(matrix: np.ndarray, marks: np.ndarray | None) -> EncodedArray:
+    """Return a view of a matrix, which remembers what its columns are."""
+    encoded = matrix.view(EncodedArray)
+    encoded.marks = marks
+    return encoded
+
+
+def read_marks(X: Any) -> np.ndarray:
+    """Return the marks of the columns of a matrix, which are all plain if it has none."""
+    marks = getattr(X, "marks", None) if isinstance(X, EncodedArray) else None
+    return np.full(X.shape[1], PLAIN) if marks is None else marks
+
+
+def find_codes(X: Any) -> list[int]:
+    """Return the columns of an array that are marked as codes; none for any other table."""
+    return np.flatnonzero(read_marks(X) > PLAIN).tolist() if isinstance(X, EncodedArray) else []
+
+
+def to_frame(encoded: EncodedArray, library: str, X: Any) -> Any:
+    """Return a DataFrame of pandas, with the index of X, or of polars; codes are categories."""
+    codes = {j: int(read_marks(encoded)[j]) for j in find_codes(encoded)}
+    numbers = np.asarray(encoded)
+    if library == "polars":
+        import polars
+
+        frame = polars.DataFrame(numbers, schema=[str(j) for j in range(numbers.shape[1])])
+        return frame.with_columns(
+            polars.Series(str(j), numbers[:, j].astype(int).astype(str)).cast(
+                polars.Enum([str(code) for code in range(n_codes)])
+            )
+            for j, n_codes in codes.items()
+        )
+    import pandas
+
+    index = X.index if isinstance(X, pandas.DataFrame) else None
+    frame = pandas.DataFrame(numbers, index=index)
+    for j, n_codes in codes.items():
+        values = pandas.Categorical.from_codes(numbers[:, j].astype(int), range(n_codes))
+        frame[j] = pandas.Series(values, index=index)
+    return frame
