@@ -433,7 +433,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         y : array-like of shape (n_samples,)
             Labels of any type, of two classes.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights, at least 0. A row of weight k counts as k rows; None stands for ones.
+            Weights, at least 0. A row of weight k counts as k rows, but for an integer
+            `min_frequency` of the encoder, which counts rows as they are; None stands for ones.
         X_val : {array-like, DataFrame, sparse matrix} of shape (n_val, n_features), default=None
             Rows for early stopping, instead of some held out from X. In a pipeline,
             ``Pipeline(..., transform_input=["X_val"])`` transforms them as X.

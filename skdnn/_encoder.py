@@ -6,8 +6,6 @@ whose rows are what the column becomes for an unknown level, for a missing one, 
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -15,6 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._advice import warn_of_empty, warn_of_rare
 from ._blocks import cut_rows
 from ._columns import (
     Table,
@@ -31,21 +30,17 @@ from ._compat import (
     get_output_container,
 )
 from ._encoded import CONTINUOUS, PLAIN, find_codes, mark, to_frame
-from ._levels import (
-    FIRST_LEVEL,
-    Category,
-    fit_category,
-)
+from ._levels import FIRST_LEVEL, fit_category
 from ._reading import (
     category_columns,
     number_columns,
     read_numbers,
-    refuse_empty,
     refuse_infinite,
 )
 from ._scaling import fit_scaling
 from ._validation import check_weights, is_checked
 from ._values import frozen
+from ._weights import order_rows
 
 NUMBER, FLAG, CODE = 0, 1, 2
 """The groups of columns of the result, in their order."""
@@ -80,11 +75,13 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         Up to so many levels, a category column becomes flags; above, one column of codes. Rare
         levels do not count.
     min_frequency : int or float, default=2
-        A level of less weight than this is rare, and treated as one that was never seen. A float in
-        (0, 1) is a fraction of the total weight. The weight of a level is the number of its rows,
-        or the sum of their `sample_weight`.
+        A level of fewer rows than this is rare, and treated as one that was never seen. Rows count
+        that have a `sample_weight` above 0, whatever it is. A float in (0, 1) is a fraction of the
+        total weight, which the rows of a level must have together.
     max_categories : int, default=10_000
-        A category column with more distinct levels is refused, since it probably identifies rows.
+        Of a category column with more levels than this that are not rare, those with the most rows
+        are kept, and all others are rare; of levels with as many rows, those that come first in
+        the order of levels. This warns, since such a column probably identifies rows.
 
     Attributes
     ----------
@@ -122,7 +119,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     constant column becomes 0. A column of two distinct values becomes a flag: -1 for the lower, 1
     for the higher, linear between them, and -1 or 1 outside. Missing values become 0, and a column
     with missing values in `fit` has a flag ``name_missing`` as well: 1 where the value is missing,
-    else 0.
+    else 0. A column of which all values are missing in `fit` becomes 0, whatever comes later; this
+    warns.
 
     From each **flag** its weighted mean in `fit` is subtracted, for a column of two values or
     levels that of the rows that have one: 0 is the average row, and where nothing is known. Without
@@ -141,14 +139,18 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     - if there are more: a code. 0 is a level that is rare or unseen, 1 a missing value, and 2, 3,
       ... are the levels. Codes 0 and 1 exist even if no row of `fit` has them.
     - if there is one, and nothing else, or none: a flag that is always 0, and ``name_missing`` if
-      values were missing in `fit`.
+      values were missing in `fit`; of a column without any value only the former.
+
+    Where more than half of the rows that have a value have a rare level, `fit` warns.
 
     **Missing** are NaN, None and pandas' NA and NaT. A value may be missing in a column where none
     was in `fit`.
 
-    **Weights**: a row of integer weight k counts exactly as k rows, and a row of weight 0 as none.
-    Quantiles are those of :func:`numpy.quantile` with ``method="inverted_cdf"``. Nothing depends on
-    the order of the rows.
+    **Weights**: only their ratios count. In quartiles, means and shares, and in a `min_frequency`
+    that is a fraction, a row of integer weight k counts exactly as k rows; an integer
+    `min_frequency` and `max_categories` count rows as they are given, so that no unit of weights
+    makes a level rare. A row of weight 0 counts as none. Quantiles are those of
+    :func:`numpy.quantile` with ``method="inverted_cdf"``. Nothing depends on the order of the rows.
 
     **Names**: ``age``, ``age_missing``, ``sex_male``, ``color_red``, ``color_rare``,
     ``color_missing``, ``zip``. A name that is taken already has ``_2``, ``_3``, ... added.
@@ -212,7 +214,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         y : object, default=None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How many rows each row stands for. None is 1 each.
+            How much each row counts beside the others. None is the same for all.
 
         Returns
         -------
@@ -222,8 +224,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a column holds infinity or times, has no value in any row of weight above 0, or has
-            more than `max_categories` levels; or if `categorical_features` has unknown columns.
+            If a column holds infinity or times, or if `categorical_features` has unknown columns.
         TypeError
             If X is sparse.
         """
@@ -232,33 +233,25 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         )
         table = self._open(X, has_levels=has_levels, reset=True)
         self.is_categorical_ = find_categories(self.categorical_features, table)
-        weights, order = check_weights(sample_weight, table, may_vanish=False), None
-        one_row, all_rows = 1.0, float(len(table))
-        if weights is not None:
-            # From the smallest on, so that no sum depends on the order of the rows; and shrunk by a
-            # power of two, which changes no comparison, so that no sum of huge ones overflows.
-            order = np.argsort(weights, kind="stable")
-            order = order[np.count_nonzero(weights == 0.0) :]
-            one_row = 0.5 ** max(int(np.frexp(weights.max())[1]), 0)
-            weights = weights[order] * one_row
-            all_rows = weights.sum()
-        min_weight = self.min_frequency * (all_rows if self.min_frequency < 1 else one_row)
+        order, weights = order_rows(check_weights(sample_weight, table, may_vanish=False))
         empty: list[int] = []  # columns without any value
-        self._scaling = fit_scaling(number_columns(table, self._numeric, order, empty), weights)
+        numeric = np.flatnonzero(~self.is_categorical_).tolist()
+        self._scaling = fit_scaling(number_columns(table, numeric, order, empty), weights)
+        categorical = np.flatnonzero(self.is_categorical_).tolist()
         self._categories = [
             fit_category(
                 column,
                 weights,
-                label,
                 max_one_hot=self.max_one_hot,
-                min_weight=min_weight,
+                min_frequency=self.min_frequency,
                 max_categories=self.max_categories,
             )
-            for label, column in category_columns(table, self._categorical, order, empty)
+            for _, column in category_columns(table, categorical, order, empty)
         ]
-        refuse_empty(table, empty)
-        labels = [table.labels[column] for column in self._categorical]
-        _warn_of_rare(labels, self._categories)
+        self._numeric = [column for column in numeric if column not in empty]
+        self._categorical = [column for column in categorical if column not in empty]
+        warn_of_empty([table.labels[column] for column in sorted(empty)])
+        warn_of_rare([table.labels[column] for column in self._categorical], self._categories)
         self._arrange()
         return self
 
@@ -286,7 +279,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         table = self._open_fitted(X)
         own = read_numbers(table, self._numeric, slice(0, 1)).dtype
         dtype = own if dtype is None else min(own, np.dtype(dtype), key=lambda d: d.itemsize)
-        X_encoded = np.empty((len(table), len(self.source_features_)), dtype)
+        # Columns without any value in `fit` stay 0.
+        X_encoded = np.zeros((len(table), len(self.source_features_)), dtype)
         self._encode_numbers(table, X_encoded)
         for category, place, column in zip(
             self._categories, self._category_places, self._categorical, strict=True
@@ -389,16 +383,6 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             return open_table(X)
         return self._open(X, has_levels=has_levels, reset=False)
 
-    @property
-    def _numeric(self) -> list[int]:
-        """The columns of X that are numbers."""
-        return np.flatnonzero(~self.is_categorical_).tolist()
-
-    @property
-    def _categorical(self) -> list[int]:
-        """The columns of X that are categories."""
-        return np.flatnonzero(self.is_categorical_).tolist()
-
     def _encode_numbers(self, table: Table, out: np.ndarray) -> None:
         """Write what becomes of the numeric columns, in blocks of rows."""
         scaling, numeric = self._scaling, self._numeric
@@ -419,38 +403,39 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     def _arrange(self) -> None:
         """Give each output its place: continuous columns, then flags, then codes."""
         scaling = self._scaling
+        numbers = {feature: i for i, feature in enumerate(self._numeric)}
+        categories = dict(zip(self._categorical, self._categories, strict=True))
         outputs: list[Output] = []
-        numeric, categories = iter(range(len(scaling.scale))), iter(self._categories)
         for feature, is_category in enumerate(self.is_categorical_.tolist()):
-            if is_category:
-                category = next(categories)
+            if feature in categories:
+                category = categories[feature]
                 group = CODE if category.is_code else FLAG
                 outputs += [Output(group, feature, suffix) for suffix in category.suffixes]
-            else:
-                i = next(numeric)
+            elif feature in numbers:
+                i = numbers[feature]
                 outputs.append(Output(FLAG if scaling.is_step[i] else NUMBER, feature, ""))
                 if scaling.has_missing[i]:
                     outputs.append(Output(FLAG, feature, "_missing"))
+            else:  # a column without any value
+                outputs.append(Output(FLAG if is_category else NUMBER, feature, ""))
         self._outputs = sorted(outputs, key=lambda output: output.group)  # stable: in X's order
         self.n_continuous_ = sum(output.group == NUMBER for output in outputs)
         self.code_sizes_ = tuple(len(c.table) for c in self._categories if c.is_code)
         self.source_features_ = np.array([output.feature for output in self._outputs])
+        self.categories_ = [
+            (list(categories[feature].rows) if feature in categories else [])
+            if is_category
+            else None
+            for feature, is_category in enumerate(self.is_categorical_.tolist())
+        ]
 
         # The places of each feature: that of its value first, that of its missing flag second.
         places = [np.flatnonzero(self.source_features_ == j) for j in range(self.n_features_in_)]
-        numeric_places = [places[j] for j in np.flatnonzero(~self.is_categorical_)]
-        self._places = np.array([place[0] for place in numeric_places], dtype=np.intp)
+        self._places = np.array([places[j][0] for j in numbers], dtype=np.intp)
         self._missing_places = np.array(
-            [place[1] for place in numeric_places if len(place) > 1], dtype=np.intp
+            [places[j][1] for j in numbers if len(places[j]) > 1], dtype=np.intp
         )
-        self._category_places = [
-            slice(places[j][0], places[j][-1] + 1) for j in np.flatnonzero(self.is_categorical_)
-        ]
-
-        levels = iter(self._categories)
-        self.categories_ = [
-            list(next(levels).rows) if is_category else None for is_category in self.is_categorical_
-        ]
+        self._category_places = [slice(places[j][0], places[j][-1] + 1) for j in categories]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -460,16 +445,3 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         tags.input_tags.string = False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def _warn_of_rare(labels: Sequence[Any], categories: Sequence[Category]) -> None:
-    """Warn of category columns that say nothing because all of their levels are rare."""
-    silent = [label for label, c in zip(labels, categories, strict=True) if not c.rows]
-    if silent:
-        warnings.warn(
-            f"In columns {silent!r} no level has the weight of min_frequency, so that they say "
-            "nothing. Leave them out if they identify rows; else lower min_frequency, or let "
-            "sample_weight count rows.",
-            UserWarning,
-            stacklevel=3,
-        )

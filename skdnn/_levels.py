@@ -16,6 +16,7 @@ import numpy as np
 
 from ._blocks import cut_rows
 from ._values import frozen
+from ._weights import ROUNDING
 
 UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 """Rows of the lookup table of a category column; as codes, they are the codes."""
@@ -34,6 +35,20 @@ class Levels(NamedTuple):
 
 
 @frozen
+class LevelStatistics:
+    """What `fit` saw in a category column, beside its levels."""
+
+    n_rows: int  # with a value, of weight above 0
+    n_rare: int  # of these, with a rare level
+    is_cut: bool  # whether levels are rare for no other reason than max_categories
+
+    @property
+    def rare_share(self) -> float:
+        """How many of the rows with a value have a rare level."""
+        return self.n_rare / self.n_rows
+
+
+@frozen
 class Category:
     """How a category column becomes flags or a code: by its level, the row of a lookup table."""
 
@@ -41,6 +56,7 @@ class Category:
     table: np.ndarray  # (2 + n_levels, n_outputs)
     suffixes: tuple[str, ...]  # for the names of the outputs
     is_code: bool
+    statistics: LevelStatistics
 
     def encode_into(self, levels: Levels, out: np.ndarray) -> None:
         """Write the outputs, (n_samples, n_outputs)."""
@@ -131,29 +147,40 @@ def sort_levels(levels: Iterable[Any]) -> list[Any]:
 def fit_category(
     column: Levels,
     weights: np.ndarray | None,
-    label: Any,
     *,
     max_one_hot: int,
-    min_weight: float,
+    min_frequency: float,
     max_categories: int,
 ) -> Category:
     """Choose what a category column becomes; `weights` are above 0, in ascending order."""
     # Missing levels have the code -1 and are counted first.
-    missing, *totals = np.bincount(column.codes + 1, weights, minlength=len(column.values) + 1)
-    seen = {value: total for value, total in zip(column.values, totals, strict=True) if total > 0}
-    if len(seen) > max_categories:
-        raise ValueError(
-            f"Column {label!r} of X has {len(seen)} distinct levels, and max_categories="
-            f"{max_categories}. It probably identifies rows, from which nothing can be learned: "
-            "leave it out. If it does not, raise max_categories."
-        )
-    common = [level for level in sort_levels(seen) if seen[level] >= min_weight]
-    rare = sum(total for total in seen.values() if total < min_weight)
-    weight_of_row = np.array([rare, missing, *(seen[level] for level in common)])
-    return make_category(common, weight_of_row, max_one_hot=max_one_hot)
+    n_codes = len(column.values) + 1
+    counts = np.bincount(column.codes + 1, minlength=n_codes)
+    totals = np.bincount(column.codes + 1, weights, minlength=n_codes)
+    if min_frequency < 1:
+        is_common = totals >= min_frequency * (1.0 - ROUNDING) * totals.sum()
+    else:
+        is_common = counts >= min_frequency
+    places = {level: i for i, level in enumerate(column.values, 1) if counts[i]}
+    levels = sort_levels(places)
+    common = [level for level in levels if is_common[places[level]]]
+    # Of levels that are as frequent, those stay that come first: sorting is stable.
+    by_frequency = sorted(common, key=lambda level: -counts[places[level]])
+    kept = set(by_frequency[:max_categories])
+    rare = [places[level] for level in levels if level not in kept]
+    levels = [level for level in common if level in kept]
+    weight_of_row = np.array([sum(totals[rare]), totals[0], *(totals[places[v]] for v in levels)])
+    statistics = LevelStatistics(
+        n_rows=int(counts[1:].sum()),
+        n_rare=int(counts[rare].sum()),
+        is_cut=len(common) > max_categories,
+    )
+    return make_category(levels, weight_of_row, statistics, max_one_hot=max_one_hot)
 
 
-def make_category(levels: list, weight_of_row: np.ndarray, *, max_one_hot: int) -> Category:
+def make_category(
+    levels: list, weight_of_row: np.ndarray, statistics: LevelStatistics, *, max_one_hot: int
+) -> Category:
     """Lay out the lookup table for these levels, which are not rare.
 
     `weight_of_row` says how much of the data each row of the lookup table stands for. Over the data
@@ -166,7 +193,7 @@ def make_category(levels: list, weight_of_row: np.ndarray, *, max_one_hot: int) 
     is_pair = n_levels == 2 and not has_rare
     if n_levels > max_one_hot and not (is_constant or is_pair):
         codes = np.arange(float(FIRST_LEVEL + n_levels))[:, np.newaxis]
-        return Category(rows, codes, ("",), is_code=True)
+        return Category(rows, codes, ("",), is_code=True, statistics=statistics)
     one_hot = np.eye(FIRST_LEVEL + n_levels) - weight_of_row / weight_of_row.sum()
     one_hot[weight_of_row == 0.0] = 0.0
     if is_constant:
@@ -183,7 +210,7 @@ def make_category(levels: list, weight_of_row: np.ndarray, *, max_one_hot: int) 
     if has_missing:
         flags.append(one_hot[:, [MISSING]])
         suffixes.append("_missing")
-    return Category(rows, np.hstack(flags), tuple(suffixes), is_code=False)
+    return Category(rows, np.hstack(flags), tuple(suffixes), is_code=False, statistics=statistics)
 
 
 def describe_dates(labels: Sequence[Any]) -> str:

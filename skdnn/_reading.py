@@ -64,13 +64,3 @@ def refuse_infinite(table: Table, columns: Sequence[int], is_infinite: np.ndarra
     if is_infinite.any():
         infinite = [columns[i] for i in np.flatnonzero(is_infinite).tolist()]
         raise ValueError(describe_infinity([table.labels[column] for column in infinite]))
-
-
-def refuse_empty(table: Table, empty: Sequence[int]) -> None:
-    """Refuse columns without any value."""
-    if empty:
-        labels = [table.labels[column] for column in sorted(empty)]
-        raise ValueError(
-            f"Columns {labels!r} of X have no value in any row (of sample_weight above 0): all are "
-            "missing. Leave these columns out."
-        )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ._values import frozen
+from ._weights import ROUNDING, find_share
 
 QUARTILES = np.array([0.25, 0.5, 0.75])
 
@@ -92,7 +93,7 @@ def _fit_column(
 ) -> tuple[float, float, float, bool, float, float]:
     """Return what a Scaling knows of a column, in its order."""
     is_present = ~np.isnan(x)
-    missing = _find_share(~is_present, weights)
+    missing = find_share(~is_present, weights)
     x = x[is_present]
     if weights is None:
         x.sort()
@@ -100,7 +101,7 @@ def _fit_column(
         order = np.argsort(x, kind="stable")
         x, weights = x[order], weights[is_present][order]
     scale, center, spread, is_step = _fit_values(x, weights)
-    mean = _find_share(x == x[-1], weights) if is_step else 0.0
+    mean = find_share(x == x[-1], weights) if is_step else 0.0
     return scale, center, spread, is_step, mean, missing
 
 
@@ -130,16 +131,9 @@ def _find_usual_distance(x: np.ndarray, weights: np.ndarray | None, center: floa
     return float(_find_quartiles(distances[order], of_others)[1])
 
 
-def _find_share(is_in: np.ndarray, weights: np.ndarray | None) -> float:
-    """Return how much of the weight is in some rows, from 0 to 1."""
-    if weights is None:
-        return float(np.count_nonzero(is_in) / len(is_in))
-    return float(weights[is_in].sum() / weights.sum())
-
-
 def _find_quartiles(x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Return the smallest values that at least 25%, 50% and 75% of the weight do not exceed."""
     if weights is None:
         return x[np.ceil(QUARTILES * len(x)).astype(np.intp) - 1]
     totals = np.cumsum(weights)
-    return x[np.searchsorted(totals, QUARTILES * totals[-1])]
+    return x[np.searchsorted(totals, QUARTILES * (1.0 - ROUNDING) * totals[-1])]

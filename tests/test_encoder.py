@@ -24,7 +24,8 @@ NUMBERS = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, 2.0, np.nan, 1e308, -1e308, 5e-324]),
 )
 LEVELS = st.sampled_from(["red", "green", "blue", 1, 1.0, 2.5, False, None, np.nan, ""])
-MAY_BE_RARE = pytest.mark.filterwarnings("ignore:In columns .* no level has the weight")
+MAY_BE_RARE = pytest.mark.filterwarnings("ignore:In columns .* most rows have a rare level")
+MAY_BE_EMPTY = pytest.mark.filterwarnings("ignore:Columns .* have no value in any row")
 
 
 @parametrize_with_checks(
@@ -261,7 +262,7 @@ def test_single_level_is_zero():
 
 
 def test_column_of_rare_levels_warns_and_is_zero():
-    with pytest.warns(UserWarning, match=r"In columns \['c'\] no level has the weight"):
+    with pytest.warns(UserWarning, match=r"In columns \['c'\] of X most rows have a rare"):
         encoded, names, encoder = encode(["a", "b", None])
     assert names == ["", "_missing"]
     assert_flags(encoded, [[0, 0], [0, 0], [0, 1]])
@@ -635,27 +636,99 @@ def test_names_for_a_table_without_names_are_refused():
 # ------------------------------------------------------------------------------------------ errors
 
 
-@pytest.mark.parametrize("column", [[None] * 3, [np.nan] * 3, pd.Categorical([None] * 3)])
-def test_column_without_a_value_is_refused(column):
-    frame = pd.DataFrame({"x": [1.0, 2, 3], "gone": column})
-    with pytest.raises(ValueError, match=r"Columns \['gone'\] of X have no value in any row"):
-        TabularEncoder().fit(frame)
+EMPTY = {
+    "NaN": [np.nan] * 5,
+    "None": [None] * 5,
+    "strings": pd.Series([None] * 5, dtype="string"),
+    "whole numbers": pd.Series([None] * 5, dtype="Int64"),
+    "declared categories": pd.Categorical([None] * 5, ["a", "b"]),
+    "booleans": pd.Series([None] * 5, dtype="boolean"),
+    "a number in a row without weight": [7.0, *[np.nan] * 4],
+    "a level in a row without weight": ["a", *[None] * 4],
+}
+LATER = {"numbers": [1.0, 2.0, np.nan, -7.0, 0.0], "strings": ["a", "b", None, "c", ""]}
 
 
-@pytest.mark.parametrize("column", [[1.0, np.nan, np.nan], ["a", None, None]])
-def test_column_without_a_value_in_rows_of_weight_is_refused(column):
-    frame = pd.DataFrame({"x": [1.0, 2, 3], "gone": column})
-    with pytest.raises(ValueError, match=r"Columns \['gone'\] of X have no value in any row"):
-        TabularEncoder().fit(frame, sample_weight=[0, 1, 1])
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+@pytest.mark.parametrize("column", EMPTY.values(), ids=EMPTY)
+def test_column_without_a_value_is_zero_whatever_comes_later(column, later):
+    """It is empty in one fold of a cross-validation, or in the first part of a stream."""
+    frame = pd.DataFrame({"x": [9.0, 1, 2, 3, 5], "gone": column, "c": ["a", "a", "b", "b", "a"]})
+    weights, others = [0, 1, 1, 1, 1], frame.drop(columns="gone")
+    encoder = TabularEncoder(min_frequency=1)
+    with pytest.warns(UserWarning, match=r"Columns \['gone'\] of X have no value in any row"):
+        encoder.fit(frame, sample_weight=weights)
+    names = encoder.get_feature_names_out().tolist()
+    expected = TabularEncoder(min_frequency=1).fit(others, sample_weight=weights).transform(others)
+    for table in (frame, frame.assign(gone=later)):
+        encoded = dict(zip(names, encoder.transform(table).T, strict=True))
+        assert_array_equal(encoded.pop("gone"), np.zeros(5))
+        assert list(encoded) == ["x", "c_b"]
+        assert_array_equal(np.array(list(encoded.values())).T, expected)
 
 
-def test_identifiers_are_refused():
-    frame = pd.DataFrame({"x": range(6), "id": list("abcdef")})
-    with pytest.raises(ValueError, match="Column 'id' of X has 6 distinct levels"):
-        TabularEncoder(max_categories=5).fit(frame)
-    weights = [1, 1, 1, 1, 1, 0]
-    with pytest.warns(UserWarning, match="'id'"):
-        TabularEncoder(max_categories=5).fit(frame, sample_weight=weights)
+def test_empty_columns_of_arrays_and_polars():
+    for table in (
+        np.array([[1.0, np.nan], [2.0, np.nan], [4.0, np.nan]]),
+        [[1.0, None], [2.0, None], [4.0, None]],
+        pl.DataFrame({"x": [1.0, 2.0, 4.0], "gone": [None] * 3}),
+        pl.DataFrame({"x": [1.0, 2.0, 4.0], "gone": pl.Series([None] * 3, dtype=pl.String)}),
+        pl.DataFrame({"x": [1.0, 2.0, 4.0], "gone": pl.Series([None] * 3, dtype=pl.Object)}),
+    ):
+        with pytest.warns(UserWarning, match="have no value in any row"):
+            encoder = TabularEncoder().fit(table)
+        encoded = encoder.transform(table)
+        assert_array_equal(encoded[:, 0], expected_numbers(np.array([1.0, 2.0, 4.0])))
+        assert_array_equal(encoded[:, 1], np.zeros(3))
+
+
+@MAY_BE_EMPTY
+def test_table_of_empty_columns_only():
+    X = np.full((3, 2), np.nan)
+    encoder = TabularEncoder().fit(X)
+    assert_array_equal(encoder.transform(X), np.zeros((3, 2)))
+    assert_array_equal(encoder.transform(np.ones((3, 2))), np.zeros((3, 2)))
+    assert_array_equal(encoder.input_slopes(X), np.zeros((3, 2)))
+
+
+def test_most_frequent_levels_are_kept_and_the_others_rare():
+    frame = pd.DataFrame({"c": list("dddaabbccceef")})
+    with pytest.warns(UserWarning, match=r"Columns \['c'\] .* more levels than max_categories"):
+        encoder = TabularEncoder(max_categories=3).fit(frame)
+    assert encoder.categories_ == [["a", "c", "d"]]  # a, b and e are as frequent, a comes first
+    assert encoder.get_feature_names_out().tolist() == ["c_a", "c_c", "c_d", "c_rare"]
+    encoded = encoder.transform(frame)
+    assert_array_equal(encoded[frame["c"].isin(["b", "e"])], np.tile(encoded[-1], (4, 1)))
+
+
+def test_rare_levels_do_not_count_against_max_categories():
+    frame = pd.DataFrame({"c": list("aaabbbcdef")})
+    assert TabularEncoder(max_categories=2).fit(frame).categories_ == [["a", "b"]]
+
+
+def test_levels_are_ranked_by_their_rows_not_by_their_weight():
+    frame = pd.DataFrame({"c": list("aaabbcc")})
+    weights = [1, 1, 1, 9, 9, 0, 1]
+    encoder = TabularEncoder(max_categories=1, min_frequency=1)
+    with pytest.warns(UserWarning, match="max_categories"):
+        encoder.fit(frame, sample_weight=weights)
+    assert encoder.categories_ == [["a"]]
+
+
+def test_identifiers_warn():
+    frame = pd.DataFrame({"x": range(6), "id": list("abcdef"), "c": list("aabbcc")})
+    for params in ({}, {"max_categories": 5}):
+        with pytest.warns(UserWarning, match=r"In columns \['id'\] of X most rows have a rare"):
+            encoder = TabularEncoder(**params).fit(frame)
+        assert encoder.categories_ == [None, [], ["a", "b", "c"]]
+
+
+def test_warning_of_rare_levels_goes_by_the_rows():
+    """One level that occurs twice does not silence it."""
+    names = [*(f"n{i}" for i in range(30)), "n0", None, None]
+    with pytest.warns(UserWarning, match=r"In columns \['c'\] of X most rows have a rare"):
+        encode(names)
+    encode([*(f"n{i}" for i in range(30)), *["n0"] * 31])
 
 
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
@@ -800,57 +873,80 @@ def tables(min_size=1):
     )
 
 
-def fit_or_skip(X, **kwargs):
-    """Fit, unless a column has no value at all."""
-    try:
-        return TabularEncoder([2, 3], max_one_hot=2, min_frequency=2).fit(X, **kwargs)
-    except ValueError as error:
-        assume("have no value in any row" not in str(error))
-        raise
+def fit(X, min_frequency=2, **kwargs):
+    return TabularEncoder([2, 3], max_one_hot=2, min_frequency=min_frequency).fit(X, **kwargs)
 
 
 @MAY_BE_RARE
-@given(X=tables(), seed=st.integers(0, 1000))
-def test_weight_is_repetition(X, seed):
+@MAY_BE_EMPTY
+@given(X=tables(), seed=st.integers(0, 1000), min_frequency=st.sampled_from([1, 0.2, 0.34]))
+def test_weight_is_repetition(X, seed, min_frequency):
+    """But for a `min_frequency` above 1, which counts rows as they are given."""
     weights = np.random.default_rng(seed).integers(0, 4, len(X))
     assume(weights.any())
-    weighted = fit_or_skip(X, sample_weight=weights)
-    repeated = fit_or_skip(np.repeat(X, weights, axis=0))
+    weighted = fit(X, min_frequency, sample_weight=weights)
+    repeated = fit(np.repeat(X, weights, axis=0), min_frequency)
     assert weighted.get_feature_names_out().tolist() == repeated.get_feature_names_out().tolist()
     assert weighted.code_sizes_ == repeated.code_sizes_
     assert_array_equal(weighted.transform(X), repeated.transform(X))
 
 
 @MAY_BE_RARE
+@MAY_BE_EMPTY
 @given(X=tables())
 def test_no_weights_are_weights_of_one(X):
-    expected = fit_or_skip(X).transform(X)
-    assert_array_equal(fit_or_skip(X, sample_weight=np.ones(len(X))).transform(X), expected)
+    expected = fit(X).transform(X)
+    assert_array_equal(fit(X, sample_weight=np.ones(len(X))).transform(X), expected)
 
 
 @MAY_BE_RARE
+@MAY_BE_EMPTY
 @given(X=tables(min_size=2), seed=st.integers(0, 1000))
 def test_order_of_rows_does_not_matter(X, seed):
     rng = np.random.default_rng(seed)
     weights, order = rng.choice([0.1, 0.7, 0.2, 1.3, 2.0], len(X)), rng.permutation(len(X))
-    encoder = fit_or_skip(X, sample_weight=weights)
-    shuffled = fit_or_skip(X[order], sample_weight=weights[order])
+    encoder = fit(X, sample_weight=weights)
+    shuffled = fit(X[order], sample_weight=weights[order])
     assert encoder.categories_ == shuffled.categories_
     assert_array_equal(encoder.transform(X), shuffled.transform(X))
 
 
 def test_weight_of_a_level_does_not_depend_on_the_order_of_its_rows():
-    weights = np.array([0.7, 0.2, 0.1])  # in this order the sum is less than 1
-    X = pd.DataFrame({"c": ["a", "a", "a"]})
-    for order in ([0, 1, 2], [2, 1, 0]):
-        encoder = TabularEncoder(min_frequency=1).fit(X, sample_weight=weights[order])
-        assert encoder.categories_ == [["a"]]
+    weights = np.array([0.7, 0.2, 0.1, 1.0])  # in this order the sum of the first is less than 1
+    X = pd.DataFrame({"c": ["a", "a", "a", "b"]})
+    for order in ([0, 1, 2, 3], [2, 1, 0, 3]):
+        encoder = TabularEncoder(min_frequency=0.5).fit(X, sample_weight=weights[order])
+        assert encoder.categories_ == [["a", "b"]]
+
+
+@pytest.mark.parametrize("min_frequency", [2, 0.1])
+@pytest.mark.parametrize("weight", [0.1, 1 / 3, 1e-30, 5e-324, 1e30, 1.7e308])
+def test_equal_weights_are_as_none(weight, min_frequency):
+    frame = people(30)
+    frame["c"] = [*"abcdef" * 4, *"aaabgh"]  # d, e and f: 4 of 30 rows
+    expected = TabularEncoder(min_frequency=min_frequency).fit(frame)
+    encoder = TabularEncoder(min_frequency=min_frequency)
+    encoder.fit(frame, sample_weight=np.full(30, weight))
+    assert encoder.categories_ == expected.categories_
+    assert_array_equal(encoder.transform(frame), expected.transform(frame))
+    frame.loc[len(frame)] = frame.loc[0]
+    encoder.fit(frame, sample_weight=np.append(np.full(30, weight), 0.0))
+    assert_array_equal(encoder.transform(frame), expected.transform(frame))
+
+
+def test_number_of_rows_that_min_frequency_counts_has_no_unit():
+    X = pd.DataFrame({"c": ["a", "a", "b", "b", "c", "d", "d"]})
+    weights = np.array([1e-3, 1e-3, 5.0, 0.1, 90.0, 1.0, 0.0])
+    for factor in (1e-30, 1.0, 1e30):
+        encoder = TabularEncoder().fit(X, sample_weight=weights * factor)
+        assert encoder.categories_ == [["a", "b"]]
 
 
 @MAY_BE_RARE
+@MAY_BE_EMPTY
 @given(X=tables(), later=tables())
 def test_everything_is_finite(X, later):
-    encoder = fit_or_skip(X)
+    encoder = fit(X)
     for table in (X, later):
         encoded = encoder.transform(table)
         assert np.isfinite(encoded).all()
@@ -887,24 +983,43 @@ def test_quartiles_are_those_of_numpy(n_samples):
         assert_allclose(u[2] - u[0], 1.0)
 
 
-@pytest.mark.parametrize("factor", [1e-300, 1.0, 1e308])
-def test_weights_of_any_size(factor):
-    table = pd.DataFrame(
+def weighted_table(seed):
+    """Return columns whose quartiles and shares lie on edges, and weights that are small counts."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(4, 40))
+    frame = pd.DataFrame(
         {
-            "number": np.arange(7.0) ** 2,
-            "step": [0.0, 1, 1, 0, 1, 1, 1],
-            "gap": [1.0, 2, np.nan, 3, np.nan, 5, 8],
-            "pair": list("ababbab"),
-            "level": list("abcabcd"),
+            "number": rng.integers(0, 9, n) ** 2.0,
+            "step": rng.integers(0, 2, n) * 1.0,
+            "gap": np.where(rng.random(n) < 0.3, np.nan, rng.integers(0, 5, n)),
+            "zeros": np.where(rng.random(n) < 0.8, 0.0, rng.integers(0, 5, n)),
+            "pair": rng.choice(list("ab"), n),
+            "level": rng.choice(list("abcde"), n),
         }
     )
-    weights = np.array([1, 0.5, 1, 1, 0.25, 1, 1.5])
-    expected = TabularEncoder(min_frequency=0.1).fit(table, sample_weight=weights).transform(table)
-    encoder = TabularEncoder(min_frequency=0.1).fit(table, sample_weight=weights * factor)
-    encoded = encoder.transform(table)
-    n = encoder.n_continuous_
-    assert_array_equal(encoded[:, :n], expected[:, :n])
-    assert_allclose(encoded[:, n:], expected[:, n:], rtol=1e-14)  # means round with the weights
+    return frame, rng.integers(0, 6, n)
+
+
+@MAY_BE_RARE
+@MAY_BE_EMPTY
+@given(
+    seed=st.integers(0, 10_000),
+    factor=st.one_of(
+        st.sampled_from([0.1, 1 / 3, 1 / 7, 1e-300, 1e-30, 1e30, 1e307]), st.floats(1e-30, 1e30)
+    ),
+    min_frequency=st.sampled_from([2, 3, 0.1, 0.2, 0.25]),
+)
+def test_unit_of_weights_does_not_matter(seed, factor, min_frequency):
+    """Shares are on edges here, where rounding would choose other quartiles and rare levels."""
+    table, weights = weighted_table(seed)
+    assume(weights.any())
+    plain, scaled = (
+        TabularEncoder(min_frequency=min_frequency).fit(table, sample_weight=w)
+        for w in (weights, weights * factor)
+    )
+    assert scaled.categories_ == plain.categories_
+    assert scaled.get_feature_names_out().tolist() == plain.get_feature_names_out().tolist()
+    assert_allclose(scaled.transform(table), plain.transform(table), rtol=1e-12, atol=1e-14)
 
 
 def test_bad_weights_are_refused():

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import log_loss, roc_auc_score
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -615,12 +615,6 @@ def test_no_column_is_a_category_if_none_is_wished_for():
 DATES = pd.date_range("2020-01-01", periods=160)
 
 REFUSED = {
-    "all missing": (lambda f: f.assign(income=np.nan), {}, r"\['income'\].*no value in any row"),
-    "category of gaps": (
-        lambda f: f.assign(color=pd.Categorical([None] * len(f), COLORS)),
-        {},
-        r"\['color'\].*no value in any row",
-    ),
     "infinity": (lambda f: f.assign(income=np.inf), {}, r"X contains infinity.*\['income'\]"),
     "dates": (lambda f: f.assign(born=DATES), {}, r"\['born'\]"),
     "unknown name": (lambda f: f, {"categorical_features": ["colour"]}, r"\['colour'\]"),
@@ -630,11 +624,6 @@ REFUSED = {
         lambda f: f[["income", "age"]].to_numpy(),
         {"categorical_features": ["age"]},
         "no feature names",
-    ),
-    "too many levels": (
-        lambda f: f.assign(code=np.arange(len(f)).astype(str)),
-        {"encoder": TabularEncoder(max_categories=100)},
-        r"'code'.*160.*max_categories=100",
     ),
     "categories without an encoder": (
         lambda f: f[["age", "is_new"]],
@@ -677,11 +666,28 @@ def test_table_that_cannot_be_encoded_is_refused(change, settings, message, trai
     assert not hasattr(estimator, "encoder_")
 
 
-@pytest.mark.usefixtures("no_training")
-def test_column_that_identifies_rows_is_refused_by_default():
-    X = pd.DataFrame({"key": np.arange(10_001).astype(str)})
-    with pytest.raises(ValueError, match=r"'key'.*10[ ,_]?001"):
-        encoded().fit(X, np.arange(10_001) % 2)
+def test_column_that_identifies_rows_warns_by_name():
+    frame, y = people()
+    keyed = frame.assign(key=np.arange(len(frame)).astype(str))
+    with pytest.warns(UserWarning, match=r"\['key'\] of X most rows have a rare level"):
+        estimator = encoded(max_iter=2).fit(keyed, y)
+    assert_array_equal(
+        estimator.predict_proba(keyed), estimator.predict_proba(keyed.assign(key="new"))
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Columns .* have no value in any row")
+def test_columns_that_are_empty_in_a_fold_do_no_harm():
+    frame, y = people()
+    frame = frame.assign(
+        sensor=np.where(np.arange(len(frame)) < 80, np.nan, 1.5 * np.arange(len(frame))),
+        remark=np.where(np.arange(len(frame)) < 80, None, "late"),
+    )
+    scores = cross_val_score(encoded(max_iter=2), frame, y, cv=KFold(2), error_score="raise")
+    assert np.isfinite(scores).all()
+    first = slice(0, 80)
+    estimator = encoded(max_iter=2).partial_fit(frame[first], y[first], classes=["no", "yes"])
+    assert np.isfinite(estimator.partial_fit(frame[80:], y[80:]).predict_proba(frame)).all()
 
 
 # Units do not matter.
