@@ -43,6 +43,12 @@ class Rows:
         """The sum of the weights: the number of rows where weights stand for repetition."""
         return float(len(self) if self.sample_weight is None else self.sample_weight.sum())
 
+    def count_copies(self) -> np.ndarray:
+        """Return how many of the rows that were given each of these stands for."""
+        if self.place is None:
+            return np.ones(len(self), dtype=np.intp)
+        return np.bincount(self.place[self.place >= 0], minlength=len(self))
+
     def arrays(self) -> list[Any]:
         """Return the arrays that the rows are made of; None stands for weights of one."""
         X: Any = self.X

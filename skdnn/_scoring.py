@@ -1,26 +1,42 @@
-"""Scores of scikit-learn, computed for each member of a network by itself while it trains."""
+"""Scores of scikit-learn, by validation rows or by all rows that members hold out."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from copy import copy
 from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy.special import log_expit
 from sklearn.metrics import check_scoring
 
-from ._folds import Folds
+from ._folds import Folds, HeldOut
 from ._rows import Rows
+from ._sparse import is_sparse
+
+Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+
+SAME_SHARE = 1e-5
+"""Relative difference up to which weights in float32 are the same."""
+
+SCORER = re.compile(
+    r"make_scorer\((?P<metric>\w+(?:, greater_is_better=False)?)"
+    r"(?:, response_method=(?P<method>'\w+'|\([^)]*\)))?"
+)
+"""How scikit-learn shows its scorers."""
 
 
 def make_score(
     estimator: Any, scoring: Any, rows: Rows, folds: Folds | None = None
-) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Return ``score(params) -> (n_members,)`` on some rows; None stands for the loss.
+) -> Score | None:
+    """Return ``score(params, held_out_logits)``; None stands for the loss.
 
-    With folds, a member's score is that on the rows that it holds out, and not a number if these
-    are none. The scorer sees an estimator with one member, and the labels as the user gave them.
+    It returns each member's score on the rows, by an estimator with that member alone. With folds
+    it is one number, of all rows that are held out, each judged by the members that hold it out: by
+    their logits on the rows of `Folds.hold_out`. The scorer sees labels as the user gave them.
 
     Raises
     ------
@@ -30,36 +46,31 @@ def make_score(
     if isinstance(scoring, str) and scoring == "loss":
         return None
     scorer = check_scoring(estimator, scoring)
-    if rows.sample_weight is not None:
-        accepted = signature(scorer).parameters.values()
-        if not any(p.name == "sample_weight" or p.kind == p.VAR_KEYWORD for p in accepted):
-            raise ValueError(
-                f"scoring={scoring!r} does not take sample_weight, but the validation rows have "
-                "weights. Let it accept sample_weight=None, or pass a scorer's name."
-            )
-    parts = [rows]
-    if folds is not None:
-        n_held_out = min(folds.n_members, folds.n_folds)
-        parts = [rows.take(folds.validation_index(member)) for member in range(n_held_out)]
-    labels = [estimator.classes_[part.y.astype(np.intp)] for part in parts]
+    pool = None if folds is None else _Pool(folds.hold_out(rows))
+    index, weight = _lay_out(rows, _weights(rows) if pool is None else pool.weights)
+    arguments = {} if weight is None else {"sample_weight": weight}
+    if arguments:
+        _check_takes_weights(scorer, scoring)
+    # A table as it is takes no copy.
+    is_whole = len(index) == len(rows) and bool((index[:-1] < index[1:]).all())
+    X = rows.X if is_whole and isinstance(rows.X, np.ndarray) else rows.X[index]
+    labels = estimator.classes_[rows.y[index].astype(np.intp)]
 
-    def score_member(params: np.ndarray, number: int) -> float:
-        part, weights = parts[number], {}
-        if not len(part):
-            return np.nan
-        if part.sample_weight is not None:
-            weights = {"sample_weight": part.sample_weight}
+    def judge(model: Any) -> float:
         try:
-            return float(scorer(_member_of(estimator, params), part.X, labels[number], **weights))
-        except ValueError as error:
-            which = "validation rows" if folds is None else "rows that a member holds out"
-            raise ValueError(
-                f"scoring={scoring!r} cannot judge the {which}, of which there are {len(part)}: "
-                f"{error} Take another score, or more rows."
-            ) from error
+            return float(scorer(model, X, labels, **arguments))
+        except Exception as error:
+            raise ValueError(_explain(error, scoring, scorer, X, estimator.classes_)) from error
 
-    def score(params: np.ndarray) -> np.ndarray:
-        return np.array([score_member(member, i % len(parts)) for i, member in enumerate(params)])
+    def score(params: np.ndarray, held_out_logits: np.ndarray | None) -> np.ndarray:
+        if pool is None or held_out_logits is None:
+            return np.array([judge(_model_of(estimator, member)) for member in params[:, None]])
+        if not np.isfinite(held_out_logits).all():
+            return np.array(np.nan)
+        model = _model_of(estimator, params)
+        answers = _Answers(X, pool.logits(held_out_logits)[index])
+        model.decision_function = answers.decision_function
+        return np.array(judge(model))
 
     return score
 
@@ -69,12 +80,130 @@ def name_score(scoring: Any) -> str:
     return getattr(scoring, "__qualname__", repr(scoring))
 
 
-def _member_of(estimator: Any, params: np.ndarray) -> Any:
-    """Return an estimator with one set of weights, which takes rows without names."""
-    member = copy(estimator)
-    vars(member).pop("feature_names_in_", None)
-    member._encoder, member.temperature_ = None, 1.0  # the rows are encoded already
-    member.n_features_in_ = estimator._architecture["columns"].n_columns
-    member.params_ = params[np.newaxis]
-    member._describe({**estimator._architecture, "n_members": 1})
-    return member
+def _model_of(estimator: Any, params: np.ndarray) -> Any:
+    """Return an estimator with these weights, which takes rows without names."""
+    model = copy(estimator)
+    vars(model).pop("feature_names_in_", None)
+    model._encoder, model.temperature_ = None, 1.0  # the rows are encoded already
+    model.n_features_in_ = estimator._architecture["columns"].n_columns
+    model.params_ = params
+    model._describe({**estimator._architecture, "n_members": len(params)})
+    return model
+
+
+def _weights(rows: Rows) -> np.ndarray:
+    return np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
+
+
+def _lay_out(rows: Rows, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the positions of the rows that a scorer is shown, and their weights if they have any.
+
+    Weights that stand for rows that were merged are none: these are shown as they were given.
+    """
+    given = np.arange(len(rows)) if rows.place is None else rows.place[rows.place >= 0]
+    given = given[weight[given] > 0.0]
+    share = weight[given] / rows.count_copies()[given]
+    if np.allclose(share, share[:1], rtol=SAME_SHARE, atol=0.0):
+        return given, None
+    index = np.flatnonzero(weight)
+    return index, weight[index]
+
+
+def _check_takes_weights(scorer: Any, scoring: Any) -> None:
+    accepted = signature(scorer).parameters.values()
+    if not any(p.name == "sample_weight" or p.kind == p.VAR_KEYWORD for p in accepted):
+        raise ValueError(
+            f"scoring={scoring!r} does not take sample_weight, but the validation rows have "
+            "weights. Let it accept sample_weight=None, or pass a scorer's name."
+        )
+
+
+class _Pool:
+    """All rows that are held out, each with one logit: that of the members' mean probability.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (n_rows,)
+        How much each of all rows counts: nothing where no member holds it out.
+    """
+
+    def __init__(self, held_out: HeldOut) -> None:
+        _, weight = held_out.labels_and_weights(slice(0, held_out.places.shape[1]))
+        weight, place = weight.ravel().astype(np.float64), held_out.places.ravel()
+        own = np.flatnonzero(weight)  # members with fewer rows than others have one repeated
+        self._own = own[np.argsort(place[own], kind="stable")]  # those of a row side by side
+        self._log_weight = np.log(weight[self._own])
+        self._rows, self._starts = np.unique(place[self._own], return_index=True)
+        self.weights = np.bincount(place, weight, minlength=len(held_out.rows))
+
+    def logits(self, held_out_logits: np.ndarray) -> np.ndarray:
+        """Return the logit of each of all rows; not a number where no member holds it out."""
+        z = held_out_logits.ravel()[self._own].astype(np.float64)
+        logits = np.full(len(self.weights), np.nan)
+        logits[self._rows] = self._log_sum(log_expit(z)) - self._log_sum(log_expit(-z))
+        return logits
+
+    def _log_sum(self, log_share: np.ndarray) -> np.ndarray:
+        return np.logaddexp.reduceat(log_share + self._log_weight, self._starts)
+
+
+class _Answers:
+    """What is known of some rows, for an estimator that is asked for all or some of them.
+
+    Rows that are alike are told apart only where it is asked for all.
+
+    Parameters
+    ----------
+    X : {ndarray, CSR matrix or array} of shape (n_samples, n_features)
+    logits : ndarray of shape (n_samples,)
+    """
+
+    def __init__(self, X: Any, logits: np.ndarray) -> None:
+        self.X, self.logits = X, logits
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        if X is self.X:
+            return self.logits
+        asked, known = _row_keys(X, self.X.dtype), _row_keys(self.X, self.X.dtype)
+        if asked == known:
+            return self.logits
+        found: dict[bytes, list[float]] = {}
+        for key, logit in zip(known, self.logits.tolist(), strict=True):
+            found.setdefault(key, []).append(logit)
+        if not found.keys() >= set(asked):
+            raise ValueError(
+                "The rows held out are predicted by the networks that did not train on them, and "
+                "a scorer can ask for these rows only, all or some, but not for others. Pass X_val "
+                "and y_val to have each network judged by itself, on any rows."
+            )
+        return np.array([np.mean(found[key]) for key in asked])
+
+
+def _row_keys(X: Any, dtype: np.dtype) -> list[bytes]:
+    """Return what is the same for the same row, and different for another."""
+    if not is_sparse(X):
+        return [row.tobytes() for row in np.ascontiguousarray(X, dtype)]
+    ends = pairwise(X.indptr.tolist())
+    return [X.indices[a:b].tobytes() + X.data[a:b].tobytes() for a, b in ends]
+
+
+def _explain(error: Exception, scoring: Any, scorer: Any, X: Any, classes: np.ndarray) -> str:
+    """Say what a scorer was given when it failed, and what to do."""
+    found = SCORER.match(repr(scorer))
+    if found and "pos_label" in str(error) and 1 not in classes.tolist():
+        method = found["method"]
+        method = "" if method in (None, "'predict'") else f", response_method={method}"
+        advice = (
+            f"Say which label is the positive one: scoring=make_scorer({found['metric']}{method}, "
+            f"pos_label={classes[1].item()!r})."
+        )
+    elif isinstance(scoring, str):
+        advice = "Take another score, or more rows."
+    else:
+        kind = "a CSR matrix" if is_sparse(X) else "an array"
+        advice = (
+            f"A scorer is given an estimator, the rows as they enter the network, {kind} of "
+            f"{X.dtype} of shape {X.shape} without column names, and their labels as in y."
+        )
+    what = f"{type(error).__name__}: {error}".rstrip(". ")
+    return f"scoring={scoring!r} cannot judge the validation rows: {what}. {advice}"

@@ -60,17 +60,18 @@ class Validation:
     rows : Rows
         With folds they are the rows to train on, with the labels as they were.
     score : callable or None
-        ``score(params) -> array of shape (n_members,)``, each member's score: the more the better.
+        ``score(params, held_out_logits)``, the more the better: each member's, of shape
+        (n_members,), or with folds one of all rows held out; see `skdnn._scoring.make_score`.
     name : str
         Of the score; scores of different names are not compared.
     folds : Folds or None
         Which rows each member holds out. One fold is few rows to choose an epoch by: what counts is
-        the loss of all that are held out (see `skdnn._calibration.find_least_loss`), or the mean of
-        the members' scores, one number for all.
+        the loss of all that are held out (see `skdnn._calibration.find_least_loss`), or their
+        score, one number for all members.
     """
 
     rows: Rows
-    score: Callable[[np.ndarray], np.ndarray] | None = None
+    score: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None = None
     name: str = "loss"
     folds: Folds | None = None
 
@@ -91,7 +92,8 @@ class Trainer:
         self.folds = None if validation is None else validation.folds
         n_members = len(state.params)
         _check_folds(self.folds, n_members, len(rows))
-        self._held_out = None
+        self._held_out: HeldOut | None = None
+        self._held_out_logits: np.ndarray | None = None
         if validation is not None and self.folds is not None:
             self._held_out = self.folds.hold_out(validation.rows)
         self.trainable = state.params[:, plan.network.layout.trainable]
@@ -264,9 +266,11 @@ class Trainer:
             total += self.plan.loss.total(rows.y[np.newaxis, block], logits, weight)
         return total / total_weight
 
-    def _held_out_loss(self, held_out: HeldOut, factor: float = 1.0) -> np.ndarray:
+    def _held_out_loss(
+        self, held_out: HeldOut, logits: np.ndarray, factor: float = 1.0
+    ) -> np.ndarray:
         """Return each member's share of the mean loss, of logits multiplied by a factor."""
-        logits, total = self._held_out_logits, np.zeros(len(self._held_out_logits))
+        total = np.zeros(len(logits))
         for block in cut_rows(logits.shape[1], n_values=BLOCK_ROWS):
             y, weight = held_out.labels_and_weights(block)
             total += self.plan.loss.total(y, logits[:, block] * factor, weight)
@@ -305,9 +309,8 @@ class Trainer:
         every = 1 if self.validation is None else max(1, len(self.rows) // ROWS_TO_JUDGE_FIRST)
         judgement = self.judge(every)
         if self.has_score and not np.isfinite(judgement.objective).all():
-            which = "" if self.folds is None else " that some member holds out"
             raise ValueError(
-                f"scoring gives {-judgement.objective.max()} on the validation rows{which}, before "
+                f"scoring gives {-judgement.objective.max()} on the validation rows, before "
                 "training begins. Take a score that is a number there; some need rows of both "
                 "classes."
             )
@@ -326,7 +329,7 @@ class Trainer:
         if self._held_out is None:
             return self.mean_loss(self.validation.rows)
         self._held_out_logits = self.predict(self._held_out.X)
-        return self._held_out_loss(self._held_out)
+        return self._held_out_loss(self._held_out, self._held_out_logits)
 
     def validate(
         self, losses: np.ndarray | None = None
@@ -340,12 +343,9 @@ class Trainer:
             raise ValueError("There are no validation rows.")
         loss, score = self.validation_losses() if losses is None else losses, None
         if self.validation.score is not None:
-            score = self.validation.score(self.state.weights)
+            score = self.validation.score(self.state.weights, self._held_out_logits)
         if self._held_out is not None:
-            if score is None:
-                pooled = -self._tempered_loss(self._held_out)
-            else:  # of members with rows to hold out: there may be more members than rows
-                pooled = float(score[self._held_out.counts > 0].mean())
+            pooled = -self._tempered_loss(self._held_out) if score is None else float(score)
             objective = np.round(-pooled, N_DECIMALS)
             same = np.ones(len(loss))
             return same * loss.sum(), same * objective, same * pooled
@@ -355,9 +355,12 @@ class Trainer:
 
     def _tempered_loss(self, held_out: HeldOut) -> float:
         """Return the loss of all rows held out, as members of an average are to be judged."""
-        if not np.isfinite(self._held_out_logits).all():
+        logits = self._held_out_logits
+        if logits is None or not np.isfinite(logits).all():
             return np.inf
-        return find_least_loss(lambda factor: float(self._held_out_loss(held_out, factor).sum()))
+        return find_least_loss(
+            lambda factor: float(self._held_out_loss(held_out, logits, factor).sum())
+        )
 
 
 def share_out(members: range, n_parts: int) -> list[range]:

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from ._calibration import fit_temperature
+from ._calibration import count_evidence, fit_temperature, relative_size
 from ._explanations import average_logits
 from ._folds import Folds, deal_folds, out_of_fold_logits
+from ._network import Network
 from ._rows import Rows, split_validation
 from ._state import TrainingPlan, TrainingState
+
+ROWS_TO_COMPARE = 1_000
+"""Rows, or a few more, that are looked at to see how members differ from their average."""
 
 
 def hold_out(
@@ -31,14 +35,32 @@ def hold_out(
             folds = deal_folds(rows, n_members, estimator.validation_fraction, rng)
         else:
             rows, held_out = split_validation(rows, estimator.validation_fraction, rng)
-    has_unseen = folds is not None or (held_out is not None and held_out is not rows)
-    if estimator.calibration is not None and not has_unseen:
+    if estimator.calibration is not None:
+        _check_can_calibrate(estimator, rows, held_out, folds)
+    return rows, held_out, folds
+
+
+def _check_can_calibrate(
+    estimator: Any, rows: Rows, held_out: Rows | None, folds: Folds | None
+) -> None:
+    """Refuse to calibrate without rows of both classes that were not trained on."""
+    parts = [] if held_out is None or held_out is rows else [held_out.y]
+    if folds is not None:
+        parts = [rows.y[folds.validation_index(member)] for member in range(folds.n_members)]
+    labels = np.unique(np.concatenate(parts)) if parts else np.array([])
+    if len(labels) == 0:
         raise ValueError(
             f"calibration={estimator.calibration!r} needs rows that were not trained on, and "
             f"early_stopping={estimator.early_stopping!r} holds none out here. Set it to True, "
             "pass X_val and y_val (or more rows that differ), or set calibration to None."
         )
-    return rows, held_out, folds
+    if len(labels) == 1:
+        only = estimator.classes_.tolist()[int(labels[0])]
+        raise ValueError(
+            f"calibration={estimator.calibration!r} needs rows of both classes that were not "
+            f"trained on, but all of these are of class {only!r}. Pass X_val and y_val with both, "
+            "or more rows, or set calibration to None."
+        )
 
 
 def judge_unseen(
@@ -54,14 +76,37 @@ def judge_unseen(
         estimator.oof_decision_function_ = _in_given_order(estimator, logits, X, rows)
     else:
         forget_unseen(estimator)
-    if estimator.calibration is not None and held_out is not None:
-        if folds is None:
-            logits = average_logits(network.logits(params, held_out.X))
-        is_known = np.isfinite(logits)
-        weight = None if held_out.sample_weight is None else held_out.sample_weight[is_known]
-        estimator.temperature_ = fit_temperature(logits[is_known], held_out.y[is_known], weight)
-        if folds is not None:
-            estimator.oof_decision_function_ /= estimator.temperature_
+    if estimator.calibration is None or held_out is None:
+        return
+    if folds is None:
+        logits = average_logits(network.logits(params, held_out.X))
+    else:
+        scale = _scale_of_average(network, params, rows, folds)
+        logits = scale * logits
+        estimator.oof_decision_function_ *= scale
+    estimator.temperature_ = _fit_temperature(logits, held_out)
+    if folds is not None:
+        estimator.oof_decision_function_ /= estimator.temperature_
+
+
+def _scale_of_average(network: Network, params: np.ndarray, rows: Rows, folds: Folds) -> float:
+    """Return what logits of the members that hold a row out are multiplied by to be the average's.
+
+    How members differ is seen on some rows of the table, with no look at labels.
+    """
+    logits = network.logits(params, rows.X[:: max(1, len(rows) // ROWS_TO_COMPARE)])
+    judges = (logits[folds.members_of(fold)] for fold in range(folds.n_folds))
+    judged = [average_logits(of_fold) for of_fold in judges if len(of_fold)]
+    return relative_size(average_logits(logits), np.stack(judged))
+
+
+def _fit_temperature(logits: np.ndarray, rows: Rows) -> float:
+    """Return the temperature for logits of some rows; those without one say nothing."""
+    is_known = np.isfinite(logits)
+    weight = np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
+    weight = weight[is_known].astype(np.float64)
+    n_rows = count_evidence(weight, rows.count_copies()[is_known])
+    return fit_temperature(logits[is_known], rows.y[is_known], weight, n_rows)
 
 
 def forget_unseen(estimator: Any) -> None:

@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_expit
 from strategies import seeds
 
-from skdnn._calibration import LARGEST, SUREST_MEMBER, find_least_loss, fit_temperature
+from skdnn._calibration import (
+    LARGEST,
+    PRIOR_SPREAD,
+    SUREST_MEMBER,
+    count_evidence,
+    find_least_loss,
+    fit_temperature,
+    relative_size,
+)
+
+MANY = 1e9
+"""Rows that leave the prior nothing to say."""
 
 
 def overlapping(seed=0, n_samples=200):
@@ -23,65 +34,103 @@ def cost(logits, y, temperature, weight=None):
     return np.average(-log_p, weights=weight)
 
 
-@given(seed=seeds, is_weighted=st.booleans())
-def test_temperature_has_the_lowest_cross_entropy(seed, is_weighted):
+def posterior(logits, y, temperature, weight, n_rows):
+    """Return what the temperature minimises, by its definition."""
+    prior = np.log(temperature) ** 2 / (2.0 * PRIOR_SPREAD**2)
+    return n_rows * cost(logits, y, temperature, weight) + prior
+
+
+@given(seed=seeds, is_weighted=st.booleans(), n_rows=st.sampled_from([1.0, 10.0, 200.0, 1e6]))
+def test_temperature_has_the_lowest_cross_entropy_beside_its_prior(seed, is_weighted, n_rows):
     logits, y = overlapping(seed)
     weight = np.random.default_rng(seed).exponential(size=len(y)) if is_weighted else None
-    found = fit_temperature(logits, y, weight)
+    found = fit_temperature(logits, y, weight, n_rows)
     grid = np.geomspace(1.0 / LARGEST, LARGEST, 2_001)
-    lowest = min(grid, key=lambda temperature: cost(logits, y, temperature, weight))
+    lowest = min(grid, key=lambda temperature: posterior(logits, y, temperature, weight, n_rows))
     assert found == pytest.approx(lowest, rel=5e-3)
-    assert cost(logits, y, found, weight) <= cost(logits, y, lowest, weight) + 1e-9
 
 
 @given(seed=seeds, factor=st.floats(0.2, 5.0))
-def test_temperature_follows_the_scale_of_the_logits(seed, factor):
+def test_temperature_follows_the_scale_of_the_logits_of_many_rows(seed, factor):
     logits, y = overlapping(seed)
-    once = fit_temperature(logits, y, None)
-    assert fit_temperature(factor * logits, y, None) == pytest.approx(factor * once, rel=1e-3)
+    once = fit_temperature(logits, y, None, MANY)
+    assert fit_temperature(factor * logits, y, None, MANY) == pytest.approx(factor * once, rel=1e-3)
 
 
 @given(seed=seeds, data=st.data())
-def test_weight_of_a_row_is_how_often_it_counts(seed, data):
+def test_weight_of_a_row_is_how_often_it_counts_in_the_loss(seed, data):
     logits, y = overlapping(seed, 60)
     times = np.random.default_rng(data.draw(seeds)).integers(0, 4, 60)
-    weighted = fit_temperature(logits, y, times.astype(np.float64))
-    repeated = fit_temperature(logits.repeat(times), y.repeat(times), None)
+    weighted = fit_temperature(logits, y, times.astype(np.float64), 60.0)
+    repeated = fit_temperature(logits.repeat(times), y.repeat(times), None, 60.0)
     assert weighted == pytest.approx(repeated, rel=1e-3)
+
+
+@given(
+    weight=st.lists(st.floats(0.01, 100.0), min_size=1, max_size=20),
+    exponent=st.integers(-300, 300),
+)
+def test_evidence_has_no_scale_and_is_no_more_than_the_rows(weight, exponent):
+    weight, copies = np.array(weight), np.ones(len(weight))
+    evidence = count_evidence(weight * 10.0**exponent, copies)
+    assert evidence == pytest.approx(count_evidence(weight, copies))
+    assert evidence * (1.0 + 1e-9) >= 1.0
+    assert evidence <= len(weight) * (1.0 + 1e-9)
+    assert count_evidence(np.ones(len(weight)), copies) == pytest.approx(len(weight))
+
+
+def test_evidence_of_merged_rows_is_that_of_the_rows():
+    copies = np.array([1, 5, 2])
+    assert count_evidence(3.0 * copies, copies) == pytest.approx(8.0)
+    weight = np.array([1.0, 2.0, 0.5])
+    apart = count_evidence((weight / copies).repeat(copies), np.ones(8))
+    assert count_evidence(weight, copies) == pytest.approx(apart)
+
+
+def test_logits_of_an_average_have_their_size():
+    """Members that differ are surer than their average; zeros have no size."""
+    logits = np.random.default_rng(0).normal(size=(3, 50))
+    assert relative_size(logits[0], logits[:1]) == 1.0
+    assert relative_size(0.5 * logits[0], logits[[0, 0]]) == pytest.approx(0.5)
+    assert relative_size(np.zeros(4), np.zeros((2, 4))) == 1.0
 
 
 def test_weights_matter():
     logits, y = overlapping()
     is_right = (logits > 0) == (y == 1.0)
-    trusting = fit_temperature(logits, y, np.where(is_right, 3.0, 1.0))
-    assert trusting < 0.8 * fit_temperature(logits, y, None)
+    trusting = fit_temperature(logits, y, np.where(is_right, 3.0, 1.0), MANY)
+    assert trusting < 0.8 * fit_temperature(logits, y, None, MANY)
 
 
 @pytest.mark.parametrize("factor", [1.0, 3.0, 0.3])
 def test_temperature_undoes_what_calibrated_logits_were_multiplied_with(factor):
     logits, y = overlapping(n_samples=40_000)
-    assert fit_temperature(factor * logits, y, None) == pytest.approx(factor, rel=0.05)
+    found = fit_temperature(factor * logits, y, None, len(y))
+    assert found == pytest.approx(factor, rel=0.05)
 
 
-def test_separable_logits_stay_finite():
-    """No temperature is low enough for them: the search ends at its bound."""
-    logits, y = np.array([-0.5, -0.1, 0.2, 3.0]), np.array([0.0, 0.0, 1.0, 1.0])
-    assert fit_temperature(logits, y, None) == pytest.approx(1.0 / LARGEST, rel=1e-3)
-    assert fit_temperature(logits[:2], y[:2], None) == pytest.approx(1.0 / LARGEST, rel=1e-3)
+@pytest.mark.parametrize("n_rows", [4, 10, 40])
+@pytest.mark.parametrize("size", [0.1, 1.0, 30.0])
+def test_few_rows_that_are_all_right_say_little(n_rows, size):
+    """By themselves they would have the lowest temperature there is."""
+    y = np.arange(n_rows) % 2
+    logits = size * (2.0 * y - 1.0) * np.linspace(0.5, 2.0, n_rows)
+    assert 0.45 < fit_temperature(logits, y, None, n_rows) <= 1.0
 
 
-def test_logits_that_are_always_wrong_are_divided_by_as_much_as_there_is():
+def test_few_rows_that_are_all_wrong_say_little():
     logits, y = np.array([-0.5, -0.1, 0.2, 3.0]), np.array([1.0, 1.0, 0.0, 0.0])
-    assert fit_temperature(logits, y, None) == pytest.approx(LARGEST, rel=1e-3)
+    assert 1.0 < fit_temperature(logits, y, None, 4) < 1.5
+    assert fit_temperature(logits, y, None, MANY) == pytest.approx(LARGEST, rel=1e-3)
 
 
 def test_logits_of_zero_have_no_temperature_of_their_own():
-    assert fit_temperature(np.zeros(4), np.array([0.0, 0.0, 1.0, 1.0]), None) == 1.0
+    assert fit_temperature(np.zeros(4), np.array([0.0, 0.0, 1.0, 1.0]), None, 4) == 1.0
 
 
 def test_huge_logits_overflow_nothing():
     logits, y = 1e30 * np.array([-1.0, 1.0, 1.0]), np.array([0.0, 1.0, 1.0])
-    assert 0.0 < fit_temperature(logits, y, None) <= LARGEST
+    assert 0.0 < fit_temperature(logits, y, None, 3) <= LARGEST
 
 
 @pytest.mark.parametrize(
@@ -109,6 +158,6 @@ def test_least_loss_is_among_those_that_it_was_shown():
 def test_float32_is_judged_in_float64():
     logits, y = overlapping()
     single = logits.astype(np.float32)
-    found = fit_temperature(single, y.astype(np.float32), None)
+    found = fit_temperature(single, y.astype(np.float32), None, 200)
     assert type(found) is float
-    assert found == fit_temperature(single.astype(np.float64), y, None)
+    assert found == fit_temperature(single.astype(np.float64), y, None, 200)

@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from data import classifier
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.special import expit, logit
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import log_loss
 from strategies import seeds
 from tables import pose_training
 from trainings import ScriptedLoss, noisy_rows
@@ -21,7 +20,6 @@ from skdnn._batches import Minibatches
 from skdnn._folds import IN_NO_FOLD, NOT_TRAINED_ON, Folds, assign_folds, out_of_fold_logits
 from skdnn._random import RandomStreams
 from skdnn._rows import Rows
-from skdnn._scoring import make_score
 from skdnn._trainer import Trainer, Validation, fingerprint
 from skdnn._training import train
 
@@ -406,55 +404,6 @@ def test_training_loss_before_training_is_of_the_members_own_rows():
             rows.y[own], expit(logits[member, own]), sample_weight=rows.sample_weight[own]
         )
         assert judgement.loss[member] == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("is_weighted", [False, True])
-def test_score_is_the_mean_of_the_members_scores_on_the_rows_each_holds_out(is_weighted):
-    rows = weighted_rows(60) if is_weighted else noisy_rows(60)
-    folds = folds_of(rows, 4, 3)
-    model = classifier(n_members=4).fit(rows.X, rows.y)
-    score = make_score(model, "accuracy", rows, folds)
-    scores = score(model.params_)
-    predicted = model._network.logits(model.params_, rows.X) > 0.0
-    expected = []
-    for member in range(4):
-        out = folds.validation_index(member)
-        weight = rows.sample_weight[out] if is_weighted else None
-        expected.append(accuracy_score(rows.y[out], predicted[member, out], sample_weight=weight))
-    np.testing.assert_allclose(scores, expected)
-    assert len(set(scores)) > 1
-    plan, state = pose_training(rows, members=range(4), max_iter=2)
-    train_quietly(plan, state, rows, Validation(rows, lambda params: scores, "accuracy", folds))
-    np.testing.assert_allclose(state.history["validation_score"], np.mean(scores))
-    assert state.course.best_objective.tolist() == [-np.round(np.mean(scores), 12)] * 4
-
-
-@pytest.mark.filterwarnings("ignore:Only one class:sklearn.exceptions.UndefinedMetricWarning")
-def test_score_that_a_fold_leaves_undefined_is_an_error_before_training():
-    rows = Rows(np.eye(6), np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]))
-    folds = Folds(np.array([0, 0, 1, 1, 1, 1]), 2, 3)  # fold 0 has one class
-    model = classifier(n_members=2).fit(rows.X, rows.y)
-    score = make_score(model, "roc_auc", rows, folds)
-    plan, state = pose_training(rows, members=range(2), hidden_layer_sizes=8)
-    with pytest.raises(ValueError, match="that some member holds out"):
-        train(plan, state, rows, Validation(rows, score, "roc_auc", folds))
-
-
-def test_score_that_fails_on_the_rows_of_a_fold_is_named():
-    """Two rows of a class for eleven members: most folds have the other class only."""
-    X, y = np.random.default_rng(0).normal(size=(33, 2)), np.arange(33) < 2
-    model = classifier(n_members=11, scoring="neg_log_loss", early_stopping=True)
-    with pytest.raises(
-        ValueError, match="'neg_log_loss' cannot judge the rows that a member holds"
-    ):
-        model.fit(X, y)
-
-
-def test_member_without_rows_to_be_judged_by_has_no_score():
-    rows = Rows(np.eye(3), np.array([0.0, 0.0, 1.0]))
-    model = classifier(n_members=3).fit(rows.X, rows.y)
-    scores = make_score(model, "accuracy", rows, Folds(np.array([0, 1, -1]), 3, 3))(model.params_)
-    assert np.isnan(scores).tolist() == [False, False, True]
 
 
 # One that fails, and going on.

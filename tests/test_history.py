@@ -108,7 +108,12 @@ def test_verbose_shows_the_score_and_how_long_it_still_takes(capsys):
     with pytest.MonkeyPatch.context() as patch:
         clock = SimpleNamespace(perf_counter=lambda: 1.0 * next(seconds))
         patch.setattr("skdnn._training.time", clock)
-        train(plan, state, rows, Validation(rows, lambda params: np.array([0.25, 0.75])))
+        train(
+            plan,
+            state,
+            rows,
+            Validation(rows, lambda params, held_out_logits: np.array([0.25, 0.75])),
+        )
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 12
     assert lines[0].startswith("Iteration  1/12, loss = ")

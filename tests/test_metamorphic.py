@@ -63,6 +63,11 @@ def each(settings):
     return pytest.mark.parametrize("settings", settings.values(), ids=settings)
 
 
+def each_uncalibrated(settings):
+    """Do the same without temperature: its prior counts rows, whatever their weights."""
+    return each({name: {**given, "calibration": None} for name, given in settings.items()})
+
+
 def assert_same_model(first, second):
     np.testing.assert_array_equal(first.params_, second.params_)
     assert first.loss_curve_ == second.loss_curve_
@@ -73,7 +78,7 @@ def assert_same_model(first, second):
 # Weights and repeated rows.
 
 
-@each(ALL_SETTINGS)
+@each_uncalibrated(ALL_SETTINGS)
 def test_weight_k_equals_k_rows(settings):
     X, y = make_table(80)
     k = make_weights(len(y))
@@ -84,14 +89,14 @@ def test_weight_k_equals_k_rows(settings):
     assert not np.allclose(weighted.params_, unweighted.params_)
 
 
-@each(ALL_SETTINGS)
+@each_uncalibrated(ALL_SETTINGS)
 def test_duplicated_rows_equal_weight_two(settings):
     X, y = make_table(80)
     duplicated = classifier(**settings).fit(np.vstack([X, X]), np.concatenate([y, y]))
     assert_same_model(duplicated, classifier(**settings).fit(X, y, np.full(len(y), 2.0)))
 
 
-@each(ALL_SETTINGS)
+@each_uncalibrated(ALL_SETTINGS)
 def test_weights_of_repeated_rows_add_up(settings):
     X, y = make_table(60)
     k = make_weights(len(y)) + 1

@@ -340,11 +340,23 @@ def mean_loss(logits, y, temperature, weight=None):
 
 
 def assert_lowest(logits, y, temperature, weight=None):
-    """Check a temperature against others near and far."""
-    lowest = mean_loss(logits, y, temperature, weight)
+    """Check a temperature against others near and far, beside what stands against it."""
+    w = np.isfinite(logits) * (np.ones(len(y)) if weight is None else weight)
+    n_rows = w.sum() ** 2 / (w**2).sum()  # what weights are multiplied by changes nothing
+
+    def cost(T):
+        return n_rows * mean_loss(logits, y, T, weight) + np.log(T) ** 2 / (2.0 * 0.25**2)
+
     others = np.concatenate([np.geomspace(0.2, 5.0, 100), temperature * np.array([0.99, 1.01])])
-    assert min(mean_loss(logits, y, other, weight) for other in others) >= lowest - 1e-9
+    assert min(cost(other) for other in others) >= cost(temperature) - 1e-6
     assert abs(temperature - 1.0) > 1e-3, "otherwise nothing is shown"
+
+
+def scale_of_average(model, X):
+    """Return how large the logits of a small ensemble are beside those of its members."""
+    logits = logit(probabilities_of_members(model, X))
+    average = model.decision_function(X) * model.temperature_
+    return np.sqrt((average**2).mean() / (logits**2).mean())
 
 
 @pytest.mark.parametrize("n_members", [2, 5, 8])
@@ -354,9 +366,9 @@ def test_temperature_is_the_best_for_rows_out_of_fold(n_members):
     model = ensemble(n_members=n_members, max_iter=20, calibration="temperature").fit(X, y)
     np.testing.assert_array_equal(model.params_, plain.params_)
     assert plain.temperature_ == 1.0
-    assert_lowest(plain.oof_decision_function_, y, model.temperature_)
-    expected = plain.oof_decision_function_ / model.temperature_
-    assert_logits(model.oof_decision_function_, expected)
+    logits = scale_of_average(model, X) * plain.oof_decision_function_
+    assert_lowest(logits, y, model.temperature_)
+    assert_logits(model.oof_decision_function_, logits / model.temperature_)
 
 
 @pytest.mark.parametrize("settings", [{}, {"class_weight": {0: 1.0, 1: 4.0}}], ids=str)
@@ -367,7 +379,8 @@ def test_temperature_heeds_weights(settings):
     plain = ensemble(**settings).fit(X, y, weights)
     model = ensemble(calibration="temperature", **settings).fit(X, y, weights)
     total = weights * np.where(y, 4.0, 1.0) if settings else weights
-    assert_lowest(plain.oof_decision_function_, y, model.temperature_, total)
+    scale = scale_of_average(plain, X[weights > 0])
+    assert_lowest(scale * plain.oof_decision_function_, y, model.temperature_, total)
     unweighted = ensemble(calibration="temperature").fit(X, y)
     assert model.temperature_ != unweighted.temperature_
 
@@ -428,6 +441,52 @@ def test_temperature_is_found_anew_in_each_fit():
     assert model.set_params(calibration=None).fit(X, y).temperature_ == 1.0
 
 
+@pytest.mark.parametrize("factor", [1e-20, 0.1, 1e20])
+@pytest.mark.parametrize("n_members", [1, 5])
+def test_temperature_knows_no_scale_of_weights(n_members, factor):
+    X, y = make_table()
+    settings = {"n_members": n_members, "early_stopping": True, "calibration": "temperature"}
+    settings["alpha"] = 0.0  # which has a scale
+    weights = make_weights(120) + 1.0
+    one, other = (ensemble(**settings).fit(X, y, f * weights) for f in (1.0, factor))
+    assert other.temperature_ == pytest.approx(one.temperature_, rel=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{"n_members": 1, "early_stopping": True}, {}], ids=str)
+def test_rows_that_are_all_answered_right_make_nobody_surer_than_few_rows_can(settings):
+    X, y = make_table(300, random_state=3)
+    X[:, 0] += 12.0 * y  # told apart by one look
+    settings = {"max_iter": 20, "learning_rate_init": 0.05, **settings}
+    model = ensemble(calibration="temperature", **settings).fit(X[:60], y[:60])
+    assert model.temperature_ > 0.5
+
+
+def test_copies_of_rows_are_evidence():
+    """They are merged in training, but seen as often as they were given."""
+    X, y = make_table(60)
+    times = np.full(60, 9)
+    settings = {"calibration": "temperature", "learning_rate_init": 0.1, "max_iter": 20}
+    settings["alpha"] = 0.0  # beside the sum of the losses
+    once, repeated = (
+        ensemble(**settings).fit(X.repeat(times // n, axis=0), y.repeat(times // n)) for n in (9, 1)
+    )
+    np.testing.assert_array_equal(once.params_, repeated.params_)
+    assert abs(np.log(repeated.temperature_)) > abs(np.log(once.temperature_)) + 0.01
+
+
+@pytest.mark.parametrize("n_members", [1, 5])
+def test_calibration_by_rows_of_one_class_is_refused_before_training(n_members, capsys):
+    X, y = make_table()
+    model = ensemble(calibration="temperature", n_members=n_members, verbose=1)
+    labels = np.take(["no", "yes"], y)
+    with pytest.raises(ValueError, match=r"calibration='temperature'.*both classes.*'yes'"):
+        model.fit(X, labels, X_val=X[y == 1], y_val=labels[y == 1])
+    with pytest.raises(ValueError, match=r"calibration='temperature'.*both classes.*False"):
+        model.set_params(early_stopping=True).fit(X, np.arange(120) == 7)
+    assert capsys.readouterr().out == ""
+    assert not hasattr(model, "params_")
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -439,7 +498,7 @@ def test_temperature_is_found_anew_in_each_fit():
 )
 def test_calibration_without_rows_unseen_is_refused_before_training(settings, capsys):
     model = ensemble(calibration="temperature", verbose=1, **settings)
-    with pytest.raises(ValueError, match="calibration='temperature'"):
+    with pytest.raises(ValueError, match=r"calibration='temperature'"):
         model.fit(*make_table())
     assert capsys.readouterr().out == ""
     assert not hasattr(model, "params_")
@@ -452,5 +511,5 @@ def test_calibration_is_not_by_the_rows_that_were_learned(n_members, n_times):
     settings = {"n_members": n_members, "early_stopping": True, "calibration": "temperature"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        with pytest.raises(ValueError, match="calibration='temperature'"):
+        with pytest.raises(ValueError, match=r"calibration='temperature'"):
             ensemble(**settings).fit([[0.0], [1.0]] * n_times, [0, 1] * n_times)

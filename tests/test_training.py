@@ -150,7 +150,7 @@ def test_score_of_a_lost_epoch_is_never_asked_for():
         rows, activation="tanh", solver="sgd", momentum=0.0, learning_rate_init=1e80, max_iter=8
     )
 
-    def score(params):
+    def score(params, held_out_logits):
         if not np.isfinite(params).all():
             raise ValueError("Input contains NaN.")
         return np.zeros(1)

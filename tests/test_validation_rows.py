@@ -546,8 +546,9 @@ def test_scorer_that_raises_fails_before_training(rows, solver, capsys):
     model = stopping(solver=solver).fit(**rows) if solver == "adam" else stopping(solver=solver)
     before = vars(model).copy()
     model.set_params(scoring=scorer, verbose=1)
-    with pytest.raises(RuntimeError, match="does not work"):
+    with pytest.raises(ValueError, match=r"scor.*RuntimeError: does not work.*array") as failure:
         model.fit(**rows)
+    assert isinstance(failure.value.__cause__, RuntimeError)
     assert "Iteration" not in capsys.readouterr().out
     model.set_params(scoring="loss", verbose=False)
     assert vars(model) == before
