@@ -33,7 +33,7 @@ from speed_reach import reach_rows
 from speed_report import Row, cells, describe, summarize, to_json, to_markdown
 from speed_steps import step_rows
 
-from skdnn import _passes
+from skdnn import _loading
 from skdnn._versions import PACKAGES, describe_environment, find_versions
 
 Benchmark = Callable[[argparse.Namespace], Iterator[Row]]
@@ -114,7 +114,7 @@ def main() -> None:
     """Measure, print the table, write JSON and the picture."""
     options = parse()
     if options.no_numba:
-        _passes.SECONDS_BEFORE_LOADING = float("inf")
+        _loading.SECONDS_BEFORE_LOADING = float("inf")
     warnings.simplefilter("ignore", ConvergenceWarning)
     environment = describe_environment()
     environment["packages"] = find_versions((*PACKAGES, *PEERS))

@@ -1,103 +1,100 @@
-"""The passes of `skdnn._passes` by compiled loops."""
+"""The passes of `skdnn._passes` by compiled loops, which are all made ready before any is used.
+
+Whatever can fail (compiling, loading compiled code from disk, writing it there) does so in
+`make_ready`, and never in the middle of a step.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from glob import escape, glob
+from inspect import signature
+from os import path, remove
 from typing import Any
+
+import numpy as np
 
 from . import _kernels
 from ._loops import find_streams
 from ._passes import PASSES
 
-
-def add_bias(y, b):
-    """Compute ``y += b``."""
-    _kernels.add_bias(y, b)
-    return y
+HAS_PLACE = _kernels.HAS_PLACE
+"""Whether there is a directory to keep compiled code in, for the next process."""
 
 
-def rectify(z, out, work):
-    """Write ``max(z, 0)`` into `out`."""
-    _kernels.rectify(z, out)
-    return out
+def make_ready(dtype: np.dtype) -> tuple[dict[str, Any], Exception | None]:
+    """Compile all loops for arrays of a dtype, or load them from disk.
+
+    Returns
+    -------
+    functions : dict
+        What stands beside NumPy's functions: the passes, and what runs a `skdnn._tape.Tape`.
+    fault : Exception or None
+        Why code that can be used could not be kept on disk.
+    """
+    faults = [_make_loop_ready(*loop) for loop in _kernels.find_signatures(dtype)]
+    functions: dict[str, Any] = {name: make_pass(name, dtype) for name in _kernels.FORMS}
+    functions |= {
+        "draw_words": draw_words,
+        "run_calls": _kernels.run_calls,
+        "call_kinds": _kernels.KINDS,
+    }
+    return functions, next((fault for fault in faults if fault is not None), None)
 
 
-def mask_by_sign(grad, y, work):
-    """Compute ``grad *= [y > 0]``."""
-    _kernels.mask_by_sign(grad, y)
-    return grad
+def _make_loop_ready(loop: Any, types: tuple[Any, ...]) -> Exception | None:
+    """Compile a loop for arguments of these types; return why its code could not be kept.
+
+    Code on disk may be damaged, or be that of another loop, where two processes wrote at once: it
+    is removed, and compiled anew.
+    """
+    fault = _compile(loop, types)
+    if types not in loop.overloads:
+        for file in glob(path.join(escape(loop.stats.cache_path or ""), f"{_stem(loop)}*.nbi")):
+            remove(file)
+        fault = _compile(loop, types)
+    if types not in loop.overloads:
+        raise fault or RuntimeError(f"numba compiles {loop} for other types than {types}")
+    return fault
 
 
-def weigh_by_sigmoid(z, s, out):
-    """Compute ``s = 1 / (1 + s)``, and write ``s z`` into `out`."""
-    _kernels.weigh_by_sigmoid(z, s, out)
-    return out
+def _compile(loop: Any, types: tuple[Any, ...]) -> Exception | None:
+    """Compile a loop, or load it; return what went wrong, after which it may be ready or not."""
+    try:
+        loop.compile(types)
+    except Exception as fault:
+        return fault
+    return None
 
 
-def slope_of_silu(grad, y, s, work):
-    """Compute ``grad *= y - y s + s``."""
-    _kernels.slope_of_silu(grad, y, s)
-    return grad
+def _stem(loop: Any) -> str:
+    """Return what the names of the files that numba keeps a loop in begin with."""
+    return f"{loop.__module__.rpartition('.')[2]}.{loop.__qualname__}-"
 
 
-def multiply_outer(column, row, out):
-    """Write ``column row`` into `out`."""
-    _kernels.multiply_outer(column, row, out)
-    return out
+def make_pass(name: str, dtype: np.dtype) -> Callable[..., Any]:
+    """Return a pass that runs a loop over the arrays of each member.
 
+    Where they are not what the loop is compiled for (they have gaps, or may not be written to),
+    NumPy's runs.
+    """
+    loop, plain = getattr(_kernels, name), PASSES[name]
+    parameters = [parameter for parameter in signature(plain).parameters if parameter != "work"]
+    n_used, result = len(parameters), parameters.index("out") if "out" in parameters else 0
+    dtypes = {dtype, np.dtype(np.intp), np.dtype(np.uint16)}
 
-def clip_to_ramp(u, out):
-    """Write ``min(max(u, 0), 1)`` into `out`."""
-    for of_member, its_out in zip(u, out, strict=True):  # members may be apart, and are not within
-        _kernels.clip_to_ramp(of_member, its_out)
-    return out
+    def run(*arguments: Any) -> Any:
+        used = arguments[:n_used]
+        arrays = [x for x in used if isinstance(x, np.ndarray)]
+        if not all(x.dtype in dtypes and x[0].flags.carray for x in arrays):
+            return plain(*arguments)
+        n_members = len(arrays[0])
+        by_member = [x if isinstance(x, np.ndarray) else [float(x)] * n_members for x in used]
+        for of_member in zip(*by_member, strict=True):
+            loop(*of_member)
+        return used[result]
 
-
-def mark_equal(y, x):
-    """Compute ``y = [y = x]``."""
-    for of_member, its_x in zip(y, x, strict=True):
-        _kernels.mark_equal(of_member, its_x)
-    return y
-
-
-def mask_from_words(words, n_dropped, factor, out):
-    """Write ``factor [words >= n_dropped]`` into `out`."""
-    for of_member, its_out in zip(words, out, strict=True):
-        _kernels.mask_from_words(of_member, n_dropped, factor, its_out)
-    return out
-
-
-def round_to_codes(x, n_levels, codes):
-    """Write numbers as integers from 0 to ``n_levels - 1`` into `codes`."""
-    for of_member, its_codes in zip(x, codes, strict=True):
-        _kernels.round_to_codes(of_member, n_levels, its_codes)
-    return codes
-
-
-def look_up(codes, table, out):
-    """Write ``row codes_i of the table`` into row i of `out`."""
-    for of_member, its_table, its_out in zip(codes, table, out, strict=True):
-        _kernels.look_up(of_member, its_table, its_out)
-    return out
-
-
-def add_up_rows(codes, rows, out, work):
-    """Write the sum of the rows of each code into `out`."""
-    for of_member, its_rows, its_out in zip(codes, rows, out, strict=True):
-        _kernels.add_up_rows(of_member, its_rows, its_out)
-    return out
-
-
-def add_scaled(y, x, factor, work):
-    """Compute ``y += factor x``."""
-    _kernels.add_scaled(y, x, factor)
-    return y
-
-
-def move_towards(y, x, shares, work):
-    """Compute ``y = s y + t x``."""
-    _kernels.move_towards(y, x, shares)
-    return y
+    return run
 
 
 def draw_words(rngs, out):
@@ -105,19 +102,3 @@ def draw_words(rngs, out):
     for stream, of_member in zip(find_streams(rngs), out, strict=True):
         _kernels.draw_words(stream, of_member)
     return out
-
-
-def scale_by_moments(g, m, v, beta_1, beta_2, numbers):
-    """Compute the moments ``m = beta_1 m + g`` and ``v = beta_2 v + g^2``, and scale g by them."""
-    _kernels.scale_by_moments(g, m, v, beta_1, beta_2, numbers)
-    return g
-
-
-COMPILED_PASSES: dict[str, Callable[..., Any]] = {name: globals()[name] for name in PASSES}
-
-COMPILED: dict[str, Any] = {
-    **COMPILED_PASSES,
-    "run_calls": _kernels.run_calls,
-    "call_kinds": _kernels.KINDS,
-}
-"""What stands beside NumPy's functions: the passes, and what runs a `skdnn._tape.Tape`."""

@@ -10,33 +10,35 @@ Python, nor of Python's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, from_dtype, njit, types
 from numba.extending import intrinsic
 
-KINDS = (
-    "ufunc",
-    "add_bias",
-    "rectify",
-    "mask_by_sign",
-    "weigh_by_sigmoid",
-    "slope_of_silu",
-    "multiply_outer",
-    "clip_to_ramp",
-    "mark_equal",
-    "mask_from_words",
-    "round_to_codes",
-    "look_up",
-    "add_up_rows",
-    "add_scaled",
-    "scale_by_moments",
-    "move_towards",
-    "give_words",
-)
+FORMS = {
+    "add_bias": "MM",
+    "rectify": "MM",
+    "mask_by_sign": "MM",
+    "weigh_by_sigmoid": "MMM",
+    "slope_of_silu": "MMM",
+    "multiply_outer": "MMM",
+    "clip_to_ramp": "MM",
+    "mark_equal": "MM",
+    "mask_from_words": "wnnV",
+    "round_to_codes": "Vnc",
+    "look_up": "cMM",
+    "add_up_rows": "cMM",
+    "add_scaled": "VVn",
+    "scale_by_moments": "VVVnnV",
+    "move_towards": "VVV",
+}
+"""The passes over the arrays of one member, and what each takes: matrices (M), vectors (V) and
+numbers (n) of floats, vectors of codes (c) and of random words (w)."""
+
+KINDS = ("ufunc", *FORMS, "give_words")
 """What a call on a tape is, by its number: a loop of NumPy, a pass, or giving random words."""
 
 (
@@ -59,76 +61,90 @@ KINDS = (
     GIVE_WORDS,
 ) = range(len(KINDS))
 
+HAS_PLACE = True
+"""Whether there is a directory to keep compiled code in, for the next process."""
 
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    """Compile a loop when it is first called; keep the code on disk if there is a place for it."""
+
+def _compiled(function: Callable[..., None]) -> Any:
+    """Let a loop be compiled, and its code be kept on disk if there is a place for it."""
+    global HAS_PLACE
     settings: Any = {"nogil": True, "error_model": "numpy"}
     try:
         return njit(cache=True, **settings)(function)
-    except RuntimeError:  # no directory that may be written to
+    except (RuntimeError, OSError):  # no directory that may be written to
+        HAS_PLACE = False
         return njit(**settings)(function)
+
+
+def find_signatures(dtype: np.dtype) -> Iterator[tuple[Any, Any]]:
+    """Yield each loop and its signature for arrays of a dtype, those that others call first."""
+    number = from_dtype(dtype)
+
+    def vector(of: Any, n_axes: int = 1) -> Any:
+        return types.Array(of, n_axes, "C")
+
+    kinds = {
+        "M": vector(number, 2),
+        "V": vector(number),
+        "n": types.float64,
+        "c": vector(types.intp),
+        "w": vector(types.uint16),
+    }
+    for name, form in FORMS.items():
+        yield globals()[name], tuple(kinds[letter] for letter in form)
+    yield draw_words, (vector(types.int64), vector(types.uint64))
+    tables = [vector(types.int64, 2)] * 7 + [vector(types.float64, 2), vector(types.int64)]
+    yield run_calls, (*tables, number, types.int64, types.int64, types.int64)
 
 
 @_compiled
 def add_bias(y, b):
-    n_members, n_samples, n_units = y.shape
-    for member in range(n_members):
-        for i in range(n_samples):
-            for j in range(n_units):
-                y[member, i, j] += b[member, 0, j]
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            y[i, j] += b[0, j]
 
 
 @_compiled
 def rectify(z, out):
     zero = z.dtype.type(0)
-    n_members, n_samples, n_units = z.shape
-    for member in range(n_members):
-        for i in range(n_samples):
-            for j in range(n_units):
-                value = z[member, i, j]
-                # `not <=` and not `>`: what is not a number passes, as through NumPy's maximum.
-                out[member, i, j] = value if not value <= zero else zero
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            value = z[i, j]
+            # `not <=` and not `>`: what is not a number passes, as through NumPy's maximum.
+            out[i, j] = value if not value <= zero else zero
 
 
 @_compiled
 def mask_by_sign(grad, y):
     zero, one = y.dtype.type(0), y.dtype.type(1)
-    n_members, n_samples, n_units = y.shape
-    for member in range(n_members):
-        for i in range(n_samples):
-            for j in range(n_units):
-                grad[member, i, j] *= one if y[member, i, j] > zero else zero
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            grad[i, j] *= one if y[i, j] > zero else zero
 
 
 @_compiled
 def weigh_by_sigmoid(z, s, out):
     one = s.dtype.type(1)
-    n_members, n_samples, n_units = z.shape
-    for member in range(n_members):
-        for i in range(n_samples):
-            for j in range(n_units):
-                share = one / (s[member, i, j] + one)
-                s[member, i, j] = share
-                out[member, i, j] = share * z[member, i, j]
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            share = one / (s[i, j] + one)
+            s[i, j] = share
+            out[i, j] = share * z[i, j]
 
 
 @_compiled
 def slope_of_silu(grad, y, s):
-    n_members, n_samples, n_units = y.shape
-    for member in range(n_members):
-        for i in range(n_samples):
-            for j in range(n_units):
-                value, share = y[member, i, j], s[member, i, j]
-                grad[member, i, j] *= value - value * share + share
+    for i in range(y.shape[0]):
+        for j in range(y.shape[1]):
+            value, share = y[i, j], s[i, j]
+            grad[i, j] *= value - value * share + share
 
 
 @_compiled
 def multiply_outer(column, row, out):
-    n_members, n_samples, n_units = out.shape
-    for member in range(n_members):
-        for i in range(n_samples):
-            for j in range(n_units):
-                out[member, i, j] = column[member, i, 0] * row[member, 0, j]
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] = column[i, 0] * row[0, j]
 
 
 @_compiled
@@ -157,11 +173,11 @@ def mask_from_words(words, n_dropped, factor, out):
 
 
 @_compiled
-def round_to_codes(x, n_levels, codes):
+def round_to_codes(x, n_levels, out):
     zero, last = x.dtype.type(0), x.dtype.type(n_levels - 1)
     for i in range(len(x)):
         value = x[i] if x[i] > zero else zero
-        codes[i] = codes.dtype.type(value if value < last else last)
+        out[i] = out.dtype.type(value if value < last else last)
 
 
 @_compiled
@@ -183,34 +199,28 @@ def add_up_rows(codes, rows, out):
 def add_scaled(y, x, factor):
     # Numbers are brought into the precision of the arrays, as NumPy does with Python's.
     factor = y.dtype.type(factor)
-    n_members, n_params = y.shape
-    for member in range(n_members):
-        for i in range(n_params):
-            y[member, i] += factor * x[member, i]
+    for i in range(len(y)):
+        y[i] += factor * x[i]
 
 
 @_compiled
 def move_towards(y, x, shares):
-    n_members, n_params = y.shape
-    for member in range(n_members):
-        kept, share = shares[member, 0], shares[member, 1]
-        for i in range(n_params):
-            y[member, i] = y[member, i] * kept + x[member, i] * share
+    kept, share = shares[0], shares[1]
+    for i in range(len(y)):
+        y[i] = y[i] * kept + x[i] * share
 
 
 @_compiled
 def scale_by_moments(g, m, v, beta_1, beta_2, numbers):
     beta_1, beta_2 = g.dtype.type(beta_1), g.dtype.type(beta_2)
-    n_members, n_params = g.shape
-    for member in range(n_members):
-        epsilon, factor = numbers[member, 0], numbers[member, 1]
-        for i in range(n_params):
-            slope = g[member, i]
-            mean = beta_1 * m[member, i] + slope
-            square = beta_2 * v[member, i] + slope * slope
-            m[member, i] = mean
-            v[member, i] = square
-            g[member, i] = mean / (np.sqrt(square) + epsilon) * factor
+    epsilon, factor = numbers[0], numbers[1]
+    for i in range(len(g)):
+        slope = g[i]
+        mean = beta_1 * m[i] + slope
+        square = beta_2 * v[i] + slope * slope
+        m[i] = mean
+        v[i] = square
+        g[i] = mean / (np.sqrt(square) + epsilon) * factor
 
 
 @intrinsic
@@ -258,7 +268,13 @@ _point_at: Any = _make_pointer
 @njit
 def _matrix(places, dims, i, number):
     """View the i-th array of a call as the matrix of one member."""
-    return carray(_point_at(places[i], number), (1, dims[2 * i], dims[2 * i + 1]))
+    return carray(_point_at(places[i], number), (dims[2 * i], dims[2 * i + 1]))
+
+
+@njit
+def _vector(places, dims, i, number):
+    """View the i-th array of a call, which has one row, as a vector."""
+    return _matrix(places, dims, i, number)[0]
 
 
 @_compiled
@@ -270,10 +286,10 @@ def draw_words(stream, out):
 @njit
 def _give_words(places, dims):
     """Give words that were drawn ahead, or have more drawn, as `RandomWords.draw` does."""
-    stream = _matrix(places, dims, 0, np.int64(0))[0, 0]
-    ahead = _matrix(places, dims, 1, np.uint64(0))[0, 0]
-    n_given = _matrix(places, dims, 2, np.int64(0))[0, 0]
-    out = _matrix(places, dims, 3, np.uint16(0))[0, 0]
+    stream = _vector(places, dims, 0, np.int64(0))
+    ahead = _vector(places, dims, 1, np.uint64(0))
+    n_given = _vector(places, dims, 2, np.int64(0))
+    out = _vector(places, dims, 3, np.uint16(0))
     words = carray(_point_at(places[1], np.uint16(0)), 4 * len(ahead))
     if n_given[0] + len(out) > len(words):
         draw_words(stream, ahead)
@@ -286,20 +302,20 @@ def _give_words(places, dims):
 
 @njit
 def _run_pass(kind, places, dims, numbers, one):
-    """Run a pass over the matrices of one member."""
+    """Run a pass over the arrays of one member."""
     if kind == MASK_FROM_WORDS:
-        words, out = _matrix(places, dims, 0, np.uint16(0)), _matrix(places, dims, 1, one)
-        mask_from_words(words[0, 0], numbers[0], numbers[1], out[0, 0])
+        words, mask = _vector(places, dims, 0, np.uint16(0)), _vector(places, dims, 1, one)
+        mask_from_words(words, numbers[0], numbers[1], mask)
     elif kind == ROUND_TO_CODES:
-        codes = _matrix(places, dims, 1, np.intp(0))
-        round_to_codes(_matrix(places, dims, 0, one)[0, 0], numbers[0], codes[0, 0])
+        codes = _vector(places, dims, 1, np.intp(0))
+        round_to_codes(_vector(places, dims, 0, one), numbers[0], codes)
     elif kind in (LOOK_UP, ADD_UP_ROWS):
-        codes = _matrix(places, dims, 0, np.intp(0))[0, 0]
+        codes = _vector(places, dims, 0, np.intp(0))
         second, third = _matrix(places, dims, 1, one), _matrix(places, dims, 2, one)
         if kind == LOOK_UP:
-            look_up(codes, second[0], third[0])
+            look_up(codes, second, third)
         else:
-            add_up_rows(codes, second[0], third[0])
+            add_up_rows(codes, second, third)
     elif kind == GIVE_WORDS:
         _give_words(places, dims)
     elif kind in (ADD_SCALED, SCALE_BY_MOMENTS, MOVE_TOWARDS):
@@ -311,15 +327,15 @@ def _run_pass(kind, places, dims, numbers, one):
 @njit
 def _run_pass_over_params(kind, places, dims, numbers, one):
     """Run a pass over the parameters of one member."""
-    first, second = _matrix(places, dims, 0, one)[0], _matrix(places, dims, 1, one)[0]
+    first, second = _vector(places, dims, 0, one), _vector(places, dims, 1, one)
     if kind == ADD_SCALED:
         add_scaled(first, second, numbers[0])
         return
-    third = _matrix(places, dims, 2, one)[0]
+    third = _vector(places, dims, 2, one)
     if kind == MOVE_TOWARDS:
         move_towards(first, second, third)
     elif kind == SCALE_BY_MOMENTS:
-        fourth = _matrix(places, dims, 3, one)[0]
+        fourth = _vector(places, dims, 3, one)
         scale_by_moments(first, second, third, numbers[0], numbers[1], fourth)
 
 
@@ -334,9 +350,9 @@ def _run_pass_over_numbers(kind, places, dims, one):
     elif kind == MASK_BY_SIGN:
         mask_by_sign(first, second)
     elif kind == CLIP_TO_RAMP:
-        clip_to_ramp(first[0], second[0])
+        clip_to_ramp(first, second)
     elif kind == MARK_EQUAL:
-        mark_equal(first[0], second[0])
+        mark_equal(first, second)
     else:
         third = _matrix(places, dims, 2, one)
         if kind == WEIGH_BY_SIGMOID:

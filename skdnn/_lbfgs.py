@@ -52,8 +52,9 @@ def train_lbfgs(
         for member in range(len(first)):
             state.params[member] = first[member]
             part = replace(state, params=state.params[member : member + 1], history={})
-            trainer = Trainer(plan, part, rows, validation, interrupt)
-            minimisation = _Minimisation(trainer, progress, mark, seconds, tasks)
+            timed, started_at = replace(plan, max_time=seconds), time.perf_counter()
+            trainer = Trainer(timed, part, rows, validation, interrupt)
+            minimisation = _Minimisation(trainer, progress, mark, started_at, tasks)
             minimisation.run(interrupt)
             courses.append(minimisation.course)
             messages.append(minimisation.message)
@@ -112,10 +113,10 @@ class _Minimisation:
     """The minimisation of one member's cost."""
 
     def __init__(
-        self, trainer: Trainer, progress: _Progress, mark: int, seconds: float, tasks: Tasks
+        self, trainer: Trainer, progress: _Progress, mark: int, started_at: float, tasks: Tasks
     ) -> None:
         self.trainer, self.progress, self.tasks = trainer, progress, tasks
-        self.seconds = seconds
+        self.started_at = started_at
         self.plan, self.state = trainer.plan, trainer.state
         self.message = ""
         self.is_last = False  # whether somebody has asked to stop
@@ -139,7 +140,7 @@ class _Minimisation:
     def run(self, interrupt: Interrupt) -> None:
         """Iterate until the gradient vanishes, a limit is met, or somebody asks to stop."""
         course, start = self.course, self.trainer.trainable[0].astype(np.float64)
-        self._began_at = self._looked_at = time.perf_counter()
+        self._looked_at = time.perf_counter()
         is_unfinished = False
         try:
             result = minimize(
@@ -219,7 +220,7 @@ class _Minimisation:
         self.is_last = self.tasks.end_epoch()
         if self.is_last:
             end = "callback"
-        elif now - self._began_at >= self.seconds:
+        elif now - self.started_at >= plan.max_time:
             end = "max_time"
         self._stop_if(end)
 

@@ -1,23 +1,19 @@
 """The array module that layers compute with: NumPy, and a few passes over arrays beside it.
 
 A pass is one step of a formula that NumPy takes several calls for, or is slow at. Its NumPy code
-stands here and is the reference. Where numba is installed (``pip install skdnn[fast]``), the same
-passes are compiled to single loops, which give the same numbers to the last bit.
+stands here and is the reference. Where numba is installed, the same passes are compiled to
+single loops, which give the same numbers to the last bit: see `skdnn._loading`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csc_array
 from scipy.special import erf
-
-SECONDS_BEFORE_LOADING = 1.0
-"""Time of a training from which on loading numba, which takes about as long, pays."""
 
 
 class ArrayModule(SimpleNamespace):
@@ -108,16 +104,16 @@ def mask_from_words(
     return np.multiply(out, factor, out=out)
 
 
-def round_to_codes(x: np.ndarray, n_levels: int, codes: np.ndarray) -> np.ndarray:
-    """Write numbers as integers from 0 to ``n_levels - 1`` into `codes`: arrays (n_members, n).
+def round_to_codes(x: np.ndarray, n_levels: int, out: np.ndarray) -> np.ndarray:
+    """Write numbers as integers from 0 to ``n_levels - 1`` into `out`: arrays (n_members, n).
 
     What lies beyond is the first or the last of them, and what is not a number the first. `x` may
     be overwritten.
     """
     np.fmax(x, 0.0, out=x)
     np.fmin(x, n_levels - 1.0, out=x)
-    np.copyto(codes, x, casting="unsafe")
-    return codes
+    np.copyto(out, x, casting="unsafe")
+    return out
 
 
 def look_up(codes: np.ndarray, table: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -218,26 +214,3 @@ PASSES: dict[str, Callable[..., Any]] = {
 }
 
 NUMPY = ArrayModule.extend(np, PASSES)
-
-
-@cache
-def load_compiled() -> ArrayModule:
-    """Return NumPy with compiled passes, or `NUMPY` itself where numba cannot be imported.
-
-    It may be missing, or be made for another version of NumPy.
-    """
-    try:
-        from ._compiled import COMPILED
-    except ImportError:
-        return NUMPY
-    return ArrayModule.extend(np, COMPILED)
-
-
-def choose_module(seconds: float) -> ArrayModule:
-    """Return the module to train with: the compiled one where there is much to compute.
-
-    `seconds` is an estimate of the time that NumPy would take. It comes from the training itself,
-    never from a clock or from what else the process has done, so that the choice is the same in
-    each run.
-    """
-    return load_compiled() if seconds > SECONDS_BEFORE_LOADING else NUMPY

@@ -15,7 +15,7 @@ from ._calibration import find_least_loss
 from ._course import Judgement
 from ._folds import Folds, HeldOut
 from ._interrupt import Interrupt
-from ._passes import choose_module
+from ._loading import choose_module
 from ._rows import Rows, checksum
 from ._sparse import InputBatch, is_sparse
 from ._state import TrainingPlan, TrainingState
@@ -137,7 +137,7 @@ class Trainer:
         their rows: a large table takes a fraction of the memory, and less time.
         """
         state, scratch = self.state, np.empty_like(self.grads)
-        xp = choose_module(self._estimate_seconds())
+        xp = choose_module(state.params.dtype, self._estimate_seconds(), self.plan.max_time)
 
         def employ(members: range, workspace: Workspace) -> Worker:
             part = slice(members.start, members.stop)

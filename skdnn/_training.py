@@ -53,12 +53,13 @@ def train(
     ):
         mark = 0 if plan.is_part else fingerprint(plan, rows, validation)
         course = resume_course(plan, state, mark)
+        started_at = time.perf_counter()  # to get ready, and compile, takes its time too
         trainer = Trainer(plan, state, rows, validation, interrupt)
         with trainer.hold_blas(), trainer.crew:
             if course is None:
                 course = begin_course(trainer, mark)
             try:
-                _train_epochs(trainer, course, tasks)
+                _train_epochs(trainer, course, tasks, started_at)
                 interrupt.check()
             except KeyboardInterrupt:
                 if interrupt.is_abort:
@@ -117,10 +118,9 @@ def begin_course(trainer: Trainer, mark: int) -> Course:
     return state.course
 
 
-def _train_epochs(trainer: Trainer, course: Course, tasks: Tasks) -> None:
+def _train_epochs(trainer: Trainer, course: Course, tasks: Tasks, started_at: float) -> None:
     """Train epoch by epoch until the course is over, or somebody asks to stop."""
     plan, state = trainer.plan, trainer.state
-    started_at = time.perf_counter()
     while not course.is_over:
         tasks.begin_epoch()
         _train_epoch(trainer, course)

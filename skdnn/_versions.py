@@ -12,7 +12,7 @@ import numpy as np
 from joblib import cpu_count
 from threadpoolctl import threadpool_info
 
-from ._passes import NUMPY, load_compiled
+from ._loading import is_numba_usable
 from ._threads import resolve_n_jobs
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "numba")
@@ -102,7 +102,7 @@ def describe_environment() -> dict[str, Any]:
         "skdnn": __version__,
         "python": platform.python_version(),
         "packages": find_versions(PACKAGES),
-        "has_compiled_passes": load_compiled() is not NUMPY,
+        "has_compiled_passes": is_numba_usable(),
         "blas": blas,
         "n_threads": resolve_n_jobs(None),
         "n_cpus": os.cpu_count(),
@@ -125,9 +125,9 @@ def show_versions():
 
     Notes
     -----
-    "compiled passes" says whether numba was found and can be used (``pip install skdnn[fast]``); a
-    process takes them after the first second of training. Threads are those that ``n_jobs=None``
-    stands for, here and now.
+    "compiled passes" says whether numba (``pip install numba``) is there and has not failed; a
+    training takes them where NumPy would take more than a second. Threads are those that
+    ``n_jobs=None`` stands for, here and now.
 
     Examples
     --------

@@ -15,7 +15,8 @@ from trainings import AfterEpoch, needs_callbacks
 
 from skdnn import _interrupt, _trainer
 from skdnn._interrupt import Interrupt, listen_for_interrupts
-from skdnn._passes import NUMPY, load_compiled
+from skdnn._loading import load_compiled
+from skdnn._passes import NUMPY
 
 pytestmark = pytest.mark.skipif(
     not hasattr(signal, "pthread_kill"), reason="needs signals of its own process"
@@ -152,9 +153,9 @@ def test_interrupted_lbfgs_keeps_its_last_iterate_and_no_point_tried_on_the_way(
         np.testing.assert_array_equal(estimator.params_, whole.params_)
 
 
-@pytest.mark.parametrize("module", [NUMPY, load_compiled()], ids=["numpy", "fastest"])
+@pytest.mark.parametrize("module", [NUMPY, load_compiled("float32")], ids=["numpy", "fastest"])
 def test_interrupt_by_a_timer_ends_a_long_fit(monkeypatch, module):
-    monkeypatch.setattr(_trainer, "choose_module", lambda seconds: module)
+    monkeypatch.setattr(_trainer, "choose_module", lambda *_: module)
     X, y = make_table()
     timer = threading.Timer(0.2, press_ctrl_c)
     timer.start()

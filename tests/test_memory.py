@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-import skdnn._passes
+import skdnn._loading
 from skdnn import DeepBinaryClassifier, TabularEncoder
 from skdnn._folds import assign_folds
 
@@ -18,7 +18,7 @@ COST_OF_A_ROW = 48
 @pytest.fixture(autouse=True)
 def without_loading(monkeypatch):
     """Modules that are loaded after some time of training would count too."""
-    monkeypatch.setattr(skdnn._passes, "SECONDS_BEFORE_LOADING", np.inf)
+    monkeypatch.setattr(skdnn._loading, "SECONDS_BEFORE_LOADING", np.inf)
 
 
 def make_table(n_samples, dtype=np.float32):

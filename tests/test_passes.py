@@ -1,8 +1,5 @@
 """Passes beside NumPy: compiled ones give the same numbers, to the last bit."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,9 +8,10 @@ from scipy.sparse import csc_array
 from sklearn.datasets import make_classification
 from strategies import seeds, shapes_MNI
 
-import skdnn._passes
+import skdnn._loading
 from skdnn import DeepBinaryClassifier, _trainer
-from skdnn._passes import NUMPY, PASSES, choose_module
+from skdnn._loading import choose_module, load_compiled
+from skdnn._passes import NUMPY, PASSES
 from skdnn._random import N_WORDS
 
 compiled = pytest.importorskip("skdnn._compiled", reason="numba is not installed")
@@ -24,9 +22,12 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def assert_same_to_the_bit(name, make_arguments):
     """Run a pass both ways on fresh copies of the same arguments, and compare all of them."""
     one, other = make_arguments(), make_arguments()
+    arrays = [x for x in one if isinstance(x, np.ndarray)]
+    dtype = next(array.dtype for array in arrays if array.dtype.kind == "f")
+    compiled_pass = getattr(load_compiled(dtype), name)
     with np.errstate(all="ignore"):
         result = PASSES[name](*one)
-        compiled_result = compiled.COMPILED_PASSES[name](*other)
+        compiled_result = compiled_pass(*other)
     np.testing.assert_array_equal(compiled_result, result)
     assert compiled_result.dtype == result.dtype
     for array, compiled_array in zip(one, other, strict=True):
@@ -35,7 +36,9 @@ def assert_same_to_the_bit(name, make_arguments):
 
 
 def test_every_pass_is_compiled():
-    assert set(compiled.COMPILED_PASSES) == set(PASSES)
+    functions, fault = compiled.make_ready(np.dtype(np.float32))
+    assert set(functions) - {"run_calls", "call_kinds"} == set(PASSES)
+    assert fault is None
 
 
 @dtypes
@@ -156,7 +159,7 @@ def test_compiled_codes_are_the_same(dtype, n_members, n_levels, seed):
     x[:, :4] = [np.nan, np.inf, -np.inf, n_levels - 1]
     codes, compiled_codes = np.empty((2, *x.shape), np.intp)
     PASSES["round_to_codes"](x.copy(), n_levels, codes)
-    compiled.COMPILED_PASSES["round_to_codes"](x.copy(), n_levels, compiled_codes)
+    load_compiled(dtype).round_to_codes(x.copy(), n_levels, compiled_codes)
     np.testing.assert_array_equal(compiled_codes, codes)
     np.testing.assert_array_equal(codes[:, :4], [[0, n_levels - 1, 0, n_levels - 1]] * n_members)
     expected = np.clip(x[:, 4:], 0, n_levels - 1).astype(int)
@@ -230,7 +233,7 @@ def test_compiled_words_are_the_same_and_leave_the_streams_at_the_same_place(
     for rng in (rng for of_side in rngs for rng in of_side):
         rng.random()
     PASSES["draw_words"](rngs[0], out[0])
-    compiled.COMPILED_PASSES["draw_words"](rngs[1], out[1])
+    load_compiled(np.float32).draw_words(rngs[1], out[1])
     np.testing.assert_array_equal(*out)
     states = [[rng.bit_generator.state for rng in of_side] for of_side in rngs]
     assert states[0] == states[1]
@@ -255,8 +258,8 @@ def test_fit_with_compiled_passes_is_the_same_to_the_bit(dtype, n_members, activ
     X, y = make_classification(300, 7, random_state=0)
     fitted = []
     for seconds in (np.inf, -1.0):
-        monkeypatch.setattr(skdnn._passes, "SECONDS_BEFORE_LOADING", seconds)
-        assert (choose_module(1.0) is NUMPY) == (seconds > 0)
+        monkeypatch.setattr(skdnn._loading, "SECONDS_BEFORE_LOADING", seconds)
+        assert (choose_module(dtype, 1.0) is NUMPY) == (seconds > 0)
         model = DeepBinaryClassifier(
             (9, 8), activation, n_members=n_members, max_iter=5, random_state=0
         )
@@ -269,7 +272,7 @@ def test_module_to_train_with_goes_by_the_work_of_the_training_alone(monkeypatch
     """What else has been trained or predicted in a process changes nothing."""
     chosen = []
 
-    def choose(seconds):
+    def choose(dtype, seconds, seconds_left):
         chosen.append(seconds)
         return NUMPY
 
@@ -280,14 +283,14 @@ def test_module_to_train_with_goes_by_the_work_of_the_training_alone(monkeypatch
         model.set_params(max_iter=n_epochs).fit(X[:rows], y[:rows]).predict(X)
     first, half, twice = chosen
     assert first == 2 * half == twice / 2
-    assert choose_module(skdnn._passes.SECONDS_BEFORE_LOADING) is NUMPY
-    assert choose_module(2.0 * skdnn._passes.SECONDS_BEFORE_LOADING) is not NUMPY
+    assert choose_module(np.float32, skdnn._loading.SECONDS_BEFORE_LOADING) is NUMPY
+    assert choose_module(np.float32, 2.0 * skdnn._loading.SECONDS_BEFORE_LOADING) is not NUMPY
 
 
 def test_stream_becomes_a_long_training_part_by_part(monkeypatch):
     chosen = []
 
-    def choose(seconds):
+    def choose(dtype, seconds, seconds_left):
         chosen.append(seconds)
         return NUMPY
 
@@ -297,44 +300,3 @@ def test_stream_becomes_a_long_training_part_by_part(monkeypatch):
     for _ in range(3):
         model.partial_fit(X, y, classes=[0, 1])
     np.testing.assert_allclose(chosen, chosen[0] * np.arange(1, 4))
-
-
-def run_python(code):
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_numba_is_not_loaded_before_training_has_taken_its_time():
-    run_python(
-        "import sys, numpy as np, skdnn\n"
-        "X = np.random.default_rng(0).normal(size=(50, 3))\n"
-        "skdnn.DeepBinaryClassifier((4,), max_iter=3).fit(X, X[:, 0] > 0).predict(X)\n"
-        "assert 'numba' not in sys.modules"
-    )
-
-
-def test_training_does_without_numba():
-    run_python(
-        "import sys, numpy as np\n"
-        "sys.modules['numba'] = None\n"
-        "import skdnn._passes as passes\n"
-        "passes.SECONDS_BEFORE_LOADING = -1.0\n"
-        "from skdnn import DeepBinaryClassifier\n"
-        "X = np.random.default_rng(0).normal(size=(50, 3))\n"
-        "DeepBinaryClassifier((4,), max_iter=3).fit(X, X[:, 0] > 0).predict(X)\n"
-        "assert passes.choose_module(0.0) is passes.NUMPY"
-    )
-
-
-def test_passes_are_compiled_where_nothing_may_be_written():
-    """numba then refuses to keep code on disk, which must not end a training."""
-    run_python(
-        "import numba.core.caching as caching\n"
-        "caching.CacheImpl._locator_classes = []\n"
-        "import skdnn._passes as passes\n"
-        "passes.SECONDS_BEFORE_LOADING = -1.0\n"
-        "import numpy as np\n"
-        "from skdnn import DeepBinaryClassifier\n"
-        "X = np.random.default_rng(0).normal(size=(50, 3))\n"
-        "DeepBinaryClassifier((4,), max_iter=3).fit(X, X[:, 0] > 0).predict(X)\n"
-        "assert passes.choose_module(0.0) is not passes.NUMPY"
-    )

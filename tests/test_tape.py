@@ -11,8 +11,9 @@ from strategies import seeds, shapes_MNI
 from tables import LAYER_ROWS, nan_grads, random_arrays
 
 from skdnn import _tape
+from skdnn._loading import load_compiled
 from skdnn._network import Network
-from skdnn._passes import NUMPY, PASSES, load_compiled
+from skdnn._passes import NUMPY, PASSES
 from skdnn._random import RandomStreams, RandomWords
 from skdnn._tape import Recorder, Series, WatchedWords, is_recordable, record
 from skdnn.activations import BuiltinActivation, Mish, ReLU
@@ -61,8 +62,8 @@ def is_recorded(recorder):
     return any(tape is not None for tape in recorder._tapes.values())
 
 
-def make_recorder():
-    return Recorder(load_compiled())
+def make_recorder(dtype=np.float32):
+    return Recorder(load_compiled(dtype))
 
 
 @dtypes
@@ -75,7 +76,8 @@ def test_recorded_layer_is_the_same_to_the_bit(row, dtype, shape, n_weights, see
     """
     arrays = random_arrays(row, *shape, seed)
     x, params, cotangent = (array.astype(dtype) for array in arrays)
-    layer, recorder, rng = row.make_layer(shape[2]), make_recorder(), np.random.default_rng(seed)
+    layer, recorder = row.make_layer(shape[2]), make_recorder(dtype)
+    rng = np.random.default_rng(seed)
     weight = np.empty(((1, shape[0])[n_weights - 1], shape[1]), dtype) if n_weights else None
     plain = ForthAndBack(layer, params, cotangent, shape[2], NUMPY, weight)
     recorded = ForthAndBack(layer, params, cotangent, shape[2], recorder, weight)
@@ -105,11 +107,11 @@ def test_most_of_the_table_is_recordable():
 
 def test_layer_within_a_layer_decides_too():
     recordable, other = (
-        record(load_compiled(), Network((Residual((layer,)), Dense(1)), 2))
+        record(load_compiled(np.float32), Network((Residual((layer,)), Dense(1)), 2))
         for layer in (LayerNorm(), Activation(Mish()))
     )
     assert isinstance(recordable, Recorder)
-    assert other is load_compiled()
+    assert other is load_compiled(np.float32)
 
 
 def test_what_inherits_is_not_taken_for_recordable():
@@ -127,7 +129,7 @@ def test_what_inherits_is_not_taken_for_recordable():
 
 
 def test_each_call_has_a_number_of_its_own():
-    kinds = load_compiled().call_kinds
+    kinds = load_compiled(np.float32).call_kinds
     assert len(set(kinds)) == len(kinds)
     assert set(kinds) - {"ufunc", "give_words"} < set(PASSES)
 
@@ -163,7 +165,7 @@ def test_steps_run_one_after_the_other(lengths, n_members):
     out, total = np.empty((n_members, 5 * 4)), np.zeros((n_members, 4))
     shares, numbers = np.empty((n_members, 5 * 4)), np.empty((5, n_members, 1))
     series = [Series(out, 4 * 8), Series(shares, 4 * 8), Series(numbers, n_members * 8)]
-    recorder = Recorder(load_compiled(), series)
+    recorder = Recorder(load_compiled(np.float64), series)
 
     def compute(x, step):
         columns = slice(4 * step, 4 * step + 4)
@@ -186,7 +188,7 @@ def test_steps_run_one_after_the_other(lengths, n_members):
 
 def test_words_on_a_tape_are_those_that_are_drawn():
     """Whether ahead or anew, given or discarded; the streams come out the same."""
-    xp, sizes = load_compiled(), (20_000, 5_000, 12_000)
+    xp, sizes = load_compiled(np.float32), (20_000, 5_000, 12_000)
     plain, recorded = (
         RandomWords([np.random.default_rng(member) for member in range(3)], xp) for _ in range(2)
     )

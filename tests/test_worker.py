@@ -21,7 +21,7 @@ from trainings import noisy_rows
 from skdnn import _threads, _trainer
 from skdnn._folds import Folds
 from skdnn._interrupt import Interrupt
-from skdnn._passes import load_compiled
+from skdnn._loading import load_compiled
 from skdnn._tape import Recorder
 from skdnn._trainer import Trainer, Validation, share_out
 from skdnn._training import train
@@ -102,7 +102,7 @@ def assert_same(one, other):
 
 def test_compiled_passes_do_not_depend_on_the_number_of_threads(monkeypatch):
     pytest.importorskip("numba")
-    monkeypatch.setattr(_trainer, "choose_module", lambda seconds: load_compiled())
+    monkeypatch.setattr(_trainer, "choose_module", lambda dtype, *_: load_compiled(dtype))
     rows, states = heavy_rows(), []
     for n_threads in (1, 2):
         plan, state = pose(n_threads, rows, activation="relu", alpha=1.0, max_iter=8)
@@ -116,7 +116,7 @@ def test_batches_are_recorded_where_enough_of_their_size_are_to_come(
 ):
     """An epoch has four batches of twelve rows, and one of two."""
     pytest.importorskip("numba")
-    monkeypatch.setattr(_trainer, "choose_module", lambda seconds: load_compiled())
+    monkeypatch.setattr(_trainer, "choose_module", lambda dtype, *_: load_compiled(dtype))
     rows = heavy_rows()
     plan, state = pose(1, rows, batch_size=12, max_iter=n_epochs)
     trainer = Trainer(plan, state, rows)
