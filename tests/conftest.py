@@ -24,16 +24,20 @@ for name, max_examples in {"quick": 10, "ci": 100}.items():
         suppress_health_check=[HealthCheck.too_slow],
     )
 settings.register_profile("thorough", max_examples=1000, deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
+settings.load_profile(PROFILE)
 
 
-@pytest.fixture(autouse=True)
-def _threads_share_small_networks_too(monkeypatch):
-    """Networks of tests are too small for threads to gain anything; what they do is to be seen."""
+@pytest.fixture(autouse=PROFILE in ("ci", "thorough"))
+def many_workers(monkeypatch):
+    """Each member has a worker of its own, and threads share them; `.ci/run` does so in all tests.
+
+    Networks of tests are too small for threads to gain anything; what they do is to be seen.
+    """
     monkeypatch.setattr(_trainer, "NUMBERS_TO_SHARE", 1)
 
 
 @pytest.fixture
-def one_worker(monkeypatch, _threads_share_small_networks_too):
+def one_worker(monkeypatch, many_workers):
     """All members go through the same calls, for tests that count these or act there."""
     monkeypatch.setattr(_trainer, "NUMBERS_TO_SHARE", 10**9)

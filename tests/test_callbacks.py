@@ -20,6 +20,8 @@ from sklearn.preprocessing import StandardScaler
 
 from skdnn import DeepBinaryClassifier, _compat
 
+pytestmark = pytest.mark.usefixtures("many_workers")
+
 HAS_CALLBACKS = hasattr(LogisticRegression(), "set_callbacks")
 
 needs_callbacks = pytest.mark.skipif(

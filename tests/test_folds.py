@@ -23,6 +23,8 @@ from skdnn._rows import Rows
 from skdnn._trainer import Trainer, Validation, fingerprint
 from skdnn._training import train
 
+pytestmark = pytest.mark.usefixtures("many_workers")
+
 labels = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=40).map(np.array)
 n_folds = st.integers(2, 6)
 

@@ -212,11 +212,13 @@ def test_gradient_through_the_encoder_is_in_units_of_the_given_features(
     assert gradients[:, 5].any()
 
 
-@pytest.mark.parametrize(("numeric_embedding", "steps"), [("periodic", 512), ("mixed", 20_000)])
+@pytest.mark.parametrize(
+    ("numeric_embedding", "steps", "tolerance"), [("periodic", 128, 2e-4), ("mixed", 1_000, 5e-3)]
+)
 def test_integrated_gradients_through_the_encoder_sum_to_the_difference(
-    gaps, numeric_embedding, steps
+    gaps, numeric_embedding, steps, tolerance
 ):
-    """Ramps are steep and have kinks: with them more steps are needed."""
+    """Ramps are steep and have kinks: with them more steps are needed, and less is gained."""
     X, y = gaps
     model = classifier(**ENCODED, max_iter=15, numeric_embedding=numeric_embedding).fit(X, y)
     X = X[1:7]
@@ -226,7 +228,8 @@ def test_integrated_gradients_through_the_encoder_sum_to_the_difference(
     logits = model.decision_function(X)
     difference = logits - model.decision_function(baseline[np.newaxis])
     assert X[:, 5].any(), "a flag on the way stands between its two values"
-    np.testing.assert_allclose(shares.sum(axis=1), difference, rtol=0, atol=1e-3 * np.ptp(logits))
+    atol = tolerance * np.ptp(logits)
+    np.testing.assert_allclose(shares.sum(axis=1), difference, rtol=0, atol=atol)
 
 
 def test_integrated_gradients_of_missing_values_are_refused(gaps):

@@ -18,9 +18,12 @@ from skdnn._interrupt import Interrupt, listen_for_interrupts
 from skdnn._loading import load_compiled
 from skdnn._passes import NUMPY
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(signal, "pthread_kill"), reason="needs signals of its own process"
-)
+pytestmark = [
+    pytest.mark.usefixtures("many_workers"),
+    pytest.mark.skipif(
+        not hasattr(signal, "pthread_kill"), reason="needs signals of its own process"
+    ),
+]
 SOLVERS = {
     "adam": {"solver": "adam"},
     "sgd in one batch": {"solver": "sgd", "batch_size": 120},

@@ -16,13 +16,13 @@ from data import (
 )
 
 FULL_BATCH_SETTINGS = {
-    "plain": {**FULL_BATCH, "max_iter": 20},
-    "adam": {"batch_size": "auto", "max_iter": 20},
-    "dropout": {**FULL_BATCH, "max_iter": 20, "dropout": 0.4},
-    "early stopping": {**FULL_BATCH, "max_iter": 20, "early_stopping": True},
+    "plain": {**FULL_BATCH, "max_iter": 10},
+    "adam": {"batch_size": "auto", "max_iter": 10},
+    "dropout": {**FULL_BATCH, "max_iter": 10, "dropout": 0.4},
+    "early stopping": {**FULL_BATCH, "max_iter": 10, "early_stopping": True},
     "everything": {
         "batch_size": "auto",
-        "max_iter": 20,
+        "max_iter": 10,
         "dropout": 0.3,
         "early_stopping": True,
         "n_members": 3,
@@ -31,7 +31,7 @@ FULL_BATCH_SETTINGS = {
         "max_grad_norm": 0.5,
         "class_weight": "balanced",
     },
-    "float32": {"batch_size": "auto", "max_iter": 20, "dtype": "float32", "dropout": 0.3},
+    "float32": {"batch_size": "auto", "max_iter": 10, "dtype": "float32", "dropout": 0.3},
 }
 
 MINI_BATCH_SETTINGS = {
@@ -118,7 +118,7 @@ def test_rows_of_weight_zero_are_not_there(settings):
 def test_weights_of_one_equal_none(settings):
     X, y = make_table()
     without = classifier(**settings).fit(X, y)
-    for ones in (None, np.ones(len(y)), np.ones(len(y), int), [1.0] * len(y)):
+    for ones in (np.ones(len(y)), [1] * len(y)):
         assert_same_model(classifier(**settings).fit(X, y, sample_weight=ones), without)
 
 
@@ -131,18 +131,16 @@ def test_weights_of_one_equal_none_in_partial_fit(settings):
 
 
 @each(ALL_SETTINGS)
-@pytest.mark.parametrize("factor", [4.0, 0.125, 3.7])
-def test_factor_of_all_weights_changes_nothing(settings, factor):
+def test_factor_of_all_weights_changes_nothing(settings):
     X, y = make_table()
     weights = make_weights(len(y)) + 0.5
     settings = {**settings, "alpha": 0.0}
     plain = classifier(**settings).fit(X, y, weights)
-    scaled = classifier(**settings).fit(X, y, factor * weights)
-    if np.log2(factor).is_integer():
-        assert_same_model(scaled, plain)
-    else:
-        tolerance = 1e-4 if plain.params_.dtype == np.float32 else 1e-9
-        np.testing.assert_allclose(scaled.params_, plain.params_, rtol=tolerance, atol=tolerance)
+    for factor in (4.0, 0.125):
+        assert_same_model(classifier(**settings).fit(X, y, factor * weights), plain)
+    scaled = classifier(**settings).fit(X, y, 3.7 * weights)  # which rounds
+    tolerance = 1e-4 if plain.params_.dtype == np.float32 else 1e-9
+    np.testing.assert_allclose(scaled.params_, plain.params_, rtol=tolerance, atol=tolerance)
 
 
 def test_alpha_is_to_be_scaled_with_the_weights():
@@ -185,7 +183,7 @@ def test_order_of_columns_does_not_matter(settings):
     plain = at_first_weights(classifier(**settings), X, y)
     permuted = at_first_weights(classifier(**settings), X, y)
     permuted.coefs_[0][...] = plain.coefs_[0][..., order, :]
-    for _ in range(5):
+    for _ in range(3):
         plain.partial_fit(X, y)
         permuted.partial_fit(X[:, order], y)
     np.testing.assert_allclose(
@@ -207,7 +205,7 @@ def test_constant_column_of_zeros_does_not_matter(settings):
     wide.coefs_[0][..., :-1, :] = plain.coefs_[0]
     wide.coefs_[0][..., -1, :] = 0.0
     wide.coefs_[1][...] = plain.coefs_[1]
-    for _ in range(5):
+    for _ in range(3):
         plain.partial_fit(X, y)
         wide.partial_fit(wide_X, y)
     np.testing.assert_allclose(wide.predict_proba(wide_X), plain.predict_proba(X), rtol=1e-9)
@@ -235,7 +233,7 @@ def test_swapped_labels_swap_probabilities_of_a_deep_classifier(settings):
     swapped = copy.deepcopy(plain)
     swapped.coefs_[-1][...] *= -1.0
     swapped.intercepts_[-1][...] *= -1.0
-    for _ in range(5):
+    for _ in range(3):
         plain.partial_fit(X, y)
         swapped.partial_fit(X, 1 - y)
     np.testing.assert_allclose(swapped.predict_proba(X), plain.predict_proba(X)[:, ::-1], rtol=1e-9)
@@ -243,12 +241,11 @@ def test_swapped_labels_swap_probabilities_of_a_deep_classifier(settings):
 
 
 @each(ALL_SETTINGS)
-@pytest.mark.parametrize("labels", [("no", "yes"), (-3, 8), (False, True)], ids=str)
-def test_names_of_labels_do_not_matter(settings, labels):
+def test_names_of_labels_do_not_matter(settings):
     X, y = make_table()
-    assert_same_model(
-        classifier(**settings).fit(X, np.take(labels, y)), classifier(**settings).fit(X, y)
-    )
+    plain = classifier(**settings).fit(X, y)
+    for labels in (("no", "yes"), (-3, 8), (False, True)):
+        assert_same_model(classifier(**settings).fit(X, np.take(labels, y)), plain)
 
 
 # The units of a column.
@@ -280,19 +277,20 @@ COPIES = {
 
 
 @each(ALL_SETTINGS)
-@pytest.mark.parametrize("save_and_load", COPIES.values(), ids=COPIES)
-def test_copy_predicts_and_learns_the_same(settings, save_and_load, tmp_path):
+def test_copy_predicts_and_learns_the_same(settings, tmp_path):
     X, y = make_table()
     settings = {**settings, "class_weight": None}
     estimator = classifier(**settings).fit(X, y)
-    loaded = save_and_load(estimator, tmp_path)
-    assert_same_model(loaded, estimator)
-    np.testing.assert_array_equal(loaded.predict_proba(X), estimator.predict_proba(X))
     before = estimator.params_.copy()
-    loaded.partial_fit(X, y)
-    np.testing.assert_array_equal(estimator.params_, before)
+    copies = [save_and_load(estimator, tmp_path) for save_and_load in COPIES.values()]
+    for loaded in copies:
+        assert_same_model(loaded, estimator)
+        np.testing.assert_array_equal(loaded.predict_proba(X), estimator.predict_proba(X))
+        loaded.partial_fit(X, y)
+        np.testing.assert_array_equal(estimator.params_, before)
     estimator.partial_fit(X, y)
-    assert_same_model(loaded, estimator)
+    for loaded in copies:
+        assert_same_model(loaded, estimator)
     assert not np.array_equal(estimator.params_, before)
 
 

@@ -16,6 +16,8 @@ from skdnn._rows import Rows
 from skdnn._training import train
 from skdnn.optimizers import SOLVERS
 
+pytestmark = pytest.mark.usefixtures("many_workers")
+
 HORIZONS = ["cosine", "one_cycle", "coslog4"]
 
 
@@ -93,40 +95,36 @@ settings = pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 stopping = pytest.mark.parametrize("early_stopping", [False, True])
 
 
-def as_it_is(estimator):
-    return estimator
-
-
 def pickled(estimator):
     return pickle.loads(pickle.dumps(estimator))
 
 
 @settings
 @stopping
-@pytest.mark.parametrize("between", [as_it_is, pickled, deepcopy])
-def test_fit_in_two_parts_is_the_fit_in_one(setting, early_stopping, between):
+def test_fit_in_two_parts_is_the_fit_in_one(setting, early_stopping):
     X, y = make_table()
     setting = {**setting, "early_stopping": early_stopping}
     whole = fit(classifier(max_iter=6, **setting), X, y)
-    halves = fit(classifier(max_iter=3, warm_start=True, **setting), X, y)
-    assert halves.n_iter_ == len(halves.loss_curve_) == 3
-    first = deepcopy(halves.history_)
-    halves = fit(between(halves), X, y)
-    assert halves.n_iter_ == 3
-    assert len(halves.loss_curve_) == 6
-    for name, values in first.items():
-        assert halves.history_[name][:3] == values
-    assert_same_training(halves, whole)
+    half = fit(classifier(max_iter=3, warm_start=True, **setting), X, y)
+    assert half.n_iter_ == len(half.loss_curve_) == 3
+    first = deepcopy(half.history_)
+    for halves in (pickled(half), deepcopy(half), half):
+        fit(halves, X, y)
+        assert halves.n_iter_ == 3
+        assert len(halves.loss_curve_) == 6
+        for name, values in first.items():
+            assert halves.history_[name][:3] == values
+        assert_same_training(halves, whole)
 
 
 @settings
 @stopping
-def test_fit_in_six_parts_is_the_fit_in_one(setting, early_stopping):
+def test_fit_in_four_parts_is_the_fit_in_one(setting, early_stopping):
     X, y = make_table()
     setting = {**setting, "early_stopping": early_stopping}
-    whole = fit(classifier(max_iter=6, **setting), X, y)
+    whole = fit(classifier(max_iter=4, **setting), X, y)
     parts = classifier(max_iter=1, warm_start=True, **setting)
-    for _ in range(6):
+    for _ in range(4):
         parts = pickled(fit(parts, X, y))
     assert_same_training(parts, whole)
 
@@ -140,13 +138,13 @@ def test_fit_that_a_callback_cut_short_is_brought_to_its_planned_end(
 ):
     X, y = make_table()
     setting = {**SETTINGS[name], "early_stopping": early_stopping, "learning_rate": learning_rate}
-    whole = fit(classifier(max_iter=6, **setting), X, y)
-    stopped = classifier(max_iter=6, warm_start=True, **setting).set_callbacks(AfterEpoch(3))
+    whole = fit(classifier(max_iter=4, **setting), X, y)
+    stopped = classifier(max_iter=4, warm_start=True, **setting).set_callbacks(AfterEpoch(2))
     fit(stopped, X, y)
-    assert stopped.n_iter_ == 3
+    assert stopped.n_iter_ == 2
     del stopped._skl_callbacks
     fit(stopped, X, y)
-    assert stopped.n_iter_ == 3
+    assert stopped.n_iter_ == 2
     assert_same_training(stopped, whole)
 
 

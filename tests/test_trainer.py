@@ -16,6 +16,8 @@ from skdnn._rows import Rows
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
 
+pytestmark = pytest.mark.usefixtures("many_workers")
+
 
 def test_trainer_takes_the_step_that_its_parts_describe():
     """Forward, gradient, backward, update: one step of gradient descent by hand."""

@@ -28,6 +28,8 @@ from skdnn._training import train
 from skdnn._values import frozen
 from skdnn.losses import BinaryCrossEntropy
 
+pytestmark = pytest.mark.usefixtures("many_workers")
+
 N_MEMBERS = 5
 
 
