@@ -6,11 +6,11 @@ not depend on them by a single bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Protocol
 
-from ._fitted import describe_training
+from ._fitted import attributes_of, keep_training
 from ._state import TrainingPlan, TrainingState
 
 
@@ -53,9 +53,9 @@ class FitTasks:
         As the user gave them.
     metadata : dict
         What else a score of these takes: weights, if the user gave any.
-    snapshot : callable
-        ``snapshot() -> dict`` of the fitted attributes as they are now, copies all of them. Called
-        only if a callback wants to see the estimator.
+    state : TrainingState
+        What the estimator is made of at each call, so that it predicts, goes into a pickle and goes
+        on from there like one whose training has just ended.
     max_epochs : int or None
         None if it is not known.
     """
@@ -66,7 +66,7 @@ class FitTasks:
         X: Any,
         y: Any,
         metadata: dict[str, Any],
-        snapshot: Callable[[], dict[str, Any]],
+        state: TrainingState,
         max_epochs: int | None,
     ) -> None:
         self._given = {
@@ -75,7 +75,8 @@ class FitTasks:
             "y": y,
             "metadata": metadata,
         }
-        self._snapshot = snapshot
+        self._state = state
+        keep_training(estimator, state if state.kept is not None else self._state_now)
         self._fit = estimator._init_callback_context(max_subtasks=max_epochs)
         self._fit.call_on_fit_task_begin(**self._given)
 
@@ -84,12 +85,22 @@ class FitTasks:
         self._epoch.call_on_fit_task_begin(**self._given)
 
     def end_epoch(self) -> bool:
+        estimator, state = self._given["estimator"], self._state_now
+        keep_training(estimator, state)
         return self._epoch.call_on_fit_task_end(
-            **self._given, reconstruction_attributes=self._snapshot
+            **self._given,
+            reconstruction_attributes=lambda: deepcopy(attributes_of(estimator, state)),
         )
 
     def end_fit(self) -> None:
         self._fit.call_on_fit_task_end(**self._given, reconstruction_attributes={})
+
+    @property
+    def _state_now(self) -> TrainingState:
+        """The state, with the weights as they are now for those that are kept."""
+        state = self._state
+        n_epochs = len(state.history.get("loss", []))
+        return replace(state, kept=state.weights.copy(), best_iter=n_epochs)
 
 
 def make_tasks(
@@ -98,13 +109,7 @@ def make_tasks(
     """Return who is to be told of each epoch: the callbacks, if there are any."""
     if not hasattr(estimator, "_skl_callbacks") and not hasattr(estimator, "_parent_callback_ctx"):
         return NO_TASKS
-    estimator.history_ = state.history  # callbacks may read it while it grows
-
-    def snapshot() -> dict[str, Any]:
-        weights = {"params_": state.weights.copy(), "temperature_": 1.0}
-        return weights | describe_training(deepcopy(state))
-
     is_new = state.course is None and estimator.solver != "lbfgs"
     # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
     metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-    return FitTasks(estimator, X, y, metadata, snapshot, plan.max_iter if is_new else None)
+    return FitTasks(estimator, X, y, metadata, state, plan.max_iter if is_new else None)

@@ -14,11 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._architecture import build_network
 from ._callbacks import make_tasks
-from ._compat import CallbackSupportMixin, fit_context
+from ._compat import CALLBACK_STATE, CallbackSupportMixin, fit_context
 from ._encoder import TabularEncoder
 from ._encoding import encode, get_encoder, read_numbers
 from ._explanations import average_gradients, integrate_gradients, sum_by_source
 from ._fitted import keep_training, unchanged_by_failure, view_dense
+from ._interrupt import listen_for_interrupts
 from ._lbfgs import train_lbfgs
 from ._mlp import check_mlp, convert_mlp
 from ._network import Network
@@ -29,7 +30,7 @@ from ._scoring import make_score, name_score
 from ._tables import choose_encoder, open_table, read_table
 from ._trainer import Validation
 from ._training import train
-from ._unseen import forget_unseen, hold_out, judge_unseen
+from ._unseen import hold_out, judge_unseen
 from ._validation import PARAMETER_CONSTRAINTS, check_given_together
 from .losses import smooth_labels
 
@@ -293,8 +294,11 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     ``classes_[1]``. `docs/from_scratch.md` derives everything that follows from this.
 
     Ctrl-C stops training after the batch and warns; the model has the best weights so far, or the
-    last ones without validation rows. A second Ctrl-C aborts, and leaves the estimator as it was. A
-    member whose loss stops being finite goes back to where the epoch began and on at half the
+    last ones without validation rows. When training is over it ends what follows, which is to judge
+    rows held out, and keeps the model. A second Ctrl-C aborts, and leaves the estimator as it was.
+    So does one before training begins.
+
+    A member whose loss stops being finite goes back to where the epoch began and on at half the
     learning rate, five times at most.
 
     Where all rows form one batch, identical rows are merged into one with the sum of their weights,
@@ -489,10 +493,15 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             tasks = make_tasks(self, X, y, sample_weight, plan, state)
             training = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
             run = train_lbfgs if self.solver == "lbfgs" else train
-            run(plan, state, training, validation, tasks)
-            keep_training(self, state)
-            judge_unseen(self, X, rows, held_out, folds)
-            tasks.end_fit()
+
+            def finish() -> None:
+                judge_unseen(self, X, rows, held_out, folds)
+                tasks.end_fit()
+
+            with listen_for_interrupts() as interrupt:
+                run(plan, state, training, validation, tasks, interrupt)
+                keep_training(self, state)
+                interrupt.follow_training(finish)
             return self
 
     def _has_partial_fit(self) -> bool:
@@ -553,11 +562,10 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 place_ramps(plan.network, state.params, rows, folds=None)
             tasks = make_tasks(self, X, y, sample_weight, plan, state)
             rows = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
-            train(plan, state, rows, tasks=tasks)
-            state.course = None  # the next part is another one
-            keep_training(self, state)
-            forget_unseen(self)
-            tasks.end_fit()
+            with listen_for_interrupts() as interrupt:
+                train(plan, state, rows, tasks=tasks, interrupt=interrupt)
+                keep_training(self, state)
+                interrupt.follow_training(tasks.end_fit)
             return self
 
     @classmethod
@@ -792,6 +800,11 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         tags.input_tags.allow_nan, tags.input_tags.categorical = own.allow_nan, own.categorical
         tags.input_tags.string = own.string
         return tags
+
+    def __getstate__(self):
+        """Leave out what is there during a fit alone: a callback may take a pickle of it."""
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in CALLBACK_STATE}
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "params_")

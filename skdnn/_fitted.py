@@ -21,16 +21,30 @@ DENSE_PARAMETER = re.compile(r"(^|\.)dense_\d+\.\w+$")
 
 
 def keep_training(estimator: Any, state: TrainingState) -> None:
-    """Turn the state of training into fitted attributes, which it sets."""
-    vars(estimator).update(params_=state.kept, **describe_training(state))
-    estimator.n_layers_ = len(estimator._architecture["hidden_layer_sizes"]) + 2
-    estimator.n_outputs_, estimator.out_activation_ = 1, "logistic"
-    estimator.temperature_ = 1.0
-    estimator._resume = {
+    """Turn the state of training into fitted attributes, which it sets.
+
+    What an earlier fit knew of rows that it had not trained on is forgotten.
+    """
+    vars(estimator).pop("oof_decision_function_", None)
+    vars(estimator).update(attributes_of(estimator, state))
+
+
+def attributes_of(estimator: Any, state: TrainingState) -> dict[str, Any]:
+    """Return the fitted attributes that the state of training becomes; they share its arrays."""
+    resume = {
         field.name: getattr(state, field.name)
         for field in fields(state)
         if field.name not in ("kept", "history")
-    } | {"checksum": checksum(estimator.params_)}
+    }
+    return {
+        "params_": state.kept,
+        "temperature_": 1.0,
+        "n_layers_": len(estimator._architecture["hidden_layer_sizes"]) + 2,
+        "n_outputs_": 1,
+        "out_activation_": "logistic",
+        **describe_training(state),
+        "_resume": resume | {"checksum": checksum(state.kept)},
+    }
 
 
 def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:

@@ -11,9 +11,14 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+from sklearn.exceptions import ConvergenceWarning
+
+Result = TypeVar("Result")
 
 IN_QUICK_SUCCESSION = 2.0
 """Seconds within which a second Ctrl-C means: abort."""
@@ -28,19 +33,62 @@ class Interrupt:
     def __init__(self) -> None:
         self.is_requested = False
         self.is_abort = False
+        self.is_answered = False
+        self._raises_at_once = False
 
     def request(self, *_: Any) -> None:
         """Take a Ctrl-C: note the first one, raise KeyboardInterrupt for the second."""
         now = time.monotonic()
         self.is_abort = self.is_requested or now - Interrupt.last_request < IN_QUICK_SUCCESSION
         self.is_requested, Interrupt.last_request = True, now
-        if self.is_abort:
+        if self.is_abort or self._raises_at_once:
             raise KeyboardInterrupt
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if a stop was requested; called where weights are consistent."""
         if self.is_requested:
             raise KeyboardInterrupt
+
+    def answer(self) -> None:
+        """Take note that the stop is under way; raise KeyboardInterrupt if the user insists.
+
+        To be called where one was caught, whoever raised it.
+        """
+        if self.is_abort or self.is_answered:
+            raise KeyboardInterrupt
+        self.is_requested = self.is_answered = True
+
+    def complete(self, compute: Callable[[], Result]) -> Result:
+        """Compute what the end of a training takes, again after a first KeyboardInterrupt."""
+        try:
+            return compute()
+        except KeyboardInterrupt:
+            if self.is_abort or self.is_answered:
+                raise
+            self.is_requested = True
+            return compute()
+
+    def follow_training(self, finish: Callable[[], None]) -> None:
+        """Do what follows a training. A first Ctrl-C ends it, at once and with a warning.
+
+        So does one that has come before and is not answered yet; a second one aborts.
+        """
+        self._raises_at_once = True
+        try:
+            if not self.is_answered:
+                self.check()
+            finish()
+        except KeyboardInterrupt:
+            self.answer()
+            warnings.warn(
+                "Fitting was interrupted when training was over. The model keeps what it has "
+                "learned; rows that it held out may not have been judged, nor callbacks told of "
+                "the end.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        finally:
+            self._raises_at_once = False
 
 
 @contextmanager

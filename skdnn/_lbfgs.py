@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from ._callbacks import Tasks
 from ._course import Course, End, Judgement
 from ._history import History, record, report
-from ._interrupt import Interrupt, listen_for_interrupts
+from ._interrupt import Interrupt
 from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
 from ._stopping import Patience
@@ -31,6 +31,7 @@ def train_lbfgs(
     rows: Rows,
     validation: Validation | None,
     tasks: Tasks,
+    interrupt: Interrupt,
 ) -> None:
     """Minimise the cost of each member; the counterpart of `skdnn._training.train`.
 
@@ -45,7 +46,6 @@ def train_lbfgs(
     messages: list[str] = []
     largest_product = plan.network.layout.largest_matrix * len(rows)
     with (
-        listen_for_interrupts() as interrupt,
         np.errstate(over="ignore", invalid="ignore"),
         limit_blas_threads(largest_product),
     ):
@@ -160,11 +160,10 @@ class _Minimisation:
             self.message = str(result.message) if is_unfinished else ""
             interrupt.check()
         except KeyboardInterrupt:
-            if interrupt.is_abort:
-                raise
+            interrupt.answer()
             course.ended_by, self.is_last = "interrupt", True
             self._move_to(self._iterate if course.n_epochs else start)
-        judgement = self.trainer.judge()
+        judgement = interrupt.complete(self.trainer.judge)
         course.last_loss[:], course.last_cost[:] = judgement.loss, judgement.cost
         if course.n_epochs == 0:  # where it began is all there is, and may be the minimum
             course.patience.update(judgement.objective)

@@ -281,9 +281,8 @@ class Trainer:
         weights = params[:, self.plan.network.layout.decayed].astype(np.float64, copy=False)
         return 0.5 * self.plan.l2 * np.einsum("ij,ij->i", weights, weights)
 
-    @property
     def is_dead(self) -> bool:
-        """Whether a member answers the same to every row, of some that are not all the same."""
+        """Say whether a member answers the same to every row, of some that are not all the same."""
         X = self.rows.X[:ROWS_TO_TELL_APART]
         is_varied = X.nnz > 0 if is_sparse(X) else bool((X[:1] != X).any())
         logits = self.predict(X)

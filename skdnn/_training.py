@@ -12,7 +12,7 @@ import numpy as np
 from ._callbacks import NO_TASKS, Tasks
 from ._course import MAX_HALVINGS, Course, Judgement
 from ._history import record, report
-from ._interrupt import listen_for_interrupts
+from ._interrupt import Interrupt
 from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
 from ._stopping import Patience
@@ -29,6 +29,7 @@ def train(
     rows: Rows,
     validation: Validation | None = None,
     tasks: Tasks = NO_TASKS,
+    interrupt: Interrupt | None = None,
 ) -> None:
     """Train until all epochs are done or no member makes progress any more.
 
@@ -46,11 +47,11 @@ def train(
         To judge by.
     tasks : Tasks, default=NO_TASKS
         Told of each epoch; may ask to stop.
+    interrupt : Interrupt or None, default=None
+        May do so too.
     """
-    with (
-        listen_for_interrupts() as interrupt,
-        np.errstate(over="ignore", invalid="ignore"),  # divergence is reported in words
-    ):
+    interrupt = Interrupt() if interrupt is None else interrupt
+    with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported in words
         mark = 0 if plan.is_part else fingerprint(plan, rows, validation)
         course = resume_course(plan, state, mark)
         started_at = time.perf_counter()  # to get ready, and compile, takes its time too
@@ -62,14 +63,13 @@ def train(
                 _train_epochs(trainer, course, tasks, started_at)
                 interrupt.check()
             except KeyboardInterrupt:
-                if interrupt.is_abort:
-                    raise
+                interrupt.answer()
                 course.ended_by = "interrupt"
             course.end(state.weights)
             if validation is None and not plan.is_part:
                 # The last step comes after the last loss, and can ruin the weights by itself.
-                course.judge_last(trainer.judge())
-            is_dead = not plan.is_part and trainer.is_dead
+                course.judge_last(interrupt.complete(trainer.judge))
+            is_dead = not plan.is_part and interrupt.complete(trainer.is_dead)
     settle(plan, state, course, Ending(validation is not None, is_dead=is_dead))
 
 
@@ -103,7 +103,7 @@ def begin_course(trainer: Trainer, mark: int) -> Course:
     plan, state = trainer.plan, trainer.state
     unknown = np.full(len(state.params), np.inf)
     judgement = Judgement(unknown, unknown, unknown) if plan.is_part else trainer.judge_first()
-    state.course = Course.begin(
+    course = Course.begin(
         state.weights,
         judgement,
         Patience(
@@ -115,7 +115,9 @@ def begin_course(trainer: Trainer, mark: int) -> Course:
         n_epochs_planned=plan.max_iter,
         fingerprint=mark,
     )
-    return state.course
+    if not plan.is_part:  # the next part is another one
+        state.course = course
+    return course
 
 
 def _train_epochs(trainer: Trainer, course: Course, tasks: Tasks, started_at: float) -> None:

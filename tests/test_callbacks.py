@@ -327,6 +327,117 @@ def test_snapshots_predict_tables_that_need_the_encoder():
     np.testing.assert_array_equal(last.predict_proba(X), estimator.predict_proba(X))
 
 
+# Checkpoints: a model at each epoch, as consistent as a fitted one.
+
+
+class Checkpointing(Recorder):
+    """Keep pickles of the estimator at work, and of its copy, with what they predict."""
+
+    def __init__(self, X):
+        super().__init__()
+        self.X, self.pickles, self.probabilities = X, [], []
+
+    def on_fit_task_begin(self, estimator, context):
+        estimator.predict_proba(self.X)
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if context.task_name == "epoch":
+            for model in (estimator, fitted_estimator):
+                self.pickles.append(pickle.dumps(model))
+                self.probabilities.append(model.predict_proba(self.X))
+
+    def __reduce__(self):
+        return Minimal, ()
+
+
+CHECKPOINTED = {
+    "one member": {},
+    "members and dropout": {"n_members": 3, "dropout": 0.2},
+    "moving average": {"ema_decay": 0.9, "early_stopping": True, "scoring": "roc_auc"},
+    "encoder and folds": {"encoder": "auto", "n_members": 5, "early_stopping": "auto"},
+    "calibration": {"n_members": 5, "early_stopping": True, "calibration": "temperature"},
+    "schedule with an end": {"learning_rate": "cosine", "normalization": "batch"},
+}
+
+
+@needs_callbacks
+@pytest.mark.parametrize("settings", CHECKPOINTED.values(), ids=CHECKPOINTED)
+@pytest.mark.parametrize("is_refit", [False, True])
+def test_checkpoints_go_on_to_where_the_fit_has_come(settings, is_refit):
+    """Also in a refit, of which nothing of the earlier table is left in them."""
+    X, y = make_table()
+    estimator = classifier(max_iter=4, warm_start=False, **settings)
+    if is_refit:
+        estimator.fit(3.0 * X + 1.0, 1 - y)
+    checkpointing = Checkpointing(X)
+    estimator.set_callbacks(checkpointing).fit(X, y)
+    assert len(checkpointing.pickles) == 8
+    for place, dump in enumerate(checkpointing.pickles):
+        loaded = pickle.loads(dump)
+        assert not {name for name in vars(loaded) if "callback" in name} - {"_skl_callbacks"}
+        np.testing.assert_array_equal(
+            loaded.predict_proba(X), checkpointing.probabilities[place - place % 2]
+        )
+        assert not hasattr(loaded, "oof_decision_function_")
+        assert loaded.best_iter_ == loaded.n_iter_ == len(loaded.loss_curve_) == place // 2 + 1
+        assert loaded.n_layers_ == 3
+        if loaded.n_iter_ < 4:
+            assert_same_course(
+                loaded.set_callbacks().set_params(warm_start=True).fit(X, y), estimator
+            )
+        part = pickle.loads(dump).set_params(learning_rate_init=1e-12).partial_fit(X, y)
+        if "normalization" not in settings:
+            np.testing.assert_allclose(
+                part.predict_proba(X), checkpointing.probabilities[place], atol=1e-5
+            )
+
+
+def assert_same_course(one, other):
+    """Two estimators have learned the same on the way to the same place."""
+    np.testing.assert_array_equal(one.params_, other.params_)
+    assert one.loss_curve_ == other.loss_curve_
+    assert (one.best_iter_, one.t_) == (other.best_iter_, other.t_)
+    assert one.temperature_ == other.temperature_
+    np.testing.assert_array_equal(
+        getattr(one, "oof_decision_function_", None), getattr(other, "oof_decision_function_", None)
+    )
+
+
+@needs_callbacks
+@quietly
+@pytest.mark.parametrize("is_refit", [False, True])
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_checkpoint_of_lbfgs_is_begun_with(is_refit, n_members):
+    X, y = make_table()
+    estimator = classifier(max_iter=4, n_members=n_members, **LBFGS)
+    if is_refit:
+        estimator.fit(3.0 * X + 1.0, 1 - y)
+    checkpointing = Checkpointing(X)
+    estimator.set_callbacks(checkpointing).fit(X, y)
+    for dump, probability in zip(checkpointing.pickles, checkpointing.probabilities, strict=True):
+        loaded = pickle.loads(dump).set_callbacks().set_params(warm_start=True)
+        np.testing.assert_array_equal(loaded.predict_proba(X), probability)
+        n_done, loss = len(loaded.loss_curve_), loaded.loss_
+        loaded.fit(X, y)
+        assert len(loaded.loss_curve_) == n_done + loaded.n_iter_
+        assert loaded.loss_ < loss
+
+
+@needs_callbacks
+def test_checkpoint_of_a_stream_goes_on_with_the_stream():
+    X, y = make_table()
+    parts = np.array_split(np.arange(len(y)), 4)
+    checkpointing = Checkpointing(X)
+    estimator = classifier(ema_decay=0.8, n_members=2).set_callbacks(checkpointing)
+    for part in parts:
+        estimator.partial_fit(X[part], y[part], classes=[0, 1])
+    for place, dump in enumerate(checkpointing.pickles):
+        loaded = pickle.loads(dump)
+        for part in parts[place // 2 + 1 :]:
+            loaded.partial_fit(X[part], y[part])
+        assert_same_course(loaded, estimator)
+
+
 # Being watched changes nothing.
 
 

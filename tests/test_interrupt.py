@@ -53,17 +53,26 @@ def raise_keyboard_interrupt():
 
 
 class Tanh:
-    """An activation that acts in its n-th derivatives: within a step, before the update."""
+    """An activation that acts in its n-th derivatives: within a step, before the update.
 
-    def __init__(self, actions):
-        self.actions = actions
-        self.n_steps = 0
+    Or in its n-th values since the last derivative: when training is over.
+    """
+
+    def __init__(self, actions, at_the_end=None):
+        self.actions, self.at_the_end = actions, at_the_end or {}
+        self.n_steps = self.n_values = 0
 
     def value(self, z):
+        self.n_values += 1
+        if self.n_steps == self.n_steps_in_all and self.n_values in self.at_the_end:
+            self.at_the_end[self.n_values]()
         return np.tanh(z)
+
+    n_steps_in_all = -1
 
     def derivative(self, z):
         self.n_steps += 1
+        self.n_values = 0
         if self.n_steps in self.actions:
             self.actions[self.n_steps]()
         return 1.0 - np.tanh(z) ** 2
@@ -160,6 +169,7 @@ def test_interrupted_lbfgs_keeps_its_last_iterate_and_no_point_tried_on_the_way(
 def test_interrupt_by_a_timer_ends_a_long_fit(monkeypatch, module):
     monkeypatch.setattr(_trainer, "choose_module", lambda *_: module)
     X, y = make_table()
+    classifier(max_iter=50).fit(X, y)  # compiles what is to run
     timer = threading.Timer(0.2, press_ctrl_c)
     timer.start()
     with pytest.warns(ConvergenceWarning, match="interrupted"):
@@ -182,6 +192,98 @@ def test_interrupted_fit_is_not_gone_on_with(setting, action):
     assert len(estimator.loss_curve_) == n_first + estimator.n_iter_
     assert estimator.n_iter_ <= 5
     assert not np.array_equal(estimator.params_, first)
+
+
+# When training is over.
+
+ENDS = {
+    "one network": {},
+    "validation": {"early_stopping": True, "calibration": "temperature"},
+    "folds": {"early_stopping": True, "calibration": "temperature", "n_members": 5, "max_iter": 3},
+    "folds and average": {"early_stopping": True, "n_members": 5, "max_iter": 3, "ema_decay": 0.9},
+    "lbfgs": {"solver": "lbfgs", "max_iter": 3},
+    "lbfgs, validation": {"solver": "lbfgs", "early_stopping": True, "calibration": "temperature"},
+}
+JUDGEMENTS = ("temperature_", "oof_decision_function_")
+
+
+def fit_by(activation, X, y, **setting):
+    """Fit, and return what is said about interrupts."""
+    estimator = classifier((4,), activation, **{"batch_size": 60, "max_iter": 2, **setting})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        estimator.fit(X, y)
+    return estimator, [str(w.message) for w in caught if "interrupted" in str(w.message)]
+
+
+@pytest.mark.usefixtures("one_worker")
+@pytest.mark.parametrize("action", [press_ctrl_c, raise_keyboard_interrupt])
+@pytest.mark.parametrize("setting", ENDS.values(), ids=ENDS)
+def test_interrupt_of_what_follows_training_keeps_the_model(monkeypatch, setting, action):
+    """Wherever the network is evaluated: at last weights, on rows that were held out."""
+    X, y = make_table()
+    whole, said = fit_by(Tanh({}), X, y, **setting)
+    assert said == []
+    n_steps, n_values = whole.activation.n_steps, whole.activation.n_values
+    assert n_values > 0
+    for value in range(1, n_values + 1):
+        monkeypatch.setattr(Interrupt, "last_request", -1e9)
+        activation = Tanh({}, {value: action})
+        activation.n_steps_in_all = n_steps
+        estimator, said = fit_by(activation, X, y, **setting)
+        assert len(said) == 1
+        assert np.isfinite(estimator.predict_proba(X)).all()
+        if "training was over" in said[0] or action is press_ctrl_c:
+            np.testing.assert_array_equal(estimator.params_, whole.params_)
+            assert estimator.loss_curve_ == whole.loss_curve_
+            assert estimator.best_iter_ == whole.best_iter_
+        # Rows have been judged as ever, or not at all.
+        has_judged = estimator.temperature_ != 1.0 or hasattr(estimator, JUDGEMENTS[1])
+        for name in JUDGEMENTS if has_judged and estimator.best_iter_ == whole.best_iter_ else ():
+            np.testing.assert_array_equal(
+                getattr(estimator, name, None), getattr(whole, name, None)
+            )
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("one_worker")
+@pytest.mark.parametrize("setting", ENDS.values(), ids=ENDS)
+def test_second_interrupt_of_what_follows_training_aborts(setting):
+    X, y = make_table()
+    whole, _ = fit_by(Tanh({}), X, y, **setting)
+    before = deepcopy(vars(whole))
+    activation = whole.activation
+    activation.actions[activation.n_steps + 2] = press_ctrl_c
+    activation.n_steps_in_all = activation.n_steps + 2
+    activation.at_the_end = {activation.n_values: press_ctrl_c}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        with pytest.raises(KeyboardInterrupt):
+            whole.fit(X, y)
+    assert set(vars(whole)) == set(before)
+    np.testing.assert_array_equal(whole.params_, before["params_"])
+    assert whole.temperature_ == before["temperature_"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@needs_callbacks
+@pytest.mark.parametrize("action", [press_ctrl_c, raise_keyboard_interrupt])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_interrupt_of_the_last_callback_keeps_the_model(action, method):
+    X, y = make_table()
+
+    class AtTheEnd(AfterEpoch):
+        def on_fit_task_end(self, estimator, context, **kwargs):
+            if context.task_name != "epoch":
+                self.action()
+
+    estimator = classifier(early_stopping=True, n_members=5).set_callbacks(AtTheEnd(0, action))
+    arguments = {"classes": [0, 1]} if method == "partial_fit" else {}
+    with pytest.warns(ConvergenceWarning, match="interrupted when training was over"):
+        getattr(estimator, method)(X, y, **arguments)
+    whole = getattr(classifier(early_stopping=True, n_members=5), method)(X, y, **arguments)
+    np.testing.assert_array_equal(estimator.predict_proba(X), whole.predict_proba(X))
+    assert hasattr(estimator, "oof_decision_function_") == (method == "fit")
 
 
 # A second one.
