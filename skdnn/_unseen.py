@@ -68,25 +68,25 @@ def judge_unseen(
 ) -> None:
     """Predict rows by members that did not train on them, and calibrate by these.
 
-    The estimator, which has been trained, gets its `oof_decision_function_` and `temperature_`.
+    The estimator, which has been trained, gets its `oof_decision_function_` and `temperature_`: in
+    the end, so that it has both or none of them.
     """
     network, params = estimator._network, estimator.params_
+    judged: dict[str, Any] = {}
     if folds is not None:
         logits = out_of_fold_logits(network, params, rows.X, folds.of_row, folds)
-        estimator.oof_decision_function_ = _in_given_order(estimator, logits, X, rows)
-    else:
-        forget_unseen(estimator)
-    if estimator.calibration is None or held_out is None:
-        return
-    if folds is None:
-        logits = average_logits(network.logits(params, held_out.X))
-    else:
-        scale = _scale_of_average(network, params, rows, folds)
-        logits = scale * logits
-        estimator.oof_decision_function_ *= scale
-    estimator.temperature_ = _fit_temperature(logits, held_out)
-    if folds is not None:
-        estimator.oof_decision_function_ /= estimator.temperature_
+        judged["oof_decision_function_"] = _in_given_order(estimator, logits, X, rows)
+    if estimator.calibration is not None and held_out is not None:
+        if folds is None:
+            logits = average_logits(network.logits(params, held_out.X))
+        else:
+            scale = _scale_of_average(network, params, rows, folds)
+            logits = scale * logits
+            judged["oof_decision_function_"] *= scale
+        judged["temperature_"] = _fit_temperature(logits, held_out)
+        if folds is not None:
+            judged["oof_decision_function_"] /= judged["temperature_"]
+    vars(estimator).update(judged)
 
 
 def _scale_of_average(network: Network, params: np.ndarray, rows: Rows, folds: Folds) -> float:
@@ -107,11 +107,6 @@ def _fit_temperature(logits: np.ndarray, rows: Rows) -> float:
     weight = weight[is_known].astype(np.float64)
     n_rows = count_evidence(weight, rows.count_copies()[is_known])
     return fit_temperature(logits[is_known], rows.y[is_known], weight, n_rows)
-
-
-def forget_unseen(estimator: Any) -> None:
-    """Forget what an earlier fit knew of rows that it had not trained on."""
-    vars(estimator).pop("oof_decision_function_", None)
 
 
 def _in_given_order(estimator: Any, logits: np.ndarray, X: Any, rows: Rows) -> np.ndarray:
