@@ -160,8 +160,9 @@ def check_gradients(
     --------
     >>> from sklearn.datasets import make_classification
     >>> from skdnn import DeepBinaryClassifier, check_gradients
-    >>> X, y = make_classification(20, random_state=0)
-    >>> check_gradients(DeepBinaryClassifier((5, 5), "tanh", dropout=0.5), X, y).passed
+    >>> X, y = make_classification(20, 5, random_state=0)
+    >>> estimator = DeepBinaryClassifier((5, 5), "tanh", n_members=2, dropout=0.5)
+    >>> check_gradients(estimator, X, y).passed
     True
     """
     if mode != "auto" and mode not in TOLERANCES:

@@ -158,7 +158,8 @@ def test_import_fit_and_predict_need_no_optional_package():
 from skdnn import DeepBinaryClassifier, check_gradients
 
 X, y = [[0.0], [1.0], [2.0], [3.0]], ["a", "a", "b", "b"]
-model = DeepBinaryClassifier((3,), "tanh", n_iter_no_change=float("inf"), max_iter=300).fit(X, y)
+settings = {"n_members": 2, "n_iter_no_change": float("inf"), "max_iter": 20}
+model = DeepBinaryClassifier((3,), "tanh", **settings).fit(X, y)
 print(model.predict_proba(X).shape, check_gradients(model, X, y).passed)
 """
     assert run_without_optional_packages(script) == "(4, 2) True\n"

@@ -144,7 +144,7 @@ def test_layer_broadcasts_one_input_over_all_members(row, shape, seed):
 
 def bytes_allocated_by_one_pass(layer, n_samples):
     """Return the peak of what a forward and a backward pass allocate, once they are warm."""
-    network = Network((layer,), 32, 2)
+    network = Network((layer,), 8, 2)
     params, grads = random_params(network, np.random.default_rng(0)), nan_grads(network)
     words = RandomWords(RandomStreams.spawn(0, range(2)).dropout)
     passage = network.bind(
@@ -152,7 +152,7 @@ def bytes_allocated_by_one_pass(layer, n_samples):
     )
     [(_, slot)] = passage._steps
     slot.batch.sample_weight = np.ones((2, n_samples))
-    x, grad_y = np.ones((2, n_samples, 32)), np.ones((2, n_samples, network.nodes[0].plan.n_out))
+    x, grad_y = np.ones((2, n_samples, 8)), np.ones((2, n_samples, network.nodes[0].plan.n_out))
     peaks = []
     for _ in range(2):
         tracemalloc.start()
@@ -175,7 +175,7 @@ def test_layer_allocates_nothing_that_grows_with_the_batch(row):
     n_samples = 32768
     numpy_buffers = 3 * 8 * np.getbufsize()
     smallest_batch_array = 8 * n_samples
-    peak = bytes_allocated_by_one_pass(row.make_layer(32), n_samples)
+    peak = bytes_allocated_by_one_pass(row.make_layer(8), n_samples)
     assert peak <= numpy_buffers + 16384 < smallest_batch_array
 
 
