@@ -36,7 +36,7 @@ from skdnn.optimizers import AddL2Gradient
 
 COMPLEX_STEP = 1e-30
 CENTRAL_STEP = 1e-6
-N_ENTRIES = 12  # of each array, chosen at random, that are compared one by one
+N_ENTRIES = 6  # of each array, chosen at random, that are compared one by one
 
 layer_rows = pytest.mark.parametrize("row", LAYER_ROWS.values(), ids=LAYER_ROWS)
 WITH_PARAMETERS = {

@@ -36,8 +36,15 @@ every_setting = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTI
 pytestmark = pytest.mark.filterwarnings("ignore:L-BFGS ended")
 
 
+FITTED: dict[str, DeepBinaryClassifier] = {}
+
+
 def fit(**parameters):
-    return classifier(**{"max_iter": 15, **parameters}).fit(*make_table())
+    """Return a model, which is fitted once for all tests: they leave it as it is."""
+    key = repr(sorted(parameters.items()))
+    if key not in FITTED:
+        FITTED[key] = classifier(**{"max_iter": 15, **parameters}).fit(*make_table())
+    return FITTED[key]
 
 
 def central_differences(function, X, step=1e-5):
@@ -141,7 +148,7 @@ def test_shape_is_that_of_the_rows(method, n_members):
     X, y = make_table()
     model = classifier(n_members=n_members).fit(X, y)
     for n_rows in (1, 2, 120):
-        assert model.input_gradients(X[:n_rows], method=method).shape == (n_rows, 6)
+        assert model.input_gradients(X[:n_rows], method=method, steps=8).shape == (n_rows, 6)
 
 
 @pytest.mark.parametrize("method", ["gradient", "integrated"])
@@ -151,9 +158,9 @@ def test_dtype_is_that_of_the_decision(method, trained, asked):
     X, y = make_table()
     model = classifier(n_members=2).fit(X.astype(trained), y)
     X = (10 * X).astype(asked)
-    gradients = model.input_gradients(X, method=method)
+    gradients = model.input_gradients(X, method=method, steps=8)
     assert gradients.dtype == model.decision_function(X).dtype
-    wide = model.input_gradients(X.astype(np.float64), method=method)
+    wide = model.input_gradients(X.astype(np.float64), method=method, steps=8)
     np.testing.assert_allclose(gradients, wide, rtol=1e-3, atol=1e-3)
 
 
@@ -164,8 +171,8 @@ def test_data_frames_are_accepted_and_their_names_compared(encoder, method):
     frame = pd.DataFrame(X, columns=list("abcdef"))
     model = classifier(encoder=encoder).fit(frame, y)
     np.testing.assert_array_equal(
-        model.input_gradients(frame, method=method),
-        classifier(encoder=encoder).fit(X, y).input_gradients(X, method=method),
+        model.input_gradients(frame, method=method, steps=8),
+        classifier(encoder=encoder).fit(X, y).input_gradients(X, method=method, steps=8),
     )
     with pytest.raises(ValueError, match="feature names"):
         model.input_gradients(frame[list("fedcba")], method=method)
@@ -263,7 +270,7 @@ def test_gradient_through_an_encoder_without_slopes_is_refused():
 @every_setting
 @pytest.mark.parametrize("is_given", [False, True], ids=["zeros", "given"])
 def test_integrated_gradients_sum_to_the_difference_of_the_logits(settings, is_given):
-    X, _ = make_table(25, random_state=1)
+    X, _ = make_table(10, random_state=1)
     model = fit(**settings)
     baseline = X.mean(axis=0) + 0.3 if is_given else None
     start = np.zeros((1, 6)) if baseline is None else baseline[np.newaxis]
@@ -288,7 +295,7 @@ def test_integrated_gradients_of_relu_networks_sum_on_real_data(hidden_layer_siz
         max_iter=20,
         random_state=0,
     ).fit(X, y)
-    X = X[::10]
+    X = X[::40]
     shares = model.input_gradients(X, method="integrated")
     logits = model.decision_function(X)
     difference = logits - model.decision_function(np.zeros((1, X.shape[1])))

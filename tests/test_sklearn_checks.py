@@ -37,7 +37,6 @@ SETTINGS = {
     "default": DeepBinaryClassifier(),
     "one member": DeepBinaryClassifier((16,), **QUICK | {"n_members": 1}),
     "no hidden layer": DeepBinaryClassifier((), n_members=1, learning_rate_init=0.2, max_iter=25),
-    "dropout": DeepBinaryClassifier((32,), dropout=0.2, **TO_THE_END, **QUICK),
     "without encoder": DeepBinaryClassifier((16,), encoder=None, **QUICK),
     "sgd": DeepBinaryClassifier(
         (16,),
@@ -47,7 +46,6 @@ SETTINGS = {
         learning_rate_init=0.2,
         max_iter=15,
     ),
-    "float32": DeepBinaryClassifier((16,), dtype="float32", **QUICK),
     "full batch, everything on": DeepBinaryClassifier(
         (16, 8),
         ["selu", "gelu"],
@@ -64,7 +62,6 @@ SETTINGS = {
         early_stopping=True,
         warm_start=True,
     ),
-    "layer normalisation": DeepBinaryClassifier((16, 8), normalization="layer", **QUICK),
     "residual, batch normalisation": DeepBinaryClassifier(
         (16, 16, 16), normalization="batch", residual=True, **QUICK
     ),
@@ -76,6 +73,13 @@ SETTINGS = {
         (16,), early_stopping=True, scoring=None, ema_decay=0.9, **QUICK
     ),
     "MLPClassifier's": DeepBinaryClassifier(**MLPClassifier().get_params()),
+}
+
+# Settings between those above; what they add is seen by .ci/run.
+MORE_SETTINGS = {
+    "dropout": DeepBinaryClassifier((32,), dropout=0.2, **TO_THE_END, **QUICK),
+    "float32": DeepBinaryClassifier((16,), dtype="float32", **QUICK),
+    "layer normalisation": DeepBinaryClassifier((16, 8), normalization="layer", **QUICK),
     "MLPClassifier's, lbfgs": DeepBinaryClassifier(
         **MLPClassifier((20,), solver="lbfgs", max_iter=50).get_params()
     ),
@@ -89,10 +93,6 @@ SETTINGS = {
             max_iter=50,
         ).get_params()
     ),
-}
-
-# Settings between those above; what they add is seen by .ci/run.
-MORE_SETTINGS = {
     "deep": DeepBinaryClassifier((16, 16, 16), "relu", **TO_THE_END, **QUICK),
     "adamw": DeepBinaryClassifier((16,), solver="adamw", learning_rate="cosine", **QUICK),
     "float64": DeepBinaryClassifier((16,), dtype="float64", **QUICK),
