@@ -6,44 +6,127 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from ._levels import Category
+from ._levels import Category, Encounter, Levels, LevelStatistics
+from ._numerals import DECIMAL, FORMATTED, TIME, WHOLE, has_twins, read_as
 
 MOSTLY = 0.5
 """Of the rows that have a value, the share above which rare levels are worth a warning."""
 
+TOO_UNLIKELY = 1e-3
+"""The probability below which it is no accident that all rows have unknown levels."""
 
-def warn_of_empty(labels: Sequence[Any]) -> None:
-    """Warn of columns without any value."""
-    if labels:
-        _warn(
-            f"Columns {list(labels)!r} of X have no value in any row (of sample_weight above 0): "
-            "all are missing. They are encoded as 0, whatever comes later. Leave them out, unless "
-            "they have values in other parts of the data."
-        )
+MANY_ROWS = 10
+"""From here on rows speak for themselves; of fewer, which may belong together, their levels do."""
+
+OR_CATEGORIES = "if they are categories, name them in categorical_features or give them that dtype."
+
+EMPTY = (
+    "Columns {} of X have no value in any row (of sample_weight above 0): all are missing. They "
+    "are encoded as 0, whatever comes later. Leave them out, unless they have values in other "
+    "parts of the data."
+)
+CUT = (
+    "Columns {} of X have more levels than max_categories. The most frequent ones are kept, all "
+    "others count as rare. Leave these columns out if they identify rows; else raise "
+    "max_categories."
+)
+RARE = (
+    "In columns {} of X most rows have a rare level, one of fewer rows than min_frequency, so that "
+    "they say little. Leave these columns out if they identify rows; else lower min_frequency."
+)
+NUMBERS = (
+    "Columns {} of X hold strings that read as numbers, but are taken for categories, which have "
+    "no order. If they are numbers, convert them before fit and predict, for instance by "
+    "pandas.to_numeric(column, errors='coerce'), which makes all else missing; if they identify "
+    "rows, leave them out; " + OR_CATEGORIES
+)
+SIGNS = (
+    "Columns {} of X hold strings that read as numbers written with signs (as in '1,234.5' or "
+    "'12%'), but are taken for categories, which have no order. If they are numbers, remove the "
+    "signs and convert them before fit and predict, for instance by "
+    "pandas.to_numeric(column.str.replace(',', '')); " + OR_CATEGORIES
+)
+TIMES = (
+    "Columns {} of X hold strings that read as dates or times, but are taken for categories, of "
+    "which later ones will be unknown. Take numbers from them before fit and predict, such as "
+    "year, month, weekday, hour or days since an event, for instance by "
+    "pandas.to_datetime(column); " + OR_CATEGORIES
+)
+TWINS = (
+    "Columns {} of X have numbers or booleans beside strings that read the same, as 1 and '1' do, "
+    "which are taken for different levels. Make all of them strings before fit and predict, for "
+    "instance by column.astype(str), or all numbers."
+)
+UNKNOWN = (
+    "In columns {} of X no level is among those of fit, such as {}: all rows count as unknown "
+    "there. Check that values are written as in fit: 1 is neither '1' nor '01', nor is True 'True'."
+)
 
 
-def warn_of_rare(labels: Sequence[Any], categories: Sequence[Category]) -> None:
-    """Warn of category columns that say little, because most rows have a rare level."""
-    pairs = list(zip(labels, categories, strict=True))
-    cut = [label for label, category in pairs if category.statistics.is_cut]
-    if cut:
-        _warn(
-            f"Columns {cut!r} of X have more levels than max_categories. The most frequent ones "
-            "are kept, all others count as rare. Leave these columns out if they identify rows; "
-            "else raise max_categories."
-        )
-    rare = [
-        label
-        for label, category in pairs
-        if category.statistics.rare_share > MOSTLY and not category.statistics.is_cut
-    ]
-    if rare:
-        _warn(
-            f"In columns {rare!r} of X most rows have a rare level, one of fewer rows than "
-            "min_frequency, so that they say little. Leave these columns out if they identify "
-            "rows; make them numbers if they are; else lower min_frequency."
-        )
+class Advice:
+    """Columns to warn of, by what there is to say of them."""
+
+    def __init__(self) -> None:
+        self._labels: dict[str, list[Any]] = {}
+
+    def add(self, message: str, label: Any) -> None:
+        """Note a column; the message has a place for the names of all that it is about."""
+        self._labels.setdefault(message, []).append(label)
+
+    def look_at(
+        self, label: Any, levels: Levels, statistics: LevelStatistics, *, is_declared: bool
+    ) -> None:
+        """Note what there is to say of a category column; `is_declared` if it is meant to be one.
+
+        Of a number of rare levels only that it is a number.
+        """
+        if has_twins(levels.values):
+            self.add(TWINS, label)
+        is_rare = statistics.n_rare > MOSTLY * statistics.n_rows
+        form = None if is_declared else read_as(levels.values)
+        if form == TIME:
+            self.add(TIMES, label)
+        elif form == FORMATTED:
+            self.add(SIGNS, label)
+        elif form == DECIMAL or (form == WHOLE and is_rare):
+            self.add(NUMBERS, label)
+        elif statistics.is_cut:
+            self.add(CUT, label)
+        elif is_rare:
+            self.add(RARE, label)
+
+    def warn(self) -> None:
+        """Warn once for each kind."""
+        for message, labels in self._labels.items():
+            warnings.warn(message.format(labels), UserWarning, stacklevel=4)
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
+def warn_of_unknown(
+    labels: Sequence[Any], categories: Sequence[Category], blocks: Sequence[Sequence[Encounter]]
+) -> None:
+    """Warn of columns in which no row of all blocks has a level that `fit` saw.
+
+    A few rows with one new level are nothing to speak of. Ten rows are, or several levels, unless
+    as many rows had rare ones in `fit`; or one of another kind, as a number beside strings.
+    """
+    found = {}
+    for i, (label, category) in enumerate(zip(labels, categories, strict=True)):
+        encounters = [block[i] for block in blocks]
+        if category.rows and _is_suspicious(encounters, category.statistics):
+            found[label] = next(iter(category.rows))
+    if found:
+        message = UNKNOWN.format(list(found), ", ".join(map(repr, found.values())))
+        warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def _is_suspicious(encounters: Sequence[Encounter], statistics: LevelStatistics) -> bool:
+    """Say whether it is no accident that no level is known."""
+    n_rows = sum(encounter.n_rows for encounter in encounters)
+    if n_rows == 0 or any(encounter.is_known for encounter in encounters):
+        return False
+    kinds = frozenset[str]().union(*(encounter.kinds for encounter in encounters))
+    n_levels = sum(encounter.n_levels for encounter in encounters)
+    # How likely it is, by the rule of succession, that a row has a level that is rare or new.
+    chance = (statistics.n_rare + 1) / (statistics.n_rows + 2)
+    is_unlikely = chance ** (n_rows if n_rows >= MANY_ROWS else n_levels) < TOO_UNLIKELY
+    return is_unlikely or kinds.isdisjoint(statistics.kinds)

@@ -633,9 +633,10 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         check_is_fitted(self)
         is_short = getattr(X, "dtype", None) == np.float32
         dtype = self.params_.dtype if is_short else np.dtype(np.float64)
-        take, shape = open_table(self, X, dtype)
+        take, shape, warn_at_end = open_table(self, X, dtype)
         params = self._predictor.cast(self.params_, dtype)
         logit = self._predictor.average(params, take, shape, self.n_jobs)
+        warn_at_end()
         return logit if self.temperature_ == 1.0 else logit / self.temperature_
 
     def predict_proba(self, X):

@@ -7,18 +7,28 @@ Levels are plain Python values, so that what was learned from one kind of table 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from sklearn.utils import check_array
 
-from ._levels import Levels, describe_dates, factorize_objects, hashable, merge_levels
+from ._levels import (
+    Levels,
+    are_numbers,
+    describe_dates,
+    factorize_objects,
+    hashable,
+    merge_levels,
+    refuse_dates,
+)
 
 NUMBER, CATEGORY, DATE, OTHER = "number", "category", "date", "other"
 """What a column is by its dtype; whoever reads it may want levels of numbers, or the reverse."""
+
+STRING, OBJECT = "string", "object"
+"""Categories too, unless values that may be of any type are all numbers: see `find_kind`."""
 
 EVERY_ROW = slice(None)
 """The block of rows that is the whole table."""
@@ -39,6 +49,8 @@ class Table(Protocol):
     def __len__(self) -> int: ...
 
     def kind(self, column: int) -> str: ...
+
+    def objects(self, column: int) -> list[Any]: ...
 
     def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray: ...
 
@@ -78,9 +90,17 @@ def open_table(X: Any, codes: Sequence[int] = ()) -> Table:
 
 
 def name_categories(X: Any) -> list[Any]:
-    """Return the names of the columns of a DataFrame that are categories by their dtype."""
+    """Return the names of the columns of a DataFrame that are categories by themselves."""
     table = open_table(X)
-    return [label for i, label in enumerate(table.labels) if table.kind(i) == CATEGORY]
+    return [label for i, label in enumerate(table.labels) if find_kind(table, i) == CATEGORY]
+
+
+def find_kind(table: Table, column: int) -> str:
+    """Say whether a column is a number or a category, by its values if its dtype does not."""
+    kind = table.kind(column)
+    if kind == OBJECT and are_numbers(table.objects(column)):
+        return NUMBER
+    return NUMBER if kind == NUMBER else CATEGORY
 
 
 def name_levels(X: Any) -> list[Any]:
@@ -107,14 +127,21 @@ class ArrayTable:
             return DATE
         return CATEGORY if column in self._codes else NUMBER
 
+    def objects(self, column: int) -> list[Any]:
+        return self._X[:, column].tolist()
+
     def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
         X = self._X[rows]
         if len(columns) < len(self.labels):
             X = X[:, list(columns)]
         if X.dtype in (np.float32, np.float64):
             return X
-        with _named(columns, self.labels, lambda column: self._X[:, column]):
-            return _to_floats(X)
+        if X.dtype.kind in "biu":
+            return X.astype(np.float64)
+        numbers = np.empty(X.shape)
+        for i, column in enumerate(columns):
+            numbers[:, i] = _to_floats(X[:, i], self.labels[column])
+        return numbers
 
     def levels(self, column: int) -> Levels:
         values = self._X[:, column]
@@ -153,22 +180,33 @@ class PandasTable:
             return DATE
         if dtype.kind in "iuf":
             return NUMBER
-        return CATEGORY if dtype.kind in "bOUS" else OTHER
+        if dtype.kind in "US" or dtype.name in ("string", "str"):
+            return STRING
+        if dtype.kind == "b" or dtype.name.startswith(("category", "interval", "dictionary")):
+            return CATEGORY
+        return OBJECT if dtype.kind == "O" else OTHER
+
+    def objects(self, column: int) -> list[Any]:
+        return self._X.iloc[:, column].to_numpy(dtype=object).tolist()
 
     def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
         X = self._X.iloc[rows]
         if len(columns) < len(self.labels):
             X = X.iloc[:, list(columns)]
         dtypes = [self._dtypes[column] for column in columns]
-        dtype = np.float32 if {dtype.name for dtype in dtypes} in SINGLE else np.float64
-        is_plain = all(isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in dtypes)
-        if is_plain:
-            return X.to_numpy(dtype=dtype)
-        with _named(columns, self.labels, lambda j: self._X.iloc[:, j].to_numpy(dtype=object)):
-            try:
-                return X.to_numpy(dtype=dtype, na_value=np.nan)
-            except (TypeError, ValueError):  # categories and strings of numbers
-                return _to_floats(X.to_numpy(dtype=object))
+        is_object = np.array([dtype.kind not in "biuf" for dtype in dtypes])
+        if not is_object.any():
+            dtype = np.float32 if {dtype.name for dtype in dtypes} in SINGLE else np.float64
+            is_plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
+            return X.to_numpy(dtype) if is_plain else X.to_numpy(dtype, na_value=np.nan)
+        numbers = np.empty(X.shape)
+        if not is_object.all():
+            others = X.iloc[:, np.flatnonzero(~is_object)]
+            numbers[:, ~is_object] = others.to_numpy(np.float64, na_value=np.nan)
+        for i in np.flatnonzero(is_object).tolist():
+            values = X.iloc[:, i].to_numpy(dtype=object)
+            numbers[:, i] = _to_floats(values, self.labels[columns[i]])
+        return numbers
 
     def levels(self, column: int) -> Levels:
         values = self._X.iloc[:, column]
@@ -183,7 +221,11 @@ class PandasTable:
 class PolarsTable:
     """A DataFrame of polars."""
 
-    _CATEGORIES: ClassVar = {"String", "Categorical", "Enum", "Boolean", "Object", "Binary"}
+    _KINDS: ClassVar = {
+        "String": STRING,
+        "Object": OBJECT,
+        **dict.fromkeys(["Categorical", "Enum", "Boolean", "Binary"], CATEGORY),
+    }
 
     def __init__(self, X: Any) -> None:
         self._X = X
@@ -199,18 +241,27 @@ class PolarsTable:
         name = dtype.base_type().__name__
         if dtype.is_numeric() or name == "Null":
             return NUMBER
-        return CATEGORY if name in self._CATEGORIES else OTHER
+        return self._KINDS.get(name, OTHER)
+
+    def objects(self, column: int) -> list[Any]:
+        return self._X.to_series(column).to_list()
 
     def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
         import polars
 
-        if any(self.kind(column) == CATEGORY for column in columns):
-            with _named(columns, self.labels, self._objects):
-                return _to_floats(np.stack([self._objects(j, rows) for j in columns], axis=1))
-        dtypes = [self._X.dtypes[column].base_type() for column in columns]
+        X, dtypes = self._X[rows], [self._X.dtypes[column].base_type() for column in columns]
         number = polars.Float32 if set(dtypes) == {polars.Float32} else polars.Float64
         names = [self.labels[column] for column in columns]
-        return self._X[rows].select(polars.col(names).cast(number)).to_numpy()
+        is_object = np.array([self.kind(column) != NUMBER for column in columns])
+        if not is_object.any():
+            return X.select(polars.col(names).cast(number)).to_numpy()
+        numbers = np.empty((len(X), len(names)))
+        for i, name in enumerate(names):
+            if is_object[i]:
+                numbers[:, i] = _to_floats(_to_objects(X[name].to_list()), name)
+            else:
+                numbers[:, i] = X[name].cast(number).to_numpy()
+        return numbers
 
     def levels(self, column: int) -> Levels:
         import polars
@@ -226,9 +277,6 @@ class PolarsTable:
         places = values.replace_strict(found, order, default=-1, return_dtype=polars.Int64)
         return merge_levels(found.to_list(), places.to_numpy(), self.labels[column])
 
-    def _objects(self, column: int, rows: slice = EVERY_ROW) -> np.ndarray:
-        return _to_objects(self._X.to_series(column)[rows].to_list())
-
 
 def _is_polars(X: Any) -> bool:
     polars = sys.modules.get("polars")
@@ -242,35 +290,23 @@ def _to_objects(values: list) -> np.ndarray:
     return objects
 
 
-def _to_floats(values: np.ndarray) -> np.ndarray:
-    """Convert to float64; what is missing becomes NaN."""
+def _to_floats(values: np.ndarray, label: Any) -> np.ndarray:
+    """Convert a column to float64; what is missing becomes NaN."""
     if values.dtype == object:
+        refuse_dates(values.tolist(), label)
         pandas = sys.modules.get("pandas")
         if pandas is not None:  # float() does not know what pandas calls missing
             values = np.where(pandas.isna(values), np.nan, values)
     try:
         return values.astype(np.float64)
     except OverflowError as error:
-        raise ValueError(f"a number is too large for float64 ({error})") from error
-
-
-@contextmanager
-def _named(
-    columns: Sequence[int], labels: Sequence[Any], read: Callable[[int], np.ndarray]
-) -> Iterator[None]:
-    """Say in an error of conversion which column it was."""
-    try:
-        yield
+        reason: Exception = ValueError(f"a number is too large for float64 ({error})")
     except (TypeError, ValueError) as error:
-        for column in columns:
-            try:
-                _to_floats(read(column))
-            except (TypeError, ValueError) as reason:
-                raise type(error)(
-                    f"Column {labels[column]!r} of X is read as numbers, but {reason}. If it holds "
-                    "categories, name it in categorical_features."
-                ) from error
-        raise
+        reason = error
+    raise type(reason)(
+        f"Column {label!r} of X is read as numbers, but {reason}. If it holds categories, name it "
+        "in categorical_features."
+    ) from reason
 
 
 def _list_few(items: list) -> str:
@@ -291,7 +327,7 @@ def find_categories(categorical_features: Any, table: Table) -> np.ndarray:
     if categorical_features is None:
         return is_categorical
     if isinstance(categorical_features, str):  # "from_dtype"
-        return np.array([table.kind(column) == CATEGORY for column in range(n_features)])
+        return np.array([find_kind(table, j) == CATEGORY for j in range(n_features)])
     wanted = np.asarray(categorical_features, dtype=object).ravel().tolist()
     if all(isinstance(item, bool | np.bool_) for item in wanted):
         if len(wanted) not in (0, n_features):

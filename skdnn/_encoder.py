@@ -13,9 +13,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._advice import warn_of_empty, warn_of_rare
+from ._advice import EMPTY, Advice, warn_of_unknown
 from ._blocks import cut_rows
 from ._columns import (
+    OBJECT,
+    STRING,
     Table,
     find_categories,
     is_frame,
@@ -30,7 +32,7 @@ from ._compat import (
     get_output_container,
 )
 from ._encoded import CONTINUOUS, PLAIN, find_codes, mark, to_frame
-from ._levels import FIRST_LEVEL, fit_category
+from ._levels import FIRST_LEVEL, Encounter, fit_category
 from ._reading import (
     category_columns,
     number_columns,
@@ -69,8 +71,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     categorical_features : array-like of {bool, int, str} or "from_dtype" or None, \
             default="from_dtype"
         Which columns are categories: a boolean mask, indices, or names. "from_dtype" takes the
-        columns of a DataFrame that hold categories, strings, objects or booleans; in a NumPy array
-        it takes none, but for codes that another TabularEncoder has made. None takes none at all.
+        columns of a DataFrame that hold categories, strings or booleans, and those of objects that
+        are not all numbers; in a NumPy array it takes none, but for codes that another
+        TabularEncoder has made. None takes none at all.
     max_one_hot : int, default=8
         Up to so many levels, a category column becomes flags; above, one column of codes. Rare
         levels do not count.
@@ -141,7 +144,17 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     - if there is one, and nothing else, or none: a flag that is always 0, and ``name_missing`` if
       values were missing in `fit`; of a column without any value only the former.
 
-    Where more than half of the rows that have a value have a rare level, `fit` warns.
+    **Warnings**: `fit` warns of columns in which more than half of the rows that have a value have
+    a rare level. If it chose them by their dtype, it warns of columns of strings (and numbers) that
+    all read as numbers, or all but markers such as "?", "NA", "" and "-", where they have decimals,
+    or most rows have a rare level; wherever they are written with signs, as "1,234.5" and "12%"; or
+    are dates and times. A leading zero makes a code of all. It warns of columns that have both 1
+    and "1". `transform` warns of category columns in which no row has a level of `fit`, if these
+    are ten rows or several levels (unless rare levels explain it), or if they are of another kind,
+    as 1 where there were strings; what a column is stays as in `fit`.
+
+    **Objects** are numbers if all values of the column in `fit` are: int, float, Decimal, Fraction,
+    those of NumPy, and bool among others.
 
     **Missing** are NaN, None and pandas' NA and NaT. A value may be missing in a column where none
     was in `fit`.
@@ -238,20 +251,25 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         numeric = np.flatnonzero(~self.is_categorical_).tolist()
         self._scaling = fit_scaling(number_columns(table, numeric, order, empty), weights)
         categorical = np.flatnonzero(self.is_categorical_).tolist()
-        self._categories = [
-            fit_category(
-                column,
+        self._categories, advice = [], Advice()
+        for column, levels in category_columns(table, categorical, order, empty):
+            category = fit_category(
+                levels,
                 weights,
                 max_one_hot=self.max_one_hot,
                 min_frequency=self.min_frequency,
                 max_categories=self.max_categories,
             )
-            for _, column in category_columns(table, categorical, order, empty)
-        ]
+            self._categories.append(category)
+            is_declared = has_levels or table.kind(column) not in (STRING, OBJECT)
+            label = table.labels[column]
+            advice.look_at(label, levels, category.statistics, is_declared=is_declared)
         self._numeric = [column for column in numeric if column not in empty]
         self._categorical = [column for column in categorical if column not in empty]
-        warn_of_empty([table.labels[column] for column in sorted(empty)])
-        warn_of_rare([table.labels[column] for column in self._categorical], self._categories)
+        self._category_labels = [table.labels[column] for column in self._categorical]
+        for column in sorted(empty):
+            advice.add(EMPTY, table.labels[column])
+        advice.warn()
         self._arrange()
         return self
 
@@ -274,19 +292,38 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         container = get_output_container(self)
         return encoded if container == "default" else to_frame(encoded, container, X)
 
-    def _transform(self, X: Any, dtype: np.typing.DTypeLike | None = None) -> np.ndarray:
-        """Encode a table as `transform` does, but in `dtype` if that is the narrower one."""
+    def _transform(
+        self,
+        X: Any,
+        dtype: np.typing.DTypeLike | None = None,
+        blocks: list[list[Encounter]] | None = None,
+    ) -> np.ndarray:
+        """Encode a table as `transform` does, but in `dtype` if that is the narrower one.
+
+        If it is a block of a larger one, `blocks` takes what it had in category columns, for
+        `_warn_of_unknown` to judge all of them together.
+        """
         table = self._open_fitted(X)
         own = read_numbers(table, self._numeric, slice(0, 1)).dtype
         dtype = own if dtype is None else min(own, np.dtype(dtype), key=lambda d: d.itemsize)
         # Columns without any value in `fit` stay 0.
         X_encoded = np.zeros((len(table), len(self.source_features_)), dtype)
         self._encode_numbers(table, X_encoded)
-        for category, place, column in zip(
-            self._categories, self._category_places, self._categorical, strict=True
-        ):
+        encounters = [
             category.encode_into(table.levels(column), X_encoded[:, place])
+            for category, place, column in zip(
+                self._categories, self._category_places, self._categorical, strict=True
+            )
+        ]
+        if blocks is None:
+            self._warn_of_unknown([encounters])
+        else:
+            blocks.append(encounters)
         return X_encoded
+
+    def _warn_of_unknown(self, blocks: list[list[Encounter]]) -> None:
+        """Warn of category columns in which no row of these blocks has a level of `fit`."""
+        warn_of_unknown(self._category_labels, self._categories, blocks)
 
     def input_slopes(self, X):
         """Differentiate the encoding of a table of numbers with respect to the table.

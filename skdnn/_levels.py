@@ -9,6 +9,8 @@ import datetime
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
+from fractions import Fraction
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -41,11 +43,16 @@ class LevelStatistics:
     n_rows: int  # with a value, of weight above 0
     n_rare: int  # of these, with a rare level
     is_cut: bool  # whether levels are rare for no other reason than max_categories
+    kinds: frozenset[str]  # of all levels, rare or not
 
-    @property
-    def rare_share(self) -> float:
-        """How many of the rows with a value have a rare level."""
-        return self.n_rare / self.n_rows
+
+class Encounter(NamedTuple):
+    """What some rows have in a category column, compared with `fit`."""
+
+    n_rows: int  # with a value
+    is_known: bool  # whether one of them has a level of `fit` that is not rare
+    n_levels: int = 0  # if not, how many levels they have
+    kinds: frozenset[str] = frozenset()  # and of what kinds
 
 
 @frozen
@@ -58,12 +65,20 @@ class Category:
     is_code: bool
     statistics: LevelStatistics
 
-    def encode_into(self, levels: Levels, out: np.ndarray) -> None:
-        """Write the outputs, (n_samples, n_outputs)."""
+    def encode_into(self, levels: Levels, out: np.ndarray) -> Encounter:
+        """Write the outputs, (n_samples, n_outputs), and say what the levels were."""
         # A code of -1, which is a missing level, picks the last entry.
         rows = np.array([*(self.rows.get(level, UNKNOWN) for level in levels.values), MISSING])
+        n_rows, is_known = 0, False
         for block in cut_rows(*out.shape):
-            out[block] = self.table[rows[levels.codes[block]]]
+            picked = rows[levels.codes[block]]
+            out[block] = self.table[picked]
+            n_rows += int(np.count_nonzero(picked != MISSING))
+            is_known = is_known or bool((picked > MISSING).any())
+        if is_known:
+            return Encounter(n_rows, is_known)
+        used = [levels.values[i] for i in np.unique(levels.codes) if i >= 0]
+        return Encounter(n_rows, is_known, len(used), find_kinds(used))
 
 
 def is_missing(value: Any) -> bool:
@@ -71,8 +86,31 @@ def is_missing(value: Any) -> bool:
     pandas = sys.modules.get("pandas")
     if value is None or (pandas is not None and (value is pandas.NA or value is pandas.NaT)):
         return True
+    if isinstance(value, Decimal):
+        return value.is_nan()
     # The type first: whether an array equals itself has no answer.
-    return isinstance(value, Real) and value != value
+    return isinstance(value, Real | np.datetime64) and value != value
+
+
+def are_numbers(values: list) -> bool:
+    """Say whether all values are numbers, with True and False among others, or missing."""
+    types = set(map(type, values))
+    pandas = sys.modules.get("pandas")
+    missing = {type(None)} if pandas is None else {type(None), type(pandas.NA), type(pandas.NaT)}
+    types -= missing
+    numbers = types - {bool, np.bool_}
+    if not all(issubclass(t, Real | Decimal) and not issubclass(t, DATE_TYPES) for t in numbers):
+        return False
+    if numbers == types:
+        return bool(numbers)
+    return any(type(value) in numbers and not is_missing(value) for value in values)
+
+
+def refuse_dates(values: list, label: Any) -> None:
+    """Refuse times among the values of a column."""
+    is_suspect = any(issubclass(t, DATE_TYPES) for t in set(map(type, values)))
+    if is_suspect and any(isinstance(v, DATE_TYPES) and not is_missing(v) for v in values):
+        raise ValueError(describe_dates([label]))
 
 
 @contextmanager
@@ -118,11 +156,20 @@ def _simplify(value: Any, label: Any) -> Any:
         return None
     if isinstance(value, DATE_TYPES):
         raise ValueError(describe_dates([label]))
+    if isinstance(value, Decimal | Fraction):
+        is_finite = isinstance(value, Fraction) or value.is_finite()
+        value = int(value) if is_finite and value == int(value) else float(value)
     if isinstance(value, float):
         if np.isinf(value):
             raise ValueError(describe_infinity([label]))
         return int(value) if value.is_integer() and abs(value) < LARGEST_EXACT else value
     return value
+
+
+def find_kinds(levels: Iterable[Any]) -> frozenset[str]:
+    """Say of what kinds levels are: numbers, with booleans among them, or types of their own."""
+    types = set(map(type, levels))
+    return frozenset("number" if issubclass(t, Real) else t.__qualname__ for t in types)
 
 
 def sort_levels(levels: Iterable[Any]) -> list[Any]:
@@ -168,13 +215,14 @@ def fit_category(
     by_frequency = sorted(common, key=lambda level: -counts[places[level]])
     kept = set(by_frequency[:max_categories])
     rare = [places[level] for level in levels if level not in kept]
-    levels = [level for level in common if level in kept]
-    weight_of_row = np.array([sum(totals[rare]), totals[0], *(totals[places[v]] for v in levels)])
     statistics = LevelStatistics(
         n_rows=int(counts[1:].sum()),
         n_rare=int(counts[rare].sum()),
         is_cut=len(common) > max_categories,
+        kinds=find_kinds(levels),
     )
+    levels = [level for level in common if level in kept]
+    weight_of_row = np.array([sum(totals[rare]), totals[0], *(totals[places[v]] for v in levels)])
     return make_category(levels, weight_of_row, statistics, max_one_hot=max_one_hot)
 
 

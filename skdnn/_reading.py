@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -40,8 +39,8 @@ def number_columns(
 
 def category_columns(
     table: Table, columns: Sequence[int], order: np.ndarray | None, empty: list[int]
-) -> Iterator[tuple[Any, Levels]]:
-    """Yield label and levels of category columns; note in `empty` those that have no value."""
+) -> Iterator[tuple[int, Levels]]:
+    """Yield category columns and their levels; note in `empty` those that have no value."""
     for column in columns:
         levels = table.levels(column)
         if order is not None:
@@ -49,7 +48,7 @@ def category_columns(
         if (levels.codes < 0).all():
             empty.append(column)
         else:
-            yield table.labels[column], levels
+            yield column, levels
 
 
 def read_numbers(table: Table, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:

@@ -146,10 +146,11 @@ def read_table(estimator: Any, X, *, accept_sparse: Any = "csr"):
 
 def open_table(
     estimator: Any, X, dtype: np.dtype
-) -> tuple[Callable[[slice], Any], tuple[int, int]]:
+) -> tuple[Callable[[slice], Any], tuple[int, int], Callable[[], None]]:
     """Check a table as that of `fit`; return what takes rows of its matrix, and its shape.
 
-    Tables are encoded block by block where the encoder is known to treat each row by itself.
+    Tables are encoded block by block where the encoder is known to treat each row by itself. The
+    last function returned is to be called at the end: it warns of what all rows tell together.
     """
     encoder = estimator._encoder
     is_array = isinstance(X, np.ndarray) and X.ndim == 2
@@ -157,9 +158,14 @@ def open_table(
         _check_features(estimator, X)
         index = X.__getitem__ if is_array else partial(_safe_indexing, X)
         shape = (len(X), len(encoder.source_features_))
-        return lambda rows: encode(encoder, index(rows), dtype), shape
+        blocks: list = []
+        return (
+            lambda rows: encoder._transform(index(rows), dtype, blocks),
+            shape,
+            lambda: encoder._warn_of_unknown(blocks),
+        )
     matrix = read_table(estimator, X)
-    return lambda rows: matrix[rows].astype(dtype, copy=False), matrix.shape
+    return lambda rows: matrix[rows].astype(dtype, copy=False), matrix.shape, lambda: None
 
 
 def _check_features(estimator: Any, X) -> None:

@@ -2,6 +2,8 @@
 
 import datetime
 import pickle
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -303,11 +305,12 @@ def test_numbers_as_categories_compare_by_value():
     encoder = TabularEncoder([0]).fit(np.array([[1], [2], [3]] * 2))
     assert encoder.get_feature_names_out().tolist() == ["x0_1", "x0_2", "x0_3"]
     expected = np.array([[2, -1, -1], [-1, -1, 2]]) / 3
-    for rows in ([[1.0], [3.0]], [[True], [3]], np.array([["1"], ["3"]])):
-        is_text = isinstance(rows, np.ndarray)
-        assert_allclose(encoder.transform(rows), np.zeros((2, 3)) if is_text else expected)
     objects = np.array([[np.int8(1)], [np.float64(3)]], dtype=object)
-    assert_allclose(encoder.transform(objects), expected)
+    decimals = [[Decimal(1)], [Fraction(3)]]
+    for rows in ([[1.0], [3.0]], [[True], [3]], objects, decimals):
+        assert_allclose(encoder.transform(rows), expected)
+    with pytest.warns(UserWarning, match=r"In columns \[0\] of X no level"):
+        assert_allclose(encoder.transform(np.array([["1"], ["3"]])), np.zeros((2, 3)))
 
 
 def test_whole_numbers_as_categories_have_the_same_names_in_any_dtype():
@@ -339,7 +342,9 @@ def test_booleans_keep_their_names():
 def test_booleans_among_other_numbers_are_numbers():
     assert encode([True, True, "a", "a"])[1] == ["_a"]
     assert encode([True, True, False, False, "a", "a"])[1] == ["_False", "_True", "_a"]
-    assert encode([True, True, False, False, 7, 7])[1] == ["_0", "_1", "_7"]
+    assert encode([True, True, False, False, 7, 7], categorical_features=["c"])[1] == [
+        *("_0", "_1", "_7")
+    ]
     assert encode([True, True, "a", "a", 7])[1] == ["_1", "_a", "_rare"]
 
 
@@ -471,7 +476,8 @@ def test_names_are_unique():
     )
     names = TabularEncoder().fit(frame).get_feature_names_out().tolist()
     assert names == ["a", "a_missing", "a_missing_2", "c_missing", "c_missing_2"]
-    assert encode([1, "1", 2] * 2)[1] == ["_1", "_2", "_1_2"]
+    with pytest.warns(UserWarning, match=r"Columns \['c'\] of X have numbers .* beside strings"):
+        assert encode([1, "1", 2] * 2)[1] == ["_1", "_2", "_1_2"]
 
 
 def test_names_take_those_of_the_caller():
@@ -631,6 +637,212 @@ def test_unknown_categories_are_refused(categories, message):
 def test_names_for_a_table_without_names_are_refused():
     with pytest.raises(ValueError, match=r"\['a'\] are names, but X has no feature names"):
         TabularEncoder(["a"]).fit([[1.0], [2.0]])
+
+
+# -------------------------------------------------- columns whose dtype does not say what they are
+
+
+def as_objects(column):
+    return pd.DataFrame({"c": pd.Series(list(column), dtype=object)})
+
+
+def as_polars_objects(column):
+    return pl.DataFrame({"c": pl.Series(list(column), dtype=pl.Object)})
+
+
+N = np.random.default_rng(0).normal(size=60).round(2).tolist()
+
+NUMBERS_AS_OBJECTS = {
+    "float": N,
+    "int": [round(100 * x) for x in N],
+    "Decimal": [Decimal(str(x)) for x in N],
+    "Fraction": [Fraction(str(x)) for x in N],
+    "NumPy": [*map(np.float32, N[:20]), *map(np.int64, range(20)), *map(np.uint8, range(20))],
+    "mixed": [*N[:20], *range(20), *map(Decimal, range(18)), True, False],
+    "None": [*N[:50], *[None] * 10],
+    "NA, NaT and NaN": [*N[:50], *[pd.NA, pd.NaT, np.nan, None, Decimal("NaN")] * 2],
+}
+
+
+@pytest.mark.parametrize("column", NUMBERS_AS_OBJECTS.values(), ids=NUMBERS_AS_OBJECTS)
+@pytest.mark.parametrize("make", [as_objects, as_polars_objects])
+def test_objects_that_are_numbers_are_a_number(make, column):
+    numbers = np.array([[np.nan if pd.isna(x) else float(x)] for x in column])
+    expected = TabularEncoder().fit(numbers)
+    encoder = TabularEncoder().fit(make(column))
+    assert not encoder.is_categorical_.any()
+    assert encoder.n_continuous_ == 1
+    assert_array_equal(encoder.transform(make(column)), expected.transform(numbers))
+    for rows in (slice(0, 1), slice(40, 60)):  # whatever a part of the rows is
+        assert_array_equal(encoder.transform(make(column[rows])), expected.transform(numbers[rows]))
+    as_array = np.array([[x] for x in column], dtype=object)
+    for table in (as_array, as_array.tolist()):
+        assert_array_equal(TabularEncoder().fit_transform(table), expected.transform(numbers))
+
+
+def test_tables_that_lost_their_dtypes_are_encoded_as_before():
+    frame = people()
+    expected = TabularEncoder().fit_transform(frame)
+    for table in (frame.T.T, pd.DataFrame(frame.to_numpy(), columns=frame.columns)):
+        assert [str(dtype) for dtype in table.dtypes].count("object") > 3
+        assert_array_equal(TabularEncoder().fit_transform(table), expected)
+
+
+def test_numbers_of_arrow_are_numbers():
+    decimal = pd.ArrowDtype(pytest.importorskip("pyarrow").decimal128(6, 2))
+    frame = pd.DataFrame({"c": pd.Series([Decimal(str(x)) for x in N], dtype=decimal)})
+    expected = TabularEncoder().fit_transform(np.array(N)[:, None])
+    assert_array_equal(TabularEncoder().fit_transform(frame), expected)
+
+
+@pytest.mark.parametrize("make", [as_objects, as_polars_objects])
+def test_objects_that_are_booleans_are_a_category(make):
+    for column in ([True, False, True, False], [True, False, None, True, False]):
+        encoder = TabularEncoder().fit(make(column))
+        assert encoder.categories_ == [[False, True]]
+    assert TabularEncoder().fit(as_objects([True, np.nan, True, False, False])).is_categorical_[0]
+
+
+def test_named_numbers_are_a_category_all_the_same():
+    assert TabularEncoder(["c"]).fit(as_objects([1, 2, 1, 2])).categories_ == [[1, 2]]
+    decimals = [Decimal("0.1"), Decimal("2.0"), Decimal("2.00"), Decimal(10) ** 20 + 1] * 2
+    encoder = TabularEncoder(["c"]).fit(as_objects(decimals))
+    assert encoder.categories_ == [[0.1, 2, 10**20 + 1]]
+    expected = encoder.transform(as_objects([Decimal("0.1")]))
+    assert_array_equal(encoder.transform(pd.DataFrame({"c": [0.1]})), expected)
+
+
+TIMES_AS_OBJECTS = {
+    "datetime64": np.datetime64("2020-01-01"),
+    "nanoseconds": np.datetime64(1, "ns"),
+    "timedelta64": np.timedelta64(3, "D"),
+    "date": datetime.date(2020, 1, 1),
+    "datetime": datetime.datetime(2020, 1, 1),
+    "Timestamp": pd.Timestamp("2020-01-01"),
+    "Timedelta": pd.Timedelta(1, "s"),
+}
+
+
+@pytest.mark.parametrize("time", TIMES_AS_OBJECTS.values(), ids=TIMES_AS_OBJECTS)
+def test_times_among_objects_are_refused(time):
+    for column in ([time, time], [1.0, time], ["a", time], [None, time]):
+        array = np.empty((2, 1), dtype=object)
+        array[:, 0] = column
+        for table in (as_objects(column), as_polars_objects(column), array, array.tolist()):
+            for categories in ("from_dtype", None, [0]):
+                if categories is None and "a" in column:
+                    continue
+                with pytest.raises(ValueError, match="hold dates, times or durations"):
+                    TabularEncoder(categories, min_frequency=1).fit(table)
+            encoder = TabularEncoder().fit(pd.DataFrame({"c": [1.0, 2.0, 3.0]}))
+            with pytest.raises(ValueError, match="hold dates, times or durations"):
+                encoder.transform(pd.DataFrame({"c": pd.Series([time, time], dtype=object)}))
+
+
+FORMS = {
+    "decimals": ("numeric", [f"{x}" for x in N]),
+    "decimals and markers": ("numeric", [*(f"{x}" for x in N), "?", "NA", "", " - ", "n/a", None]),
+    "decimals of few levels": ("numeric", ["1.0", "2.5", "1.0", "2.5"] * 9),
+    "exponents": ("numeric", [f"{x:.2e}" for x in N]),
+    "whole numbers, mostly rare": ("numeric", [f"{i}" for i in range(60)]),
+    "numbers and markers": ("numeric", [*N, "?"]),
+    "bytes": ("numeric", [f"{x}".encode() for x in N]),
+    "thousands": ("signs", [f"{1e4 * x:,.1f}" for x in N]),
+    "few thousands": ("signs", ["1,200", "2,400"] * 9),
+    "percent": ("signs", [f"{x}%" for x in N]),
+    "few percent": ("signs", ["5 %", "10 %", "20 %"] * 9),
+    "money": ("signs", [f"${abs(x)}" for x in N]),
+    "decimal commas": ("signs", [f"{x}".replace(".", ",") for x in N]),
+    "ISO dates": ("dates", [f"2020-{i % 12 + 1:02}-{i % 28 + 1:02}" for i in range(60)]),
+    "ISO times": ("dates", [f"2020-05-17T{i % 24:02}:{i:02}:00Z" for i in range(60)]),
+    "days": ("dates", [f"{i % 28 + 1}.{i % 12 + 1}.2020" for i in range(60)]),
+    "hours": ("dates", [f"{i % 24:02}:30" for i in range(60)]),
+}
+OF_FORM = {
+    "numeric": r"Columns \['c'\] of X hold strings that read as numbers, .*pandas.to_numeric.*name",
+    "signs": r"Columns \['c'\] of X hold strings that read as numbers written with .* signs .*name",
+    "dates": r"Columns \['c'\] of X hold strings that read as dates .*pandas.to_datetime.*name",
+}
+
+
+@pytest.mark.parametrize(("form", "column"), FORMS.values(), ids=FORMS)
+def test_strings_that_read_as_numbers_or_times_warn(form, column):
+    tables = [as_objects(column), as_polars_objects(column)]
+    if all(isinstance(x, str | None) for x in column):
+        tables += [
+            pd.DataFrame({"c": pd.Series(column, dtype="string")}),
+            pl.DataFrame({"c": column}),
+        ]
+    for table in tables:
+        with pytest.warns(UserWarning, match=OF_FORM[form]) as caught:
+            encoder = TabularEncoder().fit(table)
+        assert len(caught) == 1
+        assert encoder.is_categorical_.all()
+
+
+NO_FORMS = {
+    "leading zeros": [f"{i:02}" for i in range(20)] * 2,
+    "one leading zero": ["0.5", "1.5", "02"] * 9,
+    "few whole numbers": ["1", "2", "3"] * 9,
+    "whole numbers and markers": ["1", "2", "?"] * 9,
+    "words": ["1.5", "2.5", "many"] * 9,
+    "ranges": ["18-25", "26-40", "41-65"] * 9,
+    "versions": ["1.2.3", "1.2.4"] * 9,
+    "markers only": ["?", "NA", "-"] * 9,
+    "tuples": [(1, 2), (3, 4)] * 9,
+}
+
+
+@pytest.mark.parametrize("column", NO_FORMS.values(), ids=NO_FORMS)
+def test_codes_and_words_do_not_warn(column):
+    assert TabularEncoder().fit(as_objects(column)).is_categorical_.all()
+
+
+def test_declared_categories_do_not_warn():
+    column = [*(f"{x:.1f}" for x in N), *(f"{x:.1f}" for x in N)]
+    TabularEncoder(["c"]).fit(pd.DataFrame({"c": column}))
+    TabularEncoder([0]).fit(np.array(column)[:, None])
+    TabularEncoder().fit(pd.DataFrame({"c": pd.Categorical(column)}))
+    TabularEncoder().fit(pl.DataFrame({"c": pl.Series(column, dtype=pl.Categorical)}))
+
+
+UNKNOWN_LATER = {
+    "codes read as numbers": ([f"{i:02}" for i in range(5)] * 4, [1], True),
+    "numbers read as strings": ([1, 2, 3] * 4 + ["a", "a"], [None, "x"], False),
+    "booleans read as strings": ([True, False] * 9, ["True"], True),
+    "strings read as booleans": (["True", "False"] * 9, [True], True),
+    "other spelling": (["a", "b", "c"] * 9, ["A", "B", "C"], True),
+    "other levels in many rows": (["a", "b", "c"] * 9, ["x"] * 10, True),
+    "one new level": (["a", "b", "c"] * 9, ["x", "x", "x", None], False),
+    "one of several is known": (["a", "b", "c"] * 9, [*"uvwxyz"] * 9 + ["a"], False),
+    "only gaps": (["a", "b", "c"] * 9, [None, np.nan, None], False),
+    "whole numbers as floats": ([1, 2, "a"] * 9, [1.0, 2.0], False),
+}
+
+
+@pytest.mark.parametrize(("column", "later", "warns"), UNKNOWN_LATER.values(), ids=UNKNOWN_LATER)
+@pytest.mark.parametrize("make", [as_objects, as_polars_objects])
+def test_column_of_unknown_levels_warns(make, column, later, warns):
+    encoder = TabularEncoder().fit(make(column))
+    if warns:
+        with pytest.warns(UserWarning, match=r"In columns \['c'\] of X no level is among"):
+            encoder.transform(make(later))
+    else:
+        encoder.transform(make(later))
+
+
+def test_declared_levels_that_do_not_occur_do_not_count_as_known():
+    encoder = TabularEncoder().fit(pd.DataFrame({"c": ["a", "b"] * 9}))
+    later = pd.DataFrame({"c": pd.Categorical(["x"] * 10, ["a", "x"])})
+    with pytest.warns(UserWarning, match="no level is among those of fit"):
+        encoder.transform(later)
+    encoder.transform(later[:9])
+
+
+@MAY_BE_RARE
+def test_unknown_levels_are_no_surprise_where_most_were_rare():
+    encoder = TabularEncoder().fit(as_objects([*(f"n{i}" for i in range(50)), *"aabb"]))
+    encoder.transform(as_objects([f"m{i}" for i in range(30)]))
 
 
 # ------------------------------------------------------------------------------------------ errors

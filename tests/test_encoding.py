@@ -28,6 +28,7 @@ from sklearn.preprocessing import (
 from sklearn.utils import get_tags
 
 import skdnn._classifier
+import skdnn._prediction
 from skdnn import DeepBinaryClassifier, TabularEncoder
 from skdnn._architecture import InputColumns
 from skdnn._encoding import describe_columns, encode, fit_encoder, make_encoder
@@ -309,10 +310,25 @@ def test_levels_that_were_never_seen_are_all_the_same_at_predict(make_frame):
     answers = []
     for level in ("the moon", "mars"):
         unseen = frame.assign(place=level, color=pd.Categorical([level] * len(frame)))
-        answers.append(estimator.decision_function(make_frame(unseen)))
+        with pytest.warns(UserWarning, match=r"In columns \['color', 'place'\] .* no level is"):
+            answers.append(estimator.decision_function(make_frame(unseen)))
     assert np.isfinite(answers).all()
     assert_array_equal(*answers)
     assert not np.allclose(answers[0], known)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_unknown_levels_are_judged_by_the_whole_table(monkeypatch, n_jobs):
+    """Not block by block: rows may be sorted by a column."""
+    monkeypatch.setattr(skdnn._prediction, "BLOCK_ROWS", 32)
+    frame, y = people()
+    estimator = encoded(n_jobs=n_jobs).fit(frame, y)
+    later = frame.assign(place=["the moon"] * 159 + ["place 3"])
+    estimator.predict(later)
+    later["place"] = "the moon"
+    with pytest.warns(UserWarning, match=r"In columns \['place'\] of X no level") as caught:
+        estimator.predict(later)
+    assert len(caught) == 1
 
 
 @each_frame
@@ -322,11 +338,12 @@ def test_later_part_may_have_levels_and_gaps_that_the_first_did_not_have(make_fr
     estimator = encoded().partial_fit(make_frame(first), y[:80], classes=["no", "yes"])
     before = copy.deepcopy(estimator)
     second = frame[80:].assign(place="the moon", income=np.nan)
-    estimator.partial_fit(make_frame(second), y[80:])
+    with pytest.warns(UserWarning, match=r"In columns \['place'\] .* no level is among those of"):
+        estimator.partial_fit(make_frame(second), y[80:])
     assert np.isfinite(estimator.params_).all()
     assert not np.array_equal(estimator.params_, before.params_)
     assert estimator.encoder_.categories_ == before.encoder_.categories_
-    assert np.isfinite(estimator.predict_proba(make_frame(second))).all()
+    assert np.isfinite(estimator.predict_proba(make_frame(second[:2]))).all()
 
 
 # When the encoder learns.
@@ -668,7 +685,7 @@ def test_table_that_cannot_be_encoded_is_refused(change, settings, message, trai
 
 def test_column_that_identifies_rows_warns_by_name():
     frame, y = people()
-    keyed = frame.assign(key=np.arange(len(frame)).astype(str))
+    keyed = frame.assign(key=[f"id {i}" for i in range(len(frame))])
     with pytest.warns(UserWarning, match=r"\['key'\] of X most rows have a rare level"):
         estimator = encoded(max_iter=2).fit(keyed, y)
     assert_array_equal(
@@ -905,7 +922,7 @@ def test_clone_forgets_the_encoder_that_was_fitted():
 @pytest.mark.parametrize("settings", [{}, {"dtype": "float32"}, {"n_members": 3}], ids=str)
 def test_validation_rows_are_encoded_as_the_others(make_frame, settings):
     frame, y = people()
-    frame.loc[120:, "place"] = "the moon"
+    frame.loc[121:, "place"] = "the moon"
     train, val = make_frame(frame[:120]), make_frame(frame[120:])
     estimator = encoded(early_stopping=True, **settings)
     estimator.fit(train, y[:120], X_val=val, y_val=y[120:])
