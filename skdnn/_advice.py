@@ -15,6 +15,9 @@ MOSTLY = 0.5
 TOO_UNLIKELY = 1e-3
 """The probability below which it is no accident that all rows have unknown levels."""
 
+MOST_NAMES = 10
+"""Columns that are named, of all those that one row cannot tell anything about."""
+
 MANY_ROWS = 10
 """From here on rows speak for themselves; of fewer, which may belong together, their levels do."""
 
@@ -130,3 +133,17 @@ def _is_suspicious(encounters: Sequence[Encounter], statistics: LevelStatistics)
     chance = (statistics.n_rare + 1) / (statistics.n_rows + 2)
     is_unlikely = chance ** (n_rows if n_rows >= MANY_ROWS else n_levels) < TOO_UNLIKELY
     return is_unlikely or kinds.isdisjoint(statistics.kinds)
+
+
+def warn_of_constant(names: Sequence[Any]) -> None:
+    """Warn of columns that say nothing in the first part of a stream, and so never will."""
+    if len(names):
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        warnings.warn(
+            f"Columns {list(names[:MOST_NAMES])!r}{more} of X do not tell the rows of this first "
+            "part apart. Scales and levels are learnt from it alone, so that these columns are "
+            "encoded as 0, whatever comes later. Begin with more rows, of all kinds, or with "
+            "encoder=FrozenEstimator(TabularEncoder().fit(X)), fitted to such rows.",
+            UserWarning,
+            stacklevel=7,
+        )

@@ -525,7 +525,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         ----------
         X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
             The part. The encoder is fitted to the first one: it should have all categories, and
-            numbers of all sizes; levels that come later are taken as unknown.
+            numbers of all sizes; levels that come later are taken as unknown. A column of a single
+            value in the first part says nothing from then on, of which a warning tells.
         y : array-like of shape (n_samples,)
             Labels, all of them among `classes`.
         classes : array-like of shape (2,), default=None
@@ -544,6 +545,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             If the data, the classes or a parameter cannot be used.
         """
         continues = hasattr(self, "params_")
+        if continues:
+            self._validate_params()  # scikit-learn does so before the first part alone
         if not continues and classes is None:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         if isinstance(self.class_weight, str):

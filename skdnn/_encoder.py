@@ -292,6 +292,15 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         container = get_output_container(self)
         return encoded if container == "default" else to_frame(encoded, container, X)
 
+    def _find_constant(self) -> list[int]:
+        """Return the columns that had a single value in `fit`, and are encoded as 0 ever after."""
+        numbers = zip(self._numeric, np.isinf(self._scaling.spread), strict=True)
+        categories = zip(self._categorical, self._categories, strict=True)
+        return sorted(
+            [column for column, is_constant in numbers if is_constant]
+            + [column for column, category in categories if np.ptp(category.table[:, 0]) == 0.0]
+        )
+
     def _transform(
         self,
         X: Any,

@@ -14,8 +14,9 @@ import numpy as np
 from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils.validation import validate_data
 
+from ._advice import warn_of_constant
 from ._columns import is_frame, name_categories
-from ._compat import check_labels
+from ._compat import check_feature_names_in, check_labels
 from ._encoded import find_codes
 from ._encoder import TabularEncoder
 from ._encoding import check_same_encoder, encode, fit_encoder, make_encoder
@@ -45,7 +46,9 @@ def read_training_rows(
     The estimator gets its encoder, its `classes_`, and number and names of its features; where
     training `continues`, it has them already.
     """
-    matrix, y = _read_training_table(estimator, X, y, sample_weight, continues=continues)
+    matrix, y = _read_training_table(
+        estimator, X, y, sample_weight, continues=continues, is_part=is_part
+    )
     dtype = _choose_dtype(estimator, matrix, continues=continues)
     rows, estimator.classes_, class_factors = check_rows(
         matrix,
@@ -76,7 +79,7 @@ def read_training_rows(
 
 
 def _read_training_table(
-    estimator: Any, X, y, sample_weight, *, continues: bool
+    estimator: Any, X, y, sample_weight, *, continues: bool, is_part: bool
 ) -> tuple[Any, np.ndarray]:
     """Return the matrix that enters the network, and the labels; fit the encoder before."""
     encoder = make_encoder(choose_encoder(estimator), estimator.categorical_features, X)
@@ -89,7 +92,10 @@ def _read_training_table(
         validate_data(estimator, X, y, skip_check_array=True, reset=not continues)
         y = check_labels(y)
         if not continues:
-            encoder = fit_encoder(encoder, X, y, sample_weight)
+            wanted = encoder
+            encoder = fit_encoder(wanted, X, y, sample_weight)
+            if is_part and isinstance(wanted, TabularEncoder):
+                warn_of_constant(check_feature_names_in(encoder)[encoder._find_constant()])
         is_scaled = isinstance(encoder, TabularEncoder)
         dtype = _choose_dtype(estimator, None, continues=continues) if is_scaled else None
         X = encode(encoder, X, dtype, reset=not continues)

@@ -643,6 +643,44 @@ def test_partial_fit_needs_classes_only_once_and_any_of_their_labels():
     assert len(estimator.loss_curve_) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("label_smoothing", 1.5),
+        ("batch_size", 0),
+        ("learning_rate_init", -1.0),
+        ("solver", "own"),
+        ("loss", "hinge"),
+        ("alpha", -1.0),
+        ("ema_decay", 5),
+        ("n_jobs", "all"),
+        ("dropout", 2.0),
+        ("warm_start", "yes"),
+    ],
+)
+@pytest.mark.parametrize("begin", ["partial_fit", "fit"])
+def test_partial_fit_checks_parameters_of_every_part(name, value, begin):
+    X, y = make_table()
+    estimator = classifier(max_iter=1)
+    getattr(estimator, begin)(X, y, **({"classes": [0, 1]} if begin == "partial_fit" else {}))
+    before = estimator.params_.copy()
+    with pytest.raises(ValueError, match=name):
+        estimator.set_params(**{name: value}).partial_fit(X, y)
+    np.testing.assert_array_equal(estimator.params_, before)
+    assert len(estimator.loss_curve_) == 1
+
+
+@pytest.mark.parametrize("bad", [2, np.nan, None, "yes"], ids=str)
+def test_partial_fit_checks_labels_of_every_part(bad):
+    X, y = make_table()
+    estimator = classifier().partial_fit(X, y, classes=[0, 1])
+    labels = np.array(y, dtype=object)
+    labels[7] = bad
+    with pytest.raises((ValueError, TypeError)):
+        estimator.partial_fit(X, labels)
+    assert len(estimator.loss_curve_) == 1
+
+
 def test_partial_fit_takes_classes_before_weights():
     X, y = make_table()
     weights = make_weights(len(y))

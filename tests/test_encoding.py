@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import KFold, cross_val_score
@@ -385,6 +387,64 @@ def test_warm_start_goes_on_to_the_last_bit():
     parts = encoded(max_iter=3, warm_start=True, **settings).fit(frame, y)
     parts = pickle.loads(pickle.dumps(parts)).set_params(max_iter=4).fit(frame, y)
     assert_same_model(parts, whole)
+
+
+def constant_columns(first_part, **parameters):
+    """Return what is said of columns that do not vary when a stream begins with some rows."""
+    y = np.arange(len(first_part)) % 2
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        encoded(**parameters).partial_fit(first_part, y, classes=[0, 1])
+    return [str(w.message) for w in caught if "first part" in str(w.message)]
+
+
+def test_stream_names_columns_that_its_first_part_says_nothing_of():
+    """Numbers, categories, and numbers that are the same where they are known; no empty ones."""
+    frame = pd.DataFrame(
+        {
+            "age": [3.0, 4.0, 9.0, 1.0],
+            "year": 2024,
+            "height": [1.5, np.nan, 1.5, np.nan],
+            "color": pd.Categorical(["red"] * 4, categories=["red", "blue"]),
+            "sex": ["f", "m", "f", "m"],
+            "is_new": True,
+        }
+    )
+    [message] = constant_columns(frame)
+    assert "['year', 'height', 'color', 'is_new']" in message
+    assert constant_columns(frame[["age", "sex"]]) == []
+    assert constant_columns(np.ones((4, 3)), encoder=None) == []
+    [message] = constant_columns(np.c_[frame[["age", "year"]].to_numpy(float), [7.0, 7, 7, 8]])
+    assert "['x1']" in message
+
+
+def test_stream_that_begins_with_one_row_says_so():
+    [message] = constant_columns(np.ones((1, 30)))
+    assert "'x9'] and 20 more of X" in message
+
+
+def test_stream_says_nothing_of_columns_that_a_frozen_encoder_knows():
+    X, y = make_table()
+    X = X.copy()
+    X[:40, 1] = 0.5
+    [message] = constant_columns(X[:40])
+    assert "['x1']" in message
+    frozen = FrozenEstimator(TabularEncoder().fit(X))
+    assert constant_columns(X[:40], encoder=frozen) == []
+    estimator = encoded(encoder=frozen, max_iter=1)
+    parts = [slice(0, 1), slice(1, 40), slice(40, 120)]
+    for part in 10 * parts:
+        estimator.partial_fit(X[part], y[part], classes=[0, 1])
+    assert roc_auc_score(y, estimator.predict_proba(X)[:, 1]) > 0.8
+
+
+def test_only_the_first_part_is_looked_at():
+    X, y = make_table()
+    estimator = encoded().partial_fit(X, y, classes=[0, 1])
+    estimator.partial_fit(X[:1], y[:1])
+    constant = X.copy()
+    constant[:, 1] = 3.0
+    encoded(max_iter=1).fit(constant, y).partial_fit(X, y)
 
 
 def test_partial_fit_goes_on_after_fit_with_its_encoder():
