@@ -98,7 +98,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         adds it once for each batch.
     weight_decay : float or None, default=None
         Regularisation: fraction of each weight, times the learning rate, that a step takes away,
-        beside the gradient and not through it. None is 0.02 for solver "adamw", else 0.
+        beside the gradient and not through it. None is 0.02 for solver "adamw", else 0. Numbers
+        above 0 are refused with "lbfgs".
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, above 0, multiplied with `sample_weight`; labels that a dict leaves
         out have weight 1. "balanced" makes both classes weigh the same. Weights shift the
@@ -107,7 +108,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         The cost of a row: cross-entropy, or the focal loss, which turns to the rows that are hard.
         The focal loss gives up calibrated probabilities: they are drawn towards 1/2.
     focal_gamma : float, default=2.0
-        The cost of a row: how much less the focal loss minds easy rows; 0 is cross-entropy.
+        The cost of a row: how much less the focal loss minds easy rows; 0 is cross-entropy. Only
+        used when loss='focal'.
     label_smoothing : float, default=0.0
         The cost of a row: train on labels moved this share of the way to 1/2, in [0, 1). It holds
         probabilities back from 0 and 1. Validation rows keep their labels.
@@ -118,7 +120,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     batch_size : int or "auto", default="auto"
         Learning: rows in a step, at most. "auto" is the power of two next to a fortieth of the
         rows, from 64 to 512; small tables need steps, and large ones gain by speed. MLPClassifier's
-        is 200. A table with fewer rows is one batch, without MLPClassifier's warning.
+        is 200. A table with fewer rows is one batch, without MLPClassifier's warning. Not used when
+        solver is 'gd' or 'lbfgs', whose steps take all rows.
     learning_rate : {"constant", "invscaling", "adaptive", "cosine", "one_cycle", "coslog4"}, \
             default="cosine"
         Learning: schedule of the learning rate. "cosine" warms up for a twentieth of the steps and
@@ -126,43 +129,52 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         four times, ever more slowly. These know their end, which is at `max_iter` epochs: where
         training stops long before, "cosine" has hardly fallen. "adaptive" divides the rate by 5
         whenever progress ends; "invscaling" divides it by ``(1 + t_)^power_t``. MLPClassifier has
-        schedules for "sgd" alone, and is "constant" otherwise.
+        schedules for "sgd" alone, and is "constant" otherwise. Not used when solver='lbfgs'.
     learning_rate_init : float, default=0.01
-        Learning: the learning rate that the schedule multiplies. MLPClassifier's is 1e-3.
+        Learning: the learning rate that the schedule multiplies. MLPClassifier's is 1e-3. Not used
+        when solver='lbfgs'.
     power_t : float, default=0.5
-        Learning: exponent of "invscaling".
+        Learning: exponent of "invscaling". Only used when learning_rate='invscaling'.
     momentum : float, default=0.9
-        Learning: share of the last step that "sgd" adds to the next, in [0, 1).
+        Learning: share of the last step that is added to the next, in [0, 1). Only used when
+        solver='sgd'.
     nesterovs_momentum : bool, default=True
-        Learning: whether "sgd" looks ahead along its momentum.
+        Learning: whether to look ahead along the momentum. Only used when solver='sgd'.
     beta_1 : float, default=0.9
-        Learning: decay of the mean of the gradient in "adam", "adamw" and "nadam", in [0, 1).
+        Learning: decay of the mean of the gradient, in [0, 1). Only used when solver is 'adam',
+        'adamw' or 'nadam'.
     beta_2 : float, default=0.999
-        Learning: decay of the mean of its square in these and in "rmsprop", in [0, 1).
+        Learning: decay of the mean of its square, in [0, 1). Only used when solver is 'adam',
+        'adamw', 'nadam' or 'rmsprop'.
     epsilon : float, default=1e-8
-        Learning: smallest divisor of a gradient in these. It is added after the correction of the
-        bias, as in PyTorch and the paper; MLPClassifier adds it before.
+        Learning: smallest divisor of a gradient, above zero in the precision of training. It is
+        added after the correction of the bias, as in PyTorch and the paper; MLPClassifier adds it
+        before. Only used when solver is 'adam', 'adamw', 'nadam' or 'rmsprop'.
     max_grad_norm : float or None, default=None
-        Learning: length to which a longer gradient is cut, for each member.
+        Learning: length to which a longer gradient is cut, for each member. Refused with solver
+        "lbfgs".
     ema_decay : float, "auto" or None, default="auto"
         Learning: judge, keep and predict with a moving average of the weights: the share in (0, 1)
         that it keeps of itself at each step. "auto" is ``1 - 1 / k``, with k the steps of an epoch,
         50 at most: about the mean over the last k steps, which is calmer than the last one. In full
         batches, with solver "lbfgs" and where `max_fun` is set it is None, which leaves the weights
-        as they are.
+        as they are. Numbers are refused with "lbfgs".
     max_iter : int or "auto", default="auto"
         Duration: epochs, that is passes over the rows, at most. "auto" is 64 up to 12,000 rows, and
         falls as the inverse root of their number to 16. MLPClassifier's is 200.
     max_fun : int or None, default=None
-        Duration: evaluations of the cost by "lbfgs", at most. None is 15,000, as in MLPClassifier.
-        As MLPClassifier's ``get_params()`` always has it, setting it makes the parameters left at
-        "auto" those of MLPClassifier: one network, no dropout, its first weights.
+        Duration: evaluations of the cost, at most. Only used when solver='lbfgs', and None is
+        15,000, as in MLPClassifier. As its ``get_params()`` always has it, setting it also makes
+        the parameters left at "auto" those of MLPClassifier: one network, no dropout, its first
+        weights.
     max_time : float or None, default=None
         Duration: seconds after which no new epoch begins. A warm start goes on from there.
     shuffle : bool, default=True
-        Duration: whether to shuffle the rows before each epoch.
+        Duration: whether to shuffle the rows before each epoch. Not used when solver is 'gd' or
+        'lbfgs'.
     tol : float, default=1e-4
-        Duration: fall of the loss that counts as progress.
+        Duration: fall of the loss that counts as progress, where `n_iter_no_change` watches it; for
+        "lbfgs" also the gradient's largest entry at which it has converged.
     n_iter_no_change : int, inf or "auto", default="auto"
         Duration: epochs without progress after which training ends; MLPClassifier waits one more.
         Watches `scoring` on the validation rows with early stopping; without, the training loss,
@@ -517,9 +529,11 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one pass over a part of a table, and remember where training stands.
 
-        Weights are used as they are, so that they mean the same in every part. `early_stopping`
-        and `calibration` are ignored, as no rows are held out, and `temperature_` is 1; a
-        `learning_rate` schedule that needs to know its end stays at its peak.
+        Weights are used as they are, so that they mean the same in every part. What decides how
+        long a whole table is trained on is not used: `max_iter`, `tol`, `n_iter_no_change`,
+        `early_stopping`, `validation_fraction` and `scoring`; nor is `calibration`, as no rows are
+        held out, and `temperature_` is 1. A `learning_rate` schedule that needs to know its end
+        stays at its peak.
 
         Parameters
         ----------

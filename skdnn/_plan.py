@@ -23,7 +23,7 @@ from ._validation import (
     check_lbfgs,
 )
 from .losses import make_loss
-from .optimizers import make_optimizer
+from .optimizers import ADAPTIVE_SOLVERS, make_optimizer
 from .schedules import Constant, CosLog4, Schedule, make_schedule
 
 STOPPED_TABLE = 500
@@ -189,6 +189,7 @@ def make_plan(
     `is_validated` says that there are rows to validate on already, `is_scaled` that an encoder has
     brought the features to one scale.
     """
+    _check_representable(parameters, rows.X.dtype)
     # A penalty of alpha / 2 |W|^2 beside the *sum* of the losses, as in MLPClassifier and Ridge.
     l2 = float(parameters["alpha"]) / (rows.total_weight or 1.0)
     schedule = make_schedule(parameters["learning_rate"], float(parameters["power_t"]))
@@ -265,6 +266,29 @@ def _choose_patience(
     if isinstance(schedule, CosLog4):
         return AUTO_PATIENCE, CYCLE_GROWTH
     return (POOLED_PATIENCE, POOLED_GROWTH) if is_pooled else (AUTO_PATIENCE, 0.0)
+
+
+def _check_representable(parameters: dict[str, Any], dtype: np.dtype) -> None:
+    """Refuse numbers that are infinite, and divisors that are zero, in the precision of training.
+
+    Raises
+    ------
+    ValueError
+        If there is such a number among those that the solver uses.
+    """
+    limits, solver = np.finfo(dtype), parameters["solver"]
+    largest, smallest = float(limits.max), float(limits.smallest_subnormal)
+    names = ["alpha", "weight_decay"]
+    names += ["focal_gamma"] if parameters["loss"] == "focal" else []
+    names += [] if solver == "lbfgs" else ["learning_rate_init", "max_grad_norm"]
+    wrong = [(name, "infinite", "Lower") for name in names if (parameters[name] or 0) > largest]
+    if solver in ADAPTIVE_SOLVERS and parameters["epsilon"] < smallest:
+        wrong.append(("epsilon", "zero", "Raise"))
+    for name, what, advice in wrong:
+        raise ValueError(
+            f"{name}={parameters[name]!r} is {what} in {dtype}, the precision of training. "
+            f"{advice} it, or pass dtype='float64'."
+        )
 
 
 def _make_optimizer(parameters: dict[str, Any], network: Network, l2: float) -> Optimizer:

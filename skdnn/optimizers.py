@@ -275,7 +275,10 @@ def _columns(array: np.ndarray) -> list[np.ndarray]:
     return [array[:, i : i + 1] for i in range(array.shape[1])]
 
 
-SOLVERS = ("gd", "sgd", "rmsprop", "adam", "adamw", "nadam")
+ADAPTIVE_SOLVERS = ("rmsprop", "adam", "adamw", "nadam")
+"""Those that divide by the size of the gradient, and by no less than epsilon."""
+
+SOLVERS = ("gd", "sgd", *ADAPTIVE_SOLVERS)
 
 
 def make_optimizer(

@@ -5,6 +5,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -209,3 +210,69 @@ def test_broken_promises_are_seen():
     source = "np.random.seed(0)\nassert eval('1')\nexec('2')\nnp.random.default_rng(0).random()"
     expected = [(1, "np.random.seed"), (2, "assert"), (2, "eval"), (3, "exec")]
     assert sorted(broken_promises(source)) == expected
+
+
+SOLVERS = {"gd", "sgd", "rmsprop", "adam", "adamw", "nadam", "lbfgs"}
+
+OTHER_VALUES = {
+    "alpha": 3.0,
+    "batch_size": 10,
+    "learning_rate": "invscaling",
+    "learning_rate_init": 0.002,
+    "momentum": 0.3,
+    "nesterovs_momentum": False,
+    "beta_1": 0.5,
+    "beta_2": 0.9,
+    "epsilon": 0.1,
+    "label_smoothing": 0.2,
+    "max_fun": 2,
+    "shuffle": False,
+}
+"""Of parameters that some solvers may not use."""
+
+
+def words_on(name):
+    """Return what the docstring says of a parameter."""
+    [entry] = [p for p in ClassDoc(skdnn.DeepBinaryClassifier)["Parameters"] if p.name == name]
+    return " ".join(entry.desc)
+
+
+def solvers_by_docstring(name):
+    """Return the solvers for which a parameter is said to be used."""
+    found = re.search(
+        r"(Only|Not) used when solver(?:=| is )((?:'\w+'(?:, | or )?)+)", words_on(name)
+    )
+    if found is None:
+        return SOLVERS
+    named = set(re.findall(r"\w+(?=')", found[2]))
+    return named if found[1] == "Only" else SOLVERS - named
+
+
+@pytest.mark.parametrize("name", OTHER_VALUES)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_parameter_is_used_by_the_solvers_that_its_docstring_names(name):
+    X, y = make_table(40)
+    used = set()
+    for solver in SOLVERS:
+        usual, other = (classifier(solver=solver, max_iter=3, max_fun=100) for _ in range(2))
+        other.set_params(**{name: OTHER_VALUES[name]})
+        if (usual.fit(X, y).params_ != other.fit(X, y).params_).any():
+            used.add(solver)
+    assert used == solvers_by_docstring(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "condition", "settings"),
+    [
+        ("focal_gamma", 4.0, "loss='focal'", {"loss": "focal"}),
+        ("power_t", 0.9, "learning_rate='invscaling'", {"learning_rate": "invscaling"}),
+        ("scoring", "roc_auc", "with early stopping", {"early_stopping": True, "max_iter": 20}),
+    ],
+)
+def test_parameter_is_used_only_where_its_docstring_says(name, value, condition, settings):
+    assert re.search(f"Only used (when )?{condition}", words_on(name))
+    X, y = make_table(60)
+    for is_used, given in ((True, settings), (False, {})):
+        usual, other = classifier(**given), classifier(**given).set_params(**{name: value})
+        changed = (usual.fit(X, y).params_ != other.fit(X, y).params_).any()
+        assert changed == is_used
