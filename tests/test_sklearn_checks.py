@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import (
     check_dataframe_column_names_consistency,
     check_inplace_ensure_writeable,
     check_param_validation,
-    parametrize_with_checks,
+    estimator_checks_generator,
 )
 
 from skdnn import DeepBinaryClassifier
@@ -107,36 +107,34 @@ MORE_SETTINGS = {
     ),
 }
 
+ALL_SETTINGS = [
+    *((name, estimator, ()) for name, estimator in SETTINGS.items()),
+    *((name, estimator, pytest.mark.slow) for name, estimator in MORE_SETTINGS.items()),
+]
+
 with_all_settings = pytest.mark.parametrize(
     "estimator",
-    [
-        *(pytest.param(estimator, id=name) for name, estimator in SETTINGS.items()),
-        *(
-            pytest.param(estimator, id=name, marks=pytest.mark.slow)
-            for name, estimator in MORE_SETTINGS.items()
-        ),
-    ],
+    [pytest.param(estimator, id=name, marks=marks) for name, estimator, marks in ALL_SETTINGS],
 )
 
 
-def run_check(check, estimator):
+def all_checks():
+    """Yield what `parametrize_with_checks` does, by the names of the settings, and with marks."""
+    for name, estimator, marks in ALL_SETTINGS:
+        for instance, check in estimator_checks_generator(estimator):
+            words = ",".join(f"{key}={value}" for key, value in check.keywords.items())
+            test_id = f"{name}-{check.func.__name__}({words})"
+            yield pytest.param(instance, check, id=test_id, marks=marks)
+
+
+@pytest.mark.parametrize(("estimator", "check"), list(all_checks()))
+def test_estimator_keeps_conventions(estimator, check):
     try:
         check(estimator)
     except SkipTest as reason:
         if "SCIPY_ARRAY_API" not in str(reason):
             pytest.fail(f"skipped: {reason}")
         raise
-
-
-@parametrize_with_checks(list(SETTINGS.values()))
-def test_estimator_keeps_conventions(estimator, check):
-    run_check(check, estimator)
-
-
-@pytest.mark.slow
-@parametrize_with_checks(list(MORE_SETTINGS.values()))
-def test_estimator_keeps_conventions_with_more_settings(estimator, check):
-    run_check(check, estimator)
 
 
 @with_all_settings
