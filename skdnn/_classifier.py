@@ -20,6 +20,7 @@ from ._encoding import encode, get_encoder, read_numbers
 from ._explanations import average_gradients, integrate_gradients, sum_by_source
 from ._fitted import keep_training, unchanged_by_failure, view_dense
 from ._interrupt import listen_for_interrupts
+from ._labels import read_labels
 from ._lbfgs import train_lbfgs
 from ._mlp import check_mlp, convert_mlp
 from ._network import Network
@@ -568,7 +569,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 f"class_weight={self.class_weight!r} needs all labels at once, which partial_fit "
                 "never has; pass a dict, for instance from sklearn.utils.class_weight."
             )
-        classes = None if classes is None else np.unique(classes)
+        classes = None if classes is None else np.unique(read_labels(classes, "classes"))
         if continues and classes is not None and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 f"classes={classes!r} are not those of the first call, {self.classes_!r}."
@@ -706,6 +707,25 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """
         is_second = self.decision_function(X) > 0
         return self.classes_[is_second.astype(np.intp)]
+
+    def score(self, X, y, sample_weight=None):
+        """Return the accuracy of the predicted labels.
+
+        Parameters
+        ----------
+        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
+            The rows to judge.
+        y : array-like of shape (n_samples,)
+            Their labels, of any type that `fit` takes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Their weights.
+
+        Returns
+        -------
+        score : float
+            The share of the weight of rows with the right label.
+        """
+        return super().score(X, read_labels(y), sample_weight)
 
     def input_gradients(self, X, *, method="gradient", baseline=None, steps=512):
         """Return what moves the logit of each row: its gradient with respect to the features.

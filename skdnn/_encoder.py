@@ -33,6 +33,7 @@ from ._compat import (
 )
 from ._encoded import CONTINUOUS, PLAIN, find_codes, mark, to_frame
 from ._levels import FIRST_LEVEL, Encounter, fit_category
+from ._masked import fill_masked
 from ._reading import (
     category_columns,
     number_columns,
@@ -156,8 +157,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     **Objects** are numbers if all values of the column in `fit` are: int, float, Decimal, Fraction,
     those of NumPy, and bool among others.
 
-    **Missing** are NaN, None and pandas' NA and NaT. A value may be missing in a column where none
-    was in `fit`.
+    **Missing** are NaN, None, pandas' NA and NaT, and what a NumPy array masks. A value may be
+    missing in a column where none was in `fit`.
 
     **Weights**: only their ratios count. In quartiles, means and shares, and in a `min_frequency`
     that is a fraction, a row of integer weight k counts exactly as k rows; an integer
@@ -403,6 +404,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         if is_frame(X):
             validate_data(self, X, reset=reset, skip_check_array=True)
         else:
+            X = fill_masked(X)
             dtype = getattr(X, "dtype", None)
             options: Any = (np.float64, np.float32)
             if dtype is None:

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_array, has_fit_parameter
 
 from ._architecture import InputColumns
 from ._encoder import TabularEncoder
+from ._masked import fill_masked
 from ._own_encoder import FLOATS, OwnEncoder, copy_encoder, is_tabular, unfreeze
 from ._sparse import is_sparse
 
@@ -136,4 +137,5 @@ def read_numbers(encoder: Any, X: Any) -> tuple[np.ndarray, Any]:
     encoder.input_slopes(X[:1])  # refuses categories by their names
     nameless = copy(encoder)
     nameless.__dict__.pop("feature_names_in_", None)
+    X = fill_masked(X)
     return check_array(X, dtype=FLOATS, ensure_all_finite="allow-nan"), nameless

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.special import log_expit
 
+from ._masked import fill_masked
+
 
 def average_logits(logits: np.ndarray) -> np.ndarray:
     """Return the logit of the members' mean probability: (n_samples,)."""
@@ -52,7 +54,8 @@ def integrate_gradients(
     """
     if not isinstance(steps, Integral) or steps < 1:
         raise ValueError(f"steps must be an integer of at least 1, got {steps!r}.")
-    start = np.zeros(X.shape[1]) if baseline is None else np.asarray(baseline, dtype=np.float64)
+    baseline = np.zeros(X.shape[1]) if baseline is None else fill_masked(baseline)
+    start = np.asarray(baseline, dtype=np.float64)
     if start.shape != X.shape[1:] or not np.isfinite(start).all():
         raise ValueError(
             f"baseline must be one finite number for each of the {X.shape[1]} features, got an "

@@ -20,11 +20,14 @@ from ._compat import check_feature_names_in, check_labels
 from ._encoded import find_codes
 from ._encoder import TabularEncoder
 from ._encoding import check_same_encoder, encode, fit_encoder, make_encoder
+from ._labels import read_labels
+from ._masked import fill_masked
 from ._own_encoder import FLOATS
 from ._rows import Rows
 from ._validation import (
     check_rows,
     check_validation_rows,
+    check_weights,
     choose_dtype,
     is_checked,
     is_finite,
@@ -46,6 +49,9 @@ def read_training_rows(
     The estimator gets its encoder, its `classes_`, and number and names of its features; where
     training `continues`, it has them already.
     """
+    X, y = fill_masked(X), read_labels(y)
+    if sample_weight is not None:  # before an encoder meets them
+        sample_weight = check_weights(sample_weight, X, may_vanish=is_part)
     matrix, y = _read_training_table(
         estimator, X, y, sample_weight, continues=continues, is_part=is_part
     )
@@ -62,7 +68,7 @@ def read_training_rows(
     if given is None:
         return rows, None
     with name_in_errors("X_val or y_val"):
-        X_val, y_val = given[:2]
+        X_val, y_val = fill_masked(given[0]), read_labels(given[1], "y_val")
         if estimator._encoder is None:
             X_val, y_val = _check_numbers(estimator, X_val, y_val)
         else:
@@ -142,6 +148,7 @@ def _choose_dtype(estimator: Any, matrix, *, continues: bool) -> np.dtype:
 
 def read_table(estimator: Any, X, *, accept_sparse: Any = "csr"):
     """Check a table against that of `fit`, and return the matrix that enters the network."""
+    X = fill_masked(X)
     if estimator._encoder is None:
         if is_checked(estimator, X) and is_finite(X):
             return X
@@ -158,7 +165,7 @@ def open_table(
     Tables are encoded block by block where the encoder is known to treat each row by itself. The
     last function returned is to be called at the end: it warns of what all rows tell together.
     """
-    encoder = estimator._encoder
+    encoder, X = estimator._encoder, fill_masked(X)
     is_array = isinstance(X, np.ndarray) and X.ndim == 2
     if isinstance(encoder, TabularEncoder) and (is_array or is_frame(X)):
         _check_features(estimator, X)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from ._blocks import cut_rows
 from ._compat import HasMethods, Interval, Options, StrOptions, check_sample_weight
+from ._labels import encode_labels
+from ._masked import fill_masked
 from ._rows import Rows
 from ._sparse import is_sparse
 from .activations import ACTIVATIONS
@@ -174,56 +175,13 @@ def _make_rows(
     return Rows(X, codes.astype(dtype), None if weights is None else weights.astype(dtype))
 
 
-def encode_labels(
-    y: np.ndarray, classes: np.ndarray | None, name: str = "y"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the two classes and y as 0.0 / 1.0.
-
-    Raises
-    ------
-    ValueError
-        If y is not a set of class labels, or has other than two classes.
-    """
-    if y.dtype == object and any(label is None or label != label for label in y):
-        raise ValueError(f"{name} contains missing labels (None or NaN); leave out their rows.")
-    if classes is not None and _are_known(y, classes):
-        return classes, (y == classes[1]).astype(np.float64)
-    kind = type_of_target(y, input_name=name, raise_unknown=True)
-    if kind not in ("binary", "multiclass"):
-        check_classification_targets(y)
-    found = np.unique(y)
-    if classes is None:
-        classes = found
-        if kind != "binary":
-            raise ValueError(
-                f"Only binary classification is supported. The type of the target is {kind}: "
-                f"{name} has {len(found)} classes."
-            )
-    if len(classes) != 2:
-        raise ValueError(
-            f"DeepBinaryClassifier needs two classes, got {len(classes)} class: {classes!r}."
-        )
-    unknown = np.setdiff1d(found, classes)
-    if len(unknown):
-        raise ValueError(
-            f"{name} has labels {unknown!r} that are not among the classes {classes!r}."
-        )
-    return classes, (y == classes[1]).astype(np.float64)
-
-
-def _are_known(y: np.ndarray, classes: np.ndarray) -> bool:
-    """Say without sorting whether all labels are among two classes of the same kind."""
-    is_same_kind = y.dtype.kind == classes.dtype.kind and len(classes) == 2
-    return is_same_kind and bool(((y == classes[0]) | (y == classes[1])).all())
-
-
 def check_weights(
     sample_weight: Any, X: Any, *, may_vanish: bool, name: str = "sample_weight"
 ) -> np.ndarray | None:
     """Return the weights as an array, or None; they must be non-negative, and not all be zero."""
     if sample_weight is None:
         return None
-    weights = check_sample_weight(sample_weight, X, may_vanish=may_vanish)
+    weights = check_sample_weight(fill_masked(sample_weight), X, may_vanish=may_vanish)
     if (weights < 0).any():
         raise ValueError(
             f"Negative values in data passed to `{name}`: the smallest is {weights.min()}. "
