@@ -53,7 +53,7 @@ def draw_report(network, y_train, y_test, predictions, *, highlight):
 
 
 def draw_loss_curve(axes, network, y_train) -> None:
-    """Draw the training loss of each epoch, and what the base rate costs."""
+    """Draw the loss of each epoch, that on validation rows too, and what the base rate costs."""
     losses = network.history_["loss"]
     epochs = np.arange(1, len(losses) + 1)
     rate = float(np.mean(y_train))
@@ -68,6 +68,10 @@ def draw_loss_curve(axes, network, y_train) -> None:
         va="top",
         color=GREY,
     )
+    if "validation_loss" in network.history_:
+        validation, (color, _) = network.history_["validation_loss"], STYLES[0]
+        axes.plot(epochs, validation, color=color, label="August and September")
+        axes.legend(frameon=False)
     axes.plot(epochs, losses, color=HIGHLIGHT_COLOR, marker="o", markersize=4, linewidth=2)
     axes.annotate(
         f"{losses[-1]:.3f}",
@@ -79,7 +83,7 @@ def draw_loss_curve(axes, network, y_train) -> None:
         fontweight="bold",
     )
     axes.set(
-        title="Learning from January to September",
+        title="Learning from January to July",
         xlabel="epoch",
         ylabel="training loss (cross-entropy)",
         ylim=(0.0, 1.08 * max(base, *losses)),

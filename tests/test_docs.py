@@ -1,12 +1,20 @@
 """The pages tell the truth: excerpts stand in the files they name, and examples run."""
 
+import os
 import re
+import subprocess
+import sys
 import textwrap
+import tomllib
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 import sklearn
 from sklearn.utils.fixes import parse_version
+
+import skdnn
+from skdnn._versions import find_versions
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -59,3 +67,146 @@ def test_links_within_the_repository_lead_somewhere(page):
         if not (page.parent / match["target"]).exists()
     ]
     assert not missing
+
+
+# ---- the README
+
+
+README = (ROOT / "README.md").read_text()
+RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+
+BARE = """
+import sys
+
+
+class OtherPackages:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {others!r}:
+            raise ModuleNotFoundError("No module named " + name, name=name)
+
+
+sys.meta_path.insert(0, OtherPackages())
+"""
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def find_required(requirements):
+    """Return the names of packages, and of all that they require."""
+    required = set()
+    for line in requirements:
+        name = canonical(re.match(r"[\w.-]+", line)[0])
+        if "extra ==" not in line and find_versions([name])[name]:
+            required |= {name} | find_required(requires(name) or [])
+    return required
+
+
+def run_bare(code, folder):
+    """Run a program where only the package and what it requires can be imported."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = {"skdnn", *find_required(project["dependencies"])}
+    others = {
+        package
+        for package, distributions in packages_distributions().items()
+        if not required & set(map(canonical, distributions))
+    }
+    root = str(Path(skdnn.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", BARE.format(others=others) + code],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_readme_runs_with_what_its_first_command_installs(tmp_path):
+    [code] = [match["code"] for match in BLOCK.finditer(README)]
+    for absent in ("pandas", "polars", "numba", "matplotlib"):
+        code += f"\ntry:\n    import {absent}\nexcept ImportError:\n    print('no {absent}')\n"
+    run = run_bare(code, tmp_path)
+    assert run.stderr == ""
+    assert "\nno pandas\nno polars\nno numba\nno matplotlib\n" in run.stdout
+    auc = float(run.stdout.splitlines()[-5])
+    assert 0.8 < auc < 0.9
+
+
+@pytest.mark.slow
+def test_demonstration_runs_with_what_the_first_command_installs(tmp_path):
+    run = run_bare("from skdnn.__main__ import main\nmain([])", tmp_path)
+    assert run.stderr == ""
+    assert "No picture, for want of matplotlib" in run.stdout
+    for figure in demonstration():
+        assert f" {figure}" in run.stdout
+
+
+def read_tables(section):
+    """Return the rows of all tables in a section, by their first cell: the first row of a name."""
+    page, rows, headings = RESULTS.split(f" {section}\n")[1].partition("\n## ")[0], {}, []
+    for line in page.splitlines():
+        cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            headings = []
+        elif headings and not set(line) <= set("|- "):
+            rows.setdefault(cells[0], dict(zip(headings, cells, strict=True)))
+        elif not headings:
+            headings = cells
+    return rows
+
+
+def read_speed(start):
+    """Return how many times longer MLPClassifier takes, for paths that begin so, in order."""
+    rows = (row for path, row in read_tables("Speed and memory").items() if path.startswith(start))
+    found = [row["measured"].rstrip("x") for row in rows if row["against"] == "MLPClassifier"]
+    return sorted(found, key=float)
+
+
+def demonstration():
+    """Return the log-losses of the demonstration in the results."""
+    rows = read_tables("The demonstration")
+    return [rows[name]["log-loss"] for name in ("DeepBinaryClassifier", "LogisticRegression")]
+
+
+def claims():
+    """Return what the README says of measured figures, with the figures of the results."""
+    first, further = map(read_tables, ("Predictions on real tables", "Eighty further tables"))
+    ratio = {name: row.get("log-loss / CatBoost") for name, row in first.items()}
+    [small] = read_speed("step, hidden (100,), batch 200, 10 features, 1 thread")
+    [large] = read_speed("step, hidden (512, 512), batch 1024, 100 features, 1 thread")
+    least, *_, most = read_speed("time to the final held-out log-loss")
+    fits = read_tables("Time")["all 22"]
+    ours, theirs = demonstration()
+    return [
+        f"is {ratio['skdnn']} of CatBoost's, where TabM has {ratio['TabM']}, HistGradientBoosting "
+        f"{ratio['HistGradientBoosting']} and LightGBM {ratio['LightGBM']}, and "
+        f"{first['skdnn']['log-loss / MLPClassifier']} of that of MLPClassifier",
+        f"first by log-loss ({further['skdnn']['log-loss / CatBoost']} of CatBoost's)",
+        f"MLPClassifier takes {small} times as long for a step of a small network, (100,), and "
+        f"{large} times for one of a large network, (512, 512)",
+        f"final log-loss {least} to {most} times sooner",
+        f"on 22 tables its fits took {fits['skdnn']} seconds, and CatBoost's {fits['CatBoost']}",
+        f"log-loss is {ours}, that of a tuned LogisticRegression {theirs}",
+    ]
+
+
+def test_claims_of_the_readme_have_the_figures_of_the_results():
+    text = " ".join(README.split())
+    assert [claim for claim in claims() if claim not in text] == []
+
+
+def test_every_figure_of_the_readme_stands_in_the_results():
+    prose = re.sub(r"```.*?```|`[^`]*`|Python [\d.]+|BSD-3", "", README, flags=re.DOTALL)
+    figures, known = (set(re.findall(r"\d[\d.,]*\d|\d", page)) for page in (prose, RESULTS))
+    assert {"0.963", "37", "79", "9.52"} <= figures
+    assert figures - known == set()
+
+
+@pytest.mark.parametrize("section", ["Predictions on real tables", "Eighty further tables"])
+def test_first_is_who_the_readme_calls_first(section):
+    rows = [row for row in read_tables(section).values() if row.get("model") and row.get("wins")]
+    for figure in ("rank log-loss", "rank Brier", "rank AUC", "ECE"):
+        assert min(rows, key=lambda row: float(row[figure]))["model"] == "skdnn"

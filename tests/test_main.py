@@ -45,6 +45,7 @@ def small_demo(rain, monkeypatch, tmp_path):
 
     def make_models(*args, **kwargs):
         made.update(make_all_models(*args, **kwargs))
+        made[demo.NETWORK].set_params(max_iter=7)
         return made
 
     make_all_models = demo.make_models
@@ -93,6 +94,7 @@ def test_split_is_by_time_whatever_the_order_of_the_rows():
     np.testing.assert_array_equal(split.X_test, [[120.0], [100.0]])
     assert split.y_train.tolist() == [1, 0, 1]
     assert split.y_test.tolist() == [0, 1]
+    assert split.is_late.tolist() == [False, True, False]
 
 
 def test_split_shares_every_row_out_once(rain, split):
@@ -149,17 +151,32 @@ def test_models_are_the_five_in_order_and_seeded(columns):
     assert models["MLPClassifier"][-1].random_state == 7
 
 
-@pytest.mark.parametrize("name", ["HistGradientBoostingClassifier", "DeepBinaryClassifier"])
-def test_models_without_a_pipeline_are_told_which_column_is_a_category(name):
+def test_trees_are_told_which_column_is_a_category():
+    name = "HistGradientBoostingClassifier"
     model = demo.make_models(demo.ALL_COLUMNS, seed=0)[name]
     assert [demo.ALL_COLUMNS[i] for i in model.categorical_features] == ["airport"]
     assert demo.make_models(demo.THREE_SENSORS, seed=0)[name].categorical_features is None
 
 
-def test_network_gets_the_table_as_it_is(split):
+def test_network_is_at_its_defaults():
+    network = demo.make_models(demo.ALL_COLUMNS, seed=3)[demo.NETWORK]
+    assert network.get_params() == DeepBinaryClassifier(random_state=3, verbose=0).get_params()
+
+
+def test_network_gets_the_table_as_it_is_and_stops_by_its_last_months(rain, split):
     assert np.isnan(split.X_train).any()
-    result = demo.judge("", demo.make_models(demo.ALL_COLUMNS, seed=0)[demo.NETWORK], split)
+    network = demo.make_models(demo.ALL_COLUMNS, seed=0)[demo.NETWORK].set_params(max_iter=2)
+    result = demo.judge(demo.NETWORK, network, split)
     assert np.isfinite(result.probability).all()
+    month = rain.data[:, rain.feature_names.index("month")]
+    assert split.is_late.sum() == np.isin(month, [8, 9]).sum()
+    expected = DeepBinaryClassifier(random_state=0, max_iter=2).fit(
+        split.X_train[~split.is_late],
+        split.y_train[~split.is_late],
+        X_val=split.X_train[split.is_late],
+        y_val=split.y_train[split.is_late],
+    )
+    np.testing.assert_array_equal(network.params_, expected.params_)
 
 
 # The results.
@@ -180,7 +197,7 @@ def test_judge_measures_on_the_test_rows(split):
 def test_judge_gives_the_same_numbers_for_the_same_seed(split):
     first, second = (
         demo.judge(name, demo.make_models(demo.ALL_COLUMNS, seed=3)[name], split)
-        for name in ["DeepBinaryClassifier"] * 2
+        for name in ["HistGradientBoostingClassifier"] * 2
     )
     np.testing.assert_array_equal(first.probability, second.probability)
 
@@ -269,13 +286,15 @@ def test_picture_shows_the_loss_of_every_epoch_and_every_model():
 def test_main_prints_progress_table_and_conclusion(small_demo, capsys):
     assert small_demo.run([]) == 0
     output = capsys.readouterr().out
-    assert re.search(r"^Iteration +2/5, loss = [\d.]+, ", output, re.MULTILINE)
+    assert re.search(r"^Iteration +5/7, loss = [\d.]+, ", output, re.MULTILINE)
     assert list(read_table(output)) == MODELS
     assert len(re.findall(r"^Best ", output, re.MULTILINE)) == 4
     assert "airport, hour, wind_dir_deg" in output
     assert "The month is left out" in output
     assert "hour and wind direction on circles" in output
     assert "the others get them as they are" in output
+    assert "DeepBinaryClassifier is at its defaults" in output
+    assert "August and September" in output
 
 
 def test_main_writes_the_picture_here_by_default_and_says_where(small_demo, capsys):
@@ -313,7 +332,7 @@ def test_without_matplotlib_the_table_comes_and_a_hint(small_demo, capsys):
     assert small_demo.run([]) == 0
     output = capsys.readouterr().out
     assert list(read_table(output)) == MODELS
-    assert 'pip install "skdnn[plots]"' in output
+    assert "pip install matplotlib" in output
     assert list(small_demo.folder.iterdir()) == []
 
 
@@ -355,5 +374,6 @@ def test_whole_demonstration_beats_the_base_rate(tmp_path):
     assert list(table) == MODELS
     log_losses = {name: values[0] for name, values in table.items()}
     assert log_losses["DeepBinaryClassifier"] < 0.6 * log_losses["base rate"]
+    assert log_losses["DeepBinaryClassifier"] < log_losses["LogisticRegression"]
     assert table["DeepBinaryClassifier"][2] > 0.9
     assert (tmp_path / "rain.png").read_bytes().startswith(PNG)
