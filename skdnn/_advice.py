@@ -23,6 +23,11 @@ MANY_ROWS = 10
 
 OR_CATEGORIES = "if they are categories, name them in categorical_features or give them that dtype."
 
+BEGIN = (
+    "Begin with more rows, of all kinds, or with encoder=FrozenEstimator(TabularEncoder().fit(X)), "
+    "fitted to such rows."
+)
+
 EMPTY = (
     "Columns {} of X have no value in any row (of sample_weight above 0): all are missing. They "
     "are encoded as 0, whatever comes later. Leave them out, unless they have values in other "
@@ -63,6 +68,10 @@ TWINS = (
 UNKNOWN = (
     "In columns {} of X no level is among those of fit, such as {}: all rows count as unknown "
     "there. Check that values are written as in fit: 1 is neither '1' nor '01', nor is True 'True'."
+)
+NEW = (
+    "In columns {} of X most rows of this part have levels that are new, or were rare at first: "
+    "they count as unknown, as levels are learnt from the rows that came first alone. " + BEGIN
 )
 
 
@@ -125,7 +134,7 @@ def warn_of_unknown(
 def _is_suspicious(encounters: Sequence[Encounter], statistics: LevelStatistics) -> bool:
     """Say whether it is no accident that no level is known."""
     n_rows = sum(encounter.n_rows for encounter in encounters)
-    if n_rows == 0 or any(encounter.is_known for encounter in encounters):
+    if n_rows == 0 or any(encounter.n_known for encounter in encounters):
         return False
     kinds = frozenset[str]().union(*(encounter.kinds for encounter in encounters))
     n_levels = sum(encounter.n_levels for encounter in encounters)
@@ -135,6 +144,26 @@ def _is_suspicious(encounters: Sequence[Encounter], statistics: LevelStatistics)
     return is_unlikely or kinds.isdisjoint(statistics.kinds)
 
 
+def warn_of_new(
+    labels: Sequence[Any], categories: Sequence[Category], encounters: Sequence[Encounter]
+) -> None:
+    """Warn of columns where most rows of a part have other levels than the first one had.
+
+    Those without any are left to `warn_of_unknown`, and those of many rare levels to `fit`.
+    """
+    found = [
+        label
+        for label, category, (n_rows, n_known, *_) in zip(
+            labels, categories, encounters, strict=True
+        )
+        if n_rows >= MANY_ROWS
+        and 0 < n_known < (1.0 - MOSTLY) * n_rows
+        and category.statistics.n_rare <= MOSTLY * category.statistics.n_rows
+    ]
+    if found:
+        warnings.warn(NEW.format(found), UserWarning, stacklevel=6)
+
+
 def warn_of_constant(names: Sequence[Any]) -> None:
     """Warn of columns that say nothing in the first part of a stream, and so never will."""
     if len(names):
@@ -142,8 +171,7 @@ def warn_of_constant(names: Sequence[Any]) -> None:
         warnings.warn(
             f"Columns {list(names[:MOST_NAMES])!r}{more} of X do not tell the rows of this first "
             "part apart. Scales and levels are learnt from it alone, so that these columns are "
-            "encoded as 0, whatever comes later. Begin with more rows, of all kinds, or with "
-            "encoder=FrozenEstimator(TabularEncoder().fit(X)), fitted to such rows.",
+            "encoded as 0, whatever comes later. " + BEGIN,
             UserWarning,
             stacklevel=7,
         )

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._advice import EMPTY, Advice, warn_of_unknown
+from ._advice import EMPTY, Advice, warn_of_new, warn_of_unknown
 from ._blocks import cut_rows
 from ._columns import (
     OBJECT,
@@ -329,6 +329,14 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             self._warn_of_unknown([encounters])
         else:
             blocks.append(encounters)
+        return X_encoded
+
+    def _transform_part(self, X: Any, dtype: np.typing.DTypeLike | None) -> np.ndarray:
+        """Encode a later part of a stream, whose first part `fit` has seen."""
+        blocks: list[list[Encounter]] = []
+        X_encoded = self._transform(X, dtype, blocks)
+        self._warn_of_unknown(blocks)
+        warn_of_new(self._category_labels, self._categories, *blocks)
         return X_encoded
 
     def _warn_of_unknown(self, blocks: list[list[Encounter]]) -> None:

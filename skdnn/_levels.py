@@ -50,8 +50,8 @@ class Encounter(NamedTuple):
     """What some rows have in a category column, compared with `fit`."""
 
     n_rows: int  # with a value
-    is_known: bool  # whether one of them has a level of `fit` that is not rare
-    n_levels: int = 0  # if not, how many levels they have
+    n_known: int  # of these, with a level of `fit` that is not rare
+    n_levels: int = 0  # if there are none of these, how many levels they have
     kinds: frozenset[str] = frozenset()  # and of what kinds
 
 
@@ -69,16 +69,16 @@ class Category:
         """Write the outputs, (n_samples, n_outputs), and say what the levels were."""
         # A code of -1, which is a missing level, picks the last entry.
         rows = np.array([*(self.rows.get(level, UNKNOWN) for level in levels.values), MISSING])
-        n_rows, is_known = 0, False
+        n_rows, n_known = 0, 0
         for block in cut_rows(*out.shape):
             picked = rows[levels.codes[block]]
             out[block] = self.table[picked]
             n_rows += int(np.count_nonzero(picked != MISSING))
-            is_known = is_known or bool((picked > MISSING).any())
-        if is_known:
-            return Encounter(n_rows, is_known)
+            n_known += int(np.count_nonzero(picked > MISSING))
+        if n_known:
+            return Encounter(n_rows, n_known)
         used = [levels.values[i] for i in np.unique(levels.codes) if i >= 0]
-        return Encounter(n_rows, is_known, len(used), find_kinds(used))
+        return Encounter(n_rows, n_known, len(used), find_kinds(used))
 
 
 def is_missing(value: Any) -> bool:

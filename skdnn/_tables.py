@@ -104,7 +104,10 @@ def _read_training_table(
                 warn_of_constant(check_feature_names_in(encoder)[encoder._find_constant()])
         is_scaled = isinstance(encoder, TabularEncoder)
         dtype = _choose_dtype(estimator, None, continues=continues) if is_scaled else None
-        X = encode(encoder, X, dtype, reset=not continues)
+        if is_part and continues and isinstance(encoder, TabularEncoder):
+            X = encoder._transform_part(X, dtype)
+        else:
+            X = encode(encoder, X, dtype, reset=not continues)
         check_consistent_length(X, y)
     estimator._encoder = encoder
     return X, y
