@@ -135,7 +135,10 @@ def _import_numba() -> bool:
 
     What is left of an import that was broken off would be in the way of the next.
     """
-    spec = find_spec("numba")
+    try:
+        spec = find_spec("numba")
+    except ModuleNotFoundError:  # by whoever keeps programs from some packages
+        return False
     if spec is None or spec.origin is None:  # a folder of that name is no package
         return False
     before = set(sys.modules)

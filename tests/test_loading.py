@@ -134,6 +134,22 @@ def test_missing_numba_is_nothing_to_say(monkeypatch, spec):
     assert load_compiled("float32") is NUMPY
 
 
+@pytest.mark.usefixtures("without_numba")
+@pytest.mark.parametrize("way", ["none", "finder"])
+def test_numba_that_a_program_is_kept_from_is_nothing_to_say(monkeypatch, way):
+    class Keeper:
+        def find_spec(self, name, path=None, target=None):
+            if name == "numba":
+                raise ModuleNotFoundError("No module named 'numba'", name="numba")
+
+    if way == "none":
+        monkeypatch.setitem(sys.modules, "numba", None)
+    else:
+        monkeypatch.setattr(sys, "meta_path", [Keeper(), *sys.meta_path])
+    fit()
+    assert load_compiled("float32") is NUMPY
+
+
 @pytest.mark.usefixtures("anew")
 def test_disabled_numba_is_nothing_to_say(monkeypatch):
     monkeypatch.setattr("numba.config.DISABLE_JIT", True)
