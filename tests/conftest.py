@@ -12,8 +12,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import pytest
 from hypothesis import HealthCheck, settings
 
-from skdnn import _trainer
-
 settings.register_profile("dev", max_examples=5, deadline=None)
 for name, max_examples in {"quick": 10, "ci": 100}.items():
     settings.register_profile(
@@ -34,10 +32,10 @@ def many_workers(monkeypatch):
 
     Networks of tests are too small for threads to gain anything; what they do is to be seen.
     """
-    monkeypatch.setattr(_trainer, "NUMBERS_TO_SHARE", 1)
+    monkeypatch.setattr("skdnn._trainer.NUMBERS_TO_SHARE", 1)
 
 
 @pytest.fixture
 def one_worker(monkeypatch, many_workers):
     """All members go through the same calls, for tests that count these or act there."""
-    monkeypatch.setattr(_trainer, "NUMBERS_TO_SHARE", 10**9)
+    monkeypatch.setattr("skdnn._trainer.NUMBERS_TO_SHARE", 10**9)

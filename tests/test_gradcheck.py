@@ -123,9 +123,13 @@ def test_check_is_of_the_weighted_cost_with_its_penalty():
     """Weights of zero leave the gradient of the penalty alone: alpha / n times the weights."""
     weight = np.zeros(12)
     weight[:2] = 1.0
-    plain = check_gradients(DeepBinaryClassifier((4,), "tanh", alpha=0.0), X, y)
-    weighted = check_gradients(DeepBinaryClassifier((4,), "tanh", alpha=0.0), X, y, weight)
-    penalised = check_gradients(DeepBinaryClassifier((4,), "tanh", alpha=1e3), X, y, weight)
+    plain = check_gradients(DeepBinaryClassifier((4,), "tanh", n_members=2, alpha=0.0), X, y)
+    weighted = check_gradients(
+        DeepBinaryClassifier((4,), "tanh", n_members=2, alpha=0.0), X, y, weight
+    )
+    penalised = check_gradients(
+        DeepBinaryClassifier((4,), "tanh", n_members=2, alpha=1e3), X, y, weight
+    )
     assert plain.passed
     assert weighted.passed
     assert penalised.passed
@@ -169,7 +173,7 @@ def test_check_repeats_itself_and_follows_the_seed():
 
 
 def test_check_leaves_an_unfitted_estimator_as_it_is():
-    estimator = DeepBinaryClassifier((4,), Bump(), random_state=3)
+    estimator = DeepBinaryClassifier((4,), Bump(), n_members=2, random_state=3)
     before = vars(estimator).copy()
     check_gradients(estimator, X, y)
     assert vars(estimator) == before
@@ -177,7 +181,8 @@ def test_check_leaves_an_unfitted_estimator_as_it_is():
 
 @modes
 def test_check_leaves_a_fitted_estimator_as_it_is(mode):
-    estimator = DeepBinaryClassifier((4,), "tanh", dropout=0.2, max_iter=3, n_iter_no_change=np.inf)
+    settings = {"n_members": 2, "dropout": 0.2, "max_iter": 3, "n_iter_no_change": np.inf}
+    estimator = DeepBinaryClassifier((4,), "tanh", **settings)
     estimator.fit(X, y)
     before = pickle.dumps(estimator)
     assert check_gradients(estimator, X, y, mode=mode).passed
@@ -206,7 +211,7 @@ def test_check_judges_a_fitted_estimator_at_its_weights():
 
 
 def test_check_accepts_the_users_labels_and_checks_the_data():
-    estimator = DeepBinaryClassifier((4,), "tanh")
+    estimator = DeepBinaryClassifier((4,), "tanh", n_members=2)
     assert check_gradients(estimator, X, np.where(y, "rain", "dry")).passed
     with pytest.raises(ValueError, match="all are missing"):
         check_gradients(estimator, np.full((12, 3), np.nan), y)

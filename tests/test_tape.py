@@ -291,7 +291,7 @@ def test_tape_does_not_keep_the_table():
         recorder.run(double_into(out, recorder), table[start : start + 2])
     assert is_recorded(recorder)
     del table
-    gc.collect()
+    gc.collect(1)
     assert alive() is None
 
 
@@ -310,5 +310,5 @@ def test_tape_keeps_what_it_computes_in():
             alive = weakref.ref(scratch)
             del scratch
             compute = None
-            gc.collect()
+            gc.collect(1)
     assert alive() is not None
