@@ -119,12 +119,14 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         ``u = (x - m) / (q75 - q25)``, and ``u / sqrt(1 + (u / 3)^2)``,
 
     after [1]_. If the quartiles are equal, as those of a column that is mostly zero, it is divided
-    by the median of ``|x - m|`` over the values that are not m, so that these are told apart. A
-    constant column becomes 0. A column of two distinct values becomes a flag: -1 for the lower, 1
-    for the higher, linear between them, and -1 or 1 outside. Missing values become 0, and a column
-    with missing values in `fit` has a flag ``name_missing`` as well: 1 where the value is missing,
-    else 0. A column of which all values are missing in `fit` becomes 0, whatever comes later; this
-    warns.
+    by the median of ``|x - m|`` over the values that are not m, so that these are told apart. So it
+    is where most values are not equal but next to m, beside a broad rest: by the median of the rest
+    if that has a tenth of the weight, lies far from where the former level off, and is spread out,
+    as neither tails nor outliers are. A constant column becomes 0. A column of two distinct values
+    becomes a flag: -1 for the lower, 1 for the higher, linear between them, and -1 or 1 outside.
+    Missing values become 0, and a column with missing values in `fit` has a flag ``name_missing``
+    as well: 1 where the value is missing, else 0. A column of which all values are missing in `fit`
+    becomes 0, whatever comes later; this warns.
 
     From each **flag** its weighted mean in `fit` is subtracted, for a column of two values or
     levels that of the rows that have one: 0 is the average row, and where nothing is known. Without

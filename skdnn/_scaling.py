@@ -14,6 +14,16 @@ QUARTILES = np.array([0.25, 0.5, 0.75])
 SATURATION = 3.0
 """Where the smooth clipping of a number levels off."""
 
+REST, GAP, BREADTH = 0.1, 3.5, 0.5
+"""When a column is a spike and a broad rest.
+
+Of the weight the rest has the first at least; three quarters of it lie beyond the second, counted
+from where the spike's scale levels off; and the quartiles of its distances are as far from each
+other as the third of their median, so that it is no single value that stands for something else.
+The tail of a distribution, be it as heavy as Cauchy's or a lognormal one, is no such rest: it
+begins where the middle ends.
+"""
+
 ENDLESS = 1e100
 """Clipping does not tell larger numbers from this one, and their squares would overflow."""
 
@@ -115,20 +125,36 @@ def _fit_values(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float
     has_quartiles = q25 < q75 and not is_step
     ends = (q25, q75) if has_quartiles else (low, high)
     scale = 2.0**-60 if max(np.abs(ends)) > HUGE else 1.0
-    if has_quartiles:
-        return scale, median * scale, q75 * scale - q25 * scale, False
     if is_step:
         return scale, low * scale, high * scale - low * scale, True
-    return scale, median * scale, _find_usual_distance(x * scale, weights, median * scale), False
+    center, distances = median * scale, np.abs(x * scale - median * scale)
+    if has_quartiles:
+        spread = float(q75 * scale - q25 * scale)
+    else:
+        spread = _find_far_quartiles(distances, weights, 0.0)[1]
+    return scale, center, _look_beyond_spike(distances, weights, spread), False
 
 
-def _find_usual_distance(x: np.ndarray, weights: np.ndarray | None, center: float) -> float:
-    """Return the weighted median of the distances from the center of the values that differ."""
-    differs = x != center
-    distances = np.abs(x[differs] - center)
-    order = np.argsort(distances, kind="stable")
-    of_others = None if weights is None else weights[differs][order]
-    return float(_find_quartiles(distances[order], of_others)[1])
+def _look_beyond_spike(distances: np.ndarray, weights: np.ndarray | None, spread: float) -> float:
+    """Return the spread, or the usual distance of a broad rest that it would clip."""
+    while True:
+        end = SATURATION * spread
+        if find_share(distances > end, weights) < REST * (1.0 - ROUNDING):
+            return spread
+        near, usual, far = _find_far_quartiles(distances, weights, end)
+        if near < GAP * end or far - near < BREADTH * usual:
+            return spread
+        spread = usual
+
+
+def _find_far_quartiles(
+    distances: np.ndarray, weights: np.ndarray | None, end: float
+) -> list[float]:
+    """Return the weighted quartiles of the distances that are greater than some."""
+    is_far = distances > end
+    order = np.argsort(distances[is_far], kind="stable")
+    far_weights = None if weights is None else weights[is_far][order]
+    return _find_quartiles(distances[is_far][order], far_weights).tolist()
 
 
 def _find_quartiles(x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

@@ -27,6 +27,7 @@ NUMBERS = st.one_of(
 )
 LEVELS = st.sampled_from(["red", "green", "blue", 1, 1.0, 2.5, False, None, np.nan, ""])
 MAY_BE_RARE = pytest.mark.filterwarnings("ignore:In columns .* most rows have a rare level")
+MAY_BE_UNKNOWN = pytest.mark.filterwarnings("ignore:In columns .* no level is among those of fit")
 MAY_BE_EMPTY = pytest.mark.filterwarnings("ignore:Columns .* have no value in any row")
 
 
@@ -116,6 +117,51 @@ def test_number_with_equal_quartiles_is_scaled_by_its_other_values():
     assert_allclose(encoded, expected_numbers(x), rtol=1e-14)
     assert_allclose(encoded[-3], 1.0 / np.sqrt(1 + (1 / 3) ** 2))  # 7 is the usual distance
     assert 0.2 < encoded[-4] < encoded[-3] < encoded[-2] < 1.3
+
+
+def spike_and_rest(width, share, rest, n=600):
+    """A share of the values is next to 0, the others are drawn from a distribution."""
+    rng = np.random.default_rng(1)
+    is_spike = rng.random(n) < share
+    x = np.where(is_spike, width * rng.uniform(-1.0, 1.0, n), getattr(rng, rest)(size=n))
+    return x, np.where(is_spike, 0.0, x)
+
+
+@pytest.mark.parametrize("width", [1e-16, 1e-4, 1e-2])
+@pytest.mark.parametrize(
+    ("share", "rest"), [(0.6, "normal"), (0.8, "exponential"), (0.6, "laplace")]
+)
+@pytest.mark.parametrize("place", [0.0, 4096.0])
+def test_rest_beside_a_spike_is_scaled_as_if_the_spike_were_one_value(width, share, rest, place):
+    x, rounded = spike_and_rest(width, share, rest)
+    expected = TabularEncoder().fit_transform(rounded[:, None] + place)
+    for column in (x, np.where(np.abs(x) < 0.3 * width, 0.0, x)):
+        for factor in (1.0, -1.0, 1e6):
+            encoded = TabularEncoder().fit_transform(factor * (column[:, None] + place))
+            assert_allclose(encoded, np.sign(factor) * expected, atol=0.1)
+    weighted = TabularEncoder().fit(x[:, None] + place, sample_weight=np.arange(600) % 3 * 0.1)
+    assert_allclose(weighted.transform(x[:, None] + place), expected, atol=0.3)
+
+
+HEAVY_TAILS = {
+    "Cauchy": lambda rng: rng.standard_cauchy(300),
+    "t": lambda rng: rng.standard_t(2, 300),
+    "lognormal": lambda rng: rng.lognormal(0.0, 3.0, 300),
+    "lognormal, of both signs": lambda rng: rng.lognormal(0.0, 2, 300) * rng.choice([-1, 1], 300),
+    "Pareto": lambda rng: rng.pareto(0.5, 300),
+    "mostly zero": lambda rng: np.maximum(0.0, rng.lognormal(0.0, 2.0, 300) - 3.0),
+    "counts": lambda rng: rng.negative_binomial(0.2, 0.02, 300) * 1.0,
+    "two groups": lambda rng: rng.normal(size=300) + 1e3 * (rng.random(300) < 0.2),
+    "a value for missing ones": lambda rng: np.where(rng.random(300) < 0.2, -9999, rng.random(300)),
+    "a few in another unit": lambda rng: rng.normal(size=300) * np.repeat([1e3, 1], [15, 285]),
+}
+
+
+@pytest.mark.parametrize("draw", HEAVY_TAILS.values(), ids=HEAVY_TAILS)
+def test_heavy_tails_and_outliers_are_no_rest_beside_a_spike(draw):
+    x = draw(np.random.default_rng(0))
+    encoded = TabularEncoder().fit_transform(x[:, None])[:, 0]
+    assert_allclose(encoded, expected_numbers(x), rtol=1e-12)
 
 
 @pytest.mark.parametrize("value", [0.0, -3.7, 1e308, 5e-324])
@@ -1154,6 +1200,7 @@ def test_number_of_rows_that_min_frequency_counts_has_no_unit():
         assert encoder.categories_ == [["a", "b"]]
 
 
+@MAY_BE_UNKNOWN
 @MAY_BE_RARE
 @MAY_BE_EMPTY
 @given(X=tables(), later=tables())
