@@ -192,8 +192,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         "auto" does so for several networks, if rows are given, and for tables of more than 500
         rows, or 10,000 with "gd" and "lbfgs". MLPClassifier's default is False.
     validation_fraction : float, default=0.1
-        Duration: fraction of the rows of each class to hold out, in (0, 1), if none are given and
-        there are fewer than five networks.
+        Duration: fraction of each class to hold out, in (0, 1), if no rows are given and there are
+        fewer than five networks: each holds out so much, and some the same rows where all together
+        would hold out more than there is. It is one row at least, and one is left to learn from.
     scoring : str, callable or None, default="loss"
         Duration: what is best on the validation rows: "loss", a scorer's name, a callable
         ``scorer(estimator, X, y)``, or None for the accuracy, which is what MLPClassifier watches.
@@ -252,7 +253,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         train on it, an honest estimate without cross-validation. With `calibration` it is brought
         to the size of the average's logits and divided by `temperature_`. Not a number for a row
         that all of them trained on: some rows with fewer than five networks, or the only row of a
-        class. Rows of weight zero are judged by all.
+        class. Rows of weight zero are judged by all. Where few rows are distinct (see Notes), all
+        networks know all of them, and it is the logit of their mean probability.
     temperature_ : float
         What logits are divided by; 1 without `calibration`.
     coefs_ : list of ndarray
@@ -283,7 +285,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     n_iter_ : int
         Epochs done by the last call, as in MLPClassifier; `history_` has those before it too.
     t_ : int
-        Rows seen, counted again in each epoch; rows that were merged into one count once.
+        Rows seen, counted again in each epoch; rows that were merged into one count once, and parts
+        of a row each.
     n_layers_ : int
         Layers, with input and output, as in MLPClassifier.
     n_outputs_ : int
@@ -314,8 +317,21 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     A member whose loss stops being finite goes back to where the epoch began and on at half the
     learning rate, five times at most.
 
-    Where all rows form one batch, identical rows are merged into one with the sum of their weights,
-    so that a weight of k and k equal rows give the same network to the last bit.
+    Rows are held out in proportion to their class. Copies of a row are held out together, and so
+    are all rows of a group of `groups`. Copies are observations of their own where the same x bears
+    both labels, or where fewer than 16 x are distinct: then they are dealt one by one, and a row of
+    weight k as k rows. If weights are not whole numbers of a unit, whatever that is, or few rows
+    are distinct, every network holds out a part of the weight of such a row. A class of fewer rows
+    than networks is held out row by row; the only row of a class, or the only group that has one,
+    is learned from by all networks and judged by none.
+
+    In tables of up to 1,000 rows, and where all rows form one batch, identical rows are merged into
+    one with the sum of their weights, so that a weight of k and k equal rows give the same network
+    to the last bit. Those that are observations of their own become copies again, 1,000 in all at
+    most, so that weights train as long as rows.
+
+    Without `alpha`, only the ratios of weights matter. With it their sum does, as ``alpha`` stands
+    beside the sum of the losses.
 
     Without an encoder, scale the features: a network learns slowly, or diverges, where they are
     large.
@@ -451,7 +467,17 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.verbose = verbose
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+    def fit(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+        groups=None,
+    ):
         """Train on a table.
 
         Parameters
@@ -470,6 +496,10 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             Their labels.
         sample_weight_val : array-like of shape (n_val,), default=None
             Their weights.
+        groups : array-like of shape (n_samples,), default=None
+            What rows belong together (a patient, a day), as any label: all rows of a group are held
+            out by the same members, so that these are judged by groups that they have not seen. Of
+            no effect where no rows are held out from X.
 
         Returns
         -------
@@ -479,7 +509,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Raises
         ------
         ValueError
-            If the data or a parameter cannot be used, or if training diverges whatever is tried.
+            If the data or a parameter cannot be used, if `groups` leave none to hold out, or if
+            training diverges whatever is tried.
         """
         has_rows = check_given_together(X_val, y_val, sample_weight_val)
         if has_rows and self.early_stopping is False:
@@ -494,6 +525,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 y,
                 sample_weight,
                 given=(X_val, y_val, sample_weight_val) if has_rows else None,
+                groups=groups,
             )
             rows, held_out, folds = hold_out(self, plan, state, rows, held_out)
             rows, validation = rows.normalize_weights(), None

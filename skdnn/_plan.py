@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from math import log2, sqrt
 from typing import Any
 
@@ -195,7 +196,7 @@ def make_plan(
     schedule = make_schedule(parameters["learning_rate"], float(parameters["power_t"]))
     if is_part and schedule.needs_horizon:
         schedule = Constant()
-    is_lbfgs = parameters["solver"] == "lbfgs"
+    is_lbfgs, takes_all = parameters["solver"] == "lbfgs", parameters["solver"] in FULL_BATCH
     is_ensemble = network.n_members > 1 and not is_lbfgs
     has_judges = is_validated or is_ensemble
     stops_early = not is_part and _stops_early(parameters, len(rows), has_judges=has_judges)
@@ -211,7 +212,8 @@ def make_plan(
         optimizer=_make_optimizer(parameters, network, l2),
         schedule=schedule,
         loss=make_loss(parameters["loss"], focal_gamma=float(parameters["focal_gamma"])),
-        batch_size=int(parameters["batch_size"]),
+        # All rows are more than there are now if some are cut into parts.
+        batch_size=sys.maxsize if takes_all else int(parameters["batch_size"]),
         max_iter=1 if is_part else int(parameters["max_iter"]),
         max_fun=int(parameters["max_fun"]),
         max_time=np.inf if max_time is None else float(max_time),

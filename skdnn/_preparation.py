@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from ._alike import repeat_shared
 from ._encoder import TabularEncoder
 from ._encoding import describe_columns
 from ._fitted import resume_training
 from ._plan import (
+    FULL_BATCH,
+    MERGED_TABLE,
     can_be_merged,
     describe_architecture,
     first_state,
@@ -21,25 +24,39 @@ from ._plan import (
 from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
 from ._tables import read_training_rows
+from ._validation import check_groups
 
 
 def prepare(
-    estimator: Any, X, y, sample_weight, *, given=None, classes=None, is_part: bool = False
+    estimator: Any,
+    X,
+    y,
+    sample_weight,
+    *,
+    given=None,
+    groups=None,
+    classes=None,
+    is_part: bool = False,
 ) -> tuple[TrainingPlan, TrainingState, Rows, Rows | None]:
     """Check everything; return the plan, the state to begin from, the rows to train on.
 
-    The last of the four are validation rows, where X, y and weights of them are `given`. The
+    The last of the four are validation rows, where X, y and weights of them are `given`. The rows
+    to train on know their groups. The
     estimator gets its network, its `resolved_params_`, and what is known of the table.
     """
     continues = (is_part or estimator.warm_start) and hasattr(estimator, "params_")
     rows, held_out = read_training_rows(
         estimator, X, y, sample_weight, given, classes, continues=continues, is_part=is_part
     )
+    if groups is not None:
+        rows = rows.with_groups(check_groups(groups, X))
     known = estimator.resolved_params_ if continues else {}
     wanted = estimator.get_params(deep=False)
     parameters = resolve_auto(wanted, len(rows), known)
     if not is_part and can_be_merged(rows, parameters):
         rows = rows.merge_identical()
+        if wanted["solver"] not in FULL_BATCH:
+            rows = repeat_shared(rows, MERGED_TABLE)
         parameters = resolve_auto(wanted, len(rows), known)
     columns = describe_columns(
         estimator._encoder, rows.X, parameters["numeric_embedding"], parameters["n_members"]

@@ -27,6 +27,9 @@ MOST_FEATURES = 64
 GAIN_TO_CUT = 1e-9
 """Share of the weight that a cut has to gain: less is rounding."""
 
+ROUNDING = 1e-9
+"""Share of the weight that adding up weights may be wrong by."""
+
 MARGIN = 1e-3
 """Share of the range that the outer ramps reach beyond it."""
 
@@ -161,7 +164,7 @@ def _count(
     totals = counts.sum(axis=1)
     own = np.stack(
         [
-            totals if folds is None else totals - counts[:, folds.of_member(member)]
+            totals if folds is None else totals - counts[:, folds.of_member(member)].sum(axis=1)
             for member in members
         ],
         axis=1,
@@ -177,7 +180,9 @@ def _cut_finely(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     all the greatest one.
     """
     total = np.cumsum(weight)
-    ends = x[np.searchsorted(total, np.arange(1, N_FINE) / N_FINE * total[-1])]
+    # A little less than a whole number of rows: equal weights, of any size, are to be the same.
+    shares = np.arange(1, N_FINE) / N_FINE - ROUNDING
+    ends = x[np.searchsorted(total, shares * total[-1])]
     ends = np.unique(ends[ends < x[-1]])
     edges = np.full(N_FINE + 1, x[-1])
     edges[0] = x[0]

@@ -24,16 +24,23 @@ class Rows:
     y : ndarray of shape (n_samples,)
         0.0 or 1.0.
     sample_weight : ndarray of shape (n_samples,) or None
-        None stands for ones.
+        None stands for ones. In float64, until `normalize_weights` brings them into its range.
     place : ndarray of int of shape (n_given,) or None
         Where each row of the table that these were taken from now stands: its position, or -1 if
         it is not among them. None stands for a table as it was given.
+    group : ndarray of int of shape (n_samples,) or None
+        The number of the group that each row belongs to.
+    part_of : ndarray of int of shape (n_samples,) or None
+        Where rows have been cut into parts, which stand side by side: the number of the row that
+        each is of.
     """
 
     X: Any
     y: np.ndarray
     sample_weight: np.ndarray | None = None
     place: np.ndarray | None = None
+    group: np.ndarray | None = None
+    part_of: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -44,10 +51,14 @@ class Rows:
         return float(len(self) if self.sample_weight is None else self.sample_weight.sum())
 
     def count_copies(self) -> np.ndarray:
-        """Return how many of the rows that were given each of these stands for."""
+        """Return how many of the rows that were given each of these stands for; parts are one."""
         if self.place is None:
             return np.ones(len(self), dtype=np.intp)
-        return np.bincount(self.place[self.place >= 0], minlength=len(self))
+        counts = np.bincount(self.place[self.place >= 0], minlength=len(self))
+        if self.part_of is None:
+            return counts
+        is_part = np.bincount(self.part_of)[self.part_of] > 1
+        return np.where(is_part, 1, np.maximum(counts, 1))
 
     def arrays(self) -> list[Any]:
         """Return the arrays that the rows are made of; None stands for weights of one."""
@@ -61,14 +72,25 @@ class Rows:
     def astype(self, dtype: np.typing.DTypeLike) -> Rows:
         """Return the rows in another dtype."""
         weight = None if self.sample_weight is None else self.sample_weight.astype(dtype)
-        return Rows(self.X.astype(dtype), self.y.astype(dtype), weight, self.place)
+        return replace(self, X=self.X.astype(dtype), y=self.y.astype(dtype), sample_weight=weight)
 
     def take(self, index: np.ndarray) -> Rows:
         """Return the rows at these positions; of one taken twice, the last is where it stands."""
-        weight = None if self.sample_weight is None else self.sample_weight[index]
         moved_to = np.full(len(self), -1, position_dtype(len(self)))
         moved_to[index] = np.arange(len(index))
-        return Rows(self.X[index], self.y[index], weight, self._follow(moved_to))
+        others = (self.sample_weight, self.group, self.part_of)
+        weight, group, part_of = (None if a is None else a[index] for a in others)
+        return Rows(self.X[index], self.y[index], weight, self._follow(moved_to), group, part_of)
+
+    def cut(self, index: np.ndarray, share: np.ndarray) -> Rows:
+        """Return the rows at these positions in order, some of them again and again: parts.
+
+        `share` is what each part has of the weight.
+        """
+        parts = self.take(index)
+        weight = share if parts.sample_weight is None else parts.sample_weight * share
+        part_of = index if self.part_of is None else parts.part_of
+        return replace(parts, sample_weight=weight, part_of=part_of)
 
     def select(self, index: np.ndarray) -> Rows:
         """Return the rows at these positions, of a dense table without a copy of it."""
@@ -87,6 +109,16 @@ class Rows:
             return moved_to
         return np.append(moved_to, -1)[self.place]  # position -1, for none, is the last: none again
 
+    def with_groups(self, group: np.ndarray) -> Rows:
+        """Return the rows with the number of the group of each one that was given."""
+        own = group
+        if self.place is not None:
+            is_here = self.place >= 0
+            own = np.empty(len(self), group.dtype)
+            own[self.place[is_here]] = group[is_here]
+        rows = replace(self, group=own)
+        return replace(rows, group=rows._groups_of(np.arange(len(self))))
+
     def drop_weightless(self) -> Rows:
         """Leave out rows of weight zero, which must change nothing, not even the random numbers."""
         if self.sample_weight is None or self.sample_weight.all():
@@ -101,11 +133,20 @@ class Rows:
         """
         if is_sparse(self.X):
             return self._merge_identical_sparse()
-        table, place = np.unique(np.column_stack([self.X, self.y]), axis=0, return_inverse=True)
+        group = np.zeros(len(self)) if self.group is None else self.group
+        keys = np.column_stack([self.X, self.y, group.astype(self.X.dtype)])
+        table, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         place = place.ravel()
-        weight = np.bincount(place, weights=self.sample_weight).astype(self.X.dtype)
-        X, y = np.ascontiguousarray(table[:, :-1]), table[:, -1].copy()
-        return Rows(X, y, weight, self._follow(place))
+        weight = np.bincount(place, weights=self.sample_weight).astype(np.float64)
+        X, y = np.ascontiguousarray(table[:, :-2]), table[:, -2].copy()
+        return Rows(X, y, weight, self._follow(place), self._groups_of(first))
+
+    def _groups_of(self, index: np.ndarray) -> np.ndarray | None:
+        """Return the groups of the rows at these positions, numbered anew in their order."""
+        if self.group is None:
+            return None
+        _, first, group = np.unique(self.group[index], return_index=True, return_inverse=True)
+        return first.argsort().argsort()[group]
 
     def _merge_identical_sparse(self) -> Rows:
         """Do the same by the values that a sparse row has, and by their places."""
@@ -114,7 +155,9 @@ class Rows:
         X.eliminate_zeros()
         members: dict[bytes, list[int]] = {}
         for i, (start, stop) in enumerate(pairwise(X.indptr)):
-            values = (X.indices[start:stop], X.data[start:stop], self.y[i : i + 1])
+            values = [X.indices[start:stop], X.data[start:stop], self.y[i : i + 1]]
+            if self.group is not None:
+                values.append(self.group[i : i + 1])
             members.setdefault(b"".join(v.tobytes() for v in values), []).append(i)
         groups = sorted(members.values(), key=lambda group: self._sorting_key(X, group[0]))
         weight = np.ones(len(self)) if self.sample_weight is None else self.sample_weight
@@ -123,7 +166,7 @@ class Rows:
         place = np.empty(len(self), np.intp)
         for position, group in enumerate(groups):
             place[group] = position
-        return Rows(X[firsts], self.y[firsts], merged.astype(X.dtype), self._follow(place))
+        return Rows(X[firsts], self.y[firsts], merged, self._follow(place), self._groups_of(firsts))
 
     def _sorting_key(self, X: Any, i: int) -> list[tuple[float, ...]]:
         """Return what sorts row i of a sparse table among the others as if they were dense.
@@ -141,7 +184,8 @@ class Rows:
         weight = self.sample_weight
         if weight is None or weight.min() == weight.max():
             return replace(self, sample_weight=None)
-        scaled = weight / weight.mean(dtype=np.float64)
+        scaled = weight / weight.max().astype(np.float64)  # whose sum is in range
+        scaled /= scaled.mean()
         return replace(self, sample_weight=scaled.astype(self.X.dtype, copy=False))
 
 
@@ -153,22 +197,3 @@ def checksum(*parts: Any) -> int:
         content: Any = (part or b"") if is_bytes else np.ascontiguousarray(part)
         value = zlib.crc32(content, value)
     return value
-
-
-def split_validation(rows: Rows, fraction: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Hold out a fraction of the rows of each class: return the rows to train and to validate on.
-
-    A class keeps at least one row to learn from, and gives at least one away if it has two. Where
-    no class has two, training and validation are the same rows. Those to train on, which are most,
-    stay where they are.
-    """
-    held_out = []
-    for label in (0.0, 1.0):
-        of_class = np.flatnonzero(rows.y == label)
-        n_out = min(max(round(fraction * len(of_class)), 1), len(of_class) - 1)
-        held_out.append(rng.permutation(of_class)[:n_out])
-    is_validation = np.zeros(len(rows), dtype=bool)
-    is_validation[np.concatenate(held_out)] = True
-    if not is_validation.any():
-        return rows, rows
-    return rows.select(np.flatnonzero(~is_validation)), rows.take(np.flatnonzero(is_validation))

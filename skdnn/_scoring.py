@@ -100,12 +100,14 @@ def _lay_out(rows: Rows, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | N
 
     Weights that stand for rows that were merged are none: these are shown as they were given.
     """
-    given = np.arange(len(rows)) if rows.place is None else rows.place[rows.place >= 0]
+    index = np.flatnonzero(weight)
+    given, n_copies = index, np.ones(len(rows))
+    if rows.place is not None and rows.part_of is None:
+        given, n_copies = rows.place[rows.place >= 0], rows.count_copies()
     given = given[weight[given] > 0.0]
-    share = weight[given] / rows.count_copies()[given]
+    share = weight[given] / n_copies[given]
     if np.allclose(share, share[:1], rtol=SAME_SHARE, atol=0.0):
         return given, None
-    index = np.flatnonzero(weight)
     return index, weight[index]
 
 

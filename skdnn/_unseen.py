@@ -6,13 +6,15 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
+from scipy.special import log_expit
 from sklearn.utils import _safe_indexing
 
 from ._calibration import count_evidence, fit_temperature, relative_size
+from ._dealing import deal_folds, split_validation
 from ._explanations import average_logits
-from ._folds import Folds, deal_folds, out_of_fold_logits
+from ._folds import Folds, out_of_fold_logits
 from ._network import Network
-from ._rows import Rows, split_validation
+from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
 
 ROWS_TO_COMPARE = 1_000
@@ -31,8 +33,8 @@ def hold_out(
         n_members = plan.network.n_members
         rng = deepcopy(state.streams.split)  # a warm start splits the same rows again
         if n_members > 1 and estimator.solver != "lbfgs":
+            rows, folds = deal_folds(rows, n_members, estimator.validation_fraction, rng)
             held_out = rows
-            folds = deal_folds(rows, n_members, estimator.validation_fraction, rng)
         else:
             rows, held_out = split_validation(rows, estimator.validation_fraction, rng)
     if estimator.calibration is not None:
@@ -44,7 +46,7 @@ def _check_can_calibrate(
     estimator: Any, rows: Rows, held_out: Rows | None, folds: Folds | None
 ) -> None:
     """Refuse to calibrate without rows of both classes that were not trained on."""
-    parts = [] if held_out is None or held_out is rows else [held_out.y]
+    parts = [] if held_out is None else [held_out.y]
     if folds is not None:
         parts = [rows.y[folds.validation_index(member)] for member in range(folds.n_members)]
     labels = np.unique(np.concatenate(parts)) if parts else np.array([])
@@ -52,7 +54,7 @@ def _check_can_calibrate(
         raise ValueError(
             f"calibration={estimator.calibration!r} needs rows that were not trained on, and "
             f"early_stopping={estimator.early_stopping!r} holds none out here. Set it to True, "
-            "pass X_val and y_val (or more rows that differ), or set calibration to None."
+            "pass X_val and y_val, or set calibration to None."
         )
     if len(labels) == 1:
         only = estimator.classes_.tolist()[int(labels[0])]
@@ -74,7 +76,7 @@ def judge_unseen(
     network, params = estimator._network, estimator.params_
     judged: dict[str, Any] = {}
     if folds is not None:
-        logits = out_of_fold_logits(network, params, rows.X, folds.of_row, folds)
+        logits = out_of_fold_logits(network, params, rows.X, folds)
         judged["oof_decision_function_"] = _in_given_order(estimator, logits, X, rows)
     if estimator.calibration is not None and held_out is not None:
         if folds is None:
@@ -95,7 +97,8 @@ def _scale_of_average(network: Network, params: np.ndarray, rows: Rows, folds: F
     How members differ is seen on some rows of the table, with no look at labels.
     """
     logits = network.logits(params, rows.X[:: max(1, len(rows) // ROWS_TO_COMPARE)])
-    judges = (logits[folds.members_of(fold)] for fold in range(folds.n_folds))
+    used = np.unique(folds.of_row[folds.of_row >= 0]).tolist()
+    judges = (logits[folds.members_of(fold)] for fold in used)
     judged = [average_logits(of_fold) for of_fold in judges if len(of_fold)]
     return relative_size(average_logits(logits), np.stack(judged))
 
@@ -111,6 +114,7 @@ def _fit_temperature(logits: np.ndarray, rows: Rows) -> float:
 
 def _in_given_order(estimator: Any, logits: np.ndarray, X: Any, rows: Rows) -> np.ndarray:
     """Return the logit of each row of X; rows without weight were seen by no member."""
+    logits = _join_parts(logits, rows)
     if rows.place is None:
         return logits
     logits = np.append(logits, np.nan)[rows.place]
@@ -118,3 +122,20 @@ def _in_given_order(estimator: Any, logits: np.ndarray, X: Any, rows: Rows) -> n
     if len(is_unseen):
         logits[is_unseen] = estimator.decision_function(_safe_indexing(X, is_unseen))
     return logits
+
+
+def _join_parts(logits: np.ndarray, rows: Rows) -> np.ndarray:
+    """Give all parts of a row the logit of their mean probability, of those that are known."""
+    if rows.part_of is None:
+        return logits
+    is_known = np.isfinite(logits)
+    weight = np.where(is_known, 1.0 if rows.sample_weight is None else rows.sample_weight, 0.0)
+    starts = np.flatnonzero(np.diff(rows.part_of, prepend=-1))
+    z = np.where(is_known, logits, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_first, of_second = (
+            np.logaddexp.reduceat(np.log(weight) + log_expit(sign * z), starts)
+            for sign in (-1.0, 1.0)
+        )
+        joined = (of_second - of_first).astype(logits.dtype)
+    return joined.repeat(np.diff(starts, append=len(logits)))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
+from sklearn.utils import check_consistent_length, column_or_1d
 
 from ._blocks import cut_rows
 from ._compat import HasMethods, Interval, Options, StrOptions, check_sample_weight
@@ -118,6 +119,8 @@ def check_rows(
             )
     class_factors = weigh_classes(class_weight, classes, codes, weights)
     rows = _make_rows(X, codes, weights, class_factors, dtype)
+    if is_part and rows.sample_weight is not None:
+        _check_range(rows.sample_weight, dtype)
     return (rows if is_part else rows.drop_weightless()), classes, class_factors
 
 
@@ -136,6 +139,16 @@ def check_validation_rows(
     _, codes = encode_labels(y, classes, name="y_val")
     with name_in_errors("X_val"):
         return _make_rows(X, codes, weights, class_factors, dtype).drop_weightless()
+
+
+def _check_range(weights: np.ndarray, dtype: np.dtype) -> None:
+    """Refuse weights that are used as they are, and are too large for that."""
+    largest, limit = weights.max(initial=0.0), np.sqrt(np.finfo(dtype).max)
+    if largest > limit:
+        raise ValueError(
+            f"partial_fit takes sample_weight as it is, up to {limit:.0e} in {dtype}, but the "
+            f"largest is {largest}. Divide the weights of all parts by the same number."
+        )
 
 
 @contextmanager
@@ -172,7 +185,7 @@ def _make_rows(
                 f"Column {column} of X has values too large for {dtype}. Scale it, or pass "
                 "dtype='float64'."
             )
-    return Rows(X, codes.astype(dtype), None if weights is None else weights.astype(dtype))
+    return Rows(X, codes.astype(dtype), weights)
 
 
 def check_weights(
@@ -187,9 +200,38 @@ def check_weights(
             f"Negative values in data passed to `{name}`: the smallest is {weights.min()}. "
             "Weights must be at least 0."
         )
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not np.isfinite(total):
+        raise ValueError(
+            f"The sum of `{name}` must be finite, but the largest is {weights.max()}. Divide by it."
+        )
     if not may_vanish and not weights.any():
         raise ValueError(f"{name} is zero in every row; at least one must be above zero.")
     return weights
+
+
+def check_groups(groups: Any, X: Any) -> np.ndarray:
+    """Return the number of each row's group, from 0 in the order in which they come.
+
+    Raises
+    ------
+    ValueError
+        If there is not one label for each row, or one is missing.
+    """
+    with name_in_errors("groups"):
+        labels = column_or_1d(groups, dtype=object, warn=False)
+        check_consistent_length(X, labels)
+    numbers: dict[Any, int] = {}
+    codes = np.empty(len(labels), np.intp)
+    for i, label in enumerate(labels.tolist()):
+        if label is None or type(label).__name__ in ("NAType", "NaTType") or label != label:
+            raise ValueError(
+                f"groups contains missing labels, the first in row {i}. Give each row a group: one "
+                "of its own if it is alone."
+            )
+        codes[i] = numbers.setdefault(label, len(numbers))
+    return codes
 
 
 def weigh_classes(

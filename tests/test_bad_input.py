@@ -514,3 +514,16 @@ def test_number_that_is_not_used_may_be_beyond_it(name, value, solver):
     settings = {"solver": solver, "dtype": "float32", "max_iter": 100}
     model = classifier(**settings, **{name: value}, alpha=1.0).fit(*make_table(30))
     assert np.isfinite(model.params_).all()
+
+
+def test_weights_whose_sum_is_not_finite_are_refused():
+    X, y = make_table()
+    with pytest.raises(ValueError, match="sum of `sample_weight` must be finite"):
+        classifier().fit(X, y, np.full(len(y), 1e308))
+
+
+def test_weights_too_large_for_a_part_are_refused():
+    """They are used as they are there."""
+    X, y = make_table(dtype=np.float32)
+    with pytest.raises(ValueError, match=r"up to 2e\+19 in float32, but the largest is 1e\+20"):
+        classifier().partial_fit(X, y, classes=[0, 1], sample_weight=np.full(len(y), 1e20))

@@ -14,10 +14,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 from strategies import seeds
 from tables import pose_training
-from trainings import ScriptedLoss, noisy_rows
+from trainings import ScriptedLoss, deal_evenly, noisy_rows
 
 from skdnn._batches import Minibatches
-from skdnn._folds import IN_NO_FOLD, NOT_TRAINED_ON, Folds, assign_folds, out_of_fold_logits
+from skdnn._folds import IN_NO_FOLD, Folds, out_of_fold_logits
 from skdnn._random import RandomStreams
 from skdnn._rows import Rows
 from skdnn._trainer import Trainer, Validation, fingerprint
@@ -31,8 +31,7 @@ n_folds = st.integers(2, 6)
 
 def folds_of(rows, n_members=3, n_folds=3, seed=0):
     """Return folds of some rows, dealt out at random."""
-    of_row = assign_folds(rows.y, n_folds, np.random.default_rng(seed))
-    return Folds(of_row, n_members, n_folds)
+    return Folds(deal_evenly(rows.y, n_folds, seed), n_members, n_folds)
 
 
 def weighted_rows(n_samples=60, seed=0):
@@ -58,50 +57,8 @@ def train_on_folds(rows, folds, *, members=None, seed=0, **parameters):
     return plan, state
 
 
-# Dealing rows out.
-
-
-@given(y=labels, n_folds=n_folds, seed=seeds)
-def test_folds_have_equal_shares_of_each_class(y, n_folds, seed):
-    """As nearly as whole rows allow, and of all rows too; a class of one row is in none."""
-    of_row = assign_folds(y, n_folds, np.random.default_rng(seed))
-    for label, n_rows in Counter(y).items():
-        if n_rows == 1:
-            assert of_row[y == label] == [IN_NO_FOLD]
-        else:
-            sizes = np.bincount(of_row[y == label], minlength=n_folds)
-            assert sizes.sum() == n_rows
-            assert len(sizes) == n_folds
-            assert np.ptp(sizes) <= 1
-            assert sizes.max() < n_rows
-    assert np.ptp(np.bincount(of_row[of_row >= 0], minlength=n_folds)) <= 1
-
-
-@given(y=labels, n_folds=n_folds, seed=seeds, data=st.data())
-def test_folds_are_the_same_without_the_rows_that_have_no_weight(y, n_folds, seed, data):
-    weight = np.array(
-        data.draw(st.lists(st.sampled_from([0.0, 2.5]), min_size=len(y), max_size=len(y)))
-    )
-    of_row = assign_folds(y, n_folds, np.random.default_rng(seed), weight)
-    others = assign_folds(y[weight > 0.0], n_folds, np.random.default_rng(seed))
-    np.testing.assert_array_equal(of_row[weight > 0.0], others)
-    assert set(of_row[weight == 0.0]) <= {NOT_TRAINED_ON}
-
-
-def test_each_row_is_in_each_fold_equally_often():
-    """Within five standard deviations; the same generator deals the same folds."""
-    y, rng, count = np.repeat([0.0, 1.0], 8), np.random.default_rng(0), np.zeros((16, 4))
-    for _ in range(400):
-        count[np.arange(16), assign_folds(y, 4, rng)] += 1
-    assert np.abs(count / 400 - 0.25).max() < 5 * np.sqrt(0.25 * 0.75 / 400)
-    one, same = (assign_folds(y, 4, np.random.default_rng(1)) for _ in range(2))
-    np.testing.assert_array_equal(one, same)
-
-
 @pytest.mark.parametrize("n_folds", [1, 0, -1])
 def test_one_fold_is_refused(n_folds):
-    with pytest.raises(ValueError, match=f"n_folds must be at least 2, got {n_folds}"):
-        assign_folds(np.array([0.0, 1.0]), n_folds, np.random.default_rng(0))
     with pytest.raises(ValueError, match=f"n_folds must be at least 2, got {n_folds}"):
         Folds(np.array([0, 0]), 1, n_folds)
 
@@ -110,9 +67,9 @@ def test_one_fold_is_refused(n_folds):
     ("of_row", "words"),
     [
         ([0, 1, 3], r"integers from 0 to n_folds - 1 = 2.*got \[3\]"),
-        ([0, 1, -3], r"got \[-3\]"),
+        ([0, 1, -2], r"got \[-2\]"),
         ([0.0, 1.0], "got float64"),
-        ([1, 1, NOT_TRAINED_ON], "one fold has all the rows"),
+        ([1, 1, 1], "one fold has all the rows"),
     ],
 )
 def test_folds_that_make_no_sense_are_refused(of_row, words):
@@ -126,7 +83,7 @@ def test_folds_that_make_no_sense_are_refused(of_row, words):
 @given(y=labels, n_folds=n_folds, n_members=st.integers(1, 8), seed=seeds)
 def test_each_row_is_trained_on_or_held_out_by_each_member(y, n_folds, n_members, seed):
     assume(len(y) > 1)
-    of_row = assign_folds(y, n_folds, np.random.default_rng(seed))
+    of_row = deal_evenly(y, n_folds, seed)
     folds = Folds(of_row, n_members, n_folds)
     for member in range(n_members):
         training, held_out = folds.training_index(member), folds.validation_index(member)
@@ -135,14 +92,6 @@ def test_each_row_is_trained_on_or_held_out_by_each_member(y, n_folds, n_members
         assert len(training) >= folds.n_training
     lengths = {fold: n for fold, n in Counter(of_row).items() if fold >= 0}
     assert folds.n_training == len(y) - max(lengths.values(), default=0)
-
-
-def test_rows_without_weight_are_neither_trained_on_nor_held_out():
-    folds = Folds(np.array([0, 1, NOT_TRAINED_ON, IN_NO_FOLD]), 2, 2)
-    assert folds.training_index(0).tolist() == [1, 3]
-    assert folds.validation_index(0).tolist() == [0]
-    assert folds.n_training == 2
-    assert folds.training_weights(noisy_rows(4)).tolist() == [[0, 2, 0, 2], [2, 0, 0, 2]]
 
 
 @pytest.mark.parametrize("make", [noisy_rows, weighted_rows])
@@ -527,18 +476,18 @@ def test_weight_and_repetition_are_the_same_training():
 
 @pytest.mark.parametrize("is_sparse", [False, True])
 def test_out_of_fold_logits_are_of_the_members_that_hold_the_row_out(is_sparse):
-    """Five members of three folds share two of them; fold 3 of four has nobody."""
+    """Five members of four folds share one of them; with three members fold 3 has nobody."""
     rows = noisy_rows(40)
-    of_row = np.arange(40) % 6 - 2
-    for n_folds in (4, 6):
-        folds = Folds(of_row, 5 if n_folds == 6 else 3, n_folds)
-        plan, state = pose_training(rows, members=range(folds.n_members))
+    of_row = np.arange(40) % 5 - 1
+    for n_members in (3, 5):
+        folds = Folds(of_row, n_members, 4)
+        plan, state = pose_training(rows, members=range(n_members))
         all_logits = plan.network.logits(state.params, rows.X)
         X = csr_matrix(rows.X) if is_sparse else rows.X
-        logits = out_of_fold_logits(plan.network, state.params, X, of_row, folds)
+        logits = out_of_fold_logits(plan.network, state.params, X, folds)
         assert logits.dtype == np.float64
         for i, fold in enumerate(of_row):
-            judges = [m for m in range(folds.n_members) if fold in (m % n_folds, NOT_TRAINED_ON)]
+            judges = [m for m in range(n_members) if m % 4 == fold]
             if judges:
                 expected = logit(expit(all_logits[judges, i]).mean())
                 assert logits[i] == pytest.approx(expected)
@@ -547,11 +496,41 @@ def test_out_of_fold_logits_are_of_the_members_that_hold_the_row_out(is_sparse):
         assert np.isnan(logits).any()
 
 
+# Members that hold out any of the folds.
+
+
+OVERLAPPING = np.array([[True, False, True], [True, True, False], [False, False, False]])
+
+
+def test_members_may_hold_out_the_same_rows():
+    of_row = np.array([0, 0, 1, 1, 2, IN_NO_FOLD])
+    folds = Folds(of_row, 3, 3, OVERLAPPING)
+    assert [folds.validation_index(m).tolist() for m in range(3)] == [[0, 1, 2, 3], [2, 3], [0, 1]]
+    assert [folds.training_index(m).tolist() for m in range(3)] == [
+        [4, 5],
+        [0, 1, 4, 5],
+        [2, 3, 4, 5],
+    ]
+    assert folds.n_training == 2
+
+
+def test_row_that_several_members_hold_out_counts_once():
+    rows = weighted_rows(30)
+    folds = Folds(np.arange(30) % 4 - 1, 3, 3, OVERLAPPING)
+    plan, state = pose_training(rows, members=range(3))
+    loss, _, _ = Trainer(plan, state, rows, Validation(rows, folds=folds)).validate()
+    losses = plan.loss.losses(rows.y[np.newaxis], plan.network.logits(state.params, rows.X))
+    judged = [i for i in range(30) if folds.of_row[i] in (0, 1)]
+    by_row = [losses[OVERLAPPING[folds.of_row[i]], i].mean() for i in judged]
+    expected = np.average(by_row, weights=rows.sample_weight[judged])
+    np.testing.assert_allclose(loss, expected, rtol=1e-12)
+
+
 def test_out_of_fold_logits_average_the_members_that_share_a_fold():
     rows, of_row = noisy_rows(12), np.arange(12) % 2
     folds = Folds(of_row, 4, 2)
     plan, state = pose_training(rows, members=range(4))
-    logits = out_of_fold_logits(plan.network, state.params, rows.X, of_row, folds)
+    logits = out_of_fold_logits(plan.network, state.params, rows.X, folds)
     all_logits = plan.network.logits(state.params, rows.X)
     expected = [logit(expit(all_logits[fold::2, i]).mean()) for i, fold in enumerate(of_row)]
     np.testing.assert_allclose(logits, expected)

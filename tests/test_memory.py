@@ -7,7 +7,8 @@ import pytest
 
 import skdnn._loading
 from skdnn import DeepBinaryClassifier, TabularEncoder
-from skdnn._folds import assign_folds
+from skdnn._dealing import deal_folds
+from skdnn._rows import Rows
 
 N_FEATURES = 20
 
@@ -81,11 +82,11 @@ def test_encoder_learns_from_a_column_at_a_time_and_writes_the_result_alone(dtyp
 
 
 def test_folds_take_a_byte_for_each_row():
-    y = make_table(1_000)[1]
-    for n_folds, dtype in ((2, np.int8), (128, np.int8), (129, np.int16)):
-        of_row = assign_folds(y, n_folds, np.random.default_rng(0))
-        assert of_row.dtype == dtype
-        assert set(of_row) == set(range(n_folds))
+    X, y = make_table(1_000)
+    rows, folds = deal_folds(Rows(X, y.astype(X.dtype)), 8, 0.1, np.random.default_rng(0))
+    assert rows.X is X
+    assert folds.of_row.dtype == np.int8
+    assert set(folds.of_row) == set(range(8))
 
 
 def test_passes_that_are_over_leave_nothing_behind():

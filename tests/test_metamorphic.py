@@ -14,6 +14,7 @@ from data import (
     make_table,
     make_weights,
 )
+from sklearn.preprocessing import FunctionTransformer
 
 FULL_BATCH_SETTINGS = {
     "plain": {**FULL_BATCH, "max_iter": 10},
@@ -122,6 +123,28 @@ def test_weights_of_one_equal_none(settings):
         assert_same_model(classifier(**settings).fit(X, y, sample_weight=ones), without)
 
 
+@pytest.mark.parametrize("weight", [0.1, 1 / 120, 1e-30, 1e38, 1e300])
+@pytest.mark.parametrize("encoder", [None, FunctionTransformer()], ids=["no encoder", "encoder"])
+@pytest.mark.parametrize("n_members", [1, 2, 5])
+def test_equal_weights_of_any_size_equal_none(encoder, n_members, weight):
+    """The ramps too are where they would be, whatever the rounding of sums of weights."""
+    X, y = make_table()
+    settings = {"alpha": 0.0, "early_stopping": True, "n_members": n_members, "encoder": encoder}
+    if encoder is not None:
+        settings["numeric_embedding"] = "piecewise"
+    without = classifier(**settings).fit(X, y)
+    assert_same_model(classifier(**settings).fit(X, y, np.full(120, weight)), without)
+    twice = classifier(**settings).fit(np.tile(X, (3, 1)), np.tile(y, 3), np.full(360, weight))
+    np.testing.assert_allclose(twice.params_, without.params_, rtol=1e-6, atol=1e-9)
+
+
+def test_weights_that_differ_beyond_all_measure_are_taken():
+    X, y = make_table()
+    weights = 10.0 ** np.linspace(-300, 300, 120)
+    model = classifier(n_members=5, early_stopping=True).fit(X, y, weights)
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
 @pytest.mark.parametrize("settings", [{}, {"dropout": 0.3, "n_members": 2}], ids=str)
 def test_weights_of_one_equal_none_in_partial_fit(settings):
     X, y = make_table()
@@ -138,9 +161,10 @@ def test_factor_of_all_weights_changes_nothing(settings):
     plain = classifier(**settings).fit(X, y, weights)
     for factor in (4.0, 0.125):
         assert_same_model(classifier(**settings).fit(X, y, factor * weights), plain)
-    scaled = classifier(**settings).fit(X, y, 3.7 * weights)  # which rounds
     tolerance = 1e-4 if plain.params_.dtype == np.float32 else 1e-9
-    np.testing.assert_allclose(scaled.params_, plain.params_, rtol=tolerance, atol=tolerance)
+    for factor in (3.7, 1e-30, 1e30):  # which round
+        scaled = classifier(**settings).fit(X, y, factor * weights)
+        np.testing.assert_allclose(scaled.params_, plain.params_, rtol=tolerance, atol=tolerance)
 
 
 def test_alpha_is_to_be_scaled_with_the_weights():

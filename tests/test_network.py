@@ -16,10 +16,11 @@ from tables import ACTIVATION_ROWS, SCHEDULE_ROWS, SOLVER_ROWS, pose_training
 
 from skdnn import _network
 from skdnn._architecture import build_network
+from skdnn._dealing import split_validation
 from skdnn._layout import Layout
 from skdnn._network import Network
 from skdnn._random import RandomStreams
-from skdnn._rows import Rows, split_validation
+from skdnn._rows import Rows
 from skdnn._sparse import SparseBatch
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train

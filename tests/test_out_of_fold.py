@@ -1,6 +1,5 @@
 """What an ensemble says of the rows that it was trained on: by members that never saw them."""
 
-import warnings
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -11,10 +10,9 @@ import pytest
 import scipy.sparse as sp
 from data import classifier, make_table, make_weights
 from scipy.special import expit, logit
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss, roc_auc_score
 
-from skdnn import _unseen
+from skdnn import DeepBinaryClassifier, _unseen
 
 ENSEMBLE = {"n_members": 5, "early_stopping": "auto"}
 
@@ -48,8 +46,8 @@ def dealt(monkeypatch):
     record, deal_folds = Dealt(), _unseen.deal_folds
 
     def spy(rows, *args):
-        record.rows, record.folds = rows, deal_folds(rows, *args)
-        return record.folds
+        record.rows, record.folds = deal_folds(rows, *args)
+        return record.rows, record.folds
 
     monkeypatch.setattr(_unseen, "deal_folds", spy)
     return record
@@ -67,7 +65,7 @@ def logits_by_hand(model, folds, X, y):
     probability, logits = probabilities_of_members(model, X), np.full(len(y), np.nan)
     for i, fold in enumerate(folds.fold_of(X, y)):
         judges = [
-            m for m in range(len(probability)) if fold is None or folds.folds.of_member(m) == fold
+            m for m in range(len(probability)) if fold is None or fold in folds.folds.of_member(m)
         ]
         if judges:
             logits[i] = logit(probability[judges, i].mean())
@@ -103,28 +101,29 @@ def test_logit_is_that_of_the_members_that_held_the_row_out(settings, dealt):
     assert np.abs(model.oof_decision_function_ - model.decision_function(X)).max() > 1e-3
 
 
-@pytest.mark.parametrize("n_members", range(2, 17))
-def test_folds_are_as_many_as_members_within_five_and_ten(n_members, dealt):
-    """Fewer members hold out a share each, and train all on the rest; more share their folds."""
+@pytest.mark.parametrize("n_members", range(5, 13))
+def test_folds_are_as_many_as_members_within_ten(n_members, dealt):
+    """More members share their folds."""
     X, y = make_table()
     model = ensemble(n_members=n_members, max_iter=1).fit(X, y)
-    n_folds = 5 if n_members < 5 else min(n_members, 10)  # validation_fraction is 0.2
-    assert dealt.folds.n_folds == n_folds
-    sizes = np.bincount(dealt.fold_of(X, y), minlength=n_folds)
-    assert len(sizes) == n_folds
+    sizes = np.bincount(dealt.fold_of(X, y))
+    assert len(sizes) == dealt.folds.n_folds == min(n_members, 10)
     assert np.ptp(sizes) <= 1
-    n_unknown = sizes[n_members:].sum()
-    assert np.isnan(model.oof_decision_function_).sum() == n_unknown
-    assert (n_unknown > 0) == (n_members < 5)
+    assert np.isfinite(model.oof_decision_function_).all()
     assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, X, y))
 
 
-@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 0.9])
-def test_share_of_a_pair_is_the_validation_fraction(fraction):
+@pytest.mark.parametrize("fraction", [1e-9, 0.1, 0.25, 0.4, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("n_members", [2, 3, 4])
+def test_few_members_hold_out_the_validation_fraction_each(n_members, fraction, dealt):
+    """Where that is more than all rows together, some of the same ones."""
     X, y = make_table()
-    model = ensemble(n_members=2, validation_fraction=fraction, max_iter=1).fit(X, y)
-    share = np.isfinite(model.oof_decision_function_).mean() / 2
-    assert share == pytest.approx(min(fraction, 0.5), abs=0.01)
+    model = ensemble(n_members=n_members, validation_fraction=fraction, max_iter=1).fit(X, y)
+    n_out = [np.count_nonzero(dealt.folds.is_held_out(m)) for m in range(n_members)]
+    np.testing.assert_allclose(n_out, np.clip(120 * fraction, 2, 118), atol=1.0)
+    share = np.isfinite(model.oof_decision_function_).mean()
+    assert share == pytest.approx(min(max(fraction, 2 / 120) * n_members, 1.0), abs=0.02)
+    assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, X, y))
 
 
 def test_validation_fraction_has_no_meaning_from_five_members_on():
@@ -257,8 +256,9 @@ def test_class_of_few_rows_is_held_out_and_learned_from(n_few, n_members, dealt)
     y[:n_few] = 0
     model = ensemble(n_members=n_members, max_iter=2).fit(X, y)
     assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, X, y))
-    few = np.array(dealt.fold_of(X[:n_few], y[:n_few]))
-    assert (few >= 0).all()
+    judges = [dealt.rows.y[dealt.folds.validation_index(m)] for m in range(n_members)]
+    n_held_out = sum(np.count_nonzero(y == 0.0) for y in judges)
+    assert n_held_out == (n_few if n_members > 2 else 2 * max(1, round(0.2 * n_few)))
     for member in range(n_members):
         trained = dealt.folds.training_index(member)
         assert set(dealt.rows.y[trained]) == {0.0, 1.0}
@@ -275,23 +275,25 @@ def test_row_that_is_alone_in_its_class_is_learned_from_by_all(dealt):
 
 
 @pytest.mark.parametrize("scoring", ["loss", "accuracy"])
-@pytest.mark.parametrize("n_rows", [3, 5, 7])
-def test_members_may_be_more_than_rows(n_rows, scoring, dealt):
-    """Those without rows to hold out have no say in which epoch is best."""
+@pytest.mark.parametrize("n_rows", [2, 3, 7, 15])
+def test_few_rows_are_learned_and_judged_by_all(n_rows, scoring, dealt):
+    """Each holds out a part of the weight of each row; the logit is of the mean probability."""
     X, y = make_table(n_rows)
     y[:] = np.arange(n_rows) % 2
     model = ensemble(n_members=9, scoring=scoring, max_iter=3).fit(X, y)
+    assert_logits(model.oof_decision_function_, model.decision_function(X))
+    for member in range(9):
+        own = dealt.folds.validation_index(member)
+        assert dealt.rows.sample_weight[own] == pytest.approx(1 / 9)
+        assert len(own) == n_rows
+
+
+def test_members_may_be_more_than_rows_of_a_group(dealt):
+    """Two groups for nine members: all hold out one of them."""
+    X, y = make_table(20)
+    y[:] = np.arange(20) % 2
+    model = ensemble(n_members=9, max_iter=3).fit(X, y, groups=np.arange(20) // 10)
     assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, X, y))
-    if scoring == "accuracy":
-        is_known = np.isfinite(model.oof_decision_function_)
-        accuracy = ((model.oof_decision_function_ > 0) == y)[is_known].mean()
-        assert model.best_validation_score_ == pytest.approx(accuracy)
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_two_rows_have_nobody_to_be_held_out_by():
-    model = ensemble().fit([[0.0], [1.0]], [0, 1])
-    assert not hasattr(model, "oof_decision_function_")
 
 
 # Where there are none.
@@ -505,12 +507,215 @@ def test_calibration_without_rows_unseen_is_refused_before_training(settings, ca
     assert not hasattr(model, "params_")
 
 
-@pytest.mark.parametrize("n_times", [1, 15])
-@pytest.mark.parametrize("n_members", [1, 5])
-def test_calibration_is_not_by_the_rows_that_were_learned(n_members, n_times):
-    """Where no class has two rows that differ, nothing is held out: the same train and judge."""
-    settings = {"n_members": n_members, "early_stopping": True, "calibration": "temperature"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        with pytest.raises(ValueError, match=r"calibration='temperature'"):
-            ensemble(**settings).fit([[0.0], [1.0]] * n_times, [0, 1] * n_times)
+# Rows that are alike.
+
+
+def levels(n_rows, seed=0):
+    """Return one column of three levels: of the second class with 0.2, 0.5 and 0.8."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 3, n_rows)
+    return x[:, np.newaxis] * 1.0, (rng.random(n_rows) < np.array([0.2, 0.5, 0.8])[x]).astype(int)
+
+
+def flags(n_rows, seed=0):
+    """Return two flags, and whether they differ."""
+    X = np.random.default_rng(seed).integers(0, 2, (n_rows, 2)) * 1.0
+    return X, (X[:, 0] != X[:, 1]).astype(int)
+
+
+def out_of_fold(model, y, weight=None):
+    """Return loss and area under the curve of what is known out of fold."""
+    logits = model.oof_decision_function_.astype(np.float64)
+    is_known = np.isfinite(logits)
+    weight = None if weight is None else weight[is_known]
+    return (
+        log_loss(y[is_known], expit(logits[is_known]), sample_weight=weight),
+        roc_auc_score(y[is_known], logits[is_known], sample_weight=weight),
+    )
+
+
+@pytest.mark.parametrize("n_members", [2, 3, 8])
+@pytest.mark.parametrize("n_rows", [300, 1_000, 1_001])
+def test_few_distinct_rows_are_judged_as_new_ones_would_be(n_rows, n_members):
+    X, y = levels(n_rows)
+    model = DeepBinaryClassifier(n_members=n_members, random_state=0).fit(X, y)
+    loss, auc = out_of_fold(model, y)
+    X_new, y_new = levels(4_000, seed=1)
+    logits = model.decision_function(X_new).astype(np.float64)
+    assert roc_auc_score(y_new, logits) > 0.75
+    assert log_loss(y_new, expit(logits)) < 0.59  # at best 0.565
+    assert auc == pytest.approx(0.76, abs=0.16)
+    assert loss == pytest.approx(0.565, abs=0.06)
+
+
+@pytest.mark.parametrize("n_members", [1, 2, 8])
+@pytest.mark.parametrize("n_rows", [300, 1_001])
+def test_exclusive_or_is_learned_and_known_out_of_fold(n_rows, n_members):
+    X, y = flags(n_rows)
+    model = DeepBinaryClassifier(n_members=n_members, early_stopping=True, random_state=0)
+    model.fit(X, y)
+    assert log_loss(y, model.predict_proba(X).astype(np.float64)) < 0.05
+    if n_members > 1:
+        loss, auc = out_of_fold(model, y)
+        assert loss < 0.05
+        assert auc == 1.0
+
+
+@pytest.mark.parametrize("table", [levels, flags])
+@pytest.mark.parametrize("settings", [{}, {"n_members": 2}, {"n_members": 1}], ids=str)
+def test_counts_as_weights_are_the_rows_counted(table, settings):
+    """In whatever unit."""
+    X, y = table(600)
+    settings = {"early_stopping": True, "max_iter": 3, "random_state": 0, **settings}
+    keys, place, counts = np.unique(
+        np.column_stack([X, y]), axis=0, return_inverse=True, return_counts=True
+    )
+    plain = DeepBinaryClassifier(**settings).fit(X, y)
+    for unit in (1.0, 0.1):
+        counted = DeepBinaryClassifier(**settings).fit(keys[:, :-1], keys[:, -1], counts * unit)
+        np.testing.assert_allclose(counted.params_, plain.params_, rtol=1e-3, atol=1e-5)
+        if settings.get("n_members") != 1:
+            np.testing.assert_allclose(
+                counted.oof_decision_function_[place.ravel()],
+                plain.oof_decision_function_,
+                rtol=1e-3,
+                atol=1e-4,
+            )
+
+
+def repeat_rows(kind, n_rows):
+    """Return a table in which rows stand several times, and rows of the same kind that do not."""
+    rng = np.random.default_rng(0)
+    X, y = make_table(n_rows + 2_000)
+    X, X_new, y, y_new = X[:n_rows], X[n_rows:], y[:n_rows], y[n_rows:]
+    if kind == "doubled":
+        index = np.tile(np.arange(n_rows), 2)
+    elif kind == "bootstrapped":
+        index = rng.integers(0, n_rows, 2 * n_rows)
+    else:  # of one class
+        index = np.concatenate([np.arange(n_rows), np.flatnonzero(y).repeat(5)])
+    return X[index], y[index], X_new, y_new
+
+
+@pytest.mark.parametrize(("n_rows", "n_members"), [(300, 8), (600, 8), (600, 2)])
+@pytest.mark.parametrize("kind", ["doubled", "bootstrapped", "oversampled"])
+def test_copies_of_a_row_flatter_nobody(kind, n_rows, n_members):
+    """Merged or not; members learn their rows by heart where copies of them judge."""
+    X, y, X_new, y_new = repeat_rows(kind, n_rows)
+    model = DeepBinaryClassifier(n_members=n_members, random_state=0).fit(X, y)
+    weight = np.where(y_new, 6.0, 1.0) if kind == "oversampled" else None
+    logits = model.decision_function(X_new).astype(np.float64)
+    loss, auc = out_of_fold(model, y)
+    assert auc < roc_auc_score(y_new, logits) + 0.04
+    assert loss > log_loss(y_new, expit(logits), sample_weight=weight) - 0.1
+
+
+# Rare classes, and groups.
+
+
+@pytest.mark.parametrize("n_rare", [2, 5])
+@pytest.mark.parametrize("n_members", [1, 2, 3, 4, 8])
+def test_rare_class_has_a_say(n_rare, n_members):
+    """In the choice of the epoch and of the temperature: nobody is sure that there is none."""
+    rng = np.random.default_rng(0)
+    for seed in range(3):
+        X, y = rng.normal(size=(200, 2)), np.arange(200) < n_rare
+        settings = {"n_members": n_members, "early_stopping": True, "random_state": seed}
+        model = ensemble(**settings, max_iter=10).fit(X, y)
+        if n_members > 1:
+            judged = np.isfinite(model.oof_decision_function_)
+            assert np.count_nonzero(judged & y) >= min(n_members, n_rare)
+        assert model.predict_proba(X[y])[:, 1].min() > 1e-3
+
+
+def grouped(n_groups, seed):
+    """Return groups of ten rows, whose labels are an effect of the group and nothing else."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(n_groups), 10)
+    X = rng.normal(size=(n_groups, 4))[group] + 0.1 * rng.normal(size=(10 * n_groups, 4))
+    effect = rng.normal(0.0, 2.0, n_groups)[group]
+    return X, (rng.random(len(X)) < expit(effect)).astype(int), group
+
+
+@pytest.mark.parametrize("n_members", [3, 8])
+def test_groups_are_judged_as_new_groups_would_be(n_members):
+    X, y, group = grouped(60, 0)
+    X_new, y_new, _ = grouped(200, 1)
+    settings = {"n_members": n_members, "max_iter": 20, "random_state": 0}
+    losses = [
+        out_of_fold(DeepBinaryClassifier(**settings).fit(X, y, groups=g), y) for g in (None, group)
+    ]
+    assert losses[0][1] > 0.65  # flattered
+    assert losses[1][1] == pytest.approx(0.5, abs=0.12)
+    model = DeepBinaryClassifier(**settings).fit(X, y, groups=group)
+    loss = log_loss(y_new, model.predict_proba(X_new).astype(np.float64))
+    assert loss == pytest.approx(0.7, abs=0.05)
+    assert losses[1][0] == pytest.approx(loss, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"n_members": 8}, {"n_members": 2}, {"n_members": 1}, {"solver": "lbfgs", "n_members": 2}],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:L-BFGS ended")
+def test_names_of_groups_and_order_of_rows_do_not_matter(settings):
+    X, y = make_table()
+    group = np.arange(120) // 4
+    weights = make_weights(120)
+    settings = {"early_stopping": True, **settings}
+    expected = ensemble(**settings).fit(X, y, weights, groups=group).params_
+    order = np.random.default_rng(0).permutation(120)
+    for labels in (-group, [f"g{i}" for i in group], pd.Series(group).astype("category")):
+        model = ensemble(**settings).fit(
+            X[order], y[order], weights[order], groups=np.asarray(labels)[order]
+        )
+        np.testing.assert_array_equal(model.params_, expected)
+    assert (expected != ensemble(**settings).fit(X, y, weights).params_).any()
+
+
+def test_groups_of_one_row_each_are_no_groups_but_for_chance():
+    X, y = make_table()
+    model = ensemble().fit(X, y, groups=np.arange(120))
+    assert np.isfinite(model.oof_decision_function_).all()
+
+
+def test_warm_start_deals_the_same_groups():
+    X, y = make_table()
+    group = np.arange(120) // 4
+    whole = ensemble(max_iter=6).fit(X, y, groups=group)
+    parts = ensemble(max_iter=3, warm_start=True).fit(X, y, groups=group)
+    parts.fit(X, y, groups=group)
+    np.testing.assert_array_equal(parts.params_, whole.params_)
+    parts.fit(X, y, groups=np.arange(120) // 3)  # another course
+    assert len(parts.history_["validation_loss"]) == 9
+    assert parts._resume["course"].n_epochs == 3
+
+
+def test_groups_change_nothing_where_no_rows_are_held_out():
+    X, y = make_table()
+    group = np.arange(120) // 4
+    for settings in ({"early_stopping": False}, {"X_val": X[:20], "y_val": y[:20]}):
+        given = {name: settings.pop(name) for name in ("X_val", "y_val") if name in settings}
+        one = ensemble(**settings).fit(X, y, **given)
+        other = ensemble(**settings).fit(X, y, **given, groups=group)
+        np.testing.assert_array_equal(one.params_, other.params_)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ([0] * 119, "inconsistent"),
+        ([0] * 119 + [None], "groups contains missing labels, the first in row 119"),
+        ([0.0] * 100 + [np.nan] * 20, "first in row 100"),
+        ([pd.NA] + ["a"] * 119, "first in row 0"),
+        ([[0, 1]] * 120, "groups"),
+        ([0] * 120, "of 1 group"),
+    ],
+    ids=["length", "None", "NaN", "NA", "2D", "one"],
+)
+def test_groups_that_cannot_be_used_are_refused(groups, words):
+    model = ensemble()
+    with pytest.raises(ValueError, match=words):
+        model.fit(*make_table(), groups=groups)
+    assert not hasattr(model, "params_")

@@ -10,6 +10,7 @@ from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.metrics import balanced_accuracy_score, make_scorer
 from sklearn.model_selection import (
     GridSearchCV,
+    GroupKFold,
     StratifiedKFold,
     TunedThresholdClassifierCV,
     cross_validate,
@@ -56,7 +57,13 @@ def ask_for_weights(estimator):
 
 def test_everything_that_fit_takes_can_be_asked_for():
     request = get_routing_for_object(classifier())
-    assert set(request.fit.requests) == {"sample_weight", "X_val", "y_val", "sample_weight_val"}
+    assert set(request.fit.requests) == {
+        "sample_weight",
+        "X_val",
+        "y_val",
+        "sample_weight_val",
+        "groups",
+    }
     assert set(request.partial_fit.requests) == {"classes", "sample_weight"}
     assert set(request.score.requests) == {"sample_weight"}
     assert set(request.predict.requests) == set()
@@ -229,6 +236,18 @@ def test_validation_rows_go_through_a_grid_search(table):
     search = GridSearchCV(network, {"alpha": [0.0, 1.0]}, cv=2).fit(**rows, **given)
     by_hand = stopping(**search.best_params_).fit(**rows, **given)
     np.testing.assert_array_equal(search.best_estimator_.params_, by_hand.params_)
+
+
+def test_groups_go_to_the_splitter_and_to_the_network(table):
+    X, y, _ = table
+    group = np.arange(150) // 5
+    network = classifier(n_members=2, early_stopping="auto").set_fit_request(groups=True)
+    [training, _], *_ = GroupKFold(3).split(X, y, group)
+    by_hand = clone(network).fit(X[training], y[training], groups=group[training])
+    fitted = cross_validate(
+        network, X, y, cv=GroupKFold(3), params={"groups": group}, return_estimator=True
+    )["estimator"]
+    np.testing.assert_array_equal(fitted[0].params_, by_hand.params_)
 
 
 def test_classes_and_weights_go_to_partial_fit(table):

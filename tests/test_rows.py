@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as numpy_st
 from scipy.sparse import csr_matrix
 from strategies import labels_N, seeds, weights_N
 
-from skdnn._rows import Rows, split_validation
+from skdnn._rows import Rows
 
 
 @st.composite
@@ -77,7 +77,7 @@ def test_merge_identical_keeps_rows_apart_that_differ_in_the_label_only():
 def test_merge_identical_keeps_the_dtype_and_a_layout_that_is_fast():
     rows = Rows(np.eye(3, dtype=np.float32), np.zeros(3, np.float32), np.ones(3, np.float32))
     merged = rows.merge_identical()
-    assert merged.X.dtype == merged.y.dtype == merged.sample_weight.dtype == np.float32
+    assert merged.X.dtype == merged.y.dtype == np.float32
     assert merged.X.flags.c_contiguous
     assert merged.y.flags.c_contiguous
 
@@ -167,82 +167,3 @@ def test_place_of_a_row_that_is_left_out_is_none():
     assert rows.drop_weightless().place.tolist() == [0, -1, 1, -1, 2]
     assert rows.drop_weightless().normalize_weights().place.tolist() == [0, -1, 1, -1, 2]
     assert rows.drop_weightless().take(np.array([2, 0])).place.tolist() == [1, -1, -1, -1, 0]
-
-
-fractions = st.floats(0.01, 0.99)
-
-
-def indexed(y, is_weighted=True):
-    """Return rows that carry their own number as a feature and as a weight."""
-    index = np.arange(float(len(y)))
-    return Rows(index[:, np.newaxis], np.asarray(y, np.float64), index if is_weighted else None)
-
-
-@given(
-    y=st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=40), fraction=fractions, seed=seeds
-)
-def test_split_puts_each_row_on_one_side(y, fraction, seed):
-    """With its own label and weight, in the order of the table; one class may be alone."""
-    rows = indexed(y)
-    training, validation = split_validation(rows, fraction, np.random.default_rng(seed))
-    if max(Counter(y).values()) == 1:
-        assert training is validation is rows
-        return
-    assert training.X.table is rows.X
-    training = training.gather()
-    for part in (training, validation):
-        index = part.X[:, 0].astype(int)
-        assert (np.diff(index) > 0).all()
-        assert_same(part, rows.take(index))
-    assert len(training) + len(validation) == len(rows)
-    assert not set(training.X[:, 0]) & set(validation.X[:, 0])
-
-
-@given(
-    y=st.lists(st.sampled_from([0.0, 1.0]), min_size=2, max_size=40), fraction=fractions, seed=seeds
-)
-def test_split_takes_its_fraction_of_each_class(y, fraction, seed):
-    """As near as whole rows allow: one stays if there is one, one is held out if there are two."""
-    rows = indexed(y)
-    training, validation = split_validation(rows, fraction, np.random.default_rng(seed))
-    for label, n_rows in Counter(y).items():
-        if n_rows == 1:
-            assert label in training.y
-        else:
-            n_out = np.count_nonzero(validation.y == label)
-            assert 1 <= n_out <= n_rows - 1
-            assert abs(n_out - fraction * n_rows) <= 1.0
-
-
-def test_split_of_one_row_a_class_validates_on_the_rows_it_trains_on():
-    rows = indexed([0.0, 1.0])
-    training, validation = split_validation(rows, 0.5, np.random.default_rng(0))
-    assert training is rows
-    assert validation is rows
-
-
-def test_split_keeps_a_lonely_row_for_training():
-    training, validation = split_validation(indexed([1, 0, 0, 0]), 0.9, np.random.default_rng(0))
-    assert 1.0 in training.y
-    assert set(validation.y) == {0.0}
-
-
-def test_split_follows_the_generator():
-    rows = indexed([0, 1] * 50)
-    one, same, other = (split_validation(rows, 0.2, np.random.default_rng(s))[1] for s in (0, 0, 1))
-    assert_same(one, same)
-    assert one.X.tolist() != other.X.tolist()
-
-
-def test_split_holds_out_every_row_equally_often():
-    """Two of ten rows of each class: a fifth of the time, within five standard deviations."""
-    rng, count = np.random.default_rng(0), np.zeros(20)
-    for _ in range(500):
-        _, validation = split_validation(indexed([0, 1] * 10), 0.2, rng)
-        count[validation.X[:, 0].astype(int)] += 1
-    assert np.abs(count / 500 - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / 500)
-
-
-def test_split_without_weights_has_none():
-    parts = split_validation(indexed([0, 1] * 5, False), 0.2, np.random.default_rng(0))
-    assert [part.sample_weight for part in parts] == [None, None]

@@ -30,6 +30,15 @@ def noisy_rows(n_samples: int = 60, seed: int = 0) -> Rows:
     return Rows(X, (X[:, 0] + rng.normal(size=n_samples) > 0).astype(np.float64))
 
 
+def deal_evenly(y: np.ndarray, n_folds: int, seed: int = 0) -> np.ndarray:
+    """Return the fold of each row: each class is dealt at random, in turn."""
+    order = np.random.default_rng(seed).permutation(len(y))
+    order = order[np.argsort(y[order], kind="stable")]
+    of_row = np.empty(len(y), np.int8)
+    of_row[order] = np.arange(len(y)) % n_folds
+    return of_row
+
+
 @dataclass
 class ScriptedLoss:
     """Report the losses that are written down; the gradient is a constant."""

@@ -1,0 +1,159 @@
+"""Rows that are alike: which ones, and how many observations each of them stands for.
+
+Copies of a row tell nothing new of each other, unless the same x bears both labels or few x are
+distinct: then each copy is an observation of its own, whether it stands in the table or is counted
+by a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ._blocks import cut_rows
+from ._rows import Rows
+from ._sparse import is_sparse
+from ._values import frozen
+
+FEW_X = 16
+"""Distinct x, below which they are few: a fold would hold the only ones of a kind."""
+
+ROUNDING = 1e-9
+"""Share of a sum of weights that may be due to rounding."""
+
+MOST_COUNTED = 1_000
+"""Units that the least weight may be; where it would be more, nobody can tell what a unit is."""
+
+
+@frozen
+class Alike:
+    """Which rows have the same x.
+
+    Attributes
+    ----------
+    first : ndarray of int of shape (n_rows,)
+        Of the rows that each is alike to.
+    is_shared : ndarray of bool of shape (n_rows,)
+        Whether copies of a row are observations of their own.
+    is_single : ndarray of bool of shape (n_rows,)
+        Whether none with the same label is alike.
+    is_few : bool
+        Whether few x are distinct.
+    """
+
+    first: np.ndarray
+    is_shared: np.ndarray
+    is_single: np.ndarray
+    is_few: bool
+
+    @classmethod
+    def find(cls, rows: Rows) -> Alike | None:
+        """Look at a table; None if all rows are different and many."""
+        number = number_alike(rows.X)
+        n_distinct = len(rows) if number is None else int(number.max()) + 1
+        is_few = n_distinct < FEW_X
+        if number is None and not is_few:
+            return None
+        number = np.arange(len(rows)) if number is None else number
+        n_first, n_second = (
+            np.bincount(number[rows.y == label], minlength=n_distinct)[number]
+            for label in (0.0, 1.0)
+        )
+        return cls(
+            first=np.unique(number, return_index=True)[1][number],
+            is_shared=is_few | ((n_first > 0) & (n_second > 0)),
+            is_single=np.where(rows.y == 1.0, n_second, n_first) == 1,
+            is_few=is_few,
+        )
+
+
+def repeat_shared(rows: Rows, most: int) -> Rows:
+    """Turn weights into copies where copies are observations of their own; inverse of merging.
+
+    So a table that has been counted gets as many steps as the one that it was counted from, and
+    chance deals its rows to the folds in the same way.
+
+    Parameters
+    ----------
+    rows : Rows
+        All different.
+    most : int
+        Rows to return, about: more have parts of the weight.
+    """
+    alike = Alike.find(rows)
+    if alike is None or rows.sample_weight is None or rows.group is not None:
+        return rows
+    shared = np.flatnonzero(alike.is_shared)
+    counts = count_repetitions(rows, alike.is_single)[shared]
+    n_others = len(rows) - len(shared)
+    times = np.ones(len(rows), np.intp)
+    share = min(1.0, max(most - n_others, 0) / counts.sum()) if len(shared) else 1.0
+    times[shared] = np.maximum(np.rint(counts * share), 1.0)
+    if (times == 1).all():
+        return rows
+    index = np.repeat(np.arange(len(rows)), times)
+    return rows.cut(index, 1.0 / times[index])
+
+
+def number_alike(X: Any) -> np.ndarray | None:
+    """Return a number for each row, from 0, equal for rows that are alike; None if no two are.
+
+    Rows are compared by hashes of 64 bits: of a million, two others coincide once in 10^7 tables.
+    """
+    hashes = np.fromiter(map(hash, _read_bytes(X)), np.int64, X.shape[0])
+    in_order = np.sort(hashes)
+    if (in_order[1:] != in_order[:-1]).all():
+        return None
+    return np.unique(hashes, return_inverse=True)[1]
+
+
+def _read_bytes(X: Any) -> Iterator[bytes]:
+    """Yield the bytes of each row, in which zero has no sign."""
+    if is_sparse(X):
+        X = X.copy()
+        X.sum_duplicates()
+        X.eliminate_zeros()
+        for start, stop in pairwise(X.indptr):
+            yield X.indices[start:stop].tobytes() + X.data[start:stop].tobytes()
+        return
+    size = X.shape[1] * X.dtype.itemsize
+    for block in cut_rows(*X.shape):
+        content = (X[block] + 0.0).tobytes()
+        for i in range(block.stop - block.start):
+            yield content[i * size : (i + 1) * size]
+
+
+def count_repetitions(rows: Rows, is_single: np.ndarray) -> np.ndarray:
+    """Return how many rows each one stands for by its weight; 0 where nobody can tell.
+
+    The weights of a class are whole numbers of some unit, whatever that is. If they are not, a row
+    that has no other like it may stand for any number, and others stand for themselves.
+    """
+    counts = np.ones(len(rows))
+    if rows.sample_weight is None:
+        return counts
+    for label in np.unique(rows.y):
+        of_class = rows.y == label
+        weight = rows.sample_weight[of_class]
+        unit = _find_unit(np.unique(weight))
+        counts[of_class] = ~is_single[of_class] if unit is None else np.rint(weight / unit)
+    return counts
+
+
+def _find_unit(weights: np.ndarray) -> float | None:
+    """Return the largest unit that all weights, in ascending order, are whole multiples of.
+
+    The least weight is `MOST_COUNTED` units at most; with more, None.
+    """
+    for n_units in range(1, MOST_COUNTED + 1):
+        unit = float(weights[0] / n_units)
+        if _are_whole(weights[:100] / unit) and _are_whole(weights / unit):
+            return unit
+    return None
+
+
+def _are_whole(numbers: np.ndarray) -> bool:
+    return bool((np.abs(numbers - np.rint(numbers)) <= ROUNDING * numbers).all())
