@@ -114,7 +114,7 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def he_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw from N(0, 2 / fan_in): keeps the variance through ReLU (He et al., ICCV 2015)."""
+    """Draw from N(0, 2 / fan_in): keeps the mean square through ReLU (He et al., ICCV 2015)."""
     return rng.normal(0.0, math.sqrt(2.0 / shape[0]), shape)
 
 

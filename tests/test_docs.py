@@ -9,11 +9,14 @@ import tomllib
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sklearn
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.fixes import parse_version
 
 import skdnn
+from skdnn import DeepBinaryClassifier
 from skdnn._versions import find_versions
 
 ROOT = Path(__file__).parent.parent
@@ -210,3 +213,81 @@ def test_first_is_who_the_readme_calls_first(section):
     rows = [row for row in read_tables(section).values() if row.get("model") and row.get("wins")]
     for figure in ("rank log-loss", "rank Brier", "rank AUC", "ECE"):
         assert min(rows, key=lambda row: float(row[figure]))["model"] == "skdnn"
+
+
+# ---- what "Deep networks from scratch" says
+
+
+FROM_SCRATCH = ROOT / "docs" / "from_scratch.md"
+
+
+def trained_from(change, **settings):
+    """Change the first weights of two hidden layers, take some steps, and return the weights."""
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    model = DeepBinaryClassifier(
+        (4, 3),
+        **settings,
+        encoder=None,
+        n_members=1,
+        dropout=0.0,
+        solver="gd",
+        learning_rate="constant",
+        learning_rate_init=1e-30,
+        max_iter=1,
+        early_stopping=False,
+        n_iter_no_change=np.inf,
+        warm_start=True,
+        random_state=0,
+    ).fit(X, X[:, 0] > 0)
+    change(model.coefs_)
+    model.set_params(learning_rate_init=0.1, max_iter=3).fit(X, X[:, 0] > 0)
+    return model.coefs_, model.intercepts_
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_hidden_layers_of_zeros_do_not_learn(activation):
+    with pytest.warns(ConvergenceWarning, match="answers the same to every row"):
+        coefs, intercepts = trained_from(
+            lambda weights: None, activation=activation, initialization="zeros"
+        )
+    assert not any(W.any() for W in coefs)
+    assert not any(b.any() for b in intercepts[:-1])
+    assert intercepts[-1].all()
+
+
+@pytest.mark.parametrize("are_equal_after", [True, False])
+def test_units_stay_equal_if_their_outgoing_weights_are_equal_too(are_equal_after):
+    def change(weights):
+        weights[0][:, 1] = weights[0][:, 0]
+        if are_equal_after:
+            weights[1][1] = weights[1][0]
+
+    (first, second, _), _ = trained_from(change, activation="tanh")
+    assert np.array_equal(first[:, 1], first[:, 0]) == are_equal_after
+    assert np.array_equal(second[1], second[0]) == are_equal_after
+
+
+def test_relu_halves_the_mean_square_and_not_the_variance():
+    a = np.maximum(np.random.default_rng(0).normal(size=100_000), 0.0)
+    assert np.mean(a**2) == pytest.approx(0.5, rel=0.02)
+    assert a.var() == pytest.approx(0.34, rel=0.02)
+
+
+def test_sensors_of_the_page_become_as_many_columns_as_it_says():
+    namespace: dict = {}
+    exec(next(m["code"] for m in BLOCK.finditer(FROM_SCRATCH.read_text())), namespace)
+    assert "three sensors become four columns" in FROM_SCRATCH.read_text()
+    assert namespace["X"].shape == (len(namespace["y"]), 4)
+    np.testing.assert_allclose(namespace["X"].mean(axis=0), 0.0, atol=1e-12)
+
+
+def test_penalty_goes_by_all_rows_whatever_the_batch_size():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    settings = {"encoder": None, "n_members": 1, "early_stopping": False, "max_iter": 1}
+    for batch_size in (10, 40):
+        model = DeepBinaryClassifier(
+            (4,), alpha=2.0, batch_size=batch_size, random_state=0, learning_rate_init=1e-30
+        )
+        model.set_params(**settings).fit(X, X[:, 0] > 0)
+        squares = sum((W.astype(float) ** 2).sum() for W in model.coefs_)
+        assert model.history_["penalty"][0] == pytest.approx(2.0 / (2 * 40) * squares)
