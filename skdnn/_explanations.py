@@ -13,7 +13,8 @@ from ._masked import fill_masked
 
 
 def average_logits(logits: np.ndarray) -> np.ndarray:
-    """Return the logit of the members' mean probability: (n_samples,)."""
+    """Return the logit of the members' mean probability: (n_samples,) of float64."""
+    logits = logits.astype(np.float64, copy=False)
     if len(logits) == 1:
         return logits[0]
     return _log_sum(log_expit(logits)) - _log_sum(log_expit(-logits))

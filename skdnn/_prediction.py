@@ -14,8 +14,18 @@ from ._network import Network, Pass
 from ._sparse import is_sparse
 from ._threads import Crew, limit_blas_threads, resolve_n_jobs
 
+WIDE = np.dtype(np.float64)
+
 FEW_ROWS = 8
 """Rows up to which making a pass takes longer than running it."""
+
+PRECISE_ROWS = 64
+"""Rows up to which predictions are computed in float64, whatever the weights are in.
+
+Of many rows, float32 takes a fraction of the time. But its products round a row among others in
+another way than by itself: by less than 1e-6 of a probability, and by more than the 1e-7 to which
+scikit-learn compares predictions of a few rows with those of each.
+"""
 
 MOST_READY = 8
 """Passes that are kept: as many threads predict few rows at a time without making new ones."""
@@ -26,11 +36,18 @@ BLOCK_ROWS = 4096
 A matter of the table alone, so that predictions do not depend on the number of threads.
 """
 
+BLOCKS_OF_A_THREAD = 2
+"""Blocks that are worth a thread of their own: for fewer, it costs more than it gains."""
+
 BLOCK_VALUES = 1 << 20
 """Numbers of the encoded table in a block, at most."""
 
 WIDEST_BUFFER = 1 << 19
 """Bytes that the widest buffer of all members takes while a block goes through the network."""
+
+
+Take = Callable[[slice, np.dtype], Any]
+"""``take(rows, dtype)``: rows of the matrix that enters the network."""
 
 
 class Predictor:
@@ -56,35 +73,25 @@ class Predictor:
         """Return the parameters in another dtype: the same array as before if they are the same."""
         if params.dtype == dtype:
             return params
-        if self._cast is None or not np.array_equal(self._cast[0], params):
-            self._cast = params.copy(), params.astype(dtype)
-        return self._cast[1]
-
-    def logits(self, params: np.ndarray, X: Any) -> np.ndarray:
-        """Return each member's logits: (n_members, n_samples)."""
-        n_samples = X.shape[0]
-        if n_samples > FEW_ROWS or is_sparse(X):
-            return self.network.logits(params, X)
-        prediction = self._make_ready(params, n_samples)
-        logits = prediction.forward(X[np.newaxis]).copy()
-        if len(self._ready) < MOST_READY:
-            self._ready.append(prediction)
-        return logits
+        known = self._cast  # looked up once: other threads may put another pair there
+        if known is None or not np.array_equal(known[0], params):
+            self._cast = known = params.copy(), params.astype(dtype)
+        return known[1]
 
     def average(
         self,
         params: np.ndarray,
-        take: Callable[[slice], Any],
+        take: Take,
         shape: tuple[int, int],
         n_jobs: int | None,
     ) -> np.ndarray:
-        """Return the logit of the members' mean probability for each row: (n_samples,).
+        """Return the logit of the members' mean probability for each row: (n_samples,) of float64.
 
         Parameters
         ----------
         params : ndarray of shape (n_members, n_params)
         take : callable
-            ``take(rows)`` returns these rows of the matrix that enters the network.
+            ``take(rows, dtype)`` returns these rows of the matrix that enters the network.
         shape : tuple of int
             Of that matrix.
         n_jobs : int or None
@@ -98,39 +105,61 @@ class Predictor:
         n_samples, n_columns = shape
         n_values = min(BLOCK_VALUES, BLOCK_ROWS * n_columns)
         blocks = list(cut_rows(n_samples, n_columns, n_values))
-        # BLAS raises flags where nothing is wrong, too; and tapes do not look at them.
-        with np.errstate(over="ignore", invalid="ignore"):
-            if len(blocks) < 2:
-                logit = average_logits(self.logits(params, take(slice(0, n_samples))))
-            else:
-                logit = np.empty(n_samples, params.dtype)
-                self._fill(logit, blocks, params, take, n_jobs)
-        _check_numbers(logit)
-        return logit
-
-    def _fill(
-        self,
-        logit: np.ndarray,
-        blocks: list[slice],
-        params: np.ndarray,
-        take: Callable[[slice], Any],
-        n_jobs: int | None,
-    ) -> None:
-        """Write the logits of many rows, block by block."""
-        block_bytes = WIDEST_BUFFER // self.network.n_members
+        dtype = WIDE if n_samples <= PRECISE_ROWS else params.dtype
+        logit = np.empty(n_samples)
+        n_threads = max(1, min(resolve_n_jobs(n_jobs), len(blocks) // BLOCKS_OF_A_THREAD))
         remaining = iter(blocks)  # a thread that is held up leaves them to the others
 
         def predict() -> None:
             passes: dict[int, Pass] = {}
             for rows in remaining:
-                logits = self.network.logits(
-                    params, take(rows), passes=passes, block_bytes=block_bytes
-                )
-                logit[rows] = average_logits(logits)
+                crew.check()
+                logit[rows] = self._average_block(params, take, rows, dtype, passes)
 
-        n_threads = min(resolve_n_jobs(n_jobs), len(blocks))
-        with limit_blas_threads(0), Crew(n_threads) as crew:
+        # BLAS raises flags where nothing is wrong, too; and tapes do not look at them.
+        with (
+            np.errstate(over="ignore", invalid="ignore"),
+            limit_blas_threads(0),
+            Crew(n_threads) as crew,
+        ):
             crew.run([predict] * n_threads)
+        _check_numbers(logit)
+        return logit
+
+    def _average_block(
+        self,
+        params: np.ndarray,
+        take: Take,
+        rows: slice,
+        dtype: np.dtype,
+        passes: dict[int, Pass],
+    ) -> np.ndarray:
+        """Return the averaged logits of a block.
+
+        The matrix has the precision of the weights, as in training, so that a row is the same
+        however many there are; where that overflows, everything is in float64.
+        """
+        X = take(rows, params.dtype).astype(dtype, copy=False)
+        logit = average_logits(self._logits(self.cast(params, dtype), X, passes))
+        if not np.isfinite(logit).all():
+            X, params = take(rows, WIDE), self.cast(params, WIDE)
+            logit = average_logits(self.network.logits(params, X))
+        return logit
+
+    def _logits(self, params: np.ndarray, X: Any, passes: dict[int, Pass]) -> np.ndarray:
+        """Return each member's logits, of few rows by a pass that is ready: (n_members, n_samples).
+
+        Others fill `passes`, as `Network.logits` does.
+        """
+        n_samples = X.shape[0]
+        if n_samples > FEW_ROWS or is_sparse(X):
+            block_bytes = WIDEST_BUFFER // self.network.n_members
+            return self.network.logits(params, X, passes=passes, block_bytes=block_bytes)
+        prediction = self._make_ready(params, n_samples)
+        logits = prediction.forward(X[np.newaxis]).copy()
+        if len(self._ready) < MOST_READY:
+            self._ready.append(prediction)
+        return logits
 
     def _make_ready(self, params: np.ndarray, n_samples: int) -> Pass:
         """Take a pass for these parameters out of the list, or make one."""

@@ -161,12 +161,13 @@ def read_table(estimator: Any, X, *, accept_sparse: Any = "csr"):
 
 
 def open_table(
-    estimator: Any, X, dtype: np.dtype
-) -> tuple[Callable[[slice], Any], tuple[int, int], Callable[[], None]]:
+    estimator: Any, X
+) -> tuple[Callable[[slice, np.dtype], Any], tuple[int, int], Callable[[], None]]:
     """Check a table as that of `fit`; return what takes rows of its matrix, and its shape.
 
-    Tables are encoded block by block where the encoder is known to treat each row by itself. The
-    last function returned is to be called at the end: it warns of what all rows tell together.
+    ``take(rows, dtype)`` is what takes them. Tables are encoded block by block where the encoder is
+    known to treat each row by itself. The last function returned is to be called at the end: it
+    warns of what all rows tell together.
     """
     encoder, X = estimator._encoder, fill_masked(X)
     is_array = isinstance(X, np.ndarray) and X.ndim == 2
@@ -176,12 +177,16 @@ def open_table(
         shape = (len(X), len(encoder.source_features_))
         blocks: list = []
         return (
-            lambda rows: encoder._transform(index(rows), dtype, blocks),
+            lambda rows, dtype: encoder._transform(index(rows), dtype, blocks),
             shape,
             lambda: encoder._warn_of_unknown(blocks),
         )
     matrix = read_table(estimator, X)
-    return lambda rows: matrix[rows].astype(dtype, copy=False), matrix.shape, lambda: None
+    return (
+        lambda rows, dtype: matrix[rows].astype(dtype, copy=False),
+        matrix.shape,
+        lambda: None,
+    )
 
 
 def _check_features(estimator: Any, X) -> None:

@@ -6,13 +6,16 @@ differently where it takes several threads.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import copy_context
 from functools import cache
-from threading import Lock
-from typing import Any, Self, TypeVar
+from itertools import product
+from threading import RLock
+from typing import Any, NamedTuple, Self, TypeVar
+from weakref import ref
 
 from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
@@ -26,40 +29,74 @@ def limit_blas_threads(n_multiplications: int) -> AbstractContextManager[None]:
     return _HELD.hold(max(1, -(-n_multiplications // SMALL_PRODUCT)))
 
 
+class _Bound:
+    """A number of threads that somebody holds BLAS to, as long as this object lives."""
+
+    def __init__(self, n_threads: int) -> None:
+        self.n_threads = n_threads
+
+
 class _HeldThreads:
     """Threads that BLAS is held to while anyone is in a context, in whichever thread of Python.
 
     BLAS has one number of threads for the whole process. It is the lowest that anyone asks for; the
     first one in remembers what it was, and the last one out sets it back. Each for itself would set
     back what another has changed it to.
+
+    A KeyboardInterrupt may come between any two steps, the handler of a signal may predict too, and
+    the process may be forked at any time. So each step may be taken again. Bounds are known weakly:
+    one whose context has gone in whatever way counts no more.
     """
 
     def __init__(self) -> None:
-        self._lock, self._bounds = Lock(), list[int]()
-        self._before: list[tuple[Any, int]] = []  # each library, and its number of threads
+        self._lock, self._bounds = RLock(), list[ref[_Bound]]()
+        self._before: list[tuple[_Library, int]] = []  # and their numbers of threads
 
     @contextmanager
     def hold(self, n_threads: int) -> Iterator[None]:
-        with self._lock:
-            if not self._bounds:
-                self._before = [(library, library.num_threads) for library in _blas_libraries()]
-            self._bounds.append(n_threads)
-            self._apply()
+        bound = _Bound(n_threads)
         try:
-            yield
-        finally:
-            with self._lock:
-                self._bounds.remove(n_threads)
-                self._apply()
+            try:
+                self._run_locked(self._bind, bound)
+                yield
+            finally:
+                self._run_locked(self._release, bound)
+        finally:  # again, as an interrupt may have come in the middle of the first
+            self._run_locked(self._release, bound)
+
+    def forget(self) -> None:
+        """Begin anew in a process that was forked: the threads with these bounds are not in it."""
+        self._lock, self._bounds = RLock(), []
+        self._apply()
+
+    def _run_locked(self, change: Callable[[_Bound], None], bound: _Bound) -> None:
+        """Change the bounds while no other thread does."""
+        # On one line: what interrupts between lines, as tracers may, must not keep the lock.
+        with self._lock: change(bound)  # fmt: skip # noqa: E701
+
+    def _bind(self, bound: _Bound) -> None:
+        self._apply()  # sets back what an interrupt has left, if no bound is live
+        if not self._before:
+            self._before = [(library, library.get()) for library in _blas_libraries()]
+        self._bounds.append(ref(bound))
+        self._apply()
+
+    def _release(self, bound: _Bound) -> None:
+        self._bounds = [known for known in self._bounds if known() is not bound]
+        self._apply()
 
     def _apply(self) -> None:
+        """Give each library its number of threads, but no more than any bound."""
+        live = [bound for known in self._bounds if (bound := known()) is not None]
         for library, n_before in self._before:
-            n_threads = min([n_before, *self._bounds])
-            if library.num_threads != n_threads:
-                library.set_num_threads(n_threads)
+            library.set(min([n_before, *(bound.n_threads for bound in live)]))
+        if not live:
+            self._bounds, self._before = [], []
 
 
 _HELD = _HeldThreads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_HELD.forget)
 
 
 def resolve_n_jobs(n_jobs: int | None) -> int:
@@ -69,7 +106,7 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
     threadpoolctl, has told BLAS, and need not tell it again.
     """
     if n_jobs is None:
-        return max((library.num_threads for library in _blas_libraries()), default=1)
+        return max((library.get() for library in _blas_libraries()), default=1)
     return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
 
 
@@ -103,7 +140,7 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         if self._executor is not None:
-            self._executor.shutdown()
+            self._executor.shutdown(cancel_futures=True)
 
     def run(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
         """Run as many tasks as there are threads; return when all are over.
@@ -114,10 +151,11 @@ class Crew:
         if self._executor is None:
             return [first()]
         self.is_halted = False
-        futures = [
-            self._executor.submit(copy_context().run, self._run_or_halt, task) for task in others
-        ]
+        futures: list[Future[Result]] = []
         try:
+            for task in others:  # which fails where no more threads can be started
+                call = copy_context().run
+                futures.append(self._executor.submit(call, self._run_or_halt, task))
             with suppress(Halted):
                 own = self._run_or_halt(first)
             for error in [future.exception() for future in futures]:
@@ -143,7 +181,31 @@ class Crew:
             raise
 
 
+class _Library(NamedTuple):
+    """What gets and sets the number of threads of a BLAS."""
+
+    get: Callable[[], int]
+    set: Callable[[int], Any]
+
+
 @cache
-def _blas_libraries() -> list[Any]:
+def _blas_libraries() -> list[_Library]:
     """Look for the libraries once; that takes milliseconds."""
-    return ThreadpoolController().select(user_api="blas").lib_controllers
+    controllers = ThreadpoolController().select(user_api="blas").lib_controllers
+    return [_find_functions(controller) for controller in controllers]
+
+
+def _find_functions(controller: Any) -> _Library:
+    """Return the functions of a library itself where it is OpenBLAS with threads of its own.
+
+    threadpoolctl lets one thread of Python set them, and does nothing, silently, in any other.
+    """
+    if getattr(controller, "threading_layer", None) == "pthreads":
+        for prefix, suffix in product(("", "scipy_"), ("", "64_", "_64")):
+            get, set_ = (
+                getattr(controller.dynlib, f"{prefix}openblas_{verb}_num_threads{suffix}", None)
+                for verb in ("get", "set")
+            )
+            if get is not None and set_ is not None:
+                return _Library(get, set_)
+    return _Library(controller.get_num_threads, controller.set_num_threads)

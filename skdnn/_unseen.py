@@ -16,6 +16,7 @@ from ._folds import Folds, out_of_fold_logits
 from ._network import Network
 from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
+from ._threads import limit_blas_threads
 
 ROWS_TO_COMPARE = 1_000
 """Rows, or a few more, that are looked at to see how members differ from their average."""
@@ -75,19 +76,20 @@ def judge_unseen(
     """
     network, params = estimator._network, estimator.params_
     judged: dict[str, Any] = {}
-    if folds is not None:
-        logits = out_of_fold_logits(network, params, rows.X, folds)
-        judged["oof_decision_function_"] = _in_given_order(estimator, logits, X, rows)
-    if estimator.calibration is not None and held_out is not None:
-        if folds is None:
-            logits = average_logits(network.logits(params, held_out.X))
-        else:
-            scale = _scale_of_average(network, params, rows, folds)
-            logits = scale * logits
-            judged["oof_decision_function_"] *= scale
-        judged["temperature_"] = _fit_temperature(logits, held_out)
+    with limit_blas_threads(0):
         if folds is not None:
-            judged["oof_decision_function_"] /= judged["temperature_"]
+            logits = out_of_fold_logits(network, params, rows.X, folds)
+            judged["oof_decision_function_"] = _in_given_order(estimator, logits, X, rows)
+        if estimator.calibration is not None and held_out is not None:
+            if folds is None:
+                logits = average_logits(network.logits(params, held_out.X))
+            else:
+                scale = _scale_of_average(network, params, rows, folds)
+                logits = scale * logits
+                judged["oof_decision_function_"] *= scale
+            judged["temperature_"] = _fit_temperature(logits, held_out)
+            if folds is not None:
+                judged["oof_decision_function_"] /= judged["temperature_"]
     vars(estimator).update(judged)
 
 

@@ -2,15 +2,20 @@
 
 import copy
 import pickle
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from skdnn import DeepBinaryClassifier, _prediction
+from skdnn import DeepBinaryClassifier, TabularEncoder, _prediction
 from skdnn._architecture import build_network
+from skdnn._network import Pass
 from skdnn._prediction import FEW_ROWS, MOST_READY, Predictor
 from skdnn._random import RandomStreams
 
@@ -50,7 +55,7 @@ def model(table):
 def test_few_rows_are_predicted_as_many_are(predictor, n_rows):
     params, X = draw_params(predictor), draw_rows(n_rows)
     for _ in range(2):
-        logits = predictor.logits(params, X)
+        logits = predictor._logits(params, X, {})
         np.testing.assert_array_equal(logits, predictor.network.logits(params, X))
 
 
@@ -66,24 +71,24 @@ def test_a_pass_serves_again_until_parameters_or_rows_are_others(predictor):
         (params, 2, 2),
         (params.copy(), 2, 3),
     ):
-        predictor.logits(given, draw_rows(n_rows))
+        predictor._logits(given, draw_rows(n_rows), {})
         assert len(n_made) == n_expected
 
 
 def test_what_was_predicted_stays_when_more_is(predictor):
     params = draw_params(predictor)
-    first = predictor.logits(params, draw_rows(1, seed=1))
+    first = predictor._logits(params, draw_rows(1, seed=1), {})
     before = first.copy()
-    predictor.logits(params, draw_rows(1, seed=2))
+    predictor._logits(params, draw_rows(1, seed=2), {})
     np.testing.assert_array_equal(first, before)
 
 
 def test_parameters_that_are_changed_in_place_count(predictor):
     params, X = draw_params(predictor), draw_rows(1)
-    predictor.logits(params, X)
+    predictor._logits(params, X, {})
     params *= 2.0
     np.testing.assert_array_equal(
-        predictor.logits(params, X), Predictor(predictor.network).logits(params, X)
+        predictor._logits(params, X, {}), Predictor(predictor.network)._logits(params, X, {})
     )
 
 
@@ -102,7 +107,7 @@ def test_no_more_passes_are_kept_than_needed(predictor):
     params, X = draw_params(predictor), draw_rows(1)
     taken = [predictor._make_ready(params, 1) for _ in range(MOST_READY + 2)]
     predictor._ready += taken[:MOST_READY]
-    predictor.logits(params, X)
+    predictor._logits(params, X, {})
     assert len(predictor._ready) == MOST_READY
 
 
@@ -181,16 +186,91 @@ def test_the_dtype_is_that_of_table_and_weights(table, X_dtype, dtype, expected)
     assert model.predict_proba(X.astype(X_dtype)).dtype == expected
 
 
-@pytest.mark.parametrize("n_rows", [2, 50])
+@pytest.mark.parametrize("n_rows", [2, 90])
 @pytest.mark.parametrize("n_members", [1, 2])
 def test_rows_that_overflow_are_refused(monkeypatch, table, n_rows, n_members):
     """Whether by few rows or by blocks of them; the others are predicted without a warning."""
     monkeypatch.setattr(_prediction, "BLOCK_ROWS", 20)
-    X, y = np.nan_to_num(table[0]).astype(np.float32), table[1]
-    settings = {**FEW, "n_members": n_members}
+    X, y = np.nan_to_num(table[0]), table[1]
+    settings = {**FEW, "n_members": n_members, "dtype": "float32"}
     model = DeepBinaryClassifier(**settings, encoder=None).fit(X, y)
     rows = X[:n_rows].copy()
-    rows[1] = np.finfo(np.float32).max
+    rows[1] = np.finfo(np.float64).max
     with pytest.raises(ValueError, match=rf"no prediction for 1 of {n_rows} rows, row 1 the first"):
         model.predict(rows)
-    assert np.isfinite(model.predict_proba(rows.astype(np.float64))).all()
+    for largest in (1e30, np.finfo(np.float32).max, 1e100):  # what float32 cannot hold, float64 can
+        rows[1] = largest
+        expected = model.decision_function(rows[1:2])
+        assert np.isfinite(expected).all()
+        np.testing.assert_allclose(model.decision_function(rows)[1:2], expected, rtol=1e-5)
+
+
+SETTINGS = {
+    "the default": {"max_iter": 4},
+    "a single network": {"n_members": 1},
+    "few members, temperature": {"n_members": 2, "calibration": "temperature"},
+    "waves": {"numeric_embedding": "periodic"},
+    "ramps": {"numeric_embedding": "piecewise"},
+    "numbers as they are": {"numeric_embedding": None, "activation": "relu"},
+    "no encoder": {"encoder": None, "dtype": "float32"},
+    "normalised": {"normalization": "batch", "residual": True},
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_row_by_itself_is_predicted_as_among_many(setting, dtype):
+    """In float64 by itself, in the precision of the weights among many."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(700, 4))
+    y = (np.sin(3.0 * X[:, 0]) + X[:, 1] + 0.3 * rng.normal(size=700) > 0.0).astype(int)
+    X[:, 3] = np.exp(X[:, 3])
+    model = DeepBinaryClassifier(**{**FEW, "hidden_layer_sizes": (16,), **setting})
+    X = X.astype(dtype)
+    model.fit(X, y)
+    many, some = model.predict_proba(X), X[::50]
+    alone = np.concatenate([model.predict_proba(row[np.newaxis]) for row in some])
+    few = model.predict_proba(some)
+    assert many.dtype == alone.dtype == dtype
+    np.testing.assert_allclose(many[::50], alone, rtol=0.0, atol=1e-6)
+    np.testing.assert_allclose(few, alone, rtol=0.0, atol=1e-7)
+    if dtype == np.float64 and model.params_.dtype == np.float32:
+        assert (many[::50] != alone).any(), "many rows should take the precision of the weights"
+
+
+def test_error_in_a_block_ends_the_work_of_the_other_threads(monkeypatch, model, table):
+    n_encoded, encode, main = [], TabularEncoder._transform, threading.current_thread()
+
+    def encode_or_fail(encoder, X, *arguments):
+        n_encoded.append(len(X))
+        if threading.current_thread() is main:
+            raise MemoryError("as a test")
+        time.sleep(0.01)
+        return encode(encoder, X, *arguments)
+
+    monkeypatch.setattr(TabularEncoder, "_transform", encode_or_fail)
+    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 1)
+    model = copy.copy(model).set_params(n_jobs=2)
+    with pytest.raises(MemoryError, match="as a test"):
+        model.predict_proba(table[0])
+    assert len(n_encoded) < 20
+
+
+def test_predictions_hold_the_threads_of_blas(monkeypatch, model, table):
+    """Of few rows, of one block and of several; of gradients, and in a thread, too."""
+    seen, forward = set(), Pass.forward
+
+    def watch(*arguments):
+        seen.update(i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas")
+        return forward(*arguments)
+
+    monkeypatch.setattr(Pass, "forward", watch)
+    X, calls = table[0], [model.predict_proba, model.decision_function, model.input_gradients]
+    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as executor:
+        for call, n_rows in product(calls, (1, 70, 300)):
+            call(X[:n_rows])
+            executor.submit(call, X[:n_rows]).result()
+            assert seen == {1}
+            seen.clear()
+        before = {i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"}
+        assert before == {2}
