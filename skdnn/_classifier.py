@@ -59,9 +59,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     encoder : transformer, "auto" or None, default="auto"
         The table: what makes numbers of it before it enters the network. "auto" is
         `TabularEncoder`, which `fit` fits to the rows that it gets, and `partial_fit` to the first
-        ones; sparse tables, and networks with `max_fun` set, have none. None takes X as it is:
-        numbers without missing values, which should be on similar scales. A transformer of your own
-        is cloned and fitted likewise.
+        ones. Of sparse tables only columns of large numbers are brought to scale; networks with
+        `max_fun` set have no encoder. None takes X as it is: numbers without missing values, which
+        should be on similar scales. A transformer of your own is cloned and fitted likewise.
     categorical_features : array-like of {bool, int, str}, "from_dtype" or None, \
             default="from_dtype"
         The table: which columns are categories, for encoder "auto"; see `TabularEncoder`.

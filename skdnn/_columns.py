@@ -62,6 +62,11 @@ def is_frame(X: Any) -> bool:
     return (hasattr(X, "iloc") and getattr(X, "ndim", 0) == 2) or _is_polars(X)
 
 
+def is_sparse_frame(X: Any) -> bool:
+    """Say whether X is a DataFrame of pandas with sparse columns alone, as good as a matrix."""
+    return is_frame(X) and hasattr(X, "sparse")
+
+
 def open_table(X: Any, codes: Sequence[int] = ()) -> Table:
     """Look at a DataFrame, or a two-dimensional array, as columns; `codes` are categories.
 
@@ -157,19 +162,14 @@ class PandasTable:
     """A DataFrame of pandas, or of a library that follows it."""
 
     def __init__(self, X: Any) -> None:
+        is_sparse = [type(dtype).__name__ == "SparseDtype" for dtype in X.dtypes]
+        if any(is_sparse):  # one value for each row, as the numbers beside them
+            X = X.copy(deep=False)
+            for column in np.flatnonzero(is_sparse).tolist():
+                X.isetitem(column, X.iloc[:, column].sparse.to_dense())
         self._X = X
         self._dtypes = list(X.dtypes)
         self.labels = list(X.columns)
-        sparse = [
-            label
-            for label, dtype in zip(self.labels, self._dtypes, strict=True)
-            if type(dtype).__name__ == "SparseDtype"
-        ]
-        if sparse:
-            raise TypeError(
-                "Sparse data was passed, but dense data is required. Columns "
-                f"{sparse!r} are sparse; turn them into dense ones with .sparse.to_dense()."
-            )
 
     def __len__(self) -> int:
         return len(self._X)

@@ -9,16 +9,18 @@ import numpy as np
 from sklearn.utils.validation import check_array, has_fit_parameter
 
 from ._architecture import InputColumns
+from ._columns import is_sparse_frame
 from ._encoder import TabularEncoder
 from ._masked import fill_masked
 from ._own_encoder import FLOATS, OwnEncoder, copy_encoder, is_tabular, unfreeze
 from ._sparse import is_sparse
+from ._sparse_scaling import SparseScaler
 
 
 def make_encoder(encoder: Any, categorical_features: Any, X: Any) -> Any:
     """Return an encoder to fit, or None where the table enters as it is.
 
-    "auto" leaves sparse tables as they are: to shift their columns would make them dense.
+    "auto" only scales sparse tables: to shift their columns would make them dense.
 
     Raises
     ------
@@ -27,7 +29,8 @@ def make_encoder(encoder: Any, categorical_features: Any, X: Any) -> Any:
     """
     is_automatic = isinstance(encoder, str)
     is_named = categorical_features is not None and not isinstance(categorical_features, str)
-    if is_automatic and not is_sparse(X):
+    is_sparse_table = is_sparse(X) or is_sparse_frame(X)
+    if is_automatic and not is_sparse_table:
         return TabularEncoder(categorical_features)
     if is_named and not _says_the_same(encoder, categorical_features):
         what = "a sparse table" if is_automatic else f"encoder={encoder!r}"
@@ -36,7 +39,9 @@ def make_encoder(encoder: Any, categorical_features: Any, X: Any) -> Any:
             f"tables, and have no effect with {what}. Leave them at 'from_dtype'; an encoder of "
             "your own is told by its own parameters."
         )
-    return None if is_automatic or encoder is None else copy_encoder(encoder)
+    if is_automatic:
+        return SparseScaler()
+    return None if encoder is None else copy_encoder(encoder)
 
 
 def _says_the_same(encoder: Any, categorical_features: Any) -> bool:
@@ -59,6 +64,8 @@ def check_same_encoder(fitted: Any, wanted: Any) -> None:
         If they are of different kinds or have different parameters.
     """
     fitted, wanted = get_encoder(fitted), unfreeze(wanted)
+    if fitted is None and isinstance(wanted, SparseScaler):
+        return  # there was nothing to scale
     if repr(fitted) != repr(wanted):
         raise ValueError(
             "Training can only go on with the same encoder: the network has learned with "
@@ -91,6 +98,8 @@ def encode(
     """
     if isinstance(encoder, OwnEncoder):
         return encoder.transform(X, reset=reset)
+    if isinstance(encoder, SparseScaler):
+        return encoder.transform(X)
     return encoder._transform(X, dtype)
 
 
@@ -103,8 +112,8 @@ def describe_columns(
     network by waves, and of several every other one by ramps.
     """
     n_columns = matrix.shape[1]
-    code_sizes = () if encoder is None else encoder.code_sizes_
-    n_continuous = 0 if encoder is None else encoder.n_continuous_
+    code_sizes = getattr(encoder, "code_sizes_", ())
+    n_continuous = getattr(encoder, "n_continuous_", 0)
     is_known = isinstance(encoder, TabularEncoder) or n_continuous + len(code_sizes) > 0
     if numeric_embedding is None or (numeric_embedding == "auto" and not is_known):
         return InputColumns(n_columns, code_sizes=code_sizes)
@@ -134,6 +143,8 @@ def read_numbers(encoder: Any, X: Any) -> tuple[np.ndarray, Any]:
             f"input_gradients cannot see through the encoder {encoder.encoder!r}. Put it before "
             "the classifier in a pipeline, and ask for gradients at the encoded rows."
         )
+    if isinstance(encoder, SparseScaler):
+        return check_array(X, dtype=FLOATS), encoder
     encoder.input_slopes(X[:1])  # refuses categories by their names
     nameless = copy(encoder)
     nameless.__dict__.pop("feature_names_in_", None)

@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.special import log_expit
 
 from ._masked import fill_masked
@@ -90,6 +91,5 @@ def sum_by_source(grads: np.ndarray, sources: np.ndarray, n_features: int) -> np
     -------
     sums : ndarray of shape (n_samples, n_features)
     """
-    belongs = np.zeros((len(sources), n_features))
-    belongs[np.arange(len(sources)), sources] = 1.0
-    return grads @ belongs
+    places = np.arange(len(sources)), sources
+    return grads @ csr_array((np.ones(len(sources)), places), (len(sources), n_features))

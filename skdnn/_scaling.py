@@ -120,7 +120,7 @@ def _fit_values(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float
     low, high = x[0], x[-1]
     if low == high:
         return 1.0, 0.0, np.inf, False
-    q25, median, q75 = _find_quartiles(x, weights)
+    q25, median, q75 = find_quartiles(x, weights)
     is_step = x[np.searchsorted(x, low, side="right")] == high
     has_quartiles = q25 < q75 and not is_step
     ends = (q25, q75) if has_quartiles else (low, high)
@@ -154,10 +154,10 @@ def _find_far_quartiles(
     is_far = distances > end
     order = np.argsort(distances[is_far], kind="stable")
     far_weights = None if weights is None else weights[is_far][order]
-    return _find_quartiles(distances[is_far][order], far_weights).tolist()
+    return find_quartiles(distances[is_far][order], far_weights).tolist()
 
 
-def _find_quartiles(x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+def find_quartiles(x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """Return the smallest values that at least 25%, 50% and 75% of the weight do not exceed."""
     if weights is None:
         return x[np.ceil(QUARTILES * len(x)).astype(np.intp) - 1]

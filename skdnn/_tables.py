@@ -24,6 +24,7 @@ from ._labels import read_labels
 from ._masked import fill_masked
 from ._own_encoder import FLOATS
 from ._rows import Rows
+from ._sparse_scaling import SparseScaler
 from ._validation import (
     check_rows,
     check_validation_rows,
@@ -39,6 +40,11 @@ def choose_encoder(estimator: Any) -> Any:
     """Return what `encoder` says: "auto" is None for the parameters of MLPClassifier."""
     is_mlp = estimator.max_fun is not None
     return None if is_mlp and isinstance(estimator.encoder, str) else estimator.encoder
+
+
+def enters_as_it_is(encoder: Any) -> bool:
+    """Say whether a table must be of numbers, none missing: what is large may be scaled."""
+    return encoder is None or isinstance(encoder, SparseScaler)
 
 
 def read_training_rows(
@@ -69,11 +75,8 @@ def read_training_rows(
         return rows, None
     with name_in_errors("X_val or y_val"):
         X_val, y_val = fill_masked(given[0]), read_labels(given[1], "y_val")
-        if estimator._encoder is None:
-            X_val, y_val = _check_numbers(estimator, X_val, y_val)
-        else:
-            check_consistent_length(X_val, y_val)
-            X_val, y_val = read_table(estimator, X_val), check_labels(y_val)
+        check_consistent_length(X_val, y_val)
+        X_val, y_val = read_table(estimator, X_val), check_labels(y_val)
     return rows, check_validation_rows(
         X_val,
         y_val,
@@ -92,8 +95,12 @@ def _read_training_table(
     if continues:
         check_same_encoder(estimator._encoder, encoder)
         encoder = estimator._encoder
-    if encoder is None:
+    if enters_as_it_is(encoder):
         X, y = _check_numbers(estimator, X, y, reset=not continues)
+        if isinstance(encoder, SparseScaler) and not continues:
+            encoder.fit(X, sample_weight=sample_weight)
+            encoder = encoder if encoder.is_needed else None
+        X = X if encoder is None else encode(encoder, X)
     else:
         validate_data(estimator, X, y, skip_check_array=True, reset=not continues)
         y = check_labels(y)
@@ -151,13 +158,12 @@ def _choose_dtype(estimator: Any, matrix, *, continues: bool) -> np.dtype:
 
 def read_table(estimator: Any, X, *, accept_sparse: Any = "csr"):
     """Check a table against that of `fit`, and return the matrix that enters the network."""
-    X = fill_masked(X)
-    if estimator._encoder is None:
-        if is_checked(estimator, X) and is_finite(X):
-            return X
-        return _check_numbers(estimator, X, accept_sparse=accept_sparse)
-    _check_features(estimator, X)
-    return encode(estimator._encoder, X)
+    X, encoder = fill_masked(X), estimator._encoder
+    if not enters_as_it_is(encoder):
+        _check_features(estimator, X)
+    elif not (is_checked(estimator, X) and is_finite(X)):
+        X = _check_numbers(estimator, X, accept_sparse=accept_sparse)
+    return X if encoder is None else encode(encoder, X)
 
 
 def open_table(

@@ -1082,8 +1082,6 @@ def test_columns_of_other_kinds_are_refused(table):
     "X",
     [
         sparse.csr_array(np.eye(3)),
-        pd.DataFrame({"a": pd.arrays.SparseArray([0.0, 0.0, 1.0])}),
-        pd.DataFrame({"a": pd.arrays.SparseArray([0.0, 0.0, 1.0]), "b": [1.0, 2.0, 3.0]}),
     ],
 )
 def test_sparse_tables_are_refused(X):
@@ -1378,3 +1376,11 @@ def test_refit_forgets():
     assert not hasattr(encoder, "feature_names_in_")
     assert encoder.get_feature_names_out().tolist() == ["x0"]
     assert encoder.code_sizes_ == ()
+
+
+def test_sparse_columns_of_a_frame_are_read_as_dense_ones():
+    dense = pd.DataFrame({"a": [0.0, 0.0, 1.0, 2.0], "b": [1.0, 2.0, 3.0, 5.0]})
+    table = dense.assign(a=pd.arrays.SparseArray(dense["a"]))
+    expected = TabularEncoder().fit_transform(dense)
+    assert_array_equal(TabularEncoder().fit_transform(table), expected)
+    assert_array_equal(TabularEncoder().fit_transform(table.astype("Sparse[float]")), expected)

@@ -35,6 +35,7 @@ from skdnn import DeepBinaryClassifier, TabularEncoder
 from skdnn._architecture import InputColumns
 from skdnn._encoding import describe_columns, encode, fit_encoder, make_encoder
 from skdnn._own_encoder import OwnEncoder
+from skdnn._sparse_scaling import SparseScaler
 
 COLORS = ["blue", "green", "red"]
 PLACES = [f"place {i}" for i in range(12)]  # more than become flags: these are embedded
@@ -113,8 +114,8 @@ def test_encoder_is_made_for_dense_tables_only():
     encoder = make_encoder("auto", [1, 2], X)
     assert type(encoder) is TabularEncoder
     assert encoder.categorical_features == [1, 2]
-    assert make_encoder("auto", "from_dtype", sparse.csr_array(X)) is None
-    assert make_encoder("auto", "from_dtype", sparse.csc_matrix(X)) is None
+    for make in (sparse.csr_array, sparse.csc_matrix):
+        assert type(make_encoder("auto", "from_dtype", make(X))) is SparseScaler
     assert make_encoder(None, "from_dtype", X) is None
 
 

@@ -1,0 +1,112 @@
+"""Sparse tables with columns of large numbers, brought to the scale of the others, never centred.
+
+Word counts and frequencies, and flags, may enter a network as they are; incomes beside them, which
+a `ColumnTransformer` makes sparse by accident, may not.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from ._scaling import ENDLESS, find_quartiles
+from ._sparse import is_sparse
+
+LARGE = 16.0
+"""Columns whose numbers are all within this enter as they are, be they frequent or rare."""
+
+MOSTLY = 0.5
+"""The share of rows with a number above which a column is no sparse one."""
+
+FARTHEST = 4.0
+"""How far from 0 a full column may lie, which is not centred; farther off it is like a constant."""
+
+
+class SparseScaler(TransformerMixin, BaseEstimator):
+    """Divide columns of large numbers by a usual one of theirs, and clip them smoothly.
+
+    A column with a number beyond 16 becomes ``u / sqrt(1 + (u / 16)^2)`` with ``u = x / size``. The
+    size is the weighted median of the absolute values that are not 0; where most rows have one,
+    it is their quartile distance if that is less, but a quarter of the median at least, so that
+    they differ. It is rounded to a power of two, and 1 at least: no column is made louder. Zeros
+    stay zeros, and other columns as they are.
+
+    Attributes
+    ----------
+    sizes_ : ndarray of shape (n_features_in_,)
+        The size of each column that is scaled, and infinity for the others.
+    """
+
+    def fit(self, X, y=None, sample_weight=None):
+        """Find columns of large numbers; `sample_weight` is an array or None."""
+        X = check_array(X, accept_sparse="csc")
+        if sample_weight is not None:
+            X, sample_weight = X[sample_weight > 0.0], sample_weight[sample_weight > 0.0]
+        largest = abs(X).max(axis=0)
+        largest = largest.toarray().ravel() if is_sparse(largest) else largest
+        self.sizes_ = np.full(X.shape[1], np.inf)
+        full = []
+        for j in np.flatnonzero(largest > LARGE).tolist():
+            rows, values = _read_column(X, j)
+            order = np.argsort(values, kind="stable")
+            weights = None if sample_weight is None else sample_weight[rows[order]]
+            q25, size, q75 = find_quartiles(values[order], weights)
+            if len(rows) > MOSTLY * X.shape[0]:
+                full.append(j)
+                size = min(max(q75 - q25, size / FARTHEST), size)
+            self.sizes_[j] = max(2.0 ** np.round(np.log2(size)), 1.0)
+        if full:
+            warnings.warn(
+                f"Columns {full} of the sparse table X have large numbers in most rows. They are "
+                "brought to the scale of the others, but not centred, and have no embedding. A "
+                "network learns more of a dense table: X.toarray(), or sparse_threshold=0 in a "
+                "ColumnTransformer; or scale these columns before they are made sparse.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def transform(self, X):
+        """Scale the columns found; a sparse table shares its structure with the result."""
+        check_is_fitted(self)
+        if not self.is_needed:
+            return X
+        if is_sparse(X):
+            scaled = X.copy() if X.format == "csr" else X.tocsr()
+            scaled.data = self._scale(scaled.data, self.sizes_[scaled.indices])
+            return scaled
+        return self._scale(X, self.sizes_)
+
+    def input_slopes(self, X):
+        """Return the derivative of each number of the result with respect to that of a dense X."""
+        bend = np.clip(X / self.sizes_, -ENDLESS, ENDLESS) / LARGE
+        return np.where(np.isinf(self.sizes_), 1.0, (1.0 + bend**2) ** -1.5 / self.sizes_)
+
+    @property
+    def source_features_(self) -> np.ndarray:
+        """For each column of the result, the column of X that it comes from: itself."""
+        return np.arange(len(self.sizes_))
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there are columns to scale."""
+        return bool(np.isfinite(self.sizes_).any())
+
+    def _scale(self, x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        u = np.clip(x / sizes, -ENDLESS, ENDLESS)  # 0 in columns that stay as they are
+        return np.where(np.isinf(sizes), x, u / np.sqrt(1.0 + (u / LARGE) ** 2)).astype(x.dtype)
+
+
+def _read_column(X: Any, j: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows in which a column has other values than 0, and the absolute values."""
+    if is_sparse(X):
+        part = slice(X.indptr[j], X.indptr[j + 1])
+        rows, values = X.indices[part], X.data[part]
+    else:
+        rows, values = np.arange(len(X)), X[:, j]
+    is_there = values != 0.0
+    return rows[is_there], np.abs(values[is_there]).astype(np.float64)
