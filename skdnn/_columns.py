@@ -18,10 +18,11 @@ from ._levels import (
     Levels,
     are_numbers,
     describe_dates,
+    describe_others,
     factorize_objects,
+    fill_missing,
     hashable,
     merge_levels,
-    refuse_dates,
 )
 
 NUMBER, CATEGORY, DATE, OTHER = "number", "category", "date", "other"
@@ -87,10 +88,7 @@ def open_table(X: Any, codes: Sequence[int] = ()) -> Table:
         raise ValueError(describe_dates(dates))
     others = [label for label, kind in zip(table.labels, kinds, strict=True) if kind == OTHER]
     if others:
-        raise ValueError(
-            f"Columns {others!r} of X hold neither numbers nor categories (complex numbers, lists "
-            "or structures, for instance). Take numbers from them, or leave them out."
-        )
+        raise ValueError(describe_others(others))
     return table
 
 
@@ -293,10 +291,7 @@ def _to_objects(values: list) -> np.ndarray:
 def _to_floats(values: np.ndarray, label: Any) -> np.ndarray:
     """Convert a column to float64; what is missing becomes NaN."""
     if values.dtype == object:
-        refuse_dates(values.tolist(), label)
-        pandas = sys.modules.get("pandas")
-        if pandas is not None:  # float() does not know what pandas calls missing
-            values = np.where(pandas.isna(values), np.nan, values)
+        values = fill_missing(values, label)
     try:
         return values.astype(np.float64)
     except OverflowError as error:
@@ -304,8 +299,8 @@ def _to_floats(values: np.ndarray, label: Any) -> np.ndarray:
     except (TypeError, ValueError) as error:
         reason = error
     raise type(reason)(
-        f"Column {label!r} of X is read as numbers, but {reason}. If it holds categories, name it "
-        "in categorical_features."
+        f"Column {label!r} of X is read as numbers, but {str(reason).rstrip('.')}. If it holds "
+        "categories, name it in categorical_features."
     ) from reason
 
 

@@ -92,25 +92,39 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, Real | np.datetime64) and value != value
 
 
+def time_types() -> tuple[type, ...]:
+    """Return the types of times, with that of pandas."""
+    pandas = sys.modules.get("pandas")
+    return DATE_TYPES if pandas is None else (*DATE_TYPES, pandas.Period)
+
+
 def are_numbers(values: list) -> bool:
     """Say whether all values are numbers, with True and False among others, or missing."""
-    types = set(map(type, values))
-    pandas = sys.modules.get("pandas")
-    missing = {type(None)} if pandas is None else {type(None), type(pandas.NA), type(pandas.NaT)}
-    types -= missing
-    numbers = types - {bool, np.bool_}
-    if not all(issubclass(t, Real | Decimal) and not issubclass(t, DATE_TYPES) for t in numbers):
+    types, times = set(map(type, values)), time_types()
+    booleans = types & {bool, np.bool_}
+    numbers = {t for t in types if issubclass(t, Real | Decimal) and not issubclass(t, times)}
+    numbers -= booleans
+    others = types - booleans - numbers
+    if others and any(type(value) in others and not is_missing(value) for value in values):
         return False
-    if numbers == types:
+    if not booleans:
         return bool(numbers)
     return any(type(value) in numbers and not is_missing(value) for value in values)
 
 
-def refuse_dates(values: list, label: Any) -> None:
-    """Refuse times among the values of a column."""
-    is_suspect = any(issubclass(t, DATE_TYPES) for t in set(map(type, values)))
-    if is_suspect and any(isinstance(v, DATE_TYPES) and not is_missing(v) for v in values):
+def fill_missing(values: np.ndarray, label: Any) -> np.ndarray:
+    """Return objects with None for missing values that `float` does not know; refuse times."""
+    pandas = sys.modules.get("pandas")
+    odd = time_types() if pandas is None else (*time_types(), type(pandas.NA))
+    listed = values.tolist()
+    types = {t for t in set(map(type, listed)) if issubclass(t, odd)}
+    places = [i for i, value in enumerate(listed) if type(value) in types] if types else []
+    if not all(is_missing(listed[i]) for i in places):
         raise ValueError(describe_dates([label]))
+    if places:
+        values = values.copy()
+        values[places] = None
+    return values
 
 
 @contextmanager
@@ -154,8 +168,10 @@ def _simplify(value: Any, label: Any) -> Any:
         value = value.item()
     if is_missing(value):
         return None
-    if isinstance(value, DATE_TYPES):
+    if isinstance(value, time_types()):
         raise ValueError(describe_dates([label]))
+    if isinstance(value, complex):
+        raise ValueError(describe_others([label]))
     if isinstance(value, Decimal | Fraction):
         is_finite = isinstance(value, Fraction) or value.is_finite()
         value = int(value) if is_finite and value == int(value) else float(value)
@@ -267,6 +283,14 @@ def describe_dates(labels: Sequence[Any]) -> str:
         f"Columns {list(labels)!r} of X hold dates, times or durations, which are neither numbers "
         "nor categories. Take numbers from them, such as year, month, weekday, hour or seconds "
         "since an event; or make them strings if they are categories."
+    )
+
+
+def describe_others(labels: Sequence[Any]) -> str:
+    """Say what to do with columns of what nobody can learn from as it is."""
+    return (
+        f"Columns {list(labels)!r} of X hold neither numbers nor categories (complex numbers, "
+        "lists or structures, for instance). Take numbers from them, or leave them out."
     )
 
 

@@ -127,34 +127,44 @@ def _fit_values(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float
     scale = 2.0**-60 if max(np.abs(ends)) > HUGE else 1.0
     if is_step:
         return scale, low * scale, high * scale - low * scale, True
-    center, distances = median * scale, np.abs(x * scale - median * scale)
+    x = x if scale == 1.0 else x * scale
+    center = float(median * scale)
     if has_quartiles:
         spread = float(q75 * scale - q25 * scale)
     else:
-        spread = _find_far_quartiles(distances, weights, 0.0)[1]
-    return scale, center, _look_beyond_spike(distances, weights, spread), False
+        distances, of_others, _ = _find_distances(x, weights, center, 0.0)
+        spread = float(find_quartiles(distances, of_others)[1])
+    return scale, center, _look_beyond_spike(x, weights, center, spread), False
 
 
-def _look_beyond_spike(distances: np.ndarray, weights: np.ndarray | None, spread: float) -> float:
+def _look_beyond_spike(
+    x: np.ndarray, weights: np.ndarray | None, center: float, spread: float
+) -> float:
     """Return the spread, or the usual distance of a broad rest that it would clip."""
     while True:
         end = SATURATION * spread
-        if find_share(distances > end, weights) < REST * (1.0 - ROUNDING):
+        distances, of_rest, share = _find_distances(x, weights, center, end)
+        if share < REST * (1.0 - ROUNDING):
             return spread
-        near, usual, far = _find_far_quartiles(distances, weights, end)
+        near, usual, far = find_quartiles(distances, of_rest).tolist()
         if near < GAP * end or far - near < BREADTH * usual:
             return spread
         spread = usual
 
 
-def _find_far_quartiles(
-    distances: np.ndarray, weights: np.ndarray | None, end: float
-) -> list[float]:
-    """Return the weighted quartiles of the distances that are greater than some."""
-    is_far = distances > end
-    order = np.argsort(distances[is_far], kind="stable")
-    far_weights = None if weights is None else weights[is_far][order]
-    return find_quartiles(distances[is_far][order], far_weights).tolist()
+def _find_distances(
+    x: np.ndarray, weights: np.ndarray | None, center: float, end: float
+) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """Return, sorted, the distances from the center that are greater than some.
+
+    And the weights of these rows, and their share of all.
+    """
+    is_far = np.ones(len(x), dtype=bool)
+    is_far[np.searchsorted(x, center - end) : np.searchsorted(x, center + end, "right")] = False
+    share = find_share(is_far, weights)
+    distances = np.abs(x[is_far] - center)
+    order = np.argsort(distances, kind="stable")
+    return distances[order], None if weights is None else weights[is_far][order], share
 
 
 def find_quartiles(x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:

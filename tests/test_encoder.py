@@ -707,6 +707,7 @@ NUMBERS_AS_OBJECTS = {
     "mixed": [*N[:20], *range(20), *map(Decimal, range(18)), True, False],
     "None": [*N[:50], *[None] * 10],
     "NA, NaT and NaN": [*N[:50], *[pd.NA, pd.NaT, np.nan, None, Decimal("NaN")] * 2],
+    "NaT of NumPy": [*N[:58], np.datetime64("NaT"), np.timedelta64("NaT")],
 }
 
 
@@ -766,6 +767,7 @@ TIMES_AS_OBJECTS = {
     "datetime": datetime.datetime(2020, 1, 1),
     "Timestamp": pd.Timestamp("2020-01-01"),
     "Timedelta": pd.Timedelta(1, "s"),
+    "Period": pd.Period("2020-01", "M"),
 }
 
 
@@ -1071,6 +1073,8 @@ def test_values_that_are_no_levels_are_refused():
         pl.DataFrame({"x": [1.0], "odd": [[1, 2]]}),
         pl.DataFrame({"x": [1.0], "odd": [{"a": 1}]}),
         pd.DataFrame({"x": [1.0], "odd": [1 + 2j]}),
+        pd.DataFrame({"x": [1.0], "odd": pd.Series([1 + 2j], dtype=object)}),
+        pl.DataFrame({"x": [1.0], "odd": pl.Series([1 + 2j], dtype=pl.Object)}),
     ],
 )
 def test_columns_of_other_kinds_are_refused(table):
