@@ -1180,7 +1180,7 @@ def test_weight_of_a_level_does_not_depend_on_the_order_of_its_rows():
 
 
 @pytest.mark.parametrize("min_frequency", [2, 0.1])
-@pytest.mark.parametrize("weight", [0.1, 1 / 3, 1e-30, 5e-324, 1e30, 1.7e308])
+@pytest.mark.parametrize("weight", [0.1, 1 / 3, 1e-30, 5e-324, 1e30, 1e300])
 def test_equal_weights_are_as_none(weight, min_frequency):
     frame = people(30)
     frame["c"] = [*"abcdef" * 4, *"aaabgh"]  # d, e and f: 4 of 30 rows
@@ -1266,7 +1266,7 @@ def weighted_table(seed):
 @given(
     seed=st.integers(0, 10_000),
     factor=st.one_of(
-        st.sampled_from([0.1, 1 / 3, 1 / 7, 1e-300, 1e-30, 1e30, 1e307]), st.floats(1e-30, 1e30)
+        st.sampled_from([0.1, 1 / 3, 1 / 7, 1e-300, 1e-30, 1e30, 1e300]), st.floats(1e-30, 1e30)
     ),
     min_frequency=st.sampled_from([2, 3, 0.1, 0.2, 0.25]),
 )
