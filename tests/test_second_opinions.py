@@ -118,7 +118,7 @@ def test_full_batches_follow_mlp_classifier(settings, activation):
 def test_networks_of_any_depth_follow_mlp_classifier(hidden_layer_sizes):
     X, y = make_table()
     network = classifier(hidden_layer_sizes, "tanh", alpha=0.0, batch_size=len(y), shuffle=False)
-    network.set_params(max_iter=60, **ADAM)
+    network.set_params(max_iter=30, **ADAM)
     assert_same_course(*follow(network, X, y), X)
 
 

@@ -45,12 +45,11 @@ def test_batches_without_weight_are_no_error_and_change_nothing():
     assert state.history["loss"] == [0.0] * 3
 
 
-@pytest.mark.parametrize("activation", ["identity", "relu", "tanh", "logistic", "softplus"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "setting",
     [
-        {},
+        *({"activation": name} for name in ("identity", "relu", "tanh", "logistic", "softplus")),
         {"momentum": 0.0},
         {"hidden_layer_sizes": (10, 10, 10)},
         {"early_stopping": True},
@@ -60,20 +59,19 @@ def test_batches_without_weight_are_no_error_and_change_nothing():
     ],
     ids=str,
 )
-def test_divergence_is_never_silent(activation, dtype, setting):
+def test_divergence_is_never_silent(dtype, setting):
     """At a learning rate of a million: said with epoch, rate and advice; weights stay finite."""
     rows, validation = noisy_rows(120).astype(dtype), None
     parameters = {
         "hidden_layer_sizes": (10,),
+        "activation": "relu",
         "solver": "sgd",
         "learning_rate_init": 1e6,
         "max_iter": 10,
         "n_iter_no_change": 10,
         **setting,
     }
-    plan, state = pose_training(
-        rows, members=(0, 1), dtype=dtype, activation=activation, **parameters
-    )
+    plan, state = pose_training(rows, members=(0, 1), dtype=dtype, **parameters)
     if "early_stopping" in setting:
         rows, held_out = split_validation(rows, 0.3, state.streams.split)
         validation = Validation(held_out)
@@ -195,7 +193,8 @@ def test_unscaled_rows_never_end_in_silence(n_members, early_stopping, dtype, ra
     )
     message = outcome_of(lambda: estimator.fit(X, y))
     if not hasattr(estimator, "params_"):
-        assert message.startswith("Training diverged")
+        is_refused = "is infinite in float32" in message  # as 1e100 is, before training
+        assert message.startswith("Training diverged") or (is_refused and rate == 1e100)
         return
     assert np.isfinite(estimator.params_).all()
     assert np.isfinite(estimator.predict_proba(X)).all()

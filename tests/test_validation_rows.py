@@ -39,11 +39,21 @@ def stopping(**parameters):
     return classifier(**{"early_stopping": "auto", "max_iter": 4, **parameters})
 
 
-@pytest.fixture
-def rows():
-    """Rows to train and to validate on, by the names of `fit`."""
+def make_rows():
+    """Return rows to train and to validate on, by the names of `fit`."""
     X, y = make_table(150)
     return {"X": X[:N_TRAIN], "y": y[:N_TRAIN], "X_val": X[N_TRAIN:], "y_val": y[N_TRAIN:]}
+
+
+@pytest.fixture
+def rows():
+    return make_rows()
+
+
+@pytest.fixture(scope="module")
+def overfitted():
+    """Networks that trained for 1, 2, ... epochs, until they had learned too much."""
+    return fit_by_epoch(make_rows(), **OVERFITTING)
 
 
 def fit_by_epoch(rows, **parameters):
@@ -424,24 +434,22 @@ def test_validation_score_is_the_score_of_each_epoch(rows, scoring, by_hand, is_
 
 
 @every_score
-def test_best_epoch_by_the_score_is_restored(rows, scoring, by_hand):
+def test_best_epoch_by_the_score_is_restored(rows, overfitted, scoring, by_hand):
     model = stopping(scoring=scoring, **OVERFITTING).fit(**rows)
-    networks = fit_by_epoch(rows, **OVERFITTING)
-    scores = [by_hand(rows["y_val"], n.predict_proba(rows["X_val"])[:, 1], None) for n in networks]
-    best = int(np.argmax(np.round(scores, 12)))
+    probabilities = [n.predict_proba(rows["X_val"])[:, 1] for n in overfitted]
+    best = int(np.argmax(np.round([by_hand(rows["y_val"], p, None) for p in probabilities], 12)))
     assert model.best_iter_ == best + 1
-    np.testing.assert_array_equal(model.params_, networks[best].params_)
+    np.testing.assert_array_equal(model.params_, overfitted[best].params_)
 
 
-def test_best_epoch_by_the_loss_is_restored(rows):
+def test_best_epoch_by_the_loss_is_restored(rows, overfitted):
     model = stopping(**OVERFITTING).fit(**rows)
-    networks = fit_by_epoch(rows, **OVERFITTING)
-    losses = [log_loss(rows["y_val"], n.predict_proba(rows["X_val"])) for n in networks]
+    losses = [log_loss(rows["y_val"], n.predict_proba(rows["X_val"])) for n in overfitted]
     best = int(np.argmin(losses))
     assert 0 < best < 11
     assert model.best_iter_ == best + 1
     assert model.best_validation_score_ == pytest.approx(-losses[best])
-    np.testing.assert_array_equal(model.params_, networks[best].params_)
+    np.testing.assert_array_equal(model.params_, overfitted[best].params_)
     assert model.history_["validation_score"] == [
         -loss for loss in model.history_["validation_loss"]
     ]
