@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._architecture import build_network
 from ._callbacks import make_tasks
-from ._compat import CALLBACK_STATE, CallbackSupportMixin, fit_context
+from ._compat import CallbackSupportMixin, fit_context, leave_out_callback_state
 from ._encoder import TabularEncoder
 from ._encoding import encode, get_encoder, read_numbers
 from ._explanations import average_gradients, integrate_gradients, sum_by_source
@@ -546,7 +546,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
             with listen_for_interrupts() as interrupt:
                 run(plan, state, training, validation, tasks, interrupt)
-                keep_training(self, state)
+                interrupt.complete(lambda: keep_training(self, state))
                 interrupt.follow_training(finish)
             return self
 
@@ -615,7 +615,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             rows = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
             with listen_for_interrupts() as interrupt:
                 train(plan, state, rows, tasks=tasks, interrupt=interrupt)
-                keep_training(self, state)
+                interrupt.complete(lambda: keep_training(self, state))
                 interrupt.follow_training(tasks.end_fit)
             return self
 
@@ -874,8 +874,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     def __getstate__(self):
         """Leave out what is there during a fit alone: a callback may take a pickle of it."""
-        state = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in CALLBACK_STATE}
+        return leave_out_callback_state(super().__getstate__())
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "params_")

@@ -46,10 +46,21 @@ __all__ = [
     "check_sample_weight",
     "fit_context",
     "get_output_container",
+    "leave_out_callback_state",
 ]
 
 CALLBACK_STATE = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
 """What scikit-learn keeps on an estimator during a fit, and removes after it."""
+
+
+def leave_out_callback_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Return what a copy is to have of an estimator, in the middle of a fit no more than after it.
+
+    Before a fit it has what a search has given it for that.
+    """
+    is_at_work = not CALLBACK_STATE.isdisjoint(state)
+    left_out = {*CALLBACK_STATE, "_parent_callback_ctx"} if is_at_work else set()
+    return {name: value for name, value in state.items() if name not in left_out}
 
 
 def check_sample_weight(sample_weight: Any, X: np.ndarray, *, may_vanish: bool) -> np.ndarray:

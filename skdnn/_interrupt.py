@@ -73,12 +73,14 @@ class Interrupt:
 
         So does one that has come before and is not answered yet; a second one aborts.
         """
-        self._raises_at_once = True
         try:
+            self._raises_at_once = True
             if not self.is_answered:
                 self.check()
             finish()
+            self._raises_at_once = False
         except KeyboardInterrupt:
+            self._raises_at_once = False
             self.answer()
             warnings.warn(
                 "Fitting was interrupted when training was over. The model keeps what it has "
@@ -87,8 +89,6 @@ class Interrupt:
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        finally:
-            self._raises_at_once = False
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def settle(plan: TrainingPlan, state: TrainingState, course: Course, ending: End
         epoch = np.where(is_bad, course.best_epoch, epoch)
     state.kept = chosen
     if epoch.any():  # else training gained nothing
-        state.best_iter = len(state.history["loss"]) - course.n_epochs + int(epoch.max())
+        state.best_iter = len(state.history.get("loss", [])) - course.n_epochs + int(epoch.max())
     remarks = [
         *_remarks_on_the_end(plan, course, ending),
         *_remarks_on_divergence(plan, state, course, is_bad),

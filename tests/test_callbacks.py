@@ -424,6 +424,20 @@ def test_checkpoint_of_lbfgs_is_begun_with(is_refit, n_members):
 
 
 @needs_callbacks
+def test_checkpoint_in_a_search_has_nothing_of_the_search():
+    X, y = make_table()
+    checkpointing = Checkpointing(X)
+    search = GridSearchCV(
+        classifier(max_iter=2).set_callbacks(checkpointing), {"alpha": [1.0]}, cv=2
+    )
+    search.set_callbacks(Minimal()).fit(X, y)
+    for dump in checkpointing.pickles:
+        loaded = pickle.loads(dump)
+        assert {name for name in vars(loaded) if "callback" in name} == {"_skl_callbacks"}
+        loaded.set_params(warm_start=True).fit(X, y)
+
+
+@needs_callbacks
 def test_checkpoint_of_a_stream_goes_on_with_the_stream():
     X, y = make_table()
     parts = np.array_split(np.arange(len(y)), 4)
