@@ -17,6 +17,7 @@ from ._callbacks import make_tasks
 from ._compat import CallbackSupportMixin, fit_context, leave_out_callback_state
 from ._encoder import TabularEncoder
 from ._encoding import encode, get_encoder, read_numbers
+from ._errors import with_usual_errors
 from ._explanations import average_gradients, integrate_gradients, sum_by_source
 from ._fitted import keep_training, unchanged_by_failure, view_dense
 from ._interrupt import listen_for_interrupts
@@ -33,7 +34,7 @@ from ._threads import limit_blas_threads
 from ._trainer import Validation
 from ._training import train
 from ._unseen import hold_out, judge_unseen
-from ._validation import PARAMETER_CONSTRAINTS, check_given_together
+from ._validation import PARAMETER_CONSTRAINTS, check_given_together, read_parameters
 from .losses import smooth_labels
 
 
@@ -467,7 +468,35 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.random_state = random_state
         self.verbose = verbose
 
+    def set_params(self, **params):
+        """Set parameters, those of the encoder by names such as ``encoder__max_one_hot``.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters by name.
+
+        Returns
+        -------
+        self : DeepBinaryClassifier
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no parameter of this name.
+        """
+        encoder = params.get("encoder", self.encoder)
+        nested = [name for name in params if name.startswith("encoder__")]
+        if nested and (encoder is None or isinstance(encoder, str)):
+            raise ValueError(
+                f"{nested[0]} is a parameter of an encoder, but encoder={encoder!r} is none that "
+                "has parameters. Set encoder=TabularEncoder(), which 'auto' stands for."
+            )
+        return super().set_params(**params)
+
     @fit_context(prefer_skip_nested_validation=True)
+    @with_usual_errors
     def fit(
         self,
         X,
@@ -560,6 +589,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     @available_if(_has_partial_fit)
     @fit_context(prefer_skip_nested_validation=True)
+    @with_usual_errors
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one pass over a part of a table, and remember where training stands.
 
@@ -654,13 +684,14 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """
         check_mlp(mlp)
         estimator = cls(**mlp.get_params())
-        architecture, state, attributes = convert_mlp(mlp, estimator.get_params())
+        architecture, state, attributes = convert_mlp(mlp, read_parameters(estimator))
         estimator._describe(architecture)
         estimator._encoder, estimator.resolved_params_ = None, {}
         keep_training(estimator, state)
         estimator.__dict__.update(attributes)
         return estimator
 
+    @with_usual_errors
     def decision_function(self, X):
         """Return the logit of each row: positive where the second class is the more likely one.
 
@@ -690,6 +721,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         logit, dtype = self._predict_logits(X)
         return logit.astype(dtype, copy=False)
 
+    @with_usual_errors
     def predict_proba(self, X):
         """Return the probabilities of the two classes for each row.
 
@@ -708,6 +740,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         probability[:, 0], probability[:, 1] = expit(-logit), expit(logit)
         return probability
 
+    @with_usual_errors
     def predict_log_proba(self, X):
         """Return the logarithms of the probabilities of the two classes for each row.
 
@@ -759,6 +792,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """
         return super().score(X, read_labels(y), sample_weight)
 
+    @with_usual_errors
     def input_gradients(self, X, *, method="gradient", baseline=None, steps=512):
         """Return what moves the logit of each row: its gradient with respect to the features.
 
@@ -809,17 +843,14 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         dtype = np.result_type(matrix.dtype, self.params_)
         matrix, params = matrix.astype(dtype, copy=False), self.params_.astype(dtype, copy=False)
         encoder, network = self._encoder, self._network
-        if encoder is None:
-            X = matrix
-        else:
-            X, encoder = read_numbers(encoder, X)
+        X = matrix if encoder is None else read_numbers(encoder, X)
 
         def gradient(rows):
             matrix = rows if encoder is None else encode(encoder, rows).astype(params.dtype)
             with limit_blas_threads(0):
                 grads = average_gradients(*network.input_gradients(params, matrix))
                 if encoder is not None:
-                    slopes = encoder.input_slopes(rows)
+                    slopes = encoder._input_slopes(rows)
                     grads = sum_by_source(grads * slopes, encoder.source_features_, rows.shape[1])
             return grads / self.temperature_
 

@@ -38,6 +38,10 @@ SINGLE = ({"float32"}, {"Float32"})
 """Names of dtypes of columns that stay float32 if all of them have it, NumPy's and pandas' own."""
 
 
+NESTED = ("list", "large_list", "fixed_size_list", "struct", "map")
+"""How names of Arrow's dtypes begin that hold several values."""
+
+
 class Table(Protocol):
     """What a table is to the encoder. Columns go by position; labels are for messages.
 
@@ -178,6 +182,8 @@ class PandasTable:
             return DATE
         if dtype.kind in "iuf":
             return NUMBER
+        if dtype.name.startswith(NESTED):
+            return OTHER
         if dtype.kind in "US" or dtype.name in ("string", "str"):
             return STRING
         if dtype.kind == "b" or dtype.name.startswith(("category", "interval", "dictionary")):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from ._advice import EMPTY, Advice, warn_of_new, warn_of_unknown
 from ._blocks import cut_rows
@@ -31,9 +31,10 @@ from ._compat import (
     fit_context,
     get_output_container,
 )
+from ._containers import take_table
 from ._encoded import CONTINUOUS, PLAIN, find_codes, mark, to_frame
+from ._errors import with_usual_errors
 from ._levels import FIRST_LEVEL, Encounter, fit_category
-from ._masked import fill_masked
 from ._reading import (
     category_columns,
     number_columns,
@@ -219,6 +220,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self.max_categories = max_categories
 
     @fit_context(prefer_skip_nested_validation=True)
+    @with_usual_errors
     def fit(self, X, y=None, sample_weight=None):
         """Learn scales and levels.
 
@@ -276,6 +278,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self._arrange()
         return self
 
+    @with_usual_errors
     def transform(self, X):
         """Encode a table.
 
@@ -291,7 +294,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             which columns are codes, and tells the next encoder or classifier; in a DataFrame, by
             ``set_output``, they are categories.
         """
-        encoded = mark(self._transform(X), self._marks)
+        encoded = mark(self._transform(X, reset=False), self._marks)
         container = get_output_container(self)
         return encoded if container == "default" else to_frame(encoded, container, X)
 
@@ -309,13 +312,16 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         X: Any,
         dtype: np.typing.DTypeLike | None = None,
         blocks: list[list[Encounter]] | None = None,
+        *,
+        reset: bool | None = None,
     ) -> np.ndarray:
         """Encode a table as `transform` does, but in `dtype` if that is the narrower one.
 
         If it is a block of a larger one, `blocks` takes what it had in category columns, for
-        `_warn_of_unknown` to judge all of them together.
+        `_warn_of_unknown` to judge all of them together. Names of columns are compared with those
+        in `fit` if `reset` is False, and must have been if it is None.
         """
-        table = self._open_fitted(X)
+        table = self._open_fitted(X, reset=reset)
         own = read_numbers(table, self._numeric, slice(0, 1)).dtype
         dtype = own if dtype is None else min(own, np.dtype(dtype), key=lambda d: d.itemsize)
         # Columns without any value in `fit` stay 0.
@@ -345,6 +351,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         """Warn of category columns in which no row of these blocks has a level of `fit`."""
         warn_of_unknown(self._category_labels, self._categories, blocks)
 
+    @with_usual_errors
     def input_slopes(self, X):
         """Differentiate the encoding of a table of numbers with respect to the table.
 
@@ -370,6 +377,10 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         ValueError
             If a column is a category, which has no derivative.
         """
+        return self._input_slopes(X, reset=False)
+
+    def _input_slopes(self, X: Any, *, reset: bool | None = None) -> np.ndarray:
+        """Return the slopes; names are compared as in `_transform`."""
         check_is_fitted(self)
         if self.is_categorical_.any():
             names = check_feature_names_in(self)[self.is_categorical_].tolist()
@@ -377,7 +388,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 f"input_slopes needs a table of numbers only, but {names!r} are categories, along "
                 "which there is no derivative. Leave them out, or encode them as numbers before."
             )
-        table = self._open_fitted(X)
+        table = self._open_fitted(X, reset=reset)
         numbers = read_numbers(table, self._numeric)
         refuse_infinite(table, self._numeric, np.isinf(numbers).any(axis=0))
         slopes = np.zeros((len(numbers), len(self.source_features_)))
@@ -409,22 +420,27 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             names[unique] = None
         return np.array(list(names), dtype=object)
 
-    def _open(self, X: Any, *, has_levels: bool, reset: bool) -> Table:
-        """Check a table as scikit-learn does, and look at its columns."""
-        if is_frame(X):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        else:
-            X = fill_masked(X)
+    def _open(self, X: Any, *, has_levels: bool, reset: bool | None = None) -> Table:
+        """Check a table as scikit-learn does, and look at its columns.
+
+        Their names and number are learnt by a `reset`, compared if that is False, and left to the
+        caller if it is None.
+        """
+        X = take_table(X)
+        codes = find_codes(X)
+        if not is_frame(X):
             dtype = getattr(X, "dtype", None)
             options: Any = (np.float64, np.float32)
             if dtype is None:
                 options = object  # NumPy would turn a whole list into strings if it has one
             elif has_levels or getattr(dtype, "kind", "") in tuple("OmM"):
                 options = None
-            codes = find_codes(X)
-            X = validate_data(self, X, reset=reset, dtype=options, ensure_all_finite=False)
-            return open_table(X, codes)
-        return open_table(X)
+            X = check_array(
+                X, dtype=options, ensure_all_finite=False, estimator=self, input_name="X"
+            )
+        if reset is not None:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        return open_table(X, codes)
 
     @property
     def _marks(self) -> np.ndarray:
@@ -434,12 +450,12 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         marks[len(marks) - len(self.code_sizes_) :] = self.code_sizes_
         return marks
 
-    def _open_fitted(self, X: Any) -> Table:
+    def _open_fitted(self, X: Any, *, reset: bool | None = None) -> Table:
         check_is_fitted(self)
         has_levels = bool(self.is_categorical_.any())
         if not has_levels and is_checked(self, X):
             return open_table(X)
-        return self._open(X, has_levels=has_levels, reset=False)
+        return self._open(X, has_levels=has_levels, reset=reset)
 
     def _encode_numbers(self, table: Table, out: np.ndarray) -> None:
         """Write what becomes of the numeric columns, in blocks of rows."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,8 @@ from sklearn.utils.validation import check_array, has_fit_parameter
 
 from ._architecture import InputColumns
 from ._columns import is_sparse_frame
+from ._containers import take_table
 from ._encoder import TabularEncoder
-from ._masked import fill_masked
 from ._own_encoder import FLOATS, OwnEncoder, copy_encoder, is_tabular, unfreeze
 from ._sparse import is_sparse
 from ._sparse_scaling import SparseScaler
@@ -94,13 +93,14 @@ def encode(
     """Return the matrix that an encoder makes of a table.
 
     A TabularEncoder writes it straight in `dtype`, if that is narrower than its own choice. Of
-    another one the columns are learnt, to `reset` what is known, or checked.
+    another one the columns are learnt, to `reset` what is known, or checked. Names of those of X
+    are compared by a `reset`, for an encoder that was fitted before; else they must have been.
     """
     if isinstance(encoder, OwnEncoder):
         return encoder.transform(X, reset=reset)
     if isinstance(encoder, SparseScaler):
         return encoder.transform(X)
-    return encoder._transform(X, dtype)
+    return encoder._transform(X, dtype, reset=False if reset else None)
 
 
 def describe_columns(
@@ -130,8 +130,8 @@ def describe_columns(
     return InputColumns(n_columns, n_columns, embedding=numeric_embedding)
 
 
-def read_numbers(encoder: Any, X: Any) -> tuple[np.ndarray, Any]:
-    """Return a table of numbers as an array, and the encoder for arrays, which have no names.
+def read_numbers(encoder: Any, X: Any) -> np.ndarray:
+    """Return a table of numbers as an array.
 
     Raises
     ------
@@ -143,10 +143,7 @@ def read_numbers(encoder: Any, X: Any) -> tuple[np.ndarray, Any]:
             f"input_gradients cannot see through the encoder {encoder.encoder!r}. Put it before "
             "the classifier in a pipeline, and ask for gradients at the encoded rows."
         )
-    if isinstance(encoder, SparseScaler):
-        return check_array(X, dtype=FLOATS), encoder
-    encoder.input_slopes(X[:1])  # refuses categories by their names
-    nameless = copy(encoder)
-    nameless.__dict__.pop("feature_names_in_", None)
-    X = fill_masked(X)
-    return check_array(X, dtype=FLOATS, ensure_all_finite="allow-nan"), nameless
+    X = take_table(X)
+    if isinstance(encoder, TabularEncoder):
+        encoder._input_slopes(X[:1])  # refuses categories by their names
+    return check_array(X, dtype=FLOATS, ensure_all_finite="allow-nan")

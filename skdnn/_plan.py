@@ -13,16 +13,12 @@ from ._architecture import InputColumns
 from ._chain import Optimizer, chain
 from ._folds import FEWEST_FOLDS
 from ._network import Network
+from ._per_layer import check_activation, check_dropout, check_hidden_layer_sizes
 from ._random import RandomStreams
 from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
 from ._threads import resolve_n_jobs
-from ._validation import (
-    check_activation,
-    check_dropout,
-    check_hidden_layer_sizes,
-    check_lbfgs,
-)
+from ._validation import check_lbfgs
 from .losses import make_loss
 from .optimizers import ADAPTIVE_SOLVERS, make_optimizer
 from .schedules import Constant, CosLog4, Schedule, make_schedule

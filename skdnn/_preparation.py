@@ -24,7 +24,7 @@ from ._plan import (
 from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
 from ._tables import read_training_rows
-from ._validation import check_groups
+from ._validation import check_groups, read_parameters
 
 
 def prepare(
@@ -51,7 +51,7 @@ def prepare(
     if groups is not None:
         rows = rows.with_groups(check_groups(groups, X))
     known = estimator.resolved_params_ if continues else {}
-    wanted = estimator.get_params(deep=False)
+    wanted = read_parameters(estimator)
     parameters = resolve_auto(wanted, len(rows), known)
     if not is_part and can_be_merged(rows, parameters):
         rows = rows.merge_identical()

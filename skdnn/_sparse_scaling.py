@@ -81,7 +81,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
             return scaled
         return self._scale(X, self.sizes_)
 
-    def input_slopes(self, X):
+    def _input_slopes(self, X: Any) -> np.ndarray:
         """Return the derivative of each number of the result with respect to that of a dense X."""
         bend = np.clip(X / self.sizes_, -ENDLESS, ENDLESS) / LARGE
         return np.where(np.isinf(self.sizes_), 1.0, (1.0 + bend**2) ** -1.5 / self.sizes_)

@@ -17,12 +17,12 @@ from sklearn.utils.validation import validate_data
 from ._advice import warn_of_constant
 from ._columns import is_frame, name_categories
 from ._compat import check_feature_names_in, check_labels
+from ._containers import take_table
 from ._encoded import find_codes
 from ._encoder import TabularEncoder
-from ._encoding import check_same_encoder, encode, fit_encoder, make_encoder
+from ._encoding import check_same_encoder, encode, fit_encoder, get_encoder, make_encoder
 from ._labels import read_labels
-from ._masked import fill_masked
-from ._own_encoder import FLOATS
+from ._own_encoder import FLOATS, OwnEncoder
 from ._rows import Rows
 from ._sparse_scaling import SparseScaler
 from ._validation import (
@@ -55,7 +55,7 @@ def read_training_rows(
     The estimator gets its encoder, its `classes_`, and number and names of its features; where
     training `continues`, it has them already.
     """
-    X, y = fill_masked(X), read_labels(y)
+    X, y = take_table(X), read_labels(y)
     if sample_weight is not None:  # before an encoder meets them
         sample_weight = check_weights(sample_weight, X, may_vanish=is_part)
     matrix, y = _read_training_table(
@@ -74,7 +74,7 @@ def read_training_rows(
     if given is None:
         return rows, None
     with name_in_errors("X_val or y_val"):
-        X_val, y_val = fill_masked(given[0]), read_labels(given[1], "y_val")
+        X_val, y_val = take_table(given[0]), read_labels(given[1], "y_val")
         check_consistent_length(X_val, y_val)
         X_val, y_val = read_table(estimator, X_val), check_labels(y_val)
     return rows, check_validation_rows(
@@ -102,7 +102,10 @@ def _read_training_table(
             encoder = encoder if encoder.is_needed else None
         X = X if encoder is None else encode(encoder, X)
     else:
-        validate_data(estimator, X, y, skip_check_array=True, reset=not continues)
+        if continues:
+            _check_features(estimator, X)
+        else:
+            validate_data(estimator, X, y, skip_check_array=True)
         y = check_labels(y)
         if not continues:
             wanted = encoder
@@ -158,7 +161,7 @@ def _choose_dtype(estimator: Any, matrix, *, continues: bool) -> np.dtype:
 
 def read_table(estimator: Any, X, *, accept_sparse: Any = "csr"):
     """Check a table against that of `fit`, and return the matrix that enters the network."""
-    X, encoder = fill_masked(X), estimator._encoder
+    X, encoder = take_table(X), estimator._encoder
     if not enters_as_it_is(encoder):
         _check_features(estimator, X)
     elif not (is_checked(estimator, X) and is_finite(X)):
@@ -175,9 +178,9 @@ def open_table(
     known to treat each row by itself. The last function returned is to be called at the end: it
     warns of what all rows tell together.
     """
-    encoder, X = estimator._encoder, fill_masked(X)
+    encoder, X = estimator._encoder, take_table(X)
     is_array = isinstance(X, np.ndarray) and X.ndim == 2
-    if isinstance(encoder, TabularEncoder) and (is_array or is_frame(X)):
+    if isinstance(encoder, TabularEncoder) and (is_array or is_frame(X)) and len(X):
         _check_features(estimator, X)
         index = X.__getitem__ if is_array else partial(_safe_indexing, X)
         shape = (len(X), len(encoder.source_features_))
@@ -197,5 +200,17 @@ def open_table(
 
 def _check_features(estimator: Any, X) -> None:
     """Check names and number of the features; of other shapes the encoder has better words."""
-    if getattr(X, "ndim", 2) == 2 and not is_checked(estimator, X):
+    own = get_encoder(estimator._encoder) if isinstance(estimator._encoder, OwnEncoder) else None
+    # An encoder of scikit-learn warns by itself where only one of the tables has names.
+    is_told = is_frame(X) != hasattr(estimator, "feature_names_in_") and hasattr(
+        own, "n_features_in_"
+    )
+    if _count_axes(X) == 2 and not is_told and not is_checked(estimator, X):
         validate_data(estimator, X, skip_check_array=True, reset=False)
+
+
+def _count_axes(X: Any) -> int:
+    """Return the number of dimensions of a table, without making an array of a list of rows."""
+    if isinstance(X, list | tuple) and X:
+        return np.ndim(X[0]) + 1
+    return 2 if is_frame(X) else getattr(X, "ndim", None) or np.ndim(X)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
@@ -93,6 +93,11 @@ PARAMETER_CONSTRAINTS: dict[str, list] = {
 }
 
 
+def read_parameters(estimator: Any) -> dict[str, Any]:
+    """Return all parameters, also of a subclass whose `__init__` takes only some of them."""
+    return {name: getattr(estimator, name) for name in PARAMETER_CONSTRAINTS}
+
+
 def check_rows(
     X: Any,
     y: np.ndarray,
@@ -156,10 +161,11 @@ def name_in_errors(name: str) -> Iterator[None]:
     """Put the user's name of a parameter before messages of checks that do not know it."""
     try:
         yield
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         if name in str(error):
             raise
-        raise ValueError(f"{name} cannot be used: {error}") from error
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} cannot be used: {error}") from error
 
 
 def _make_rows(
@@ -262,45 +268,6 @@ def weigh_classes(
     return totals.sum() / (2.0 * totals)
 
 
-def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[int, ...]:
-    """Return the widths as a tuple; an integer is one layer, an empty sequence none."""
-    sizes = (
-        (hidden_layer_sizes,)
-        if isinstance(hidden_layer_sizes, Integral)
-        else tuple(hidden_layer_sizes)
-    )
-    if not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
-        raise ValueError(
-            "hidden_layer_sizes must be positive integers, one for each hidden layer, got "
-            f"{hidden_layer_sizes!r}."
-        )
-    return tuple(int(size) for size in sizes)
-
-
-def check_activation(activation: Any, n_layers: int) -> tuple[Any, ...]:
-    """Return one activation function, a name or an object, for each hidden layer."""
-    functions = _per_layer("activation", activation, n_layers)
-    for function in functions:
-        is_named = isinstance(function, str) and function in ACTIVATIONS
-        if not is_named and not (hasattr(function, "value") and hasattr(function, "derivative")):
-            raise ValueError(
-                f"activation must be one of {sorted(ACTIVATIONS)} or an object with the methods "
-                f"value and derivative, got {function!r}."
-            )
-    return functions
-
-
-def check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
-    """Return one dropout rate for each hidden layer."""
-    rates = _per_layer("dropout", dropout, n_layers)
-    if not all(isinstance(rate, Real) and 0.0 <= float(rate) < 1.0 for rate in rates):
-        raise ValueError(
-            "dropout must be a probability in [0, 1), or one for each hidden layer, got "
-            f"{dropout!r}."
-        )
-    return tuple(float(rate) for rate in rates)
-
-
 def check_lbfgs(parameters: dict[str, Any]) -> None:
     """Refuse what has no meaning where SciPy minimises the cost itself."""
     rates = parameters["dropout"]
@@ -327,17 +294,6 @@ def check_given_together(X_val: Any, y_val: Any, sample_weight_val: Any) -> bool
         if value is None:
             raise ValueError(f"{other} is provided, but {name} was not provided.")
     return True
-
-
-def _per_layer(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence | np.ndarray):
-        return (value,) * n_layers
-    if len(value) != n_layers:
-        raise ValueError(
-            f"{name} must be one value or one for each of the {n_layers} hidden layers, got "
-            f"{len(value)}: {value!r}."
-        )
-    return tuple(value)
 
 
 def choose_dtype(dtype: str, X: Any, *, is_scaled: bool = False) -> np.dtype:
