@@ -47,6 +47,7 @@ class Course:
     n_lost: np.ndarray  # (n_members,), epochs whose loss was not finite
     n_epochs: int = 0
     ended_by: End = ""
+    has_diverged: bool = False  # whether weights that it came to were rejected in the end
 
     @classmethod
     def begin(
@@ -131,5 +132,5 @@ class Course:
 
     def can_go_on(self, fingerprint: int) -> bool:
         """Say whether this is the same training, with something left to train."""
-        is_same = self.fingerprint == fingerprint and self.ended_by != "interrupt"
-        return is_same and bool(self.running.any())
+        is_sound = self.ended_by != "interrupt" and not self.has_diverged
+        return is_sound and self.fingerprint == fingerprint and bool(self.running.any())

@@ -53,12 +53,14 @@ def train(
     interrupt = Interrupt() if interrupt is None else interrupt
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported in words
         mark = 0 if plan.is_part else fingerprint(plan, rows, validation)
-        course = resume_course(plan, state, mark)
+        course, kept_cost = resume_course(plan, state, mark), None
         started_at = time.perf_counter()  # to get ready, and compile, takes its time too
         trainer = Trainer(plan, state, rows, validation, interrupt)
         with trainer.hold_blas(), trainer.crew:
             if course is None:
                 course = begin_course(trainer, mark)
+            else:
+                kept_cost = (course.last_cost if validation is None else course.best_cost).copy()
             try:
                 _train_epochs(trainer, course, tasks, started_at)
                 interrupt.check()
@@ -70,7 +72,8 @@ def train(
                 # The last step comes after the last loss, and can ruin the weights by itself.
                 course.judge_last(interrupt.complete(trainer.judge))
             is_dead = not plan.is_part and interrupt.complete(trainer.is_dead)
-    settle(plan, state, course, Ending(validation is not None, is_dead=is_dead))
+    ending = Ending(validation is not None, is_dead=is_dead, kept_cost=kept_cost)
+    settle(plan, state, course, ending)
 
 
 def resume_course(plan: TrainingPlan, state: TrainingState, mark: int) -> Course | None:

@@ -28,11 +28,14 @@ class Ending:
         Whether a member answers the same to every row.
     message : str
         What a solver that knows when it has converged has to say where it did not.
+    kept_cost : ndarray of shape (n_members,) or None
+        Where an earlier fit began the course: the cost of the weights that it has kept.
     """
 
     keeps_best: bool
     is_dead: bool = False
     message: str = ""
+    kept_cost: np.ndarray | None = None
 
 
 def settle(plan: TrainingPlan, state: TrainingState, course: Course, ending: Ending) -> None:
@@ -61,10 +64,14 @@ def settle(plan: TrainingPlan, state: TrainingState, course: Course, ending: End
             f"Training diverged: {_describe_end(plan, state, course)}. No better weights can be "
             f"kept. {_advise(plan)}"
         )
-    if is_bad.any():
+    course.has_diverged = bool(is_bad.any())
+    if course.has_diverged:
+        first, first_cost = course.first, course.first_cost
+        if ending.kept_cost is not None and state.kept is not None:
+            first, first_cost = state.kept, ending.kept_cost
         # Validation may have taken a diverged epoch for the best.
-        is_first = is_bad & (course.best_cost > course.first_cost)
-        better = np.where(is_first[:, np.newaxis], course.first, course.best)
+        is_first = is_bad & (course.best_cost > first_cost)
+        better = np.where(is_first[:, np.newaxis], first, course.best)
         chosen = np.where(is_bad[:, np.newaxis], better, chosen)
         course.best_epoch[is_first] = 0
         epoch = np.where(is_bad, course.best_epoch, epoch)
@@ -74,7 +81,7 @@ def settle(plan: TrainingPlan, state: TrainingState, course: Course, ending: End
     remarks = [
         *_remarks_on_the_end(plan, course, ending),
         *_remarks_on_divergence(plan, state, course, is_bad),
-        *([] if is_bad.any() else _remarks_on_convergence(plan, state, course, ending)),
+        *([] if course.has_diverged else _remarks_on_convergence(plan, state, course, ending)),
     ]
     if remarks:
         warnings.warn(" ".join(remarks), ConvergenceWarning, stacklevel=5)

@@ -588,6 +588,34 @@ def test_best_iter_after_a_warm_start_that_gains_nothing_is_the_one_before(early
     assert estimator.best_iter_ == best < len(estimator.loss_curve_)
 
 
+@stopping
+@pytest.mark.parametrize(
+    "setting", [{"n_members": 3}, {"ema_decay": 0.9}, {"solver": "sgd"}], ids=str
+)
+def test_training_that_diverged_is_not_gone_on_with(setting, early_stopping):
+    """A warm start at a lower rate begins with the weights that were kept, and learns."""
+    X, y = make_table()
+    estimator = classifier((8,), "relu", warm_start=True, early_stopping=early_stopping, **setting)
+    with pytest.warns(ConvergenceWarning, match="diverged"):
+        estimator.set_params(learning_rate_init=1000.0, max_iter=20).fit(X, y)
+    params = estimator.params_.copy()
+    fit(estimator.set_params(learning_rate_init=1e-12, max_iter=1), X, y)
+    np.testing.assert_allclose(estimator.params_, params, rtol=1e-6, atol=1e-9)
+    fit(estimator.set_params(learning_rate_init=0.03, max_iter=30), X, y)
+    assert estimator.loss_ < 0.6
+
+
+def test_divergence_of_a_course_gone_on_with_leaves_what_was_kept_before():
+    """And not the weights from before the course."""
+    X, y = make_table()
+    estimator = classifier((8,), "relu", warm_start=True, max_iter=20).fit(X, y)
+    params, n_done = estimator.params_.copy(), len(estimator.loss_curve_)
+    with pytest.warns(ConvergenceWarning, match="diverged"):
+        estimator.set_params(learning_rate_init=1000.0).fit(X, y)
+    assert estimator.best_iter_ <= n_done < len(estimator.loss_curve_)
+    np.testing.assert_array_equal(estimator.params_, params)
+
+
 def test_best_iter_under_a_rate_that_is_too_high_is_that_of_the_weights_kept():
     X, y = make_table()
     setting = {"activation": "relu", "learning_rate_init": 10.0}
