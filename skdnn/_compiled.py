@@ -6,10 +6,12 @@ Whatever can fail (compiling, loading compiled code from disk, writing it there)
 
 from __future__ import annotations
 
+import os
+import sys
+import zlib
 from collections.abc import Callable
-from glob import escape, glob
 from inspect import signature
-from os import path, remove
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from ._passes import PASSES
 
 HAS_PLACE = _kernels.HAS_PLACE
 """Whether there is a directory to keep compiled code in, for the next process."""
+
+SEAL_BYTES = 9
 
 
 def make_ready(dtype: np.dtype) -> tuple[dict[str, Any], Exception | None]:
@@ -46,12 +50,13 @@ def _make_loop_ready(loop: Any, types: tuple[Any, ...]) -> Exception | None:
     """Compile a loop for arguments of these types; return why its code could not be kept.
 
     Code on disk may be damaged, or be that of another loop, where two processes wrote at once: it
-    is removed, and compiled anew.
+    is removed, and compiled anew. That of a file without its seal may end the process if it runs.
     """
+    if not all(map(_is_sealed, _find_files(loop))):
+        _remove_files(loop)
     fault = _compile(loop, types)
     if types not in loop.overloads:
-        for file in glob(path.join(escape(loop.stats.cache_path or ""), f"{_stem(loop)}*.nbi")):
-            remove(file)
+        _remove_files(loop)
         fault = _compile(loop, types)
     if types not in loop.overloads:
         raise fault or RuntimeError(f"numba compiles {loop} for other types than {types}")
@@ -62,14 +67,48 @@ def _compile(loop: Any, types: tuple[Any, ...]) -> Exception | None:
     """Compile a loop, or load it; return what went wrong, after which it may be ready or not."""
     try:
         loop.compile(types)
+        for file in _find_files(loop):
+            _seal(file)
     except Exception as fault:
         return fault
     return None
 
 
-def _stem(loop: Any) -> str:
-    """Return what the names of the files that numba keeps a loop in begin with."""
-    return f"{loop.__module__.rpartition('.')[2]}.{loop.__qualname__}-"
+def _find_files(loop: Any) -> list[Path]:
+    """Return the files that numba keeps a loop in: an index, and one for each signature."""
+    if loop.stats.cache_path is None:
+        return []
+    module, line = loop.__module__.rpartition(".")[2], loop.py_func.__code__.co_firstlineno
+    version = "py{}{}".format(*sys.version_info)
+    pattern = f"{module}.{loop.__qualname__}-{line}.{version}*.nb[ic]"
+    return sorted(Path(loop.stats.cache_path).glob(pattern))
+
+
+def _remove_files(loop: Any) -> None:
+    for file in _find_files(loop):
+        file.unlink(missing_ok=True)
+
+
+def _make_seal(data: bytes) -> bytes:
+    return b"skdnn" + zlib.crc32(data).to_bytes(4, "little")
+
+
+def _is_sealed(file: Path) -> bool:
+    """Say whether a file is as it was when it was sealed."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:  # another process has removed it
+        return True
+    return data[-SEAL_BYTES:] == _make_seal(data[:-SEAL_BYTES])
+
+
+def _seal(file: Path) -> None:
+    """Put a checksum behind what numba wrote, where it reads no more."""
+    if _is_sealed(file):
+        return
+    sealed, data = file.with_suffix(f".{os.getpid()}.tmp"), file.read_bytes()
+    sealed.write_bytes(data + _make_seal(data))
+    sealed.replace(file)
 
 
 def make_pass(name: str, dtype: np.dtype) -> Callable[..., Any]:

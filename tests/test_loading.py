@@ -20,6 +20,8 @@ from skdnn._passes import NUMPY
 
 pytest.importorskip("numba")
 
+from skdnn._compiled import _make_loop_ready
+
 
 def is_of_numba(name):
     return name.partition(".")[0] in ("numba", "llvmlite") or name in (
@@ -239,20 +241,21 @@ def make_loop(folder):
     """Return a new process's view of a loop whose compiled code is kept in a folder."""
     numba = importlib.import_module("numba")
     spec = importlib.util.spec_from_file_location("small_loop", folder / "small_loop.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules["small_loop"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return numba.njit(cache=True)(module.double)
 
 
 @pytest.fixture
-def kept(tmp_path):
+def kept(tmp_path, monkeypatch):
     """Return a folder with a loop, and its code for float32 and float64 on disk."""
     (tmp_path / "small_loop.py").write_text(
         "def double(x):\n    for i in range(len(x)):\n        x[i] += x[i]\n"
     )
+    monkeypatch.setitem(sys.modules, "small_loop", None)  # which is put back at the end
     loop = make_loop(tmp_path)
-    for types in (types_of("float32"), types_of("float64")):
-        loop.compile(types)
+    for dtype in ("float32", "float64"):
+        assert _make_loop_ready(loop, types_of(dtype)) is None
     return tmp_path
 
 
@@ -267,6 +270,12 @@ def swap(files):
     files[1].write_bytes(first)
 
 
+def flip_a_bit(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
 DAMAGES = {
     "empty": lambda files: [file.write_bytes(b"") for file in files],
     "cut": lambda files: [file.write_bytes(file.read_bytes()[:-40]) for file in files],
@@ -274,14 +283,14 @@ DAMAGES = {
     "zeros": lambda files: [file.write_bytes(bytes(file.stat().st_size)) for file in files],
     "noise": lambda files: [file.write_bytes(bytes(range(256)) * 9) for file in files],
     "text": lambda files: [file.write_text("<html>503</html>") for file in files],
+    "a bit": lambda files: [flip_a_bit(file) for file in files],
+    "more": lambda files: [file.write_bytes(file.read_bytes() + b".") for file in files],
     "gone": lambda files: [file.unlink() for file in files],
 }
 
 
 def check_loop(folder):
     """Make a loop ready, run it, and return why its code could not be kept."""
-    from skdnn._compiled import _make_loop_ready
-
     loop, x = make_loop(folder), np.ones(3, np.float32)
     fault = _make_loop_ready(loop, types_of("float32"))
     n_signatures = len(loop.signatures)
@@ -299,10 +308,19 @@ def test_damaged_code_is_compiled_anew(kept, damage, pattern):
     assert make_loop_hits(kept)
 
 
+def test_code_that_is_whole_is_loaded(kept):
+    before = {file: file.stat().st_mtime_ns for file in (kept / "__pycache__").glob("*.nb?")}
+    assert len(before) == 3
+    assert check_loop(kept) is None
+    assert make_loop_hits(kept)
+    for file, time in before.items():
+        assert file.stat().st_mtime_ns == time
+
+
 def make_loop_hits(folder):
     """Say whether a new process finds the code of the loop on disk."""
     loop = make_loop(folder)
-    loop.compile(types_of("float32"))
+    _make_loop_ready(loop, types_of("float32"))
     return bool(loop.stats.cache_hits)
 
 
@@ -328,14 +346,14 @@ def test_full_disk_leaves_the_code_in_memory(kept, monkeypatch):
 def test_damaged_code_that_cannot_be_removed_is_no_reason_to_fail(kept, monkeypatch, anew):
     compiled = importlib.import_module("skdnn._compiled")
 
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", path)
+    def refuse(file, missing_ok):
+        raise PermissionError(13, "Permission denied", str(file))
 
     DAMAGES["empty"]((kept / "__pycache__").glob("*.nbi"))
-    monkeypatch.setattr(compiled, "remove", refuse)
+    monkeypatch.setattr(compiled.Path, "unlink", refuse)
     loops = [(make_loop(kept), types_of("float32"))]
     monkeypatch.setattr(compiled._kernels, "find_signatures", lambda dtype: loops)
-    with pytest.warns(UserWarning, match=r"PermissionError: .*small_loop.double.*\.nbi"):
+    with pytest.warns(UserWarning, match=r"PermissionError: .*small_loop.double.*\.nb"):
         fit()
     fit()
 
