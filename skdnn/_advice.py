@@ -73,6 +73,10 @@ NEW = (
     "In columns {} of X most rows of this part have levels that are new, or were rare at first: "
     "they count as unknown, as levels are learnt from the rows that came first alone. " + BEGIN
 )
+CLIPPED = (
+    "Columns {} of X had two values at first, and have others in most rows of this part: they are "
+    "encoded as flags, of which other values are cut off. " + BEGIN
+)
 
 
 class Advice:
@@ -162,6 +166,12 @@ def warn_of_new(
     ]
     if found:
         warnings.warn(NEW.format(found), UserWarning, stacklevel=6)
+
+
+def warn_of_clipped(labels: Sequence[Any]) -> None:
+    """Warn of columns that are flags, as they had two numbers at first, and have others now."""
+    if labels:
+        warnings.warn(CLIPPED.format(labels), UserWarning, stacklevel=6)
 
 
 def warn_of_constant(names: Sequence[Any]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from ._advice import EMPTY, Advice, warn_of_new, warn_of_unknown
+from ._advice import EMPTY, MOSTLY, Advice, warn_of_clipped, warn_of_new, warn_of_unknown
 from ._blocks import cut_rows
 from ._columns import (
     OBJECT,
@@ -48,6 +48,9 @@ from ._weights import order_rows
 
 NUMBER, FLAG, CODE = 0, 1, 2
 """The groups of columns of the result, in their order."""
+
+ROWS_TO_LOOK_AT = 1_000
+"""Rows of a part of a stream by which to see whether its numbers are of another kind."""
 
 LARGEST_CODE = 1 << 24
 """Up to here, codes are whole numbers in float32."""
@@ -298,14 +301,14 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         container = get_output_container(self)
         return encoded if container == "default" else to_frame(encoded, container, X)
 
-    def _find_constant(self) -> list[int]:
-        """Return the columns that had a single value in `fit`, and are encoded as 0 ever after."""
+    def _find_constant(self) -> list[Any]:
+        """Name the columns that had a single value in `fit`, and are encoded as 0 ever after."""
+        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
         numbers = zip(self._numeric, np.isinf(self._scaling.spread), strict=True)
         categories = zip(self._categorical, self._categories, strict=True)
-        return sorted(
-            [column for column, is_constant in numbers if is_constant]
-            + [column for column, category in categories if np.ptp(category.table[:, 0]) == 0.0]
-        )
+        found = [column for column, is_constant in numbers if is_constant]
+        found += [column for column, category in categories if np.ptp(category.table[:, 0]) == 0.0]
+        return [names[column] for column in sorted(found)]
 
     def _transform(
         self,
@@ -345,6 +348,14 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         X_encoded = self._transform(X, dtype, blocks)
         self._warn_of_unknown(blocks)
         warn_of_new(self._category_labels, self._categories, *blocks)
+        if self._scaling.is_step.any():
+            table = self._open_fitted(X)
+            share = self._scaling.share_beside_steps(
+                read_numbers(table, self._numeric, slice(ROWS_TO_LOOK_AT))
+            )
+            warn_of_clipped(
+                [table.labels[c] for c, s in zip(self._numeric, share, strict=True) if s > MOSTLY]
+            )
         return X_encoded
 
     def _warn_of_unknown(self, blocks: list[list[Encounter]]) -> None:

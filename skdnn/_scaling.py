@@ -80,6 +80,12 @@ class Scaling:
         slopes[is_missing] = 0.0
         return slopes
 
+    def share_beside_steps(self, x: np.ndarray) -> np.ndarray:
+        """Return which share of the values of each step are neither of its two: (n_numeric,)."""
+        u = self._standardize(x)
+        is_beside = self.is_step & (np.abs(u * (u - 1.0)) > 1e-9)  # not where it is missing
+        return np.count_nonzero(is_beside, axis=0) / np.maximum((~np.isnan(x)).sum(axis=0), 1)
+
     def _standardize(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # infinity is clipped like any large number
             u = np.multiply(x, self.scale, dtype=np.float64)

@@ -16,7 +16,7 @@ from sklearn.utils.validation import validate_data
 
 from ._advice import warn_of_constant
 from ._columns import is_frame, name_categories
-from ._compat import check_feature_names_in, check_labels
+from ._compat import check_labels
 from ._containers import take_table
 from ._encoded import find_codes
 from ._encoder import TabularEncoder
@@ -111,7 +111,7 @@ def _read_training_table(
             wanted = encoder
             encoder = fit_encoder(wanted, X, y, sample_weight)
             if is_part and isinstance(wanted, TabularEncoder):
-                warn_of_constant(check_feature_names_in(encoder)[encoder._find_constant()])
+                warn_of_constant(encoder._find_constant())
         is_scaled = isinstance(encoder, TabularEncoder)
         dtype = _choose_dtype(estimator, None, continues=continues) if is_scaled else None
         if is_part and continues and isinstance(encoder, TabularEncoder):
