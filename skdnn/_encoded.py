@@ -54,6 +54,9 @@ class EncodedArray(np.ndarray):
     def __repr__(self) -> str:
         return repr(np.asarray(self))
 
+    def __deepcopy__(self, memo: Any, /) -> EncodedArray:
+        return self.copy()
+
     def copy(self, order: Any = "C") -> EncodedArray:
         """Return a copy with the same marks."""
         return mark(super().copy(order), self.marks)

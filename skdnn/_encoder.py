@@ -444,7 +444,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             options: Any = (np.float64, np.float32)
             if dtype is None:
                 options = object  # NumPy would turn a whole list into strings if it has one
-            elif has_levels or getattr(dtype, "kind", "") in tuple("OmM"):
+            elif has_levels or getattr(dtype, "kind", "") in tuple("OmMTUS"):
                 options = None
             X = check_array(
                 X, dtype=options, ensure_all_finite=False, estimator=self, input_name="X"

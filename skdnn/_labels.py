@@ -26,6 +26,8 @@ def read_labels(y: Any, name: str = "y") -> Any:
     if is_masked(y):
         raise ValueError(f"{name} has masked, that is missing, labels; leave out their rows.")
     labels = np.asarray(y)
+    if labels.dtype.kind == "T":  # NumPy's strings of any length
+        y = labels = labels.astype(object)
     if labels.dtype != object or y is None or labels.ndim == 0:
         return y
     values = [v.item() if isinstance(v, np.generic) else v for v in labels.ravel().tolist()]

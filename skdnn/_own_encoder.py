@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import _num_samples, check_array, validate_data
 
 from ._columns import is_frame, name_levels
 from ._encoded import CONTINUOUS, PLAIN, read_marks
@@ -65,6 +65,11 @@ class OwnEncoder(BaseEstimator):
         """
         table = self.encoder.transform(X)
         matrix = self._check_numbers(table)
+        if matrix.shape[0] != _num_samples(X):
+            raise ValueError(
+                f"The encoder {self.encoder!r} must return a row for each of the {_num_samples(X)} "
+                f"rows of X, but returned {matrix.shape[0]}."
+            )
         try:
             named = table if is_frame(table) else matrix
             validate_data(self, named, reset=reset, skip_check_array=True)

@@ -44,7 +44,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
     def fit(self, X, y=None, sample_weight=None):
         """Find columns of large numbers; `sample_weight` is an array or None."""
         X = check_array(X, accept_sparse="csc")
-        if sample_weight is not None:
+        if sample_weight is not None and sample_weight.any():
             X, sample_weight = X[sample_weight > 0.0], sample_weight[sample_weight > 0.0]
         largest = abs(X).max(axis=0)
         largest = largest.toarray().ravel() if is_sparse(largest) else largest
@@ -75,11 +75,11 @@ class SparseScaler(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if not self.is_needed:
             return X
-        if is_sparse(X):
-            scaled = X.copy() if X.format == "csr" else X.tocsr()
-            scaled.data = self._scale(scaled.data, self.sizes_[scaled.indices])
-            return scaled
-        return self._scale(X, self.sizes_)
+        if not is_sparse(X):
+            return self._scale(X, np.broadcast_to(self.sizes_, X.shape))
+        X = X.tocsr()
+        scaled = self._scale(X.data, self.sizes_[X.indices])
+        return type(X)((scaled, X.indices, X.indptr), shape=X.shape)
 
     def _input_slopes(self, X: Any) -> np.ndarray:
         """Return the derivative of each number of the result with respect to that of a dense X."""
@@ -97,8 +97,10 @@ class SparseScaler(TransformerMixin, BaseEstimator):
         return bool(np.isfinite(self.sizes_).any())
 
     def _scale(self, x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        u = np.clip(x / sizes, -ENDLESS, ENDLESS)  # 0 in columns that stay as they are
-        return np.where(np.isinf(sizes), x, u / np.sqrt(1.0 + (u / LARGE) ** 2)).astype(x.dtype)
+        is_large, scaled = np.isfinite(sizes), x.copy()
+        u = np.clip(x[is_large] / sizes[is_large], -ENDLESS, ENDLESS)
+        scaled[is_large] = u / np.sqrt(1.0 + (u / LARGE) ** 2)
+        return scaled
 
 
 def _read_column(X: Any, j: int) -> tuple[np.ndarray, np.ndarray]:

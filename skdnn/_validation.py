@@ -200,7 +200,10 @@ def check_weights(
     """Return the weights as an array, or None; they must be non-negative, and not all be zero."""
     if sample_weight is None:
         return None
-    weights = check_sample_weight(fill_masked(sample_weight), X, may_vanish=may_vanish)
+    try:
+        weights = check_sample_weight(fill_masked(sample_weight), X, may_vanish=may_vanish)
+    except TypeError as error:  # of which NumPy does not say whose it is
+        raise TypeError(f"{name} must be numbers, one for each row: {error}") from error
     if (weights < 0).any():
         raise ValueError(
             f"Negative values in data passed to `{name}`: the smallest is {weights.min()}. "

@@ -101,6 +101,25 @@ def test_nested_columns_of_arrow_are_named(column):
         encoded().fit(FRAME.assign(odd=column), Y)
 
 
+@pytest.mark.parametrize(
+    "weights", [dict.fromkeys(range(60), 1.0), {1.0}, iter([1.0]), [pd.NA] * 60]
+)
+def test_weights_that_are_no_numbers_are_refused_by_name(weights):
+    with pytest.raises(TypeError, match="sample_weight must be numbers, one for each row"):
+        encoded().fit(X, Y, weights)
+    with pytest.raises(TypeError, match="sample_weight_val must be numbers"):
+        encoded(early_stopping=True).fit(X, Y, X_val=X, y_val=Y, sample_weight_val=weights)
+
+
+@pytest.mark.parametrize("dtype", ["U", "S", np.dtypes.StringDType(), object], ids=str)
+def test_text_in_an_array_is_named_by_its_column(dtype):
+    table = np.column_stack([np.arange(60).astype(str), np.take(["p", "q"], Y)]).astype(dtype)
+    with pytest.raises(ValueError, match="Column 1 of X is read as numbers"):
+        encoded().fit(table, Y)
+    numbers = encoded().fit(table[:, :1], Y)
+    assert_array_equal(numbers.params_, encoded().fit(np.arange(60.0)[:, None], Y).params_)
+
+
 # Names of features: one warning for one mistake.
 
 

@@ -19,6 +19,7 @@ LABELS = {
     "arrow string": (WORDS.astype(pd.ArrowDtype(pa.string())), "yes"),
     "category": (WORDS.astype("category"), "yes"),
     "polars string": (pl.Series(WORDS.tolist()), "yes"),
+    "strings of any length": (np.array(WORDS, dtype=np.dtypes.StringDType()), "yes"),
     "objects of strings": (np.array(WORDS, dtype=object), "yes"),
     "nullable boolean": (pd.Series(Y == 1).astype("boolean"), True),
     "arrow boolean": (pd.Series(Y == 1).astype("bool[pyarrow]"), True),

@@ -1,5 +1,6 @@
 """Encoders brought along, and classifiers behind an encoder: codes are never taken for numbers."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -140,6 +141,7 @@ def test_rows_columns_and_copies_of_encoded_tables_know_their_codes():
         Z[np.arange(30)],
         Z[Y == 1],
         Z.copy(),
+        copy.deepcopy(Z),
         Z.astype(np.float32),
         pickle.loads(pickle.dumps(Z)),
         np.vstack([Z, Z]),
@@ -269,6 +271,22 @@ def test_number_of_the_columns_is_compared_with_that_in_fit():
     estimator = encoded(encoder=flags).fit(FRAME[["place"]], Y)
     with pytest.raises(ValueError, match=r"same columns as in fit\. X has 1 features.*12 features"):
         estimator.predict(FRAME[["place"]][:1])
+
+
+def test_number_of_the_rows_is_that_of_the_table():
+    encoder = FunctionTransformer(lambda X: X.dropna())
+    estimator = encoded(encoder=encoder).fit(FRAME[["x", "z"]], Y)
+    gappy = FRAME[["x", "z"]].where(FRAME["x"] > 0.0)
+    with pytest.raises(ValueError, match="must return a row for each of the 160 rows"):
+        estimator.predict(gappy)
+    with pytest.raises(ValueError, match="must return a row for each of the 160 rows"):
+        encoded(encoder=encoder).fit(gappy, Y)
+
+
+def test_codes_outlive_the_memory_of_a_pipeline(tmp_path):
+    for _ in range(2):  # the second fit reads what the first has cached
+        pipeline = make_pipeline(TabularEncoder(), encoded(), memory=str(tmp_path)).fit(FRAME, Y)
+        assert pipeline[-1].encoder_.is_categorical_.tolist() == [False, False, True]
 
 
 def test_codes_are_compared_with_those_in_fit():

@@ -137,6 +137,8 @@ def test_training_goes_on_with_what_the_first_part_taught():
     model.partial_fit(10.0 * S[200:], Y[200:])
     assert_array_equal(model.encoder_.sizes_, sizes)
     model.set_params(warm_start=True).fit(S, Y)
+    nothing = scaled().partial_fit(S, Y, classes=[0, 1], sample_weight=np.zeros(len(Y)))
+    assert np.isfinite(nothing.predict_proba(S)).all()
     small = scaled(max_iter=1, warm_start=True).fit(S[:, :30], Y)
     assert small.fit(S[:, :30], Y).encoder_ is None
     told = scaled(max_iter=1).set_params(**model.resolved_params_).fit(S, Y)
