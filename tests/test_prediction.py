@@ -205,6 +205,20 @@ def test_rows_that_overflow_are_refused(monkeypatch, table, n_rows, n_members):
         np.testing.assert_allclose(model.decision_function(rows)[1:2], expected, rtol=1e-5)
 
 
+def test_steep_ramps_far_from_zero_are_predicted_alike():
+    """Where labels change within a hundredth of a column's spread, far from its median."""
+    rng = np.random.default_rng(4)
+    x = np.concatenate([rng.normal(size=1500), 2.0 + 0.003 * rng.normal(size=500)])
+    X = np.column_stack([x, rng.normal(size=2000)])
+    y = ((x > 1.9) & (x < 2.1) & (np.sin(2000.0 * x) > 0.0)).astype(int)
+    model = DeepBinaryClassifier(
+        (16,), numeric_embedding="piecewise", n_members=2, max_iter=20, random_state=0
+    ).fit(X, y)
+    many = model.predict_proba(X)
+    few = np.concatenate([model.predict_proba(X[i : i + 50]) for i in range(1500, 2000, 50)])
+    np.testing.assert_allclose(many[1500:], few, rtol=0.0, atol=1e-6)
+
+
 SETTINGS = {
     "the default": {"max_iter": 4},
     "a single network": {"n_members": 1},

@@ -132,11 +132,13 @@ class NumericEmbedding:
         if not hasattr(work, "turn"):
             work.turn = self._turn(slot)
             work.lines = np.empty((*params.w.shape, 2), params.w.dtype)
-        xp.copyto(rows[:, :, 0], x.swapaxes(1, 2))
-        xp.copyto(rows[:, :, 1], 1.0)
-        # [2 pi w, b] [x; 1] is one product where multiplying and adding are two passes.
-        xp.multiply(params.w, work.turn, out=work.lines[..., 0])
-        xp.copyto(work.lines[..., 1], params.b)
+        xp.copyto(rows[:, :, 1], x.swapaxes(1, 2))
+        xp.copyto(rows[:, :, 0], 1.0)
+        # [b, 2 pi w] [1; x] is one product where multiplying and adding are two passes. By fused
+        # multiplications and additions, b first, it rounds once: steep ramps far from zero stay
+        # exact, where w x and b alone are large numbers.
+        xp.multiply(params.w, work.turn, out=work.lines[..., 1])
+        xp.copyto(work.lines[..., 0], params.b)
         xp.matmul(work.lines, rows, out=U)
         for members, have_ramps in self._kinds(slot):
             if have_ramps:
@@ -168,11 +170,11 @@ class NumericEmbedding:
         grad_U = xp.matmul(params.V.swapaxes(2, 3), grad_Z, out=C)
         xp.multiply(grad_U, U, out=grad_U)
         xp.matmul(grad_U, ones, out=grads.b[..., np.newaxis])
-        xp.matmul(grad_U, rows[:, :, 0, :, np.newaxis], out=grads.w[..., np.newaxis])
+        xp.matmul(grad_U, rows[:, :, 1, :, np.newaxis], out=grads.w[..., np.newaxis])
         xp.multiply(grads.w, work.turn, out=grads.w)
         if not need_grad_x:
             return grad_y
-        xp.matmul(work.lines[:, :, np.newaxis, :, 0], grad_U, out=pull)
+        xp.matmul(work.lines[:, :, np.newaxis, :, 1], grad_U, out=pull)
         xp.copyto(work.grad_x, pull[:, :, 0].swapaxes(1, 2))
         return xp.add(work.grad_x, grad_y[:, :, n_embedded:], out=work.grad_x)
 
