@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +20,7 @@ from ._passes import NUMPY, ArrayModule
 from ._random import RandomWords, Words
 from ._sparse import InputBatch, SparseBatch, is_sparse
 from ._tape import is_recordable, record
-from ._values import frozen
+from ._values import cached, frozen
 from ._workspace import Workspace
 from .layers import (
     Batch,
@@ -54,27 +53,27 @@ class Network:
     n_in: int
     n_members: int = 1
 
-    @cached_property
+    @cached
     def nodes(self) -> tuple[Node, ...]:
         """The layers of the stack, planned and named."""
         return plan_layers(self.layers, self.n_in, "", Counter())
 
-    @cached_property
+    @cached
     def all_nodes(self) -> tuple[Node, ...]:
         """The layers of the stack, each followed by those within it."""
         return tuple(node for top in self.nodes for node in top.unfold())
 
-    @cached_property
+    @cached
     def widest(self) -> int:
         """The number of units that come out of the widest layer."""
         return max(node.plan.n_out for node in self.all_nodes)
 
-    @cached_property
+    @cached
     def is_recordable(self) -> bool:
         """Whether all layers are."""
         return all(is_recordable(node.layer) for node in self.all_nodes)
 
-    @cached_property
+    @cached
     def layout(self) -> Layout:
         return Layout(
             {

@@ -49,7 +49,7 @@ class _HeldThreads:
     """
 
     def __init__(self) -> None:
-        self._lock, self._bounds = RLock(), list[ref[_Bound]]()
+        self.lock, self._bounds = RLock(), list[ref[_Bound]]()
         self._before: list[tuple[_Library, int]] = []  # and their numbers of threads
 
     @contextmanager
@@ -66,13 +66,13 @@ class _HeldThreads:
 
     def forget(self) -> None:
         """Begin anew in a process that was forked: the threads with these bounds are not in it."""
-        self._lock, self._bounds = RLock(), []
+        self.lock, self._bounds = RLock(), []
         self._apply()
 
     def _run_locked(self, change: Callable[[_Bound], None], bound: _Bound) -> None:
         """Change the bounds while no other thread does."""
         # On one line: what interrupts between lines, as tracers may, must not keep the lock.
-        with self._lock: change(bound)  # fmt: skip # noqa: E701
+        with self.lock: change(bound)  # fmt: skip # noqa: E701
 
     def _bind(self, bound: _Bound) -> None:
         self._apply()  # sets back what an interrupt has left, if no bound is live
@@ -96,7 +96,12 @@ class _HeldThreads:
 
 _HELD = _HeldThreads()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_HELD.forget)
+    # With our lock: OpenBLAS has one too, which a thread that sets its number would leave locked.
+    os.register_at_fork(
+        before=lambda: _HELD.lock.acquire(),
+        after_in_parent=lambda: _HELD.lock.release(),
+        after_in_child=_HELD.forget,
+    )
 
 
 def resolve_n_jobs(n_jobs: int | None) -> int:

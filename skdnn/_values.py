@@ -1,5 +1,7 @@
 """Frozen dataclasses that cost little to define, as they must in a package with sixty of them.
 
+And values that are computed once.
+
 `dataclass` writes the text of six methods for each class and compiles it, at every import. But only
 the fields differ from class to class: methods that go by them can be shared.
 """
@@ -9,9 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from inspect import Parameter, Signature
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, Generic, TypeVar, dataclass_transform
 
 T = TypeVar("T")
+
+
+class cached(Generic[T]):  # noqa: N801 - it stands where functions are decorated
+    """Make a method a value that is computed once for each object, when it is first asked for.
+
+    As `functools.cached_property` does, but without the lock that this has before Python 3.12, one
+    for all objects: in a process that is forked while another thread has it, it stays locked.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute, self.__doc__ = compute, compute.__doc__
+
+    def __get__(self, instance: Any, owner: Any = None) -> T:
+        if instance is None:
+            return self  # type: ignore[return-value]  # for `help` and the like
+        # Threads that compute it at once are all given the first one's.
+        return vars(instance).setdefault(self._compute.__name__, self._compute(instance))
 
 
 @dataclass_transform(frozen_default=True)

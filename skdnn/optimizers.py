@@ -7,12 +7,11 @@ weaknesses. What a transform is, and how a chain of them takes a step, says `skd
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 
 from ._chain import Optimizer, State, Transform, Work, chain, powers
-from ._values import frozen
+from ._values import cached, frozen
 
 
 @frozen
@@ -189,7 +188,7 @@ class ScaleByLearningRate(Transform):
     def n_numbers(self) -> int:
         return len(self.factors)
 
-    @cached_property
+    @cached
     def _signed_factors(self) -> np.ndarray:
         return np.array([-factor for _, factor in self.factors])
 

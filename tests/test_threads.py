@@ -144,8 +144,10 @@ threadpool_limits(2, user_api="blas")
 is_held, is_over = threading.Event(), threading.Event()
 
 def hold():
-    with limit_blas_threads(0), %s:
-        is_held.set()
+    with limit_blas_threads(0):
+        with %s:
+            is_held.set()
+            time.sleep(0.2)
         is_over.wait()
 
 thread = threading.Thread(target=hold)
@@ -162,7 +164,7 @@ thread.join()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-@pytest.mark.parametrize("also_held", ["_HELD._lock", "threading.Lock()"])
+@pytest.mark.parametrize("also_held", ["_HELD.lock", "threading.Lock()"])
 def test_child_forked_while_another_thread_holds_blas_is_free(also_held):
     """A lock of another thread would stay locked in the child."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK % also_held]

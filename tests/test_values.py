@@ -3,12 +3,14 @@
 import copy
 import inspect
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, asdict, dataclass, fields, is_dataclass, replace
 from typing import ClassVar
 
 import pytest
 
-from skdnn._values import frozen
+from skdnn._values import cached, frozen
 
 
 @frozen
@@ -106,3 +108,33 @@ def test_classes_of_equal_values_differ():
         y: float = 2.0
 
     assert Point(1.0) != Other(1.0)
+
+
+class Slow:
+    def __init__(self, wait=lambda: None):
+        self.wait, self.n_computed = wait, 0
+
+    @cached
+    def value(self):
+        """A value."""
+        self.n_computed += 1
+        self.wait()
+        return object()
+
+
+def test_cached_value_is_computed_once_and_is_no_part_of_the_class():
+    slow = Slow()
+    assert slow.value is slow.value
+    assert slow.n_computed == 1
+    assert Slow().value is not slow.value
+    assert Slow.value.__doc__ == "A value."
+
+
+def test_threads_that_compute_a_value_at_once_wait_for_nobody_and_are_given_the_same():
+    """Nor do those that compute that of another object, in a forked process too."""
+    barrier = threading.Barrier(2, timeout=10.0)
+    slow = Slow(barrier.wait)
+    with ThreadPoolExecutor(2) as executor:
+        first, second = executor.map(lambda _: slow.value, range(2))
+    assert first is second is slow.value
+    assert slow.n_computed == 2

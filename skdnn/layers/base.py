@@ -11,7 +11,6 @@ layer's input may have one member only; it then broadcasts over all of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, Literal, Protocol
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from .._passes import ArrayModule
 from .._random import Words
-from .._values import frozen
+from .._values import cached, frozen
 from ..initializers import Initializer
 
 
@@ -73,7 +72,7 @@ class Branch:
     n_columns: int
     layers: tuple[Layer, ...] = ()
 
-    @cached_property
+    @cached
     def n_out(self) -> int:
         """The number of units that come out."""
         width = self.n_columns
