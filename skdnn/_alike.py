@@ -34,6 +34,8 @@ class Alike:
 
     Attributes
     ----------
+    number : ndarray of int of shape (n_rows,)
+        The same for rows with the same x.
     first : ndarray of int of shape (n_rows,)
         Of the rows that each is alike to.
     is_shared : ndarray of bool of shape (n_rows,)
@@ -44,6 +46,7 @@ class Alike:
         Whether few x are distinct.
     """
 
+    number: np.ndarray
     first: np.ndarray
     is_shared: np.ndarray
     is_single: np.ndarray
@@ -63,6 +66,7 @@ class Alike:
             for label in (0.0, 1.0)
         )
         return cls(
+            number=number,
             first=np.unique(number, return_index=True)[1][number],
             is_shared=is_few | ((n_first > 0) & (n_second > 0)),
             is_single=np.where(rows.y == 1.0, n_second, n_first) == 1,
@@ -84,7 +88,7 @@ def repeat_shared(rows: Rows, most: int) -> Rows:
         Rows to return, about: more have parts of the weight.
     """
     alike = Alike.find(rows)
-    if alike is None or rows.sample_weight is None or rows.group is not None:
+    if alike is None or rows.sample_weight is None:
         return rows
     shared = np.flatnonzero(alike.is_shared)
     counts = count_repetitions(rows, alike.is_single)[shared]
@@ -103,19 +107,24 @@ def number_alike(X: Any) -> np.ndarray | None:
 
     Rows are compared by hashes of 64 bits: of a million, two others coincide once in 10^7 tables.
     """
-    hashes = np.fromiter(map(hash, _read_bytes(X)), np.int64, X.shape[0])
-    in_order = np.sort(hashes)
-    if (in_order[1:] != in_order[:-1]).all():
+    hashes = _hash_rows(X)
+    hashes.sort()
+    if (hashes[1:] != hashes[:-1]).all():
         return None
-    return np.unique(hashes, return_inverse=True)[1]
+    return np.unique(_hash_rows(X), return_inverse=True)[1]
+
+
+def _hash_rows(X: Any) -> np.ndarray:
+    return np.fromiter(map(hash, _read_bytes(X)), np.int64, X.shape[0])
 
 
 def _read_bytes(X: Any) -> Iterator[bytes]:
     """Yield the bytes of each row, in which zero has no sign."""
     if is_sparse(X):
-        X = X.copy()
-        X.sum_duplicates()
-        X.eliminate_zeros()
+        if not X.has_canonical_format or not X.data.all():
+            X = X.copy()
+            X.sum_duplicates()
+            X.eliminate_zeros()
         for start, stop in pairwise(X.indptr):
             yield X.indices[start:stop].tobytes() + X.data[start:stop].tobytes()
         return

@@ -8,6 +8,7 @@ parts of as many.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -124,6 +125,10 @@ def _deal(rows: Rows, deck: Deck, rng: np.random.Generator) -> tuple[Rows, np.nd
     counts = count_repetitions(rows, alike.is_single)
     counts[(counts > MOST_UNITS) | (alike.is_few & alike.is_single)] = 0
     counts[~alike.is_shared] = 1
+    if alike.is_few:
+        # A member that holds out more rows of one label has learned less of it: by its own logits
+        # an x would seem to be of the other one, in the rows of that label.
+        rows = replace(rows, judged_as=alike.number)
     is_unit = alike.is_shared | (alike.first == np.arange(len(rows)))
     units = np.flatnonzero(is_unit)
     of_unit, cuts = _deal_units(rows.y[units], counts[units].astype(np.intp), deck, rng)

@@ -30,9 +30,9 @@ class Rows:
         it is not among them. None stands for a table as it was given.
     group : ndarray of int of shape (n_samples,) or None
         The number of the group that each row belongs to.
-    part_of : ndarray of int of shape (n_samples,) or None
-        Where rows have been cut into parts, which stand side by side: the number of the row that
-        each is of.
+    judged_as : ndarray of int of shape (n_samples,) or None
+        Rows of the same number have one logit out of fold: the parts of a row that has been cut,
+        and rows that are alike where few are distinct.
     """
 
     X: Any
@@ -40,7 +40,7 @@ class Rows:
     sample_weight: np.ndarray | None = None
     place: np.ndarray | None = None
     group: np.ndarray | None = None
-    part_of: np.ndarray | None = None
+    judged_as: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -55,9 +55,9 @@ class Rows:
         if self.place is None:
             return np.ones(len(self), dtype=np.intp)
         counts = np.bincount(self.place[self.place >= 0], minlength=len(self))
-        if self.part_of is None:
+        if self.judged_as is None:
             return counts
-        is_part = np.bincount(self.part_of)[self.part_of] > 1
+        is_part = np.bincount(self.judged_as)[self.judged_as] > 1
         return np.where(is_part, 1, np.maximum(counts, 1))
 
     def arrays(self) -> list[Any]:
@@ -78,9 +78,9 @@ class Rows:
         """Return the rows at these positions; of one taken twice, the last is where it stands."""
         moved_to = np.full(len(self), -1, position_dtype(len(self)))
         moved_to[index] = np.arange(len(index))
-        others = (self.sample_weight, self.group, self.part_of)
-        weight, group, part_of = (None if a is None else a[index] for a in others)
-        return Rows(self.X[index], self.y[index], weight, self._follow(moved_to), group, part_of)
+        others = (self.sample_weight, self.group, self.judged_as)
+        weight, group, judged_as = (None if a is None else a[index] for a in others)
+        return Rows(self.X[index], self.y[index], weight, self._follow(moved_to), group, judged_as)
 
     def cut(self, index: np.ndarray, share: np.ndarray) -> Rows:
         """Return the rows at these positions in order, some of them again and again: parts.
@@ -89,8 +89,8 @@ class Rows:
         """
         parts = self.take(index)
         weight = share if parts.sample_weight is None else parts.sample_weight * share
-        part_of = index if self.part_of is None else parts.part_of
-        return replace(parts, sample_weight=weight, part_of=part_of)
+        judged_as = index if self.judged_as is None else parts.judged_as
+        return replace(parts, sample_weight=weight, judged_as=judged_as)
 
     def select(self, index: np.ndarray) -> Rows:
         """Return the rows at these positions, of a dense table without a copy of it."""

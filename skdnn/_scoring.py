@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.special import log_expit
 from sklearn.metrics import check_scoring
 
+from ._explanations import join_logits
 from ._folds import Folds, HeldOut
 from ._rows import Rows
 from ._sparse import is_sparse
@@ -102,7 +102,7 @@ def _lay_out(rows: Rows, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | N
     """
     index = np.flatnonzero(weight)
     given, n_copies = index, np.ones(len(rows))
-    if rows.place is not None and rows.part_of is None:
+    if rows.place is not None and rows.judged_as is None:
         given, n_copies = rows.place[rows.place >= 0], rows.count_copies()
     given = given[weight[given] > 0.0]
     share = weight[given] / n_copies[given]
@@ -132,21 +132,19 @@ class _Pool:
     def __init__(self, held_out: HeldOut) -> None:
         _, weight = held_out.labels_and_weights(slice(0, held_out.places.shape[1]))
         weight, place = weight.ravel().astype(np.float64), held_out.places.ravel()
-        own = np.flatnonzero(weight)  # members with fewer rows than others have one repeated
-        self._own = own[np.argsort(place[own], kind="stable")]  # those of a row side by side
-        self._log_weight = np.log(weight[self._own])
-        self._rows, self._starts = np.unique(place[self._own], return_index=True)
-        self.weights = np.bincount(place, weight, minlength=len(held_out.rows))
+        rows, own = held_out.rows, np.flatnonzero(weight)  # who has fewer has one repeated
+        self._own, self._own_weight = own, weight[own]
+        self._number = np.arange(len(rows)) if rows.judged_as is None else rows.judged_as
+        self._number_of_own = self._number[place[own]]
+        self.weights = np.bincount(place, weight, minlength=len(rows))
 
     def logits(self, held_out_logits: np.ndarray) -> np.ndarray:
         """Return the logit of each of all rows; not a number where no member holds it out."""
-        z = held_out_logits.ravel()[self._own].astype(np.float64)
-        logits = np.full(len(self.weights), np.nan)
-        logits[self._rows] = self._log_sum(log_expit(z)) - self._log_sum(log_expit(-z))
-        return logits
-
-    def _log_sum(self, log_share: np.ndarray) -> np.ndarray:
-        return np.logaddexp.reduceat(log_share + self._log_weight, self._starts)
+        logits = np.full(int(self._number.max()) + 1, np.nan)
+        own = held_out_logits.ravel()[self._own]
+        numbers, joined = join_logits(self._number_of_own, own, self._own_weight)
+        logits[numbers] = joined
+        return logits[self._number]
 
 
 class _Answers:

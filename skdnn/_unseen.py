@@ -6,12 +6,11 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from scipy.special import log_expit
 from sklearn.utils import _safe_indexing
 
 from ._calibration import count_evidence, fit_temperature, relative_size
 from ._dealing import deal_folds, split_validation
-from ._explanations import average_logits
+from ._explanations import average_logits, join_logits
 from ._folds import Folds, out_of_fold_logits
 from ._network import Network
 from ._rows import Rows
@@ -116,7 +115,7 @@ def _fit_temperature(logits: np.ndarray, rows: Rows) -> float:
 
 def _in_given_order(estimator: Any, logits: np.ndarray, X: Any, rows: Rows) -> np.ndarray:
     """Return the logit of each row of X; rows without weight were seen by no member."""
-    logits = _join_parts(logits, rows)
+    logits = _join(logits, rows)
     if rows.place is None:
         return logits
     logits = np.append(logits, np.nan)[rows.place]
@@ -126,18 +125,13 @@ def _in_given_order(estimator: Any, logits: np.ndarray, X: Any, rows: Rows) -> n
     return logits
 
 
-def _join_parts(logits: np.ndarray, rows: Rows) -> np.ndarray:
-    """Give all parts of a row the logit of their mean probability, of those that are known."""
-    if rows.part_of is None:
+def _join(logits: np.ndarray, rows: Rows) -> np.ndarray:
+    """Give rows that are judged as one the logit of their mean probability, where it is known."""
+    if rows.judged_as is None:
         return logits
-    is_known = np.isfinite(logits)
-    weight = np.where(is_known, 1.0 if rows.sample_weight is None else rows.sample_weight, 0.0)
-    starts = np.flatnonzero(np.diff(rows.part_of, prepend=-1))
-    z = np.where(is_known, logits, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        of_first, of_second = (
-            np.logaddexp.reduceat(np.log(weight) + log_expit(sign * z), starts)
-            for sign in (-1.0, 1.0)
-        )
-        joined = (of_second - of_first).astype(logits.dtype)
-    return joined.repeat(np.diff(starts, append=len(logits)))
+    weight = np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
+    known = np.flatnonzero(np.isfinite(logits) & (weight > 0.0))
+    joined = np.full(int(rows.judged_as.max()) + 1, np.nan)
+    numbers, joined_logits = join_logits(rows.judged_as[known], logits[known], weight[known])
+    joined[numbers] = joined_logits
+    return joined[rows.judged_as].astype(logits.dtype)

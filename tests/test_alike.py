@@ -118,7 +118,7 @@ def test_repeating_takes_back_what_merging_did_to_observations():
     np.testing.assert_array_equal(repeated.y, y[order])
     np.testing.assert_array_equal(repeated.X[repeated.place, 0], x)
     np.testing.assert_array_equal(
-        repeated.part_of, np.arange(6).repeat(merged.sample_weight.astype(int))
+        repeated.judged_as, np.arange(6).repeat(merged.sample_weight.astype(int))
     )
 
 
@@ -126,7 +126,7 @@ def test_more_copies_than_there_is_room_for_have_parts_of_the_weight():
     weights = [1e6, 3e6, 1e6, 5.0]
     rows = repeat_shared(make_rows([0, 1, 0, 1], [0, 1, 1, 0], weights), 1_000)
     assert 990 <= len(rows) <= 1_010
-    np.testing.assert_allclose(np.bincount(rows.part_of, rows.sample_weight), weights)
+    np.testing.assert_allclose(np.bincount(rows.judged_as, rows.sample_weight), weights)
 
 
 def test_copies_that_tell_nothing_new_stay_merged():

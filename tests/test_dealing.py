@@ -200,8 +200,8 @@ def test_row_is_cut_into_as_many_units_as_its_weight_counts():
     counts = np.random.default_rng(0).integers(1, 12, 60)
     rows, folds = deal(both_labels(counts * 0.3))
     assert set(folds.of_row) == set(range(8))
-    np.testing.assert_array_equal(np.bincount(rows.part_of[rows.place]), 1)
-    np.testing.assert_allclose(np.bincount(rows.part_of, rows.sample_weight), counts * 0.3)
+    np.testing.assert_array_equal(np.bincount(rows.judged_as[rows.place]), 1)
+    np.testing.assert_allclose(np.bincount(rows.judged_as, rows.sample_weight), counts * 0.3)
     units = rows.sample_weight / 0.3
     np.testing.assert_allclose(units, np.rint(units))
     totals = [np.bincount(folds.of_row, units * (rows.y == label)) for label in (0, 1)]

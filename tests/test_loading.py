@@ -220,7 +220,7 @@ def test_compiling_is_not_begun_where_it_might_take_all_the_time(monkeypatch):
 
 
 @pytest.mark.usefixtures("anew")
-def test_time_to_compile_is_part_of_what_a_training_may_take(monkeypatch):
+def test_time_to_compile_is_judged_as_what_a_training_may_take(monkeypatch):
     def load(dtype, seconds):
         now.append(now[-1] + 61.0)
         return NUMPY, ""
