@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import from_dtype, types
 
 from . import _kernels
 from ._loops import find_streams
@@ -36,7 +37,7 @@ def make_ready(dtype: np.dtype) -> tuple[dict[str, Any], Exception | None]:
     fault : Exception or None
         Why code that can be used could not be kept on disk.
     """
-    faults = [_make_loop_ready(*loop) for loop in _kernels.find_signatures(dtype)]
+    faults = [_make_loop_ready(*loop) for loop in find_signatures(dtype)]
     functions: dict[str, Any] = {name: make_pass(name, dtype) for name in _kernels.FORMS}
     functions |= {
         "draw_words": draw_words,
@@ -46,7 +47,28 @@ def make_ready(dtype: np.dtype) -> tuple[dict[str, Any], Exception | None]:
     return functions, next((fault for fault in faults if fault is not None), None)
 
 
-def _make_loop_ready(loop: Any, types: tuple[Any, ...]) -> Exception | None:
+def find_signatures(dtype: np.dtype) -> Iterator[tuple[Any, Any]]:
+    """Yield each loop and its signature for arrays of a dtype, those that others call first."""
+    number = from_dtype(dtype)
+
+    def vector(of: Any, n_axes: int = 1) -> Any:
+        return types.Array(of, n_axes, "C")
+
+    kinds = {
+        "M": vector(number, 2),
+        "V": vector(number),
+        "n": types.float64,
+        "c": vector(types.intp),
+        "w": vector(types.uint16),
+    }
+    for name, form in _kernels.FORMS.items():
+        yield getattr(_kernels, name), tuple(kinds[letter] for letter in form)
+    yield _kernels.draw_words, (vector(types.int64), vector(types.uint64))
+    tables = [vector(types.int64, 2)] * 7 + [vector(types.float64, 2), vector(types.int64)]
+    yield _kernels.run_calls, (*tables, number, types.int64, types.int64, types.int64)
+
+
+def _make_loop_ready(loop: Any, arguments: tuple[Any, ...]) -> Exception | None:
     """Compile a loop for arguments of these types; return why its code could not be kept.
 
     Code on disk may be damaged, or be that of another loop, where two processes wrote at once: it
@@ -54,19 +76,19 @@ def _make_loop_ready(loop: Any, types: tuple[Any, ...]) -> Exception | None:
     """
     if not all(map(_is_sealed, _find_files(loop))):
         _remove_files(loop)
-    fault = _compile(loop, types)
-    if types not in loop.overloads:
+    fault = _compile(loop, arguments)
+    if arguments not in loop.overloads:
         _remove_files(loop)
-        fault = _compile(loop, types)
-    if types not in loop.overloads:
-        raise fault or RuntimeError(f"numba compiles {loop} for other types than {types}")
+        fault = _compile(loop, arguments)
+    if arguments not in loop.overloads:
+        raise fault or RuntimeError(f"numba compiles {loop} for other types than {arguments}")
     return fault
 
 
-def _compile(loop: Any, types: tuple[Any, ...]) -> Exception | None:
+def _compile(loop: Any, arguments: tuple[Any, ...]) -> Exception | None:
     """Compile a loop, or load it; return what went wrong, after which it may be ready or not."""
     try:
-        loop.compile(types)
+        loop.compile(arguments)
         for file in _find_files(loop):
             _seal(file)
     except Exception as fault:

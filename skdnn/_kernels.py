@@ -10,12 +10,12 @@ Python, nor of Python's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, from_dtype, njit, types
+from numba import carray, njit, types
 from numba.extending import intrinsic
 
 FORMS = {
@@ -74,27 +74,6 @@ def _compiled(function: Callable[..., None]) -> Any:
     except (RuntimeError, OSError):  # no directory that may be written to
         HAS_PLACE = False
         return njit(**settings)(function)
-
-
-def find_signatures(dtype: np.dtype) -> Iterator[tuple[Any, Any]]:
-    """Yield each loop and its signature for arrays of a dtype, those that others call first."""
-    number = from_dtype(dtype)
-
-    def vector(of: Any, n_axes: int = 1) -> Any:
-        return types.Array(of, n_axes, "C")
-
-    kinds = {
-        "M": vector(number, 2),
-        "V": vector(number),
-        "n": types.float64,
-        "c": vector(types.intp),
-        "w": vector(types.uint16),
-    }
-    for name, form in FORMS.items():
-        yield globals()[name], tuple(kinds[letter] for letter in form)
-    yield draw_words, (vector(types.int64), vector(types.uint64))
-    tables = [vector(types.int64, 2)] * 7 + [vector(types.float64, 2), vector(types.int64)]
-    yield run_calls, (*tables, number, types.int64, types.int64, types.int64)
 
 
 @_compiled

@@ -20,7 +20,7 @@ from skdnn._passes import NUMPY
 
 pytest.importorskip("numba")
 
-from skdnn._compiled import _make_loop_ready
+from skdnn._compiled import _make_loop_ready, find_signatures
 
 
 def is_of_numba(name):
@@ -352,7 +352,7 @@ def test_damaged_code_that_cannot_be_removed_is_no_reason_to_fail(kept, monkeypa
     DAMAGES["empty"]((kept / "__pycache__").glob("*.nbi"))
     monkeypatch.setattr(compiled.Path, "unlink", refuse)
     loops = [(make_loop(kept), types_of("float32"))]
-    monkeypatch.setattr(compiled._kernels, "find_signatures", lambda dtype: loops)
+    monkeypatch.setattr(compiled, "find_signatures", lambda dtype: loops)
     with pytest.warns(UserWarning, match=r"PermissionError: .*small_loop.double.*\.nb"):
         fit()
     fit()
@@ -379,9 +379,8 @@ def test_code_that_is_not_kept_is_used_and_told_of(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nothing_is_left_to_compile(dtype):
     """Whatever a training may call is ready before it begins."""
-    kernels = importlib.import_module("skdnn._kernels")
     load_compiled(dtype)
-    loops = dict(kernels.find_signatures(np.dtype(dtype)))
+    loops = dict(find_signatures(np.dtype(dtype)))
     before = {loop: list(loop.signatures) for loop in loops}
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 4)).astype(dtype)
