@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from ._columns import list_few
 from ._levels import Category, Encounter, Levels, LevelStatistics
 from ._numerals import DECIMAL, FORMATTED, TIME, WHOLE, has_twins, read_as
 
@@ -14,9 +15,6 @@ MOSTLY = 0.5
 
 TOO_UNLIKELY = 1e-3
 """The probability below which it is no accident that all rows have unknown levels."""
-
-MOST_NAMES = 10
-"""Columns that are named, of all those that one row cannot tell anything about."""
 
 MANY_ROWS = 10
 """From here on rows speak for themselves; of fewer, which may belong together, their levels do."""
@@ -114,7 +112,7 @@ class Advice:
     def warn(self) -> None:
         """Warn once for each kind."""
         for message, labels in self._labels.items():
-            warnings.warn(message.format(labels), UserWarning, stacklevel=4)
+            warnings.warn(message.format(list_few(labels)), UserWarning, stacklevel=4)
 
 
 def warn_of_unknown(
@@ -125,13 +123,14 @@ def warn_of_unknown(
     A few rows with one new level are nothing to speak of. Ten rows are, or several levels, unless
     as many rows had rare ones in `fit`; or one of another kind, as a number beside strings.
     """
-    found = {}
+    found, examples = [], []
     for i, (label, category) in enumerate(zip(labels, categories, strict=True)):
         encounters = [block[i] for block in blocks]
         if category.rows and _is_suspicious(encounters, category.statistics):
-            found[label] = next(iter(category.rows))
+            found.append(label)
+            examples.append(next(iter(category.rows)))
     if found:
-        message = UNKNOWN.format(list(found), ", ".join(map(repr, found.values())))
+        message = UNKNOWN.format(list_few(found), list_few(examples))
         warnings.warn(message, UserWarning, stacklevel=4)
 
 
@@ -165,7 +164,7 @@ def warn_of_new(
         and category.statistics.n_rare <= MOSTLY * category.statistics.n_rows
     ]
     if found:
-        warnings.warn(NEW.format(found), UserWarning, stacklevel=6)
+        warnings.warn(NEW.format(list_few(found)), UserWarning, stacklevel=6)
 
 
 def warn_of_clipped(labels: Sequence[Any]) -> None:
@@ -177,9 +176,8 @@ def warn_of_clipped(labels: Sequence[Any]) -> None:
 def warn_of_constant(names: Sequence[Any]) -> None:
     """Warn of columns that say nothing in the first part of a stream, and so never will."""
     if len(names):
-        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
         warnings.warn(
-            f"Columns {list(names[:MOST_NAMES])!r}{more} of X do not tell the rows of this first "
+            f"Columns {list_few(list(names))} of X do not tell the rows of this first "
             "part apart. Scales and levels are learnt from it alone, so that these columns are "
             "encoded as 0, whatever comes later. " + BEGIN,
             UserWarning,

@@ -310,9 +310,9 @@ def _to_floats(values: np.ndarray, label: Any) -> np.ndarray:
     ) from reason
 
 
-def _list_few(items: list) -> str:
+def list_few(items: list) -> str:
     """Write down the items of a list, and only the first of a long one."""
-    return repr(items) if len(items) <= 20 else f"{items[:20]!r} and so on"
+    return repr(items) if len(items) <= 20 else f"{items[:20]!r} and {len(items) - 20} more"
 
 
 def find_categories(categorical_features: Any, table: Table) -> np.ndarray:
@@ -356,7 +356,7 @@ def find_categories(categorical_features: Any, table: Table) -> np.ndarray:
     if unknown:
         raise ValueError(
             f"categorical_features has {unknown!r}, which X does not have; its "
-            f"{n_features} features are {_list_few(known)}."
+            f"{n_features} features are {list_few(known)}."
         )
     chosen = set(wanted)
     return np.array([label in chosen for label in known])

@@ -275,10 +275,10 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self._numeric = [column for column in numeric if column not in empty]
         self._categorical = [column for column in categorical if column not in empty]
         self._category_labels = [table.labels[column] for column in self._categorical]
+        self._arrange()
         for column in sorted(empty):
             advice.add(EMPTY, table.labels[column])
         advice.warn()
-        self._arrange()
         return self
 
     @with_usual_errors

@@ -421,7 +421,7 @@ def test_stream_names_columns_that_its_first_part_says_nothing_of():
 
 def test_stream_that_begins_with_one_row_says_so():
     [message] = constant_columns(np.ones((1, 30)))
-    assert "9] and 20 more of X" in message
+    assert "9] and 10 more of X" in message
 
 
 def test_stream_says_nothing_of_columns_that_a_frozen_encoder_knows():
