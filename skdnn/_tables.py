@@ -213,4 +213,4 @@ def _count_axes(X: Any) -> int:
     """Return the number of dimensions of a table, without making an array of a list of rows."""
     if isinstance(X, list | tuple) and X:
         return np.ndim(X[0]) + 1
-    return 2 if is_frame(X) else getattr(X, "ndim", None) or np.ndim(X)
+    return 2 if is_frame(X) else getattr(X, "ndim", None) or np.asarray(X).ndim
