@@ -131,25 +131,28 @@ def is_numba_usable() -> bool:
 
 
 def _import_numba() -> bool:
-    """Import numba, whole or not at all, and say whether it is there and to be used.
-
-    What is left of an import that was broken off would be in the way of the next.
-    """
+    """Import numba, whole or not at all, and say whether it is there and to be used."""
     try:
         spec = find_spec("numba")
     except ModuleNotFoundError:  # by whoever keeps programs from some packages
         return False
     if spec is None or spec.origin is None:  # a folder of that name is no package
         return False
-    before = set(sys.modules)
+    _remove_halves()
     try:
         config: Any = import_module("numba").config
     except BaseException:
-        for name in set(sys.modules) - before:
-            if name.partition(".")[0] in ("numba", "llvmlite"):
-                del sys.modules[name]
+        _remove_halves()
         raise
     return not config.DISABLE_JIT
+
+
+def _remove_halves() -> None:
+    """Remove what is left of an import that was broken off: it is in the way of the next."""
+    for name in list(sys.modules):
+        package = name.partition(".")[0]
+        if package in ("numba", "llvmlite") and package not in sys.modules:
+            del sys.modules[name]
 
 
 def _describe(error: Exception) -> str:

@@ -202,7 +202,10 @@ def test_claims_of_the_readme_have_the_figures_of_the_results():
 
 
 def test_every_figure_of_the_readme_stands_in_the_results():
-    prose = re.sub(r"```.*?```|`[^`]*`|Python [\d.]+|BSD-3", "", README, flags=re.DOTALL)
+    """But for what it says of the tests: how long they take is not among the results."""
+    before, _, rest = README.partition("&& pytest\n```")
+    page = f"{before}```{rest[rest.index('## ') :]}"
+    prose = re.sub(r"```.*?```|`[^`]*`|Python [\d.]+|BSD-3", "", page, flags=re.DOTALL)
     figures, known = (set(re.findall(r"\d[\d.,]*\d|\d", page)) for page in (prose, RESULTS))
     assert {"0.963", "37", "79", "9.52"} <= figures
     assert figures - known == set()

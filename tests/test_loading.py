@@ -7,7 +7,7 @@ import sys
 import warnings
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,6 +121,19 @@ def test_interrupted_import_is_tried_again(tmp_path, monkeypatch):
     assert not [name for name in sys.modules if name.startswith("numba")]
     (tmp_path / "numba" / "core.py").write_text("raise ImportError('another time')")
     with pytest.warns(UserWarning, match="ImportError: another time"):
+        fit()
+
+
+@pytest.mark.usefixtures("without_numba")
+def test_what_is_left_of_a_program_s_own_import_is_removed_first(tmp_path, monkeypatch):
+    """Ctrl-C in an `import numba` of the program's leaves modules without their package."""
+    write_package(
+        tmp_path, "numba", "import numba.core\nnumba.core.config\nraise ImportError('whole')"
+    )
+    (tmp_path / "numba" / "core.py").write_text("config = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules["numba.core"] = ModuleType("numba.core")
+    with pytest.warns(UserWarning, match="ImportError: whole"):  # and not: no attribute 'core'
         fit()
 
 
