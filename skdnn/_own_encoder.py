@@ -15,6 +15,7 @@ from ._columns import is_frame, name_levels
 from ._encoded import CONTINUOUS, PLAIN, read_marks
 from ._encoder import TabularEncoder
 from ._sparse import is_sparse
+from ._sparse_scaling import SparseScaler
 
 FLOATS = [np.float64, np.float32]
 
@@ -36,6 +37,12 @@ def is_tabular(encoder: Any) -> bool:
     return (
         isinstance(encoder, TabularEncoder) and type(encoder).transform is TabularEncoder.transform
     )
+
+
+def is_own(encoder: Any) -> bool:
+    """Say whether an encoder is one that the user brings along, and knows how to read a table."""
+    is_ours = encoder is None or isinstance(encoder, str | SparseScaler)
+    return not is_ours and not is_tabular(unfreeze(encoder))
 
 
 class OwnEncoder(BaseEstimator):

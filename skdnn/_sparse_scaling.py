@@ -57,7 +57,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
             q25, size, q75 = find_quartiles(values[order], weights)
             if len(rows) > MOSTLY * X.shape[0]:
                 full.append(j)
-                size = min(max(q75 - q25, size / FARTHEST), size)
+                size = min(max(q75 - q25, size / FARTHEST), size) if q25 < q75 else size
             self.sizes_[j] = max(2.0 ** np.round(np.log2(size)), 1.0)
         if full:
             warnings.warn(

@@ -22,7 +22,7 @@ from ._encoded import find_codes
 from ._encoder import TabularEncoder
 from ._encoding import check_same_encoder, encode, fit_encoder, get_encoder, make_encoder
 from ._labels import read_labels
-from ._own_encoder import FLOATS, OwnEncoder
+from ._own_encoder import FLOATS, OwnEncoder, is_own
 from ._rows import Rows
 from ._sparse_scaling import SparseScaler
 from ._validation import (
@@ -55,7 +55,8 @@ def read_training_rows(
     The estimator gets its encoder, its `classes_`, and number and names of its features; where
     training `continues`, it has them already.
     """
-    X, y = take_table(X), read_labels(y)
+    has_any_rows = is_own(choose_encoder(estimator))
+    X, y = take_table(X, has_any_rows=has_any_rows), read_labels(y)
     if sample_weight is not None:  # before an encoder meets them
         sample_weight = check_weights(sample_weight, X, may_vanish=is_part)
     matrix, y = _read_training_table(
@@ -74,9 +75,9 @@ def read_training_rows(
     if given is None:
         return rows, None
     with name_in_errors("X_val or y_val"):
-        X_val, y_val = take_table(given[0]), read_labels(given[1], "y_val")
+        X_val = read_table(estimator, given[0])
+        y_val = check_labels(read_labels(given[1], "y_val"))
         check_consistent_length(X_val, y_val)
-        X_val, y_val = read_table(estimator, X_val), check_labels(y_val)
     return rows, check_validation_rows(
         X_val,
         y_val,
@@ -161,7 +162,8 @@ def _choose_dtype(estimator: Any, matrix, *, continues: bool) -> np.dtype:
 
 def read_table(estimator: Any, X, *, accept_sparse: Any = "csr"):
     """Check a table against that of `fit`, and return the matrix that enters the network."""
-    X, encoder = take_table(X), estimator._encoder
+    encoder = estimator._encoder
+    X = take_table(X, has_any_rows=is_own(encoder))
     if not enters_as_it_is(encoder):
         _check_features(estimator, X)
     elif not (is_checked(estimator, X) and is_finite(X)):
@@ -178,7 +180,8 @@ def open_table(
     known to treat each row by itself. The last function returned is to be called at the end: it
     warns of what all rows tell together.
     """
-    encoder, X = estimator._encoder, take_table(X)
+    encoder = estimator._encoder
+    X = take_table(X, has_any_rows=is_own(encoder))
     is_array = isinstance(X, np.ndarray) and X.ndim == 2
     if isinstance(encoder, TabularEncoder) and (is_array or is_frame(X)) and len(X):
         _check_features(estimator, X)
