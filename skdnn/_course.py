@@ -125,10 +125,10 @@ class Course:
     def _freeze(self, members: np.ndarray, params: np.ndarray, epoch: np.ndarray) -> None:
         self.final[members], self.final_epoch[members] = params[members], epoch[members]
 
-    def judge_last(self, judgement: Judgement) -> None:
+    def judge_last(self, judgement: Judgement, members: np.ndarray) -> None:
         """Replace what is known of the last epoch by what is of the weights at its end."""
-        self.last_loss[self.running] = judgement.loss[self.running]
-        self.last_cost[self.running] = judgement.cost[self.running]
+        self.last_loss[members] = judgement.loss[members]
+        self.last_cost[members] = judgement.cost[members]
 
     def can_go_on(self, fingerprint: int) -> bool:
         """Say whether this is the same training, with something left to train."""

@@ -69,7 +69,7 @@ def make_score(
             return np.array(np.nan)
         model = _model_of(estimator, params)
         answers = _Answers(X, pool.logits(held_out_logits)[index])
-        model.decision_function = answers.decision_function
+        model._predict_logits = answers.predict_logits  # all other predictions come from these
         return np.array(judge(model))
 
     return score
@@ -161,7 +161,11 @@ class _Answers:
     def __init__(self, X: Any, logits: np.ndarray) -> None:
         self.X, self.logits = X, logits
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def predict_logits(self, X: Any) -> tuple[np.ndarray, np.dtype]:
+        """Return the logits of some rows, and the dtype of predictions."""
+        return self._find(X), self.logits.dtype
+
+    def _find(self, X: Any) -> np.ndarray:
         if X is self.X:
             return self.logits
         asked, known = _row_keys(X, self.X.dtype), _row_keys(self.X, self.X.dtype)

@@ -290,9 +290,16 @@ class Trainer:
 
     def judge(self, every: int = 1) -> Judgement:
         """Judge the weights as they are now, the loss by one of `every` many rows."""
+        judgement = self.judge_training(every)
+        if self.validation is None:
+            return judgement
+        return judgement._replace(objective=self.validate()[1])
+
+    def judge_training(self, every: int = 1) -> Judgement:
+        """Judge the weights as they are now by rows that are trained on, without dropout."""
         loss = self.mean_loss(self.rows, self.folds, every)
         cost = loss + self.penalty(self.state.weights)
-        return Judgement(loss, cost, cost if self.validation is None else self.validate()[1])
+        return Judgement(loss, cost, cost)
 
     def judge_first(self) -> Judgement:
         """Judge the weights before training.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ._rows import Rows
 from ._state import TrainingPlan, TrainingState
 from ._stopping import Patience
 from ._trainer import Trainer, Validation, fingerprint
-from ._verdict import Ending, settle
+from ._verdict import Ending, looks_useless, settle
 
 ADAPTIVE_DIVISOR = 5.0
 SMALLEST_ADAPTIVE_RATE = 1e-6
@@ -68,12 +69,22 @@ def train(
                 interrupt.answer()
                 course.ended_by = "interrupt"
             course.end(state.weights)
-            if validation is None and not plan.is_part:
-                # The last step comes after the last loss, and can ruin the weights by itself.
-                course.judge_last(interrupt.complete(trainer.judge))
-            is_dead = not plan.is_part and interrupt.complete(trainer.is_dead)
+            is_dead = not plan.is_part and interrupt.complete(partial(_judge_end, trainer, course))
     ending = Ending(validation is not None, is_dead=is_dead, kept_cost=kept_cost)
     settle(plan, state, course, ending)
+
+
+def _judge_end(trainer: Trainer, course: Course) -> bool:
+    """Judge the last weights; say whether a member answers the same to every row.
+
+    The last step comes after the last loss, and can ruin the weights by itself. That loss is under
+    dropout, too, which says little where rows are few: it is a suspicion and no proof.
+    """
+    is_known = trainer.validation is not None  # and what is kept has been judged
+    members = looks_useless(trainer.plan, course) if is_known else course.running
+    if members.any():
+        course.judge_last(trainer.judge_training(), members)
+    return trainer.is_dead()
 
 
 def resume_course(plan: TrainingPlan, state: TrainingState, mark: int) -> Course | None:

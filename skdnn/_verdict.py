@@ -25,7 +25,7 @@ class Ending:
     keeps_best : bool
         Whether each member's best weights are to be kept, and not its last ones.
     is_dead : bool
-        Whether a member answers the same to every row.
+        Whether a member answers the same to every row in the end.
     message : str
         What a solver that knows when it has converged has to say where it did not.
     kept_cost : ndarray of shape (n_members,) or None
@@ -87,6 +87,11 @@ def settle(plan: TrainingPlan, state: TrainingState, course: Course, ending: End
         warnings.warn(" ".join(remarks), ConvergenceWarning, stacklevel=5)
 
 
+def looks_useless(plan: TrainingPlan, course: Course) -> np.ndarray:
+    """Say of each member whether its last weights seem to be worth less than none."""
+    return course.last_cost > USELESS * _loss_of_half(plan)
+
+
 def _has_diverged(plan: TrainingPlan, course: Course, chosen: np.ndarray) -> np.ndarray:
     """Say of each member whether its last weights, or those chosen, are of no use."""
     is_bad = ~np.isfinite(chosen).all(axis=1)
@@ -94,7 +99,7 @@ def _has_diverged(plan: TrainingPlan, course: Course, chosen: np.ndarray) -> np.
         is_bad |= ~np.isfinite(course.last_loss)
     if not plan.is_part:
         # Weights that have run away show in the penalty where the activations no longer do.
-        is_high = course.last_cost > USELESS * _loss_of_half(plan)
+        is_high = looks_useless(plan, course)
         best_cost = np.minimum(course.best_cost, course.first_cost)
         is_bad |= is_high & (course.last_cost > 2.0 * best_cost)
     return is_bad
@@ -140,9 +145,11 @@ def _remarks_on_convergence(
             f"still falling, raise max_iter={plan.max_iter}."
         )
     elif ending.is_dead:
+        kept = f" The weights kept are those of epoch {course.best_epoch.max()}."
         yield (
-            "The network answers the same to every row: its units are dead, or all alike as with "
-            f"initialization='zeros'; {_describe_end(plan, state, course)}. {_advise(plan)}"
+            "In the end the network answers the same to every row: its units are dead, or all "
+            f"alike as with initialization='zeros'; {_describe_end(plan, state, course)}."
+            f"{kept if ending.keeps_best else ''} {_advise(plan)}"
         )
     elif ending.message:
         scaling = "" if plan.is_scaled else ", or scale the features"

@@ -241,7 +241,7 @@ def test_zeros_leave_all_units_of_a_layer_identical():
     assert np.ptp(output) < 1e-12
 
 
-@pytest.mark.filterwarnings("ignore:The network answers the same")
+@pytest.mark.filterwarnings("ignore:In the end the network answers the same")
 def test_zeros_with_tanh_learn_nothing_but_the_last_bias():
     """Where g(0) = 0, no signal passes in either direction."""
     for weights in hidden_units_after_training("zeros", "tanh"):

@@ -176,7 +176,7 @@ def test_plan_describes_a_fit_completely():
 @pytest.mark.parametrize("n_members", [1, 3])
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("rate", [1.0, 1e6, 1e100])
+@pytest.mark.parametrize("rate", [1.0, 1e6, 1e30])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_unscaled_rows_never_end_in_silence(n_members, early_stopping, dtype, rate, activation):
     """Nor in weights that are not finite: an estimator that raises is as it was before."""
