@@ -141,8 +141,8 @@ def _is_suspicious(encounters: Sequence[Encounter], statistics: LevelStatistics)
         return False
     kinds = frozenset[str]().union(*(encounter.kinds for encounter in encounters))
     n_levels = sum(encounter.n_levels for encounter in encounters)
-    # How likely it is, by the rule of succession, that a row has a level that is rare or new.
-    chance = (statistics.n_rare + 1) / (statistics.n_rows + 2)
+    # How likely it is, by the rule of succession, that a row has a level that others do not have.
+    chance = (statistics.n_scarce + 1) / (statistics.n_rows + 2)
     is_unlikely = chance ** (n_rows if n_rows >= MANY_ROWS else n_levels) < TOO_UNLIKELY
     return is_unlikely or kinds.isdisjoint(statistics.kinds)
 

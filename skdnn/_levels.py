@@ -42,6 +42,7 @@ class LevelStatistics:
 
     n_rows: int  # with a value, of weight above 0
     n_rare: int  # of these, with a rare level
+    n_scarce: int  # and with one that would be rare without the row
     is_cut: bool  # whether levels are rare for no other reason than max_categories
     kinds: frozenset[str]  # of all levels, rare or not
 
@@ -231,9 +232,12 @@ def fit_category(
     by_frequency = sorted(common, key=lambda level: -counts[places[level]])
     kept = set(by_frequency[:max_categories])
     rare = [places[level] for level in levels if level not in kept]
+    fewest = min_frequency * (counts.sum() if min_frequency < 1 else 1)
+    scarce = [places[level] for level in kept if counts[places[level]] <= fewest]
     statistics = LevelStatistics(
         n_rows=int(counts[1:].sum()),
         n_rare=int(counts[rare].sum()),
+        n_scarce=int(counts[[*rare, *scarce]].sum()),
         is_cut=len(common) > max_categories,
         kinds=find_kinds(levels),
     )

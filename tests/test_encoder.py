@@ -864,6 +864,8 @@ UNKNOWN_LATER = {
     "one new level": (["a", "b", "c"] * 9, ["x", "x", "x", None], False),
     "one of several is known": (["a", "b", "c"] * 9, [*"uvwxyz"] * 9 + ["a"], False),
     "only gaps": (["a", "b", "c"] * 9, [None, np.nan, None], False),
+    "levels that occur twice": ([*"abcdefghijkl"] * 2, [*"uvwxyz"] * 4, False),
+    "levels that occur three times": ([*"abcdefghijkl"] * 3, [*"uvwxyz"], True),
     "whole numbers as floats": ([1, 2, "a"] * 9, [1.0, 2.0], False),
 }
 
