@@ -28,7 +28,7 @@ from speed_costs import draw_costs, measure_costs
 from speed_fits import fit_rows
 from speed_imports import import_rows
 from speed_members import member_rows, thread_rows
-from speed_predict import predict_many_rows, predict_one_rows
+from speed_predict import predict_by_rows, predict_many_rows, predict_one_rows
 from speed_reach import reach_rows
 from speed_report import Row, cells, describe, summarize, to_json, to_markdown
 from speed_steps import step_rows
@@ -44,6 +44,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "threads": lambda options: thread_rows(options.repeats),
     "members": lambda options: member_rows(options.repeats),
     "predict-one": lambda options: predict_one_rows(options.repeats),
+    "predict-rows": lambda options: predict_by_rows(options.repeats),
     "predict-many": lambda options: predict_many_rows(min(5, options.repeats)),
     "fit": lambda options: fit_rows(),
     # a small difference of two times that scatter

@@ -44,15 +44,20 @@ def warm_up(call: Call) -> None:
     call()
 
 
-def alternate(calls: dict[str, Call], repeats: int, n_calls: int = 1) -> dict[str, list[float]]:
+def alternate(
+    calls: dict[str, Call],
+    repeats: int,
+    n_calls: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Return the seconds of each call, run by run; of `n_calls` in a row, the mean."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
-            started = time.perf_counter()
+            started = clock()
             for _ in range(n_calls):
                 call()
-            seconds[name].append((time.perf_counter() - started) / n_calls)
+            seconds[name].append((clock() - started) / n_calls)
     return seconds
 
 

@@ -1,14 +1,23 @@
-"""Time predictions against MLPClassifier, of one row and of many, and the memory that many take."""
+"""Time predictions against MLPClassifier, of one row and of many, and the memory that many take.
+
+And what a row of the default takes, by how many there are, in time of the processor: of all
+threads, whether they compute or wait.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
 
+import numpy as np
 from sklearn.neural_network import MLPClassifier
 from speed_measure import (
     alternate,
     extra_memory,
     in_fresh_process,
+    limited,
     make_rows,
     paired_ratios,
     warm_up,
@@ -20,6 +29,7 @@ from skdnn import DeepBinaryClassifier
 N_TRAIN = 2_000
 N_ROWS, N_FEATURES, HIDDEN = 200_000, 64, (256, 256)
 N_SINGLE_CALLS = 200
+N_NUMBERS, N_PREDICTED, N_CALLED = 20, (1, 10, 70, 1_000, 10_000), 2_000
 
 PATH = f"predict_proba of {{:,}} x {N_FEATURES} float32, hidden {HIDDEN}, {{}}"
 
@@ -61,6 +71,38 @@ def predict_one_rows(repeats: int) -> Iterator[Row]:
                 at_most(0.5) if models[name] is single else None,
                 show_medians(seconds, [name, MLP]),
             )
+
+
+def predict_by_rows(repeats: int) -> Iterator[Row]:
+    """Show what a row takes, by the number of rows, and what leaving BLAS its threads costs."""
+    X, y = make_rows(N_PREDICTED[-1], N_NUMBERS)
+    X = X.astype(np.float64)
+    model = DeepBinaryClassifier(max_iter=2).fit(X[:N_TRAIN], y[:N_TRAIN])
+    for n_rows in N_PREDICTED:
+        call, n_calls = partial(model.predict_proba, X[:n_rows]), max(1, N_CALLED // n_rows)
+        warm_up(call)
+        seconds: dict[str, list[float]] = {"as it is": [], "BLAS held": []}
+        for _ in range(repeats):
+            for name, runs in seconds.items():
+                with limited(1) if name == "BLAS held" else nullcontext():
+                    runs += alternate({name: call}, 1, n_calls, time.process_time)[name]
+        path = f"predict_proba of {n_rows:,} x {N_NUMBERS} float64, the default ensemble"
+        for_one = {1: 400.0, 10: None}.get(n_rows, 15.0)
+        yield Row(
+            path,
+            "processor time of a row",
+            tuple(1e6 * run / n_rows for run in seconds["as it is"]),
+            "us",
+            None if for_one is None else at_most(for_one),
+            show_medians(seconds, list(seconds)),
+        )
+        yield Row(
+            path,
+            "processor time with BLAS held to a thread",
+            paired_ratios(seconds["as it is"], seconds["BLAS held"]),
+            "x",
+            at_most(1.1),
+        )
 
 
 def predict_many_rows(repeats: int) -> Iterator[Row]:

@@ -707,19 +707,20 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             the members' probabilities. An array of float32 if X is one and the weights are float32
             too, else of float64.
 
+        Raises
+        ------
+        ValueError
+            If a logit is not a number, as numbers of X are so large that the network overflows.
+
         Notes
         -----
         More than 64 rows are computed in the precision of the weights (`dtype`), which in float32
         takes a fraction of the time, up to the members' logits; their average is taken in float64.
         A row's probability by itself and among many others differs by less than 1e-6.
-
-        Raises
-        ------
-        ValueError
-            If a logit is not a number, as numbers of X are so large that the network overflows.
         """
         logit, dtype = self._predict_logits(X)
-        return logit.astype(dtype, copy=False)
+        with np.errstate(over="ignore"):  # infinite in float32, and still the right side of zero
+            return logit.astype(dtype, copy=False)
 
     @with_usual_errors
     def predict_proba(self, X):
@@ -755,7 +756,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             Columns in the order of `classes_`; finite even where a probability is rounded to 0.
         """
         logit, dtype = self._predict_logits(X)
-        return np.column_stack([log_expit(-logit), log_expit(logit)]).astype(dtype, copy=False)
+        log_probability = np.column_stack([log_expit(-logit), log_expit(logit)])
+        lowest = np.finfo(dtype).min
+        return np.maximum(log_probability, lowest).astype(dtype, copy=False)
 
     def predict(self, X):
         """Return the more likely class of each row.

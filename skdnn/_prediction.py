@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from ._explanations import average_logits
 from ._network import Network, Pass
 from ._sparse import is_sparse
 from ._threads import Crew, limit_blas_threads, resolve_n_jobs
+from ._workspace import Workspace
 
 WIDE = np.dtype(np.float64)
 
@@ -28,7 +30,10 @@ scikit-learn compares predictions of a few rows with those of each.
 """
 
 MOST_READY = 8
-"""Passes that are kept: as many threads predict few rows at a time without making new ones."""
+"""Passes, and memory, that are kept: as many threads predict at a time without taking new ones."""
+
+LARGEST_KEPT = 1 << 24
+"""Bytes of memory that is kept for the next prediction: that of wide tables is given back."""
 
 BLOCK_ROWS = 4096
 """Rows that are encoded and predicted at once, unless there are so many columns that it is fewer.
@@ -64,6 +69,7 @@ class Predictor:
     def __init__(self, network: Network) -> None:
         self.network = network
         self._ready: list[Pass] = []
+        self._workspaces: list[Workspace] = []
         self._cast: tuple[np.ndarray, np.ndarray] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -86,6 +92,9 @@ class Predictor:
         n_jobs: int | None,
     ) -> np.ndarray:
         """Return the logit of the members' mean probability for each row: (n_samples,) of float64.
+
+        The matrix has the precision of the weights, as in training, so that a row is the same
+        however many there are; a block in which that overflows is all in float64.
 
         Parameters
         ----------
@@ -111,10 +120,16 @@ class Predictor:
         remaining = iter(blocks)  # a thread that is held up leaves them to the others
 
         def predict() -> None:
-            passes: dict[int, Pass] = {}
-            for rows in remaining:
-                crew.check()
-                logit[rows] = self._average_block(params, take, rows, dtype, passes)
+            passes: dict[int, Pass] | None = {} if len(blocks) > 1 else None
+            with self._borrow_workspace() as workspace:
+                for rows in remaining:
+                    crew.check()
+                    X = take(rows, params.dtype).astype(dtype, copy=False)
+                    logits = self._logits(self.cast(params, dtype), X, passes, workspace)
+                    logit[rows] = average_logits(logits)
+                    if not np.isfinite(logit[rows]).all():
+                        logits = self.network.logits(self.cast(params, WIDE), take(rows, WIDE))
+                        logit[rows] = average_logits(logits)
 
         # BLAS raises flags where nothing is wrong, too; and tapes do not look at them.
         with (
@@ -126,40 +141,42 @@ class Predictor:
         _check_numbers(logit)
         return logit
 
-    def _average_block(
+    def _logits(
         self,
         params: np.ndarray,
-        take: Take,
-        rows: slice,
-        dtype: np.dtype,
-        passes: dict[int, Pass],
+        X: Any,
+        passes: dict[int, Pass] | None = None,
+        workspace: Workspace | None = None,
     ) -> np.ndarray:
-        """Return the averaged logits of a block.
-
-        The matrix has the precision of the weights, as in training, so that a row is the same
-        however many there are; where that overflows, everything is in float64.
-        """
-        X = take(rows, params.dtype).astype(dtype, copy=False)
-        logit = average_logits(self._logits(self.cast(params, dtype), X, passes))
-        if not np.isfinite(logit).all():
-            X, params = take(rows, WIDE), self.cast(params, WIDE)
-            logit = average_logits(self.network.logits(params, X))
-        return logit
-
-    def _logits(self, params: np.ndarray, X: Any, passes: dict[int, Pass]) -> np.ndarray:
         """Return each member's logits, of few rows by a pass that is ready: (n_members, n_samples).
 
-        Others fill `passes`, as `Network.logits` does.
+        `passes` and `workspace` are for others, as in `Network.logits`.
         """
         n_samples = X.shape[0]
         if n_samples > FEW_ROWS or is_sparse(X):
             block_bytes = WIDEST_BUFFER // self.network.n_members
-            return self.network.logits(params, X, passes=passes, block_bytes=block_bytes)
+            return self.network.logits(
+                params, X, passes=passes, workspace=workspace, block_bytes=block_bytes
+            )
         prediction = self._make_ready(params, n_samples)
         logits = prediction.forward(X[np.newaxis]).copy()
         if len(self._ready) < MOST_READY:
             self._ready.append(prediction)
         return logits
+
+    @contextmanager
+    def _borrow_workspace(self) -> Iterator[Workspace]:
+        """Take memory out of the list, or make some, and put it back for the next prediction.
+
+        Memory that is new each time costs more than what few hundred rows compute in it.
+        """
+        try:
+            workspace = self._workspaces.pop()
+        except IndexError:
+            workspace = Workspace()
+        yield workspace
+        if workspace.n_bytes <= LARGEST_KEPT and len(self._workspaces) < MOST_READY:
+            self._workspaces.append(workspace)
 
     def _make_ready(self, params: np.ndarray, n_samples: int) -> Pass:
         """Take a pass for these parameters out of the list, or make one."""

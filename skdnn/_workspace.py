@@ -19,6 +19,11 @@ class Workspace:
     def __init__(self) -> None:
         self._arrays: list[np.ndarray] = []
 
+    @property
+    def n_bytes(self) -> int:
+        """How much all arrays take."""
+        return sum(array.size for array in self._arrays)
+
     def take(
         self, number: int, shape: tuple[int, ...], dtype: np.typing.DTypeLike, xp: ArrayModule
     ) -> np.ndarray:

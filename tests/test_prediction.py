@@ -55,7 +55,7 @@ def model(table):
 def test_few_rows_are_predicted_as_many_are(predictor, n_rows):
     params, X = draw_params(predictor), draw_rows(n_rows)
     for _ in range(2):
-        logits = predictor._logits(params, X, {})
+        logits = predictor._logits(params, X)
         np.testing.assert_array_equal(logits, predictor.network.logits(params, X))
 
 
@@ -71,24 +71,24 @@ def test_a_pass_serves_again_until_parameters_or_rows_are_others(predictor):
         (params, 2, 2),
         (params.copy(), 2, 3),
     ):
-        predictor._logits(given, draw_rows(n_rows), {})
+        predictor._logits(given, draw_rows(n_rows))
         assert len(n_made) == n_expected
 
 
 def test_what_was_predicted_stays_when_more_is(predictor):
     params = draw_params(predictor)
-    first = predictor._logits(params, draw_rows(1, seed=1), {})
+    first = predictor._logits(params, draw_rows(1, seed=1))
     before = first.copy()
-    predictor._logits(params, draw_rows(1, seed=2), {})
+    predictor._logits(params, draw_rows(1, seed=2))
     np.testing.assert_array_equal(first, before)
 
 
 def test_parameters_that_are_changed_in_place_count(predictor):
     params, X = draw_params(predictor), draw_rows(1)
-    predictor._logits(params, X, {})
+    predictor._logits(params, X)
     params *= 2.0
     np.testing.assert_array_equal(
-        predictor._logits(params, X, {}), Predictor(predictor.network)._logits(params, X, {})
+        predictor._logits(params, X), Predictor(predictor.network)._logits(params, X)
     )
 
 
@@ -107,8 +107,21 @@ def test_no_more_passes_are_kept_than_needed(predictor):
     params, X = draw_params(predictor), draw_rows(1)
     taken = [predictor._make_ready(params, 1) for _ in range(MOST_READY + 2)]
     predictor._ready += taken[:MOST_READY]
-    predictor._logits(params, X, {})
+    predictor._logits(params, X)
     assert len(predictor._ready) == MOST_READY
+
+
+def test_memory_is_kept_for_the_next_prediction_unless_it_is_much(monkeypatch, model, table):
+    X, predictor = np.repeat(table[0], 3, axis=0), copy.copy(model)._predictor
+    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 200)
+    expected = []
+    for is_kept in (True, False):
+        monkeypatch.setattr(_prediction, "LARGEST_KEPT", 1 << 24 if is_kept else 0)
+        predictor._workspaces.clear()
+        expected += [model.predict_proba(X[:n_rows]) for n_rows in (900, 20, 100, 900)]
+        assert len(predictor._workspaces) == is_kept
+    for with_memory, without in zip(expected[:4], expected[4:], strict=True):
+        np.testing.assert_array_equal(with_memory, without)
 
 
 def test_threads_that_predict_at_once_do_not_disturb_each_other(model):
@@ -123,9 +136,12 @@ def test_threads_that_predict_at_once_do_not_disturb_each_other(model):
 def test_copies_and_pickles_hold_no_passes(model, table, renew):
     X = table[0][:1]
     expected = model.predict_proba(X)
+    model.predict_proba(table[0])
     assert model._predictor._ready
+    assert model._predictor._workspaces
     other = renew(model)
     assert not other._predictor._ready
+    assert not other._predictor._workspaces
     np.testing.assert_array_equal(other.predict_proba(X), expected)
 
 
@@ -203,6 +219,9 @@ def test_rows_that_overflow_are_refused(monkeypatch, table, n_rows, n_members):
         expected = model.decision_function(rows[1:2])
         assert np.isfinite(expected).all()
         np.testing.assert_allclose(model.decision_function(rows)[1:2], expected, rtol=1e-5)
+    short = np.repeat(np.float32([X[0], np.finfo(np.float32).max * np.sign(X[0])]), 40, axis=0)
+    assert np.isfinite(model.predict_log_proba(short)).all()
+    assert not np.isnan(model.decision_function(short)).any()
 
 
 def test_steep_ramps_far_from_zero_are_predicted_alike():
@@ -252,12 +271,15 @@ def test_row_by_itself_is_predicted_as_among_many(setting, dtype):
         assert (many[::50] != alone).any(), "many rows should take the precision of the weights"
 
 
-def test_error_in_a_block_ends_the_work_of_the_other_threads(monkeypatch, model, table):
+@pytest.mark.parametrize("is_of_caller", [False, True])
+def test_error_in_a_block_ends_the_work_of_the_other_threads(
+    monkeypatch, model, table, is_of_caller
+):
     n_encoded, encode, main = [], TabularEncoder._transform, threading.current_thread()
 
     def encode_or_fail(encoder, X, *arguments):
         n_encoded.append(len(X))
-        if threading.current_thread() is main:
+        if (threading.current_thread() is main) == is_of_caller:
             raise MemoryError("as a test")
         time.sleep(0.01)
         return encode(encoder, X, *arguments)
