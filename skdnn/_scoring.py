@@ -197,9 +197,10 @@ def _explain(error: Exception, scoring: Any, scorer: Any, X: Any, classes: np.nd
     if found and "pos_label" in str(error) and 1 not in classes.tolist():
         method = found["method"]
         method = "" if method in (None, "'predict'") else f", response_method={method}"
+        options = "".join(re.findall(r", \w+=[-+.\d]+\b", repr(scorer)[found.end() :]))
         advice = (
-            f"Say which label is the positive one: scoring=make_scorer({found['metric']}{method}, "
-            f"pos_label={classes[1].item()!r})."
+            f"Say which label is the positive one: scoring=make_scorer({found['metric']}{method}"
+            f"{options}, pos_label={classes.tolist()[1]!r})."
         )
     elif isinstance(scoring, str):
         advice = "Take another score, or more rows."

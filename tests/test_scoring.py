@@ -15,6 +15,7 @@ from sklearn.metrics import (
     balanced_accuracy_score,
     brier_score_loss,
     f1_score,
+    fbeta_score,
     jaccard_score,  # noqa: F401 -- named by an error's advice
     log_loss,
     make_scorer,
@@ -163,7 +164,9 @@ def test_scorer_that_asks_for_other_rows_is_told_why_not():
 
 
 @pytest.mark.parametrize("scoring", ["f1", "average_precision", "jaccard"])
-@pytest.mark.parametrize("labels", [["no", "yes"], [0, 2]], ids=str)
+@pytest.mark.parametrize(
+    "labels", [["no", "yes"], np.array(["no", "yes"], object), [0, 2]], ids=str
+)
 @pytest.mark.parametrize("n_members", [1, 5])
 def test_score_that_needs_a_positive_label_says_how_to_name_it(scoring, labels, n_members):
     """And what it says works."""
@@ -177,6 +180,13 @@ def test_score_that_needs_a_positive_label_says_how_to_name_it(scoring, labels, 
         assert advice == f"make_scorer(f1_score, pos_label={labels[1]!r})"
     model.set_params(scoring=eval(advice)).fit(X, y)
     assert np.isfinite(model.validation_scores_).all()
+
+
+def test_positive_label_is_named_beside_what_else_a_scorer_was_told():
+    X, y = make_table(60)
+    model, y = ensemble(scoring=make_scorer(fbeta_score, beta=2)), np.take(["no", "yes"], y)
+    with pytest.raises(ValueError, match=r"make_scorer\(fbeta_score, beta=2, pos_label='yes'\)"):
+        model.fit(X, y)
 
 
 def test_scorer_that_looks_for_the_columns_of_the_table_is_told_what_it_gets():
