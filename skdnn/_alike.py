@@ -21,6 +21,10 @@ from ._values import frozen
 FEW_X = 16
 """Distinct x, below which they are few: a fold would hold the only ones of a kind."""
 
+MOST_X, COPIES_OF_X = 64, 8
+"""Distinct x that are few too, at most, where each stands there so often in the mean: new rows will
+hardly be unlike all of them, and a fold would have the only ones of several kinds."""
+
 ROUNDING = 1e-9
 """Share of a sum of weights that may be due to rounding."""
 
@@ -42,35 +46,42 @@ class Alike:
         Whether copies of a row are observations of their own.
     is_single : ndarray of bool of shape (n_rows,)
         Whether none with the same label is alike.
-    is_few : bool
-        Whether few x are distinct.
+    counts : ndarray of shape (n_rows,)
+        How many rows each one stands for by its weight; 0 where nobody can tell.
+    is_least : bool
+        Whether less than `FEW_X` x are distinct.
     """
 
     number: np.ndarray
     first: np.ndarray
     is_shared: np.ndarray
     is_single: np.ndarray
-    is_few: bool
+    counts: np.ndarray
+    is_least: bool
 
     @classmethod
     def find(cls, rows: Rows) -> Alike | None:
         """Look at a table; None if all rows are different and many."""
         number = number_alike(rows.X)
         n_distinct = len(rows) if number is None else int(number.max()) + 1
-        is_few = n_distinct < FEW_X
-        if number is None and not is_few:
+        if number is None and n_distinct > MOST_X:
             return None
         number = np.arange(len(rows)) if number is None else number
         n_first, n_second = (
             np.bincount(number[rows.y == label], minlength=n_distinct)[number]
             for label in (0.0, 1.0)
         )
+        is_single = np.where(rows.y == 1.0, n_second, n_first) == 1
+        counts = count_repetitions(rows, is_single)
+        is_often = np.maximum(counts, 1.0).sum() >= COPIES_OF_X * n_distinct
+        is_few = n_distinct < FEW_X or (n_distinct <= MOST_X and is_often)
         return cls(
             number=number,
             first=np.unique(number, return_index=True)[1][number],
             is_shared=is_few | ((n_first > 0) & (n_second > 0)),
-            is_single=np.where(rows.y == 1.0, n_second, n_first) == 1,
-            is_few=is_few,
+            is_single=is_single,
+            counts=counts,
+            is_least=n_distinct < FEW_X,
         )
 
 
@@ -91,7 +102,7 @@ def repeat_shared(rows: Rows, most: int) -> Rows:
     if alike is None or rows.sample_weight is None:
         return rows
     shared = np.flatnonzero(alike.is_shared)
-    counts = count_repetitions(rows, alike.is_single)[shared]
+    counts = alike.counts[shared]
     n_others = len(rows) - len(shared)
     times = np.ones(len(rows), np.intp)
     share = min(1.0, max(most - n_others, 0) / counts.sum()) if len(shared) else 1.0

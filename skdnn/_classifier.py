@@ -255,8 +255,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         train on it, an honest estimate without cross-validation. With `calibration` it is brought
         to the size of the average's logits and divided by `temperature_`. Not a number for a row
         that all of them trained on: some rows with fewer than five networks, or the only row of a
-        class. Rows of weight zero are judged by all. Where few rows are distinct (see Notes), all
-        networks know all of them, and it is the logit of their mean probability.
+        class. Rows of weight zero are judged by all. Where less than
+        16 rows are distinct, all networks know them, and it is the logit of their mean probability.
     temperature_ : float
         What logits are divided by; 1 without `calibration`.
     coefs_ : list of ndarray
@@ -321,9 +321,10 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
 
     Rows are held out in proportion to their class. Copies of a row are held out together, and so
     are all rows of a group of `groups`. Copies are observations of their own where the same x bears
-    both labels, or where fewer than 16 x are distinct: then they are dealt one by one, and a row of
-    weight k as k rows. If weights are not whole numbers of a unit, whatever that is, or few rows
-    are distinct, every network holds out a part of the weight of such a row. A class of fewer rows
+    both labels, or where few x are distinct: less than 16, or up to 64 that stand there eight times
+    in the mean. Then they are dealt one by one, and a row of weight k as k rows. If weights are not
+    whole numbers of a unit, whatever that is, or less than 16 x are distinct, every network holds
+    out a part of the weight of such a row. A class of fewer rows
     than networks is held out row by row; the only row of a class, or the only group that has one,
     is learned from by all networks and judged by none.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ._alike import Alike, count_repetitions
+from ._alike import Alike
 from ._folds import FEWEST_FOLDS, IN_NO_FOLD, MOST_FOLDS, Folds
 from ._rows import Rows
 from ._values import frozen
@@ -122,10 +122,10 @@ def _deal(rows: Rows, deck: Deck, rng: np.random.Generator) -> tuple[Rows, np.nd
     alike = Alike.find(rows)
     if alike is None:
         return rows, _deal_units(rows.y, np.ones(len(rows), np.intp), deck, rng)[0]
-    counts = count_repetitions(rows, alike.is_single)
-    counts[(counts > MOST_UNITS) | (alike.is_few & alike.is_single)] = 0
+    counts = alike.counts.copy()
+    counts[(counts > MOST_UNITS) | (alike.is_least & alike.is_single)] = 0
     counts[~alike.is_shared] = 1
-    if alike.is_few:
+    if alike.is_least:
         # A member that holds out more rows of one label has learned less of it: by its own logits
         # an x would seem to be of the other one, in the rows of that label.
         rows = replace(rows, judged_as=alike.number)

@@ -1,5 +1,7 @@
 """Rows that are alike: found by their values, and counted by their weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,7 +66,6 @@ def test_copies_are_observations_where_x_bears_both_labels():
     assert alike.is_shared[20:].tolist() == [True, True, False, False, False]
     assert alike.is_single[20:].tolist() == [True, True, False, False, True]
     assert alike.first[20:].tolist() == [20, 20, 22, 22, 24]
-    assert not alike.is_few
     assert not alike.is_shared[:20].any()
 
 
@@ -72,12 +73,32 @@ def test_copies_are_observations_where_x_bears_both_labels():
 def test_copies_are_observations_where_few_x_are_distinct(n_distinct):
     x = np.arange(n_distinct).repeat(3)
     alike = Alike.find(make_rows(x, x % 2))
-    assert alike.is_few == (n_distinct < 16)
-    assert (alike.is_shared == alike.is_few).all()
+    assert alike.is_least == (n_distinct < 16)
+    assert (alike.is_shared == alike.is_least).all()
+
+
+@pytest.mark.parametrize("is_counted", [False, True])
+@pytest.mark.parametrize(
+    ("n_distinct", "n_copies", "is_shared"),
+    [(16, 7, False), (16, 8, True), (64, 8, True), (65, 20, False)],
+)
+def test_copies_are_observations_where_some_x_stand_there_often(
+    n_distinct, n_copies, is_shared, is_counted
+):
+    """As rows, or counted by weights in whatever unit."""
+    rng = np.random.default_rng(0)
+    others = rng.integers(0, n_distinct, n_distinct * (n_copies - 1))
+    x = np.concatenate([np.arange(n_distinct), others])
+    rows = make_rows(x, x % 2)
+    if is_counted:
+        rows = rows.merge_identical()
+        rows = replace(rows, sample_weight=rows.sample_weight * 0.3)
+    alike = Alike.find(rows)
+    assert (alike is not None and alike.is_shared.all()) == is_shared
 
 
 def test_rows_that_are_many_and_different_are_not_looked_at_twice():
-    assert Alike.find(make_rows(MANY, MANY % 2)) is None
+    assert Alike.find(make_rows(np.arange(65), np.arange(65) % 2)) is None
 
 
 @given(
@@ -130,5 +151,5 @@ def test_more_copies_than_there_is_room_for_have_parts_of_the_weight():
 
 
 def test_copies_that_tell_nothing_new_stay_merged():
-    rows = make_rows(MANY, MANY % 2, np.arange(1, 21))
+    rows = make_rows(MANY, MANY % 2, np.arange(1, 21) % 7 + 1)
     assert repeat_shared(rows, 1_000) is rows

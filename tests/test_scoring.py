@@ -215,7 +215,7 @@ def test_merged_rows_need_no_scorer_that_takes_weights(n_members):
     named = ensemble(scoring="accuracy", n_members=n_members).fit(X, y)
     assert own.validation_scores_ == pytest.approx(named.validation_scores_)
     with pytest.raises(ValueError, match="does not take sample_weight"):
-        own.fit(X, y, make_weights(80) + 1)
+        own.fit(X, y, np.sqrt(make_weights(80) + 1.0))  # whole ones would be rows again
 
 
 def test_score_of_several_rows_of_a_kind_is_that_of_their_weight():
