@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-CONTINUOUS, PLAIN = -1, 0
-"""Marks of numbers to embed, and to take as they are. That of codes is how many there are."""
+CONTINUOUS, UNKNOWN, FLAG = -2, -1, 0
+"""Marks of numbers to embed, of whatever others return, of flags. That of codes is their number."""
 
 
 class EncodedArray(np.ndarray):
@@ -74,14 +74,14 @@ def mark(matrix: np.ndarray, marks: np.ndarray | None) -> EncodedArray:
 
 
 def read_marks(X: Any) -> np.ndarray:
-    """Return the marks of the columns of a matrix, which are all plain if it has none."""
+    """Return the marks of the columns of a matrix, which are unknown if it has none."""
     marks = getattr(X, "marks", None) if isinstance(X, EncodedArray) else None
-    return np.full(X.shape[1], PLAIN) if marks is None else marks
+    return np.full(X.shape[1], UNKNOWN) if marks is None else marks
 
 
 def find_codes(X: Any) -> list[int]:
     """Return the columns of an array that are marked as codes; none for any other table."""
-    return np.flatnonzero(read_marks(X) > PLAIN).tolist() if isinstance(X, EncodedArray) else []
+    return np.flatnonzero(read_marks(X) > FLAG).tolist() if isinstance(X, EncodedArray) else []
 
 
 def to_frame(encoded: EncodedArray, library: str, X: Any) -> Any:

@@ -32,7 +32,7 @@ from ._compat import (
     get_output_container,
 )
 from ._containers import take_table
-from ._encoded import CONTINUOUS, PLAIN, find_codes, mark, to_frame
+from ._encoded import CONTINUOUS, find_codes, mark, to_frame
 from ._errors import with_usual_errors
 from ._levels import FIRST_LEVEL, Encounter, fit_category
 from ._reading import (
@@ -456,7 +456,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     @property
     def _marks(self) -> np.ndarray:
         """What the columns of the result are, as `EncodedArray` remembers it."""
-        marks = np.full(len(self.source_features_), PLAIN)
+        marks = np.zeros(len(self.source_features_), dtype=np.intp)  # of flags
         marks[: self.n_continuous_] = CONTINUOUS
         marks[len(marks) - len(self.code_sizes_) :] = self.code_sizes_
         return marks

@@ -112,22 +112,20 @@ def describe_columns(
     network by waves, and of several every other one by ramps.
     """
     n_columns = matrix.shape[1]
+    n_embedded = getattr(encoder, "n_continuous_", 0)
     code_sizes = getattr(encoder, "code_sizes_", ())
-    n_continuous = getattr(encoder, "n_continuous_", 0)
-    is_known = isinstance(encoder, TabularEncoder) or n_continuous + len(code_sizes) > 0
-    if numeric_embedding is None or (numeric_embedding == "auto" and not is_known):
-        return InputColumns(n_columns, code_sizes=code_sizes)
     if numeric_embedding == "auto":
         numeric_embedding = "mixed" if n_members > 1 else "periodic"
-    if is_known:
-        embedding = numeric_embedding if n_continuous else None
-        return InputColumns(n_columns, n_continuous, code_sizes, embedding)
-    if is_sparse(matrix):
-        raise ValueError(
-            f"numeric_embedding={numeric_embedding!r} needs a dense table, since what it makes of "
-            "0 is not 0. Leave it at 'auto', or make X dense."
-        )
-    return InputColumns(n_columns, n_columns, embedding=numeric_embedding)
+    elif numeric_embedding is not None and not isinstance(encoder, TabularEncoder):
+        if is_sparse(matrix):
+            raise ValueError(
+                f"numeric_embedding={numeric_embedding!r} needs a dense table, since what it makes "
+                "of 0 is not 0. Leave it at 'auto', or make X dense."
+            )
+        n_embedded += getattr(encoder, "n_unknown_", n_columns)
+    if numeric_embedding is None or n_embedded == 0:
+        return InputColumns(n_columns, code_sizes=code_sizes)
+    return InputColumns(n_columns, n_embedded, code_sizes, numeric_embedding)
 
 
 def read_numbers(encoder: Any, X: Any) -> np.ndarray:

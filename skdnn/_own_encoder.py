@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import _num_samples, check_array, validate_data
 
 from ._columns import is_frame, name_levels
-from ._encoded import CONTINUOUS, PLAIN, read_marks
+from ._encoded import CONTINUOUS, FLAG, UNKNOWN, read_marks
 from ._encoder import TabularEncoder
 from ._sparse import is_sparse
 from ._sparse_scaling import SparseScaler
@@ -56,6 +56,8 @@ class OwnEncoder(BaseEstimator):
     ----------
     n_continuous_, code_sizes_ : int and tuple of int
         As those of a TabularEncoder: columns that one has marked come in the order of its own.
+    n_unknown_ : int
+        Columns that nobody has marked; they come after those that are continuous.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -78,7 +80,8 @@ class OwnEncoder(BaseEstimator):
                 f"rows of X, but returned {matrix.shape[0]}."
             )
         try:
-            named = table if is_frame(table) else matrix
+            is_named = is_frame(table) and all(isinstance(name, str) for name in table.columns)
+            named = table if is_named else matrix
             validate_data(self, named, reset=reset, skip_check_array=True)
         except ValueError as error:
             raise ValueError(
@@ -131,7 +134,7 @@ class OwnEncoder(BaseEstimator):
         if isinstance(self.encoder, TabularEncoder) and len(self.encoder._marks) == len(marks):
             return self.encoder._marks  # a subclass that returns an array of its own
         within = {id(encoder): encoder for encoder in _find_tabular(self.encoder)}.values()
-        if sum(len(encoder.code_sizes_) for encoder in within) > np.count_nonzero(marks > PLAIN):
+        if sum(len(encoder.code_sizes_) for encoder in within) > np.count_nonzero(marks > FLAG):
             raise ValueError(
                 f"The encoder {self.encoder!r} holds a TabularEncoder whose codes are not among "
                 "the columns that it returns. They are names of levels, with which no other step "
@@ -142,20 +145,19 @@ class OwnEncoder(BaseEstimator):
 
     def _arrange(self, marks: np.ndarray) -> None:
         """Put numbers to embed first, and codes last."""
-        self._marks, is_code = marks, marks > PLAIN
-        order = np.argsort(
-            np.where(is_code, 1, np.where(marks == CONTINUOUS, -1, 0)), kind="stable"
-        )
+        self._marks, is_code = marks, marks > FLAG
+        order = np.argsort(np.minimum(marks, FLAG + 1), kind="stable")
         self._order = None if (np.diff(order) == 1).all() else order
         self.n_continuous_ = int(np.count_nonzero(marks == CONTINUOUS))
+        self.n_unknown_ = int(np.count_nonzero(marks == UNKNOWN))
         self.code_sizes_ = tuple(marks[is_code].tolist())
 
     def _check_codes(self, matrix: Any) -> None:
         """Refuse codes that there cannot be, as by a step that computes with them."""
         if not self.code_sizes_:
             return
-        sizes = self._marks[self._marks > PLAIN]
-        codes = matrix[:, self._marks > PLAIN]
+        sizes = self._marks[self._marks > FLAG]
+        codes = matrix[:, self._marks > FLAG]
         if not ((codes >= 0) & (codes < sizes) & (codes == np.floor(codes))).all():
             raise ValueError(
                 f"The encoder {self.encoder!r} returned numbers in place of the codes of its "

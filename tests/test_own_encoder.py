@@ -105,6 +105,17 @@ def test_classifier_behind_an_encoder_is_told_of_codes(name):
     assert model.score(FRAME, Y) > 0.9
 
 
+def test_numbers_beside_codes_are_embedded_on_demand():
+    for name, n_embedded in (("auto", 0), (None, 0), ("periodic", 2)):
+        columns = (
+            encoded(encoder=beside(), numeric_embedding=name).fit(FRAME, Y)._architecture["columns"]
+        )
+        assert columns.n_embedded == n_embedded
+        assert columns.code_sizes == (N_PLACES + 2,)
+    wide = encoded(encoder=Wider(), numeric_embedding="periodic").fit(FRAME, Y)
+    assert wide._architecture["columns"].n_embedded == 3
+
+
 @pytest.mark.parametrize("name", ["frozen", "pipeline", "holder", "after a step", "function"])
 def test_encoder_within_another_gives_the_same_model(name):
     own = encoded(encoder=SEEN_THROUGH[name]()).fit(FRAME, Y)
@@ -264,6 +275,11 @@ def test_names_of_the_columns_are_compared_with_those_in_fit():
     estimator.encoder_.func = lambda X: pd.get_dummies(X).iloc[:, ::-1]
     with pytest.raises(ValueError, match=r"(?s)same columns.*must be in the same order"):
         estimator.predict(table)
+
+
+def test_names_of_several_types_are_none():
+    encoder = FunctionTransformer(lambda X: X.set_axis([1, "z"], axis=1))
+    encoded(encoder=encoder).fit(FRAME[["x", "z"]], Y).predict(FRAME[["x", "z"]])
 
 
 def test_number_of_the_columns_is_compared_with_that_in_fit():
