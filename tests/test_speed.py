@@ -3,12 +3,14 @@
 import json
 import sys
 import time
+import warnings
 from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.fixes import parse_version
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -18,6 +20,7 @@ import speed_costs
 import speed_fits
 import speed_imports
 import speed_measure
+import speed_predict
 import speed_reach
 import speed_steps
 from speed_report import (
@@ -139,10 +142,22 @@ def test_calls_alternate():
     assert {name: len(runs) for name, runs in seconds.items()} == {"a": 2, "b": 2}
 
 
-def test_seconds_are_those_of_one_call(monkeypatch):
+def test_seconds_are_those_of_one_call():
     clock = iter([0.0, 6.0])
-    monkeypatch.setattr(speed_measure.time, "perf_counter", lambda: next(clock))
-    assert speed_measure.alternate({"a": lambda: None}, 1, n_calls=3) == {"a": [2.0]}
+    calls = {"a": lambda: None}
+    assert speed_measure.alternate(calls, 1, n_calls=3, clock=clock.__next__) == {"a": [2.0]}
+
+
+def test_rows_of_predictions_are_measured_by_their_number(monkeypatch):
+    monkeypatch.setattr(speed_predict, "N_TRAIN", 40)
+    monkeypatch.setattr(speed_predict, "N_PREDICTED", (1, 70))
+    monkeypatch.setattr(speed_predict, "N_CALLED", 70)
+    monkeypatch.setattr(speed_measure, "WARM_UP_SECONDS", 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        rows = list(speed_predict.predict_by_rows(1))
+    assert [row.unit for row in rows] == ["us", "x"] * 2
+    assert all(len(row.values) == 1 and row.values[0] > 0.0 for row in rows)
 
 
 def test_ratios_are_of_neighbouring_runs():
