@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -130,6 +131,30 @@ def test_threads_that_predict_at_once_do_not_disturb_each_other(model):
     with ThreadPoolExecutor(4) as executor:
         got = list(executor.map(lambda row: model.predict_proba(row[np.newaxis]), rows))
     np.testing.assert_array_equal(got, expected)
+
+
+def test_threads_that_switch_all_the_time_do_not_disturb_each_other(monkeypatch, model, table):
+    """One row, one block and several, in threads of their own, and gradients."""
+    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 70)
+    X, interval = table[0], sys.getswitchinterval()
+    model = pickle.loads(pickle.dumps(model)).set_params(n_jobs=2)
+    calls = [*product(["predict_proba"], (1, 9, 65, 300)), ("input_gradients", 5)]
+
+    def run(model, name, n_rows):
+        return getattr(model, name)(X[:n_rows])
+
+    with threadpool_limits(2, user_api="blas"):
+        expected = [run(model, *call) for call in calls] * 30
+        shared = pickle.loads(pickle.dumps(model))  # has nothing ready yet
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(8) as executor:
+                got = list(executor.map(lambda call: run(shared, *call), calls * 30))
+        finally:
+            sys.setswitchinterval(interval)
+        assert {i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"} == {2}
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("renew", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
