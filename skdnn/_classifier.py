@@ -23,6 +23,7 @@ from ._fitted import keep_training, unchanged_by_failure, view_dense
 from ._interrupt import listen_for_interrupts
 from ._labels import read_labels
 from ._lbfgs import train_lbfgs
+from ._masked import fill_masked
 from ._mlp import check_mlp, convert_mlp
 from ._network import Network
 from ._prediction import Predictor
@@ -795,7 +796,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         score : float
             The share of the weight of rows with the right label.
         """
-        return super().score(X, read_labels(y), sample_weight)
+        return super().score(X, read_labels(y), fill_masked(sample_weight))
 
     @with_usual_errors
     def input_gradients(self, X, *, method="gradient", baseline=None, steps=512):

@@ -14,6 +14,7 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from ._blocks import cut_rows
 from ._compat import HasMethods, Interval, Options, StrOptions, check_sample_weight
 from ._labels import encode_labels
+from ._levels import is_missing
 from ._masked import fill_masked
 from ._rows import Rows
 from ._sparse import is_sparse
@@ -229,12 +230,12 @@ def check_groups(groups: Any, X: Any) -> np.ndarray:
         If there is not one label for each row, or one is missing.
     """
     with name_in_errors("groups"):
-        labels = column_or_1d(groups, dtype=object, warn=False)
+        labels = column_or_1d(fill_masked(groups), dtype=object, warn=False)
         check_consistent_length(X, labels)
     numbers: dict[Any, int] = {}
     codes = np.empty(len(labels), np.intp)
     for i, label in enumerate(labels.tolist()):
-        if label is None or type(label).__name__ in ("NAType", "NaTType") or label != label:
+        if is_missing(label):
             raise ValueError(
                 f"groups contains missing labels, the first in row {i}. Give each row a group: one "
                 "of its own if it is alone."

@@ -137,6 +137,22 @@ def test_masked_labels_are_refused():
     assert_array_equal(encoded().fit(X, np.ma.array(Y)).params_, encoded().fit(X, Y).params_)
 
 
+def test_masked_groups_are_refused():
+    groups = np.ma.array(np.arange(80) // 4, mask=np.arange(80) == 9)
+    with pytest.raises(ValueError, match="groups contains missing labels, the first in row 9"):
+        encoded(n_members=3, early_stopping=True).fit(X, Y, groups=groups)
+
+
+def test_masks_are_refused_by_score():
+    estimator = encoded().fit(X, Y)
+    masked_ones = np.ma.array(np.ones(80), mask=np.arange(80) == 4)
+    with pytest.raises(ValueError, match="y has masked"):
+        estimator.score(X, np.ma.array(Y, mask=np.arange(80) == 4))
+    with pytest.raises(ValueError, match="NaN"):
+        estimator.score(X, Y, masked_ones)
+    assert estimator.score(masked(), Y) == estimator.score(GAPPY, Y)
+
+
 def test_masked_baseline_is_refused():
     estimator = encoded().fit(X, Y)
     with pytest.raises(ValueError, match="baseline must be one finite number"):
