@@ -63,7 +63,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         `TabularEncoder`, which `fit` fits to the rows that it gets, and `partial_fit` to the first
         ones. Of sparse tables only columns of large numbers are brought to scale; networks with
         `max_fun` set have no encoder. None takes X as it is: numbers without missing values, which
-        should be on similar scales. A transformer of your own is cloned and fitted likewise.
+        should be on similar scales. A transformer of your own is cloned and fitted likewise; one in
+        a `FrozenEstimator` is copied as it is. A `TabularEncoder` within either is seen through.
     categorical_features : array-like of {bool, int, str}, "from_dtype" or None, \
             default="from_dtype"
         The table: which columns are categories, for encoder "auto"; see `TabularEncoder`.
