@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length
 
 from ._blocks import cut_rows
 from ._compat import HasMethods, Interval, Options, StrOptions, check_sample_weight
@@ -147,6 +147,19 @@ def check_validation_rows(
         return _make_rows(X, codes, weights, class_factors, dtype).drop_weightless()
 
 
+def _multiply(weights: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Multiply weights of rows by those of their classes; none may vanish or overflow."""
+    with np.errstate(over="ignore", under="ignore"):
+        product = weights * factors
+        total = product.sum()
+    if not np.isfinite(total) or np.count_nonzero(product) < np.count_nonzero(weights):
+        raise ValueError(
+            "sample_weight times class_weight is beyond the range of numbers. Bring both nearer to "
+            "1: only their ratios matter."
+        )
+    return product
+
+
 def _check_range(weights: np.ndarray, dtype: np.dtype) -> None:
     """Refuse weights that are used as they are, and are too large for that."""
     largest, limit = weights.max(initial=0.0), np.sqrt(np.finfo(dtype).max)
@@ -179,7 +192,7 @@ def _make_rows(
     """Bring a table into the dtype of training, and multiply the weights of rows and classes."""
     if class_factors is not None:
         factors = class_factors[codes.astype(np.intp)]
-        weights = factors if weights is None else weights * factors
+        weights = factors if weights is None else _multiply(weights, factors)
     with np.errstate(over="ignore"):
         X = X.astype(dtype, copy=False) if is_sparse(X) else np.ascontiguousarray(X, dtype)
     values = X.data if is_sparse(X) else X
@@ -229,8 +242,13 @@ def check_groups(groups: Any, X: Any) -> np.ndarray:
     ValueError
         If there is not one label for each row, or one is missing.
     """
+    labels = np.asarray(fill_masked(groups), dtype=object)
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if labels.ndim != 1:
+        raise ValueError(
+            f"groups must be one label for each row, got an array of shape {labels.shape}."
+        )
     with name_in_errors("groups"):
-        labels = column_or_1d(fill_masked(groups), dtype=object, warn=False)
         check_consistent_length(X, labels)
     numbers: dict[Any, int] = {}
     codes = np.empty(len(labels), np.intp)

@@ -525,3 +525,12 @@ def test_weights_too_large_for_a_part_are_refused():
     X, y = make_table(dtype=np.float32)
     with pytest.raises(ValueError, match=r"up to 2e\+19 in float32, but the largest is 1e\+20"):
         classifier().partial_fit(X, y, classes=[0, 1], sample_weight=np.full(len(y), 1e20))
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_weights_of_rows_and_classes_may_not_vanish_or_overflow_together(size):
+    X, y = make_table()
+    model = classifier(class_weight={1: size})
+    model.fit(X, y, np.full(len(y), 1e50))
+    with pytest.raises(ValueError, match="sample_weight times class_weight"):
+        model.fit(X, y, np.full(len(y), size))

@@ -709,10 +709,14 @@ def test_groups_change_nothing_where_no_rows_are_held_out():
         ([0] * 119 + [None], "groups contains missing labels, the first in row 119"),
         ([0.0] * 100 + [np.nan] * 20, "first in row 100"),
         ([pd.NA] + ["a"] * 119, "first in row 0"),
-        ([[0, 1]] * 120, "groups"),
+        (
+            np.ma.array(np.arange(120), mask=np.arange(120) == 7),
+            "groups contains missing labels, the first in row 7",
+        ),
+        ([[0, 1]] * 120, r"one label for each row, got an array of shape \(120, 2\)"),
         ([0] * 120, "of 1 group"),
     ],
-    ids=["length", "None", "NaN", "NA", "2D", "one"],
+    ids=["length", "None", "NaN", "NA", "masked", "2D", "one"],
 )
 def test_groups_that_cannot_be_used_are_refused(groups, words):
     model = ensemble()
