@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 WHOLE, DECIMAL, FORMATTED, TIME = "whole", "decimal", "formatted", "time"
@@ -70,13 +70,12 @@ def _read_level(level: Any) -> str | None:
     return next((form for form, pattern in patterns.items() if pattern.fullmatch(text)), None)
 
 
-def has_twins(levels: Iterable[Any]) -> bool:
+def has_twins(levels: Collection[Any]) -> bool:
     """Say whether strings stand beside other levels that read as they do, as "1" beside 1."""
-    levels = list(levels)
-    texts = {level.strip() for level in levels if isinstance(level, str)}
     others = {str(level) for level in levels if not isinstance(level, str)}
-    if not texts or not others:
+    if not others:
         return False
+    texts = {level.strip() for level in levels if isinstance(level, str)}
     numbers = [float(text) for text in texts if _DECIMAL.fullmatch(text)]
     wholes = {str(int(number)) for number in numbers if number.is_integer()}
     return not others.isdisjoint(texts | wholes | {str(number) for number in numbers})

@@ -828,6 +828,31 @@ def test_strings_that_read_as_numbers_or_times_warn(form, column):
         assert encoder.is_categorical_.all()
 
 
+@pytest.mark.parametrize(
+    ("column", "warns"),
+    [
+        ([1, "1", 2, "2"], True),
+        ([1.0, "1.0", "a"], True),
+        ([2.5, " 2.50", "a"], True),
+        ([1, "01", "a"], True),
+        ([True, False, "True"], True),
+        ([1, "2", "a"], False),
+        (["1", "01", "1.0"], False),
+        ([(1, 2), "a"], False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("categories", ["from_dtype", ["c"]])
+def test_levels_that_read_the_same_warn(column, warns, categories):
+    encoder, frame = TabularEncoder(categories), as_objects(column * 3)
+    if warns:
+        with pytest.warns(UserWarning, match=r"Columns \['c'\] of X have numbers or booleans be"):
+            encoder.fit(frame)
+    else:
+        encoder.fit(frame)
+    assert len(encoder.categories_[0]) == len(set(column))
+
+
 NO_FORMS = {
     "leading zeros": [f"{i:02}" for i in range(20)] * 2,
     "one leading zero": ["0.5", "1.5", "02"] * 9,
