@@ -166,8 +166,12 @@ class Trainer:
     def _let_work(self, task: Callable[[Worker], Result]) -> list[Result]:
         """Let all workers do something: teams side by side, and those of a team in turn."""
 
+        def work(worker: Worker) -> Result:
+            self.crew.check()
+            return task(worker)
+
         def let_team_work(team: list[Worker]) -> list[Result]:
-            return [task(worker) for worker in team]
+            return [work(worker) for worker in team]
 
         results = self.crew.run([partial(let_team_work, team) for team in self.teams])
         return [result for of_team in results for result in of_team]

@@ -26,6 +26,7 @@ from skdnn._tape import Recorder
 from skdnn._trainer import Trainer, Validation, share_out
 from skdnn._training import train
 from skdnn._values import frozen
+from skdnn._worker import Worker
 from skdnn.losses import BinaryCrossEntropy
 
 pytestmark = pytest.mark.usefixtures("many_workers")
@@ -129,6 +130,23 @@ def test_batches_are_recorded_where_enough_of_their_size_are_to_come(
     recorders = [gradient._xp for gradient in trainer.workers[0]._gradients.values()]
     are_recorded = [isinstance(xp, Recorder) and any(xp._tapes.values()) for xp in recorders]
     assert are_recorded == [n_recorded > 0, n_recorded > 1]
+
+
+def test_error_while_members_are_judged_ends_the_work_of_the_other_threads(monkeypatch):
+    rows, judged, main = heavy_rows(), [], threading.current_thread()
+
+    def predict(worker, X, out):
+        judged.append(worker)
+        if threading.current_thread() is main:
+            raise MemoryError("as a test")
+        time.sleep(0.2)
+
+    monkeypatch.setattr(Worker, "predict", predict)
+    trainer = Trainer(*pose(2, rows), rows)
+    with trainer.crew, pytest.raises(MemoryError, match="as a test"):
+        trainer.predict(rows.X)
+    assert [len(team) for team in trainer.teams] == [3, 2]
+    assert len(judged) <= 2
 
 
 @pytest.mark.parametrize("setting", ["adam", "nadam", "dropout and average"])
