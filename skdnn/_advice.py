@@ -164,13 +164,13 @@ def warn_of_new(
         and category.statistics.n_rare <= MOSTLY * category.statistics.n_rows
     ]
     if found:
-        warnings.warn(NEW.format(list_few(found)), UserWarning, stacklevel=6)
+        warnings.warn(NEW.format(list_few(found)), UserWarning, stacklevel=9)
 
 
 def warn_of_clipped(labels: Sequence[Any]) -> None:
     """Warn of columns that are flags, as they had two numbers at first, and have others now."""
     if labels:
-        warnings.warn(CLIPPED.format(labels), UserWarning, stacklevel=6)
+        warnings.warn(CLIPPED.format(labels), UserWarning, stacklevel=9)
 
 
 def warn_of_constant(names: Sequence[Any]) -> None:
@@ -181,5 +181,5 @@ def warn_of_constant(names: Sequence[Any]) -> None:
             "part apart. Scales and levels are learnt from it alone, so that these columns are "
             "encoded as 0, whatever comes later. " + BEGIN,
             UserWarning,
-            stacklevel=7,
+            stacklevel=8,
         )

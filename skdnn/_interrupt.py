@@ -87,7 +87,7 @@ class Interrupt:
                 "learned; rows that it held out may not have been judged, nor callbacks told of "
                 "the end.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
 

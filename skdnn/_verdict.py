@@ -84,7 +84,7 @@ def settle(plan: TrainingPlan, state: TrainingState, course: Course, ending: End
         *([] if course.has_diverged else _remarks_on_convergence(plan, state, course, ending)),
     ]
     if remarks:
-        warnings.warn(" ".join(remarks), ConvergenceWarning, stacklevel=5)
+        warnings.warn(" ".join(remarks), ConvergenceWarning, stacklevel=6)
 
 
 def looks_useless(plan: TrainingPlan, course: Course) -> np.ndarray:

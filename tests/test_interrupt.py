@@ -499,3 +499,26 @@ def test_listening_twice_leaves_the_outer_one_in_charge():
         with pytest.raises(KeyboardInterrupt):
             outer.check()
     inner.check()
+
+
+# Whose line it is.
+
+
+def test_warnings_of_a_fit_name_the_line_that_asked_for_it():
+    X, y = make_table()
+    activation = Tanh({}, {1: press_ctrl_c})
+    activation.n_steps_in_all = 8
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        classifier((4,), "relu", learning_rate_init=1000.0).fit(X, y)
+        classifier((4,), solver="lbfgs", max_iter=1).fit(X, y)
+        classifier((4,), activation, max_iter=2).fit(X, y)
+        streamed = classifier((4,), encoder="auto", max_iter=1)
+        streamed.partial_fit(X[:1], y[:1], classes=[0, 1])
+        classifier((4,), encoder="auto").partial_fit(X[:2], [0, 1], classes=[0, 1]).partial_fit(
+            X, y
+        )
+    words = ("diverged", "without converging", "training was over", "first part", "two values")
+    for word, warning in zip(words, caught, strict=True):
+        assert word in str(warning.message)
+        assert warning.filename == __file__
