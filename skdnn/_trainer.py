@@ -305,6 +305,15 @@ class Trainer:
         cost = loss + self.penalty(self.state.weights)
         return Judgement(loss, cost, cost)
 
+    def judge_others(self, weights: np.ndarray) -> Judgement:
+        """Judge other weights in the same way."""
+        now = self.state.weights.copy()
+        self.state.weights[...] = weights
+        try:
+            return self.judge_training()
+        finally:
+            self.state.weights[...] = now
+
     def judge_first(self) -> Judgement:
         """Judge the weights before training.
 

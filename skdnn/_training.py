@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -69,22 +70,26 @@ def train(
                 interrupt.answer()
                 course.ended_by = "interrupt"
             course.end(state.weights)
-            is_dead = not plan.is_part and interrupt.complete(partial(_judge_end, trainer, course))
-    ending = Ending(validation is not None, is_dead=is_dead, kept_cost=kept_cost)
-    settle(plan, state, course, ending)
+            ending = interrupt.complete(partial(_judge_end, trainer, course))
+    settle(plan, state, course, replace(ending, kept_cost=kept_cost))
 
 
-def _judge_end(trainer: Trainer, course: Course) -> bool:
-    """Judge the last weights; say whether a member answers the same to every row.
+def _judge_end(trainer: Trainer, course: Course) -> Ending:
+    """Judge the weights in the end, and those to keep.
 
     The last step comes after the last loss, and can ruin the weights by itself. That loss is under
     dropout, too, which says little where rows are few: it is a suspicion and no proof.
     """
-    is_known = trainer.validation is not None  # and what is kept has been judged
-    members = looks_useless(trainer.plan, course) if is_known else course.running
+    keeps_best = trainer.validation is not None
+    if trainer.plan.is_part:
+        return Ending(keeps_best)
+    members = looks_useless(trainer.plan, course) if keeps_best else course.running
+    kept_loss = np.zeros(len(members))
     if members.any():
         course.judge_last(trainer.judge_training(), members)
-    return trainer.is_dead()
+        if keeps_best:
+            kept_loss[members] = trainer.judge_others(course.best).loss[members]
+    return Ending(keeps_best, is_dead=trainer.is_dead(), kept_loss=float(kept_loss.max()))
 
 
 def resume_course(plan: TrainingPlan, state: TrainingState, mark: int) -> Course | None:

@@ -28,6 +28,8 @@ class Ending:
         Whether a member answers the same to every row in the end.
     message : str
         What a solver that knows when it has converged has to say where it did not.
+    kept_loss : float
+        The greatest loss on training rows of the weights to keep; only of members that look bad.
     kept_cost : ndarray of shape (n_members,) or None
         Where an earlier fit began the course: the cost of the weights that it has kept.
     """
@@ -35,6 +37,7 @@ class Ending:
     keeps_best: bool
     is_dead: bool = False
     message: str = ""
+    kept_loss: float = 0.0
     kept_cost: np.ndarray | None = None
 
 
@@ -136,11 +139,14 @@ def _remarks_on_divergence(
 def _remarks_on_convergence(
     plan: TrainingPlan, state: TrainingState, course: Course, ending: Ending
 ) -> Iterator[str]:
-    is_useless = course.last_loss > USELESS * _loss_of_half(plan)
+    worst = max(float(course.last_loss.max()), ending.kept_loss)
     waits_for_a_plateau = np.isfinite(plan.n_iter_no_change) and not plan.schedule.needs_horizon
-    if is_useless.any() and not plan.is_part:
+    if worst > USELESS * _loss_of_half(plan) and not plan.is_part:
+        what = _describe_end(plan, state, course)
+        if worst == ending.kept_loss:
+            what = f"the loss of the weights that are best on validation rows is {worst:.4g}"
         yield (
-            f"Training has not converged: {_describe_end(plan, state, course)}, and answering 1/2 "
+            f"Training has not converged: {what}, and answering 1/2 "
             f"to everything would cost {_loss_of_half(plan):.4g}. {_advise(plan)} If the loss is "
             f"still falling, raise max_iter={plan.max_iter}."
         )

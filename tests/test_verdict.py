@@ -1,9 +1,12 @@
 """What a user is told at the end: of trainings that failed, and of no others."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 from data import classifier, make_separable, make_table
+from sklearn.datasets import make_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 
@@ -65,3 +68,15 @@ def test_death_of_the_last_weights_is_not_said_of_those_kept():
         model.fit(X, y)
     assert f"epoch {model.best_iter_}." in str(caught[0].message)
     assert np.ptp(model.decision_function(X)) > 0.0
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0, 3.0, 10.0])
+def test_weights_that_are_best_on_few_rows_and_useless_are_told(rate):
+    """Two or three validation rows may like what has learned nothing."""
+    X, y = make_classification(40, 10, flip_y=0.1, random_state=0)
+    settings = {"encoder": None, "n_members": 1, "early_stopping": True, "max_iter": 15}
+    model = DeepBinaryClassifier(learning_rate_init=rate, random_state=0, **settings)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, y)
+    assert caught or log_loss(y, model.predict_proba(X)) < 3.0
