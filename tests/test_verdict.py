@@ -73,7 +73,8 @@ def test_death_of_the_last_weights_is_not_said_of_those_kept():
 @pytest.mark.parametrize("rate", [0.5, 1.0, 3.0, 10.0])
 def test_weights_that_are_best_on_few_rows_and_useless_are_told(rate):
     """Two or three validation rows may like what has learned nothing."""
-    X, y = make_classification(40, 10, flip_y=0.1, random_state=0)
+    X, y = make_classification(300, 10, flip_y=0.1, random_state=0)
+    X, y = X[:40], y[:40]
     settings = {"encoder": None, "n_members": 1, "early_stopping": True, "max_iter": 15}
     model = DeepBinaryClassifier(learning_rate_init=rate, random_state=0, **settings)
     with warnings.catch_warnings(record=True) as caught:
