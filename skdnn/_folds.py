@@ -190,7 +190,7 @@ class Folds:
         Raises
         ------
         ValueError
-            If nobody holds out any.
+            If nobody holds out any, or none with a weight that counts beside the others.
         """
         members = range(self.n_members)
         counts = np.array([np.count_nonzero(self.is_held_out(member)) for member in members])
@@ -210,6 +210,12 @@ class Folds:
                 places[member, n_rows:] = own[-1]
             weight = 1.0 if rows.sample_weight is None else rows.sample_weight[own]
             total_weight += float((factors[self.of_row[own]] * weight).sum(dtype=np.float64))
+        if total_weight == 0.0:
+            raise ValueError(
+                "sample_weight of all rows that are held out is next to nothing beside that of "
+                "others, and there is nothing to validate by. Bring the weights nearer together, "
+                "or set early_stopping=False."
+            )
         X = (
             SparseBatch([rows.X[of_member] for of_member in places])
             if is_sparse(rows.X)

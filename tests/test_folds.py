@@ -143,6 +143,12 @@ def test_nothing_to_validate_on_is_an_error():
         train_on_folds(rows, Folds(np.full(2, IN_NO_FOLD), 2, 2))
 
 
+def test_rows_held_out_need_a_weight_that_counts():
+    rows = replace(noisy_rows(4), sample_weight=np.array([0.0, 0.0, 2.0, 2.0]))
+    with pytest.raises(ValueError, match="sample_weight of all rows that are held out"):
+        Folds(np.array([0, 1, IN_NO_FOLD, IN_NO_FOLD]), 2, 2).hold_out(rows)
+
+
 @pytest.mark.parametrize(("n_members", "n_rows"), [(2, 60), (3, 59)])
 def test_folds_of_another_training_are_refused(n_members, n_rows):
     rows, folds = noisy_rows(60), folds_of(noisy_rows(n_rows), n_members)
