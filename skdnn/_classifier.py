@@ -211,7 +211,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     calibration : "temperature" or None, default=None
         Probabilities: "temperature" divides all logits by one number, chosen for the least
         cross-entropy on rows of both classes that were not trained on, and for being near 1: its
-        logarithm has a normal prior of standard deviation 1/4. So few rows, or rows that are all
+        logarithm has a normal prior of standard deviation 1/5. So few rows, or rows that are all
         answered right, move it little. The prior stands beside the number of these rows (of
         unequal weights their effective number, ``(sum w)^2 / sum w^2``), whatever weights are
         multiplied by. Out of fold each row has one network, which is surer of itself than the
