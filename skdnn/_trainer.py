@@ -224,11 +224,6 @@ class Trainer:
         """The weights to predict with as they were at the last checkpoint."""
         return self._checkpoint[0 if self.state.average is None else 1]
 
-    @property
-    def has_score(self) -> bool:
-        """Whether something else than the loss is to be judged by."""
-        return self.validation is not None and self.validation.score is not None
-
     def _arrays(self) -> list[np.ndarray]:
         """All arrays of the state that have a row for each member."""
         state = self.state
@@ -327,7 +322,8 @@ class Trainer:
         """
         every = 1 if self.validation is None else max(1, len(self.rows) // ROWS_TO_JUDGE_FIRST)
         judgement = self.judge(every)
-        if self.has_score and not np.isfinite(judgement.objective).all():
+        is_scored = self.validation is not None and self.validation.score is not None
+        if is_scored and not np.isfinite(judgement.objective).all():
             raise ValueError(
                 f"scoring gives {-judgement.objective.max()} on the validation rows, before "
                 "training begins. Take a score that is a number there; some need rows of both "
