@@ -290,9 +290,8 @@ class Trainer:
     def judge(self, every: int = 1) -> Judgement:
         """Judge the weights as they are now, the loss by one of `every` many rows."""
         judgement = self.judge_training(every)
-        if self.validation is None:
-            return judgement
-        return judgement._replace(objective=self.validate()[1])
+        objective = judgement.cost if self.validation is None else self.validate()[1]
+        return judgement._replace(objective=objective)
 
     def judge_training(self, every: int = 1) -> Judgement:
         """Judge the weights as they are now by rows that are trained on, without dropout."""
@@ -329,8 +328,7 @@ class Trainer:
                 "training begins. Take a score that is a number there; some need rows of both "
                 "classes."
             )
-        is_trained = self.state.kept is not None
-        if self.validation is None or is_trained:
+        if self.validation is None or self.state.kept is not None:  # which has been trained
             return judgement
         return judgement._replace(objective=np.full_like(judgement.objective, np.inf))
 
