@@ -93,9 +93,9 @@ def test_rare_class_is_judged(n_members, n_rare, seed):
 def test_each_row_is_in_each_fold_equally_often():
     """Within five standard deviations; the same generator deals the same folds."""
     rows, rng, count = indexed([0.0, 1.0] * 8), np.random.default_rng(0), np.zeros((16, 8))
-    for _ in range(400):
+    for _ in range(160):
         count[np.arange(16), deal_folds(rows, 8, 0.1, rng)[1].of_row] += 1
-    assert np.abs(count * 8 / 400 - 1.0).max() < 5 * np.sqrt(7 / 400)
+    assert np.abs(count * 8 / 160 - 1.0).max() < 5 * np.sqrt(7 / 160)
     one, same = (deal(rows, seed=1)[1].of_row for _ in range(2))
     np.testing.assert_array_equal(one, same)
 
@@ -287,10 +287,10 @@ def test_split_follows_the_generator():
 def test_split_holds_out_every_row_equally_often():
     """Two of ten rows of each class: a fifth of the time, within five standard deviations."""
     rng, count = np.random.default_rng(0), np.zeros(20)
-    for _ in range(500):
+    for _ in range(200):
         _, validation = split_validation(indexed([0, 1] * 10), 0.2, rng)
         count[validation.X[:, 0].astype(int)] += 1
-    assert np.abs(count / 500 - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / 500)
+    assert np.abs(count / 200 - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / 200)
 
 
 def test_split_without_weights_has_none():
