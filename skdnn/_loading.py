@@ -18,8 +18,9 @@ import numpy as np
 
 from ._passes import NUMPY, ArrayModule
 
-SECONDS_BEFORE_LOADING = 1.0
-"""Time of a training from which on loading numba, which takes about as long, pays."""
+SECONDS_BEFORE_LOADING = 0.5
+"""Time of a training from which on loading numba pays. It takes about as long once for a process,
+and saves a third of this and of each further training."""
 
 SECONDS_BEFORE_COMPILING = 30.0
 """Time of a training from which on compiling pays that only this process has something of: it

@@ -126,7 +126,7 @@ def show_versions():
     Notes
     -----
     "compiled passes" says whether numba (``pip install numba``) is there and has not failed; a
-    training takes them where NumPy would take more than a second. Threads are those that
+    training takes them where NumPy would take half a second or more. Threads are those that
     ``n_jobs=None`` stands for, here and now.
 
     Examples
