@@ -71,6 +71,10 @@ NEW = (
     "In columns {} of X most rows of this part have levels that are new, or were rare at first: "
     "they count as unknown, as levels are learnt from the rows that came first alone. " + BEGIN
 )
+CONSTANT = (
+    "Columns {} of X do not tell the rows of this first part apart. Scales and levels are learnt "
+    "from it alone, so that these columns are encoded as 0, whatever comes later. " + BEGIN
+)
 CLIPPED = (
     "Columns {} of X had two values at first, and have others in most rows of this part: they are "
     "encoded as flags, of which other values are cut off. " + BEGIN
@@ -112,7 +116,16 @@ class Advice:
     def warn(self) -> None:
         """Warn once for each kind."""
         for message, labels in self._labels.items():
-            warnings.warn(message.format(list_few(labels)), UserWarning, stacklevel=4)
+            warn_of(message, labels, stacklevel=5)
+
+
+def warn_of(
+    message: str, labels: list[Any], *, stacklevel: int, examples: Sequence[Any] = ()
+) -> None:
+    """Warn of columns, if there are any; the message has a place for their names."""
+    if labels:
+        text = message.format(list_few(labels), list_few(list(examples)))
+        warnings.warn(text, UserWarning, stacklevel=stacklevel)
 
 
 def warn_of_unknown(
@@ -129,9 +142,7 @@ def warn_of_unknown(
         if category.rows and _is_suspicious(encounters, category.statistics):
             found.append(label)
             examples.append(next(iter(category.rows)))
-    if found:
-        message = UNKNOWN.format(list_few(found), list_few(examples))
-        warnings.warn(message, UserWarning, stacklevel=4)
+    warn_of(UNKNOWN, found, examples=examples, stacklevel=5)
 
 
 def _is_suspicious(encounters: Sequence[Encounter], statistics: LevelStatistics) -> bool:
@@ -163,23 +174,4 @@ def warn_of_new(
         and 0 < n_known < (1.0 - MOSTLY) * n_rows
         and category.statistics.n_rare <= MOSTLY * category.statistics.n_rows
     ]
-    if found:
-        warnings.warn(NEW.format(list_few(found)), UserWarning, stacklevel=9)
-
-
-def warn_of_clipped(labels: Sequence[Any]) -> None:
-    """Warn of columns that are flags, as they had two numbers at first, and have others now."""
-    if labels:
-        warnings.warn(CLIPPED.format(labels), UserWarning, stacklevel=9)
-
-
-def warn_of_constant(names: Sequence[Any]) -> None:
-    """Warn of columns that say nothing in the first part of a stream, and so never will."""
-    if len(names):
-        warnings.warn(
-            f"Columns {list_few(list(names))} of X do not tell the rows of this first "
-            "part apart. Scales and levels are learnt from it alone, so that these columns are "
-            "encoded as 0, whatever comes later. " + BEGIN,
-            UserWarning,
-            stacklevel=8,
-        )
+    warn_of(NEW, found, stacklevel=10)

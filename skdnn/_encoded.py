@@ -45,7 +45,8 @@ class EncodedArray(np.ndarray):
         part = super().__getitem__(key)
         if self.marks is None or part.ndim != 2 or (isinstance(key, tuple) and len(key) != 2):
             return part
-        marks = self.marks[key[1]] if isinstance(key, tuple) else self.marks
+        # Raveled, as `np.ix_` makes an array of shape (1, n_columns) of the columns.
+        marks = self.marks[key[1]].ravel() if isinstance(key, tuple) else self.marks
         return mark(part, marks) if marks.shape == part.shape[1:] else part
 
     def __reduce__(self) -> tuple[Callable, tuple]:

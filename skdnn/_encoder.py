@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from ._advice import EMPTY, MOSTLY, Advice, warn_of_clipped, warn_of_new, warn_of_unknown
+from ._advice import CLIPPED, EMPTY, MOSTLY, Advice, warn_of, warn_of_new, warn_of_unknown
 from ._blocks import cut_rows
 from ._columns import (
     OBJECT,
@@ -353,9 +353,10 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             share = self._scaling.share_beside_steps(
                 read_numbers(table, self._numeric, slice(ROWS_TO_LOOK_AT))
             )
-            warn_of_clipped(
-                [table.labels[c] for c, s in zip(self._numeric, share, strict=True) if s > MOSTLY]
-            )
+            clipped = [
+                table.labels[c] for c, s in zip(self._numeric, share, strict=True) if s > MOSTLY
+            ]
+            warn_of(CLIPPED, clipped, stacklevel=9)
         return X_encoded
 
     def _warn_of_unknown(self, blocks: list[list[Encounter]]) -> None:

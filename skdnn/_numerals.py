@@ -55,7 +55,7 @@ def read_as(levels: Iterable[Any]) -> str | None:
 def _read_level(level: Any) -> str | None:
     """Say what one level reads as; markers are empty."""
     if isinstance(level, int | float) and not isinstance(level, bool):
-        return WHOLE if float(level).is_integer() else DECIMAL
+        return WHOLE if isinstance(level, int) or level.is_integer() else DECIMAL
     text = level.decode("latin-1") if isinstance(level, bytes) else level
     if not isinstance(text, str):
         return None

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils.validation import validate_data
 
-from ._advice import warn_of_constant
+from ._advice import CONSTANT, warn_of
 from ._columns import is_frame, name_categories
 from ._compat import check_labels
 from ._containers import take_table
@@ -112,7 +112,7 @@ def _read_training_table(
             wanted = encoder
             encoder = fit_encoder(wanted, X, y, sample_weight)
             if is_part and isinstance(wanted, TabularEncoder):
-                warn_of_constant(encoder._find_constant())
+                warn_of(CONSTANT, encoder._find_constant(), stacklevel=8)
         is_scaled = isinstance(encoder, TabularEncoder)
         dtype = _choose_dtype(estimator, None, continues=continues) if is_scaled else None
         if is_part and continues and isinstance(encoder, TabularEncoder):

@@ -102,7 +102,7 @@ def read_parameters(estimator: Any) -> dict[str, Any]:
 def check_rows(
     X: Any,
     y: np.ndarray,
-    sample_weight: Any,
+    weights: np.ndarray | None,
     *,
     class_weight: Any,
     classes: np.ndarray | None,
@@ -111,10 +111,9 @@ def check_rows(
 ) -> tuple[Rows, np.ndarray, np.ndarray | None]:
     """Return rows ready for training, the two classes, and their weights if they have any.
 
-    `classes` are the classes if they are known already. A part of a table may lack one of them, and
-    may have no weight at all.
+    The weights of the rows are checked before. `classes` are the classes if they are known already.
+    A part of a table may lack one of them, and may have no weight at all.
     """
-    weights = check_weights(sample_weight, X, may_vanish=is_part)
     classes, codes = encode_labels(y, classes)
     if not is_part:
         totals = np.bincount(codes.astype(np.intp), weights=weights, minlength=2)

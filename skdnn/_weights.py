@@ -1,6 +1,4 @@
-"""Weights of rows, of which only the ratios count: what the encoder sums up does not depend on
-their unit, nor on the order of the rows.
-"""
+"""Weights of rows for the encoder, whose sums depend neither on their unit nor on their order."""
 
 from __future__ import annotations
 
@@ -13,17 +11,17 @@ ROUNDING = 1e-9
 def order_rows(weights: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return the rows of weight above 0 in ascending order of their weights, and these.
 
-    No order stands for all rows as they are, and no weights stand for equal ones. The largest is
-    brought near 1 by a power of two, which rounds nothing, so that no sum overflows or vanishes.
+    An order of None stands for all rows as they are, and weights of None for equal ones. The
+    largest weight is brought near 1 by a power of two, so that no sum overflows or vanishes. A
+    weight that becomes 0 by that is too small beside the largest to change any sum.
     """
     if weights is None:
         return None, None
+    weights = np.ldexp(weights, -np.frexp(weights.max())[1])
     order = np.argsort(weights, kind="stable")  # so that no sum depends on the order of the rows
     order = order[np.count_nonzero(weights == 0.0) :]
     weights = weights[order]
-    if weights[0] == weights[-1]:
-        return order, None
-    return order, np.ldexp(weights, -np.frexp(weights[-1])[1])
+    return order, None if weights[0] == weights[-1] else weights
 
 
 def find_share(is_in: np.ndarray, weights: np.ndarray | None) -> float:

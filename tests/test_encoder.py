@@ -794,6 +794,7 @@ FORMS = {
     "exponents": ("numeric", [f"{x:.2e}" for x in N]),
     "whole numbers, mostly rare": ("numeric", [f"{i}" for i in range(60)]),
     "numbers and markers": ("numeric", [*N, "?"]),
+    "beyond float64": ("numeric", [10**400, "1.5"] * 9),
     "bytes": ("numeric", [f"{x}".encode() for x in N]),
     "thousands": ("signs", [f"{1e4 * x:,.1f}" for x in N]),
     "few thousands": ("signs", ["1,200", "2,400"] * 9),
@@ -1308,6 +1309,19 @@ def test_unit_of_weights_does_not_matter(seed, factor, min_frequency):
     assert scaled.categories_ == plain.categories_
     assert scaled.get_feature_names_out().tolist() == plain.get_feature_names_out().tolist()
     assert_allclose(scaled.transform(table), plain.transform(table), rtol=1e-12, atol=1e-14)
+
+
+def test_weights_too_small_beside_others_count_as_none():
+    table = pd.DataFrame({"level": ["a", "b", None, None], "number": [0.0, 5.0, None, 7.0]})
+    table["flag"] = [0.0, 1.0, None, None]
+    encoders = []
+    for weight in (1e-30, 0.0):
+        weights = [weight, weight, 1e300, 1e300]
+        with pytest.warns(UserWarning, match=r"\['level', 'flag'\] of X have no value in any row"):
+            encoders.append(TabularEncoder(min_frequency=1).fit(table, sample_weight=weights))
+    tiny, none = encoders
+    assert tiny.categories_ == none.categories_
+    assert_array_equal(tiny.transform(table), none.transform(table))
 
 
 def test_bad_weights_are_refused():

@@ -17,6 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
+from sklearn.kernel_approximation import Nystroem
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -501,6 +502,16 @@ def test_training_does_not_go_on_with_another_encoder(other):
     with pytest.raises(ValueError, match="only go on with the same encoder"):
         estimator.set_params(encoder=other).fit(X, y)
     assert estimator.encoder_ is encoder
+
+
+def test_training_goes_on_with_an_encoder_that_holds_other_objects():
+    X, y = make_table()
+    seed = np.random.RandomState(0)
+    encoder = make_pipeline(StandardScaler(), Nystroem(n_components=3, random_state=seed))
+    estimator = encoded(encoder=encoder).partial_fit(X, y, classes=np.unique(y))
+    before = estimator.params_.copy()
+    estimator.partial_fit(X, y)
+    assert (estimator.params_ != before).any()
 
 
 def test_failed_fit_leaves_the_encoder_as_it_was():
