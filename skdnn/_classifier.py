@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._architecture import build_network
 from ._callbacks import make_tasks
 from ._compat import CallbackSupportMixin, fit_context, leave_out_callback_state
+from ._containers import fill_masked
 from ._encoder import TabularEncoder
 from ._encoding import encode, get_encoder, read_numbers
 from ._errors import with_usual_errors
@@ -23,7 +24,6 @@ from ._fitted import keep_training, unchanged_by_failure, view_dense
 from ._interrupt import listen_for_interrupts
 from ._labels import read_labels
 from ._lbfgs import train_lbfgs
-from ._masked import fill_masked
 from ._mlp import check_mlp, convert_mlp
 from ._network import Network
 from ._prediction import Predictor

@@ -1,4 +1,4 @@
-"""What a user may hand in as a table, and what to do with the rest."""
+"""What a user may hand in as a table, and what to do instead; masked arrays of NumPy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ._masked import fill_masked
 from ._sparse import is_sparse
+
+MISSING_VALUES = {"O": None, "U": None, "S": None, "m": "NaT", "M": "NaT"}
+"""What stands for a missing value, by kind of dtype; NaN for the others."""
 
 
 def take_table(X: Any, *, has_any_rows: bool = False) -> Any:
@@ -54,3 +56,23 @@ def _find_advice(X: Any, library: str, *, has_any_rows: bool) -> str | None:
     if getattr(getattr(X, "dtype", None), "names", None):
         return "an array with named fields. Pass pandas.DataFrame(X)."
     return None
+
+
+def fill_masked(values: Any) -> Any:
+    """Return an array with missing values where some are masked; other values stay as they are."""
+    if isinstance(values, list | tuple) and any(is_masked(row) for row in values):
+        values = np.ma.array(values)
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if not is_masked(values):
+        return np.asarray(values)
+    kind = values.dtype.kind
+    dtype = np.float64 if kind in "biu" else object if kind in "US" else values.dtype
+    filled = np.array(values, dtype)
+    filled[np.ma.getmaskarray(values)] = MISSING_VALUES.get(kind, np.nan)
+    return filled
+
+
+def is_masked(values: Any) -> bool:
+    """Say whether values are in a masked array, and some of them masked."""
+    return isinstance(values, np.ma.MaskedArray) and bool(np.ma.getmaskarray(values).any())

@@ -1,4 +1,4 @@
-"""Labels as a user has them: strings, booleans or numbers in any container; and 0.0 and 1.0."""
+"""Labels, which are strings, booleans or numbers in any container, and their codes 0.0 and 1.0."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
+from ._containers import is_masked
 from ._levels import is_missing
-from ._masked import is_masked
 
 LABEL_TYPES = (bool, Integral, Real, str, bytes)
-"""Types that labels may have, of which each but the last includes those before it."""
+"""Types of labels. All labels must have one of them; a number may be whole or a boolean."""
 
 
 def read_labels(y: Any, name: str = "y") -> Any:
-    """Return labels with a dtype that is theirs, where they came as objects.
+    """Return labels; those in an array of objects get the dtype of their values.
 
     Raises
     ------

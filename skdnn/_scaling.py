@@ -55,12 +55,7 @@ class Scaling:
         """Clip u smoothly, or make it a flag of mean 0; (n_samples, n_numeric) -> the same."""
         u = self._standardize(x)
         steps = u[:, self.is_step] if self.is_step.any() else None
-        np.clip(u, -ENDLESS, ENDLESS, out=u)
-        bend = u * (1.0 / SATURATION)
-        np.square(bend, out=bend)
-        bend += 1.0
-        np.sqrt(bend, out=bend)
-        u /= bend
+        clip_smoothly(u, SATURATION)
         if steps is not None:
             u[:, self.is_step] = 2.0 * (np.clip(steps, 0.0, 1.0) - self.mean[self.is_step])
         if is_missing.any():
@@ -72,8 +67,7 @@ class Scaling:
         u = self._standardize(x)
         with np.errstate(over="ignore"):  # the spread may be next to nothing
             rise = np.minimum(self.scale / self.spread, np.finfo(np.float64).max / 2)
-        bend = np.clip(u, -ENDLESS, ENDLESS) / SATURATION
-        slopes = rise * (1.0 + bend**2) ** -1.5
+        slopes = rise * find_slopes(u, SATURATION)
         # At the ends, where the training rows are, the slope is that of the way between them.
         is_between = (u >= 0.0) & (u <= 1.0)
         slopes = np.where(self.is_step, 2.0 * rise * is_between, slopes)
@@ -92,6 +86,22 @@ class Scaling:
             u -= self.center
             u /= self.spread
         return u
+
+
+def clip_smoothly(u: np.ndarray, limit: float) -> np.ndarray:
+    """Replace u by ``u / sqrt(1 + (u / limit)^2)``."""
+    np.clip(u, -ENDLESS, ENDLESS, out=u)
+    bend = u * (1.0 / limit)
+    np.square(bend, out=bend)
+    bend += 1.0
+    np.sqrt(bend, out=bend)
+    u /= bend
+    return u
+
+
+def find_slopes(u: np.ndarray, limit: float) -> np.ndarray:
+    """Return the derivative of `clip_smoothly` at u."""
+    return (1.0 + (np.clip(u, -ENDLESS, ENDLESS) / limit) ** 2) ** -1.5
 
 
 def fit_scaling(columns: Iterable[np.ndarray], weights: np.ndarray | None) -> Scaling:

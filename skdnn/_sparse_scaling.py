@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from ._scaling import ENDLESS, find_quartiles
+from ._scaling import clip_smoothly, find_quartiles, find_slopes
 from ._sparse import is_sparse
 
 LARGE = 16.0
@@ -83,8 +83,8 @@ class SparseScaler(TransformerMixin, BaseEstimator):
 
     def _input_slopes(self, X: Any) -> np.ndarray:
         """Return the derivative of each number of the result with respect to that of a dense X."""
-        bend = np.clip(X / self.sizes_, -ENDLESS, ENDLESS) / LARGE
-        return np.where(np.isinf(self.sizes_), 1.0, (1.0 + bend**2) ** -1.5 / self.sizes_)
+        slopes = find_slopes(X / self.sizes_, LARGE) / self.sizes_
+        return np.where(np.isinf(self.sizes_), 1.0, slopes)
 
     @property
     def source_features_(self) -> np.ndarray:
@@ -98,8 +98,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
 
     def _scale(self, x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         is_large, scaled = np.isfinite(sizes), x.copy()
-        u = np.clip(x[is_large] / sizes[is_large], -ENDLESS, ENDLESS)
-        scaled[is_large] = u / np.sqrt(1.0 + (u / LARGE) ** 2)
+        scaled[is_large] = clip_smoothly(x[is_large] / sizes[is_large], LARGE)
         return scaled
 
 

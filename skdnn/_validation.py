@@ -13,9 +13,9 @@ from sklearn.utils import check_consistent_length
 
 from ._blocks import cut_rows
 from ._compat import HasMethods, Interval, Options, StrOptions, check_sample_weight
+from ._containers import fill_masked
 from ._labels import encode_labels
 from ._levels import is_missing
-from ._masked import fill_masked
 from ._rows import Rows
 from ._sparse import is_sparse
 from .activations import ACTIVATIONS
