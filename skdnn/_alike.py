@@ -1,8 +1,8 @@
-"""Rows that are alike: which ones, and how many observations each of them stands for.
+"""Rows that are alike: which ones, and how many units of fold assignment each of them is.
 
-Copies of a row tell nothing new of each other, unless the same x bears both labels or few x are
-distinct: then each copy is an observation of its own, whether it stands in the table or is counted
-by a weight.
+Copies of a row are one unit, as one of them tells all of the others. Where the same x bears both
+labels, or few x are distinct, each copy is a unit, whether it stands in the table or is counted by
+a weight.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any
 import numpy as np
 
 from ._blocks import cut_rows
-from ._rows import Rows
+from ._rows import Rows, number_by_first
 from ._sparse import is_sparse
 from ._values import frozen
 
 FEW_X = 16
-"""Distinct x, below which they are few: a fold would hold the only ones of a kind."""
+"""Distinct x below which they are few: a fold would have the only ones of a kind."""
 
 MOST_X, COPIES_OF_X = 64, 8
-"""Distinct x that are few too, at most, where each stands there so often in the mean: new rows will
-hardly be unlike all of them, and a fold would have the only ones of several kinds."""
+"""Distinct x that are few too, at most, if there are so many copies of each in the mean: new rows
+will hardly be unlike all of them, and a fold would have the only ones of several kinds."""
 
 ROUNDING = 1e-9
 """Share of a sum of weights that may be due to rounding."""
 
 MOST_COUNTED = 1_000
-"""Units that the least weight may be; where it would be more, nobody can tell what a unit is."""
+"""Units that the least weight may be, at most; weights that need more have no unit."""
 
 
 @frozen
@@ -41,14 +41,14 @@ class Alike:
     number : ndarray of int of shape (n_rows,)
         The same for rows with the same x.
     first : ndarray of int of shape (n_rows,)
-        Of the rows that each is alike to.
+        The position of the first row with the same x.
     is_shared : ndarray of bool of shape (n_rows,)
-        Whether copies of a row are observations of their own.
+        Whether each copy of a row is a unit of its own.
     is_single : ndarray of bool of shape (n_rows,)
-        Whether none with the same label is alike.
+        Whether no other row has the same x and label.
     counts : ndarray of shape (n_rows,)
-        How many rows each one stands for by its weight; 0 where nobody can tell.
-    is_least : bool
+        How many units each row is by its weight; 0 where the weights have no unit.
+    has_few_x : bool
         Whether less than `FEW_X` x are distinct.
     """
 
@@ -57,7 +57,7 @@ class Alike:
     is_shared: np.ndarray
     is_single: np.ndarray
     counts: np.ndarray
-    is_least: bool
+    has_few_x: bool
 
     @classmethod
     def find(cls, rows: Rows) -> Alike | None:
@@ -81,22 +81,22 @@ class Alike:
             is_shared=is_few | ((n_first > 0) & (n_second > 0)),
             is_single=is_single,
             counts=counts,
-            is_least=n_distinct < FEW_X,
+            has_few_x=n_distinct < FEW_X,
         )
 
 
 def repeat_shared(rows: Rows, most: int) -> Rows:
-    """Turn weights into copies where copies are observations of their own; inverse of merging.
+    """Turn weights into copies where each copy is a unit: the inverse of merging.
 
-    So a table that has been counted gets as many steps as the one that it was counted from, and
-    chance deals its rows to the folds in the same way.
+    A table that has been counted then gets as many steps as the one that it was counted from, and
+    its rows are assigned to folds by the same random numbers.
 
     Parameters
     ----------
     rows : Rows
         All different.
     most : int
-        Rows to return, about: more have parts of the weight.
+        About how many rows to return; where there are more units, copies stand for several.
     """
     alike = Alike.find(rows)
     if alike is None or rows.sample_weight is None:
@@ -117,12 +117,13 @@ def number_alike(X: Any) -> np.ndarray | None:
     """Return a number for each row, from 0, equal for rows that are alike; None if no two are.
 
     Rows are compared by hashes of 64 bits: of a million, two others coincide once in 10^7 tables.
+    Numbers go by the order of rows, as hashes are not the same in another process.
     """
     hashes = _hash_rows(X)
-    hashes.sort()
-    if (hashes[1:] != hashes[:-1]).all():
+    ordered = np.sort(hashes)  # takes less memory than numbers do
+    if (ordered[1:] != ordered[:-1]).all():
         return None
-    return np.unique(_hash_rows(X), return_inverse=True)[1]
+    return number_by_first(hashes)
 
 
 def _hash_rows(X: Any) -> np.ndarray:
@@ -147,10 +148,10 @@ def _read_bytes(X: Any) -> Iterator[bytes]:
 
 
 def count_repetitions(rows: Rows, is_single: np.ndarray) -> np.ndarray:
-    """Return how many rows each one stands for by its weight; 0 where nobody can tell.
+    """Return how many units each row is by its weight; 0 where the weights have no unit.
 
-    The weights of a class are whole numbers of some unit, whatever that is. If they are not, a row
-    that has no other like it may stand for any number, and others stand for themselves.
+    The weights of a class are multiples of some unit, of any size. Where they have none, a row with
+    copies is one unit, and how many units a single row is remains unknown.
     """
     counts = np.ones(len(rows))
     if rows.sample_weight is None:

@@ -324,11 +324,11 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     Rows are held out in proportion to their class. Copies of a row are held out together, and so
     are all rows of a group of `groups`. Copies are observations of their own where the same x bears
     both labels, or where few x are distinct: less than 16, or up to 64 that stand there eight times
-    in the mean. Then they are dealt one by one, and a row of weight k as k rows. If weights are not
-    whole numbers of a unit, whatever that is, or less than 16 x are distinct, every network holds
-    out a part of the weight of such a row. A class of fewer rows
-    than networks is held out row by row; the only row of a class, or the only group that has one,
-    is learned from by all networks and judged by none.
+    in the mean. Then each is assigned to a fold by itself, and a row of weight k as k rows. If
+    weights are not whole numbers of a unit, whatever that is, or less than 16 x are distinct, every
+    network holds out a part of the weight of such a row. A class of fewer rows than networks is
+    held out row by row; the only row of a class, or the only group that has one, is learned from by
+    all networks and judged by none.
 
     In tables of up to 1,000 rows, and where all rows form one batch, identical rows are merged into
     one with the sum of their weights, so that a weight of k and k equal rows give the same network

@@ -71,7 +71,7 @@ class HeldOut:
 
 @frozen
 class Folds:
-    """Which rows each member holds out: member m those of fold ``m % n_folds``, or as `judges` say.
+    """Which rows each member holds out.
 
     All members train on the rows of a fold that nobody holds out.
 
@@ -81,14 +81,14 @@ class Folds:
         The fold of each row, or `IN_NO_FOLD`.
     n_members : int
     n_folds : int
-    judges : ndarray of bool of shape (n_folds, n_members) or None
-        Which members hold out each fold.
+    holders : ndarray of bool of shape (n_folds, n_members) or None
+        Whether a member holds out a fold; None stands for `even_holders`.
     """
 
     of_row: np.ndarray
     n_members: int
     n_folds: int
-    judges: np.ndarray | None = None
+    holders: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.n_folds < 2:
@@ -119,27 +119,21 @@ class Folds:
         Folds that no member holds out count too: it is the same for a member alone.
         """
         sizes = np.bincount(self.of_row[self.of_row >= 0], minlength=self.n_folds)
-        own = [sizes[self.of_member(member)].sum() for member in range(self.n_members)]
-        return int(len(self) - max(sizes.max(), *own))
+        return int(len(self) - max(sizes.max(), (sizes @ self._is_holder).max()))
 
-    @staticmethod
-    def find_judges(
-        n_folds: int, n_members: int, judges: np.ndarray | None = None
-    ) -> list[np.ndarray]:
-        """Return the members that hold out each fold."""
-        if judges is None:
-            return [np.arange(fold, n_members, n_folds) for fold in range(n_folds)]
-        return [np.flatnonzero(of_fold) for of_fold in judges]
+    @property
+    def _is_holder(self) -> np.ndarray:
+        if self.holders is None:
+            return even_holders(self.n_folds, self.n_members)
+        return self.holders
 
     def of_member(self, member: int) -> list[int]:
         """Return the numbers of the folds that a member holds out."""
-        if self.judges is None:
-            return [member % self.n_folds]
-        return np.flatnonzero(self.judges[:, member]).tolist()
+        return np.flatnonzero(self._is_holder[:, member]).tolist()
 
     def members_of(self, fold: int) -> np.ndarray:
         """Return which members hold out a fold."""
-        return self.find_judges(self.n_folds, self.n_members, self.judges)[fold]
+        return np.flatnonzero(self._is_holder[fold])
 
     def is_held_out(self, member: int, block: slice = slice(None)) -> np.ndarray:
         """Say of each row whether a member holds it out."""
@@ -201,8 +195,7 @@ class Folds:
                 "folds, or train without."
             )
         places = np.zeros((self.n_members, n_samples), position_dtype(len(self)))
-        n_judges = [len(self.members_of(fold)) for fold in range(self.n_folds)]
-        factors, total_weight = 1.0 / np.maximum(n_judges, 1), 0.0
+        factors, total_weight = 1.0 / np.maximum(self._is_holder.sum(axis=1), 1), 0.0
         for member, n_rows in enumerate(counts.tolist()):
             own = self.validation_index(member)
             places[member, :n_rows] = own
@@ -223,6 +216,11 @@ class Folds:
         )
         factors *= n_samples / total_weight
         return HeldOut(X, rows, places, counts, self.of_row, factors)
+
+
+def even_holders(n_folds: int, n_members: int) -> np.ndarray:
+    """Say that member m holds out fold ``m % n_folds``, in shape (n_folds, n_members)."""
+    return np.arange(n_members) % n_folds == np.arange(n_folds)[:, np.newaxis]
 
 
 def out_of_fold_logits(

@@ -194,8 +194,8 @@ def make_plan(
         schedule = Constant()
     is_lbfgs, takes_all = parameters["solver"] == "lbfgs", parameters["solver"] in FULL_BATCH
     is_ensemble = network.n_members > 1 and not is_lbfgs
-    has_judges = is_validated or is_ensemble
-    stops_early = not is_part and _stops_early(parameters, len(rows), has_judges=has_judges)
+    can_validate = is_validated or is_ensemble
+    stops_early = not is_part and _stops_early(parameters, len(rows), can_validate=can_validate)
     watches = stops_early or not (is_part or schedule.needs_horizon or is_lbfgs)
     is_pooled = stops_early and is_ensemble and not is_validated
     is_pooled = is_pooled and network.n_members >= FEWEST_FOLDS
@@ -241,7 +241,7 @@ def first_state(plan: TrainingPlan, seed: int, dtype: np.dtype) -> TrainingState
     )
 
 
-def _stops_early(parameters: dict[str, Any], n_samples: int, *, has_judges: bool) -> bool:
+def _stops_early(parameters: dict[str, Any], n_samples: int, *, can_validate: bool) -> bool:
     """Say whether epochs are judged by rows that were not trained on.
 
     "auto" does so where that takes no rows away, or where there are enough of them.
@@ -249,7 +249,7 @@ def _stops_early(parameters: dict[str, Any], n_samples: int, *, has_judges: bool
     if not _is_auto(parameters["early_stopping"]):
         return bool(parameters["early_stopping"])
     n_enough = LARGE_TABLE if parameters["solver"] in FULL_BATCH else STOPPED_TABLE
-    return has_judges or n_samples > n_enough
+    return can_validate or n_samples > n_enough
 
 
 def _choose_patience(

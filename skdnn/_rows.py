@@ -30,9 +30,9 @@ class Rows:
         it is not among them. None stands for a table as it was given.
     group : ndarray of int of shape (n_samples,) or None
         The number of the group that each row belongs to.
-    judged_as : ndarray of int of shape (n_samples,) or None
-        Rows of the same number have one logit out of fold: the parts of a row that has been cut,
-        and rows that are alike where few are distinct.
+    logit_index : ndarray of int of shape (n_samples,) or None
+        Which logit out of fold a row has. It is the same for the parts of a row that has been cut,
+        and for copies of a row where few x are distinct. None stands for one logit a row.
     """
 
     X: Any
@@ -40,7 +40,7 @@ class Rows:
     sample_weight: np.ndarray | None = None
     place: np.ndarray | None = None
     group: np.ndarray | None = None
-    judged_as: np.ndarray | None = None
+    logit_index: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -51,13 +51,13 @@ class Rows:
         return float(len(self) if self.sample_weight is None else self.sample_weight.sum())
 
     def count_copies(self) -> np.ndarray:
-        """Return how many of the rows that were given each of these stands for; parts are one."""
+        """Return how many of the given rows each one stands for; a part of a row stands for one."""
         if self.place is None:
             return np.ones(len(self), dtype=np.intp)
         counts = np.bincount(self.place[self.place >= 0], minlength=len(self))
-        if self.judged_as is None:
+        if self.logit_index is None:
             return counts
-        is_part = np.bincount(self.judged_as)[self.judged_as] > 1
+        is_part = np.bincount(self.logit_index)[self.logit_index] > 1
         return np.where(is_part, 1, np.maximum(counts, 1))
 
     def arrays(self) -> list[Any]:
@@ -78,9 +78,11 @@ class Rows:
         """Return the rows at these positions; of one taken twice, the last is where it stands."""
         moved_to = np.full(len(self), -1, position_dtype(len(self)))
         moved_to[index] = np.arange(len(index))
-        others = (self.sample_weight, self.group, self.judged_as)
-        weight, group, judged_as = (None if a is None else a[index] for a in others)
-        return Rows(self.X[index], self.y[index], weight, self._follow(moved_to), group, judged_as)
+        others = (self.sample_weight, self.group, self.logit_index)
+        weight, group, logit_index = (None if a is None else a[index] for a in others)
+        return Rows(
+            self.X[index], self.y[index], weight, self._follow(moved_to), group, logit_index
+        )
 
     def cut(self, index: np.ndarray, share: np.ndarray) -> Rows:
         """Return the rows at these positions in order, some of them again and again: parts.
@@ -89,8 +91,8 @@ class Rows:
         """
         parts = self.take(index)
         weight = share if parts.sample_weight is None else parts.sample_weight * share
-        judged_as = index if self.judged_as is None else parts.judged_as
-        return replace(parts, sample_weight=weight, judged_as=judged_as)
+        logit_index = index if self.logit_index is None else parts.logit_index
+        return replace(parts, sample_weight=weight, logit_index=logit_index)
 
     def select(self, index: np.ndarray) -> Rows:
         """Return the rows at these positions, of a dense table without a copy of it."""
@@ -145,8 +147,7 @@ class Rows:
         """Return the groups of the rows at these positions, numbered anew in their order."""
         if self.group is None:
             return None
-        _, first, group = np.unique(self.group[index], return_index=True, return_inverse=True)
-        return first.argsort().argsort()[group]
+        return number_by_first(self.group[index])
 
     def _merge_identical_sparse(self) -> Rows:
         """Do the same by the values that a sparse row has, and by their places."""
@@ -187,6 +188,12 @@ class Rows:
         scaled = weight / weight.max().astype(np.float64)  # whose sum is in range
         scaled /= scaled.mean()
         return replace(self, sample_weight=scaled.astype(self.X.dtype, copy=False))
+
+
+def number_by_first(values: np.ndarray) -> np.ndarray:
+    """Return the same number for equal values, from 0 in the order in which they come first."""
+    _, first, number = np.unique(values, return_index=True, return_inverse=True)
+    return first.argsort().argsort()[number]
 
 
 def checksum(*parts: Any) -> int:

@@ -102,7 +102,7 @@ def _lay_out(rows: Rows, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | N
     """
     index = np.flatnonzero(weight)
     given, n_copies = index, np.ones(len(rows))
-    if rows.place is not None and rows.judged_as is None:
+    if rows.place is not None and rows.logit_index is None:
         given, n_copies = rows.place[rows.place >= 0], rows.count_copies()
     given = given[weight[given] > 0.0]
     share = weight[given] / n_copies[given]
@@ -134,7 +134,7 @@ class _Pool:
         weight, place = weight.ravel().astype(np.float64), held_out.places.ravel()
         rows, own = held_out.rows, np.flatnonzero(weight)  # who has fewer has one repeated
         self._own, self._own_weight = own, weight[own]
-        self._number = np.arange(len(rows)) if rows.judged_as is None else rows.judged_as
+        self._number = np.arange(len(rows)) if rows.logit_index is None else rows.logit_index
         self._number_of_own = self._number[place[own]]
         self.weights = np.bincount(place, weight, minlength=len(rows))
 

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 
 from ._calibration import count_evidence, fit_temperature, relative_size
-from ._dealing import deal_folds, split_validation
 from ._explanations import average_logits, join_logits
+from ._fold_assignment import assign_folds, split_validation
 from ._folds import Folds, out_of_fold_logits
 from ._network import Network
 from ._rows import Rows
@@ -33,7 +33,7 @@ def hold_out(
         n_members = plan.network.n_members
         rng = deepcopy(state.streams.split)  # a warm start splits the same rows again
         if n_members > 1 and estimator.solver != "lbfgs":
-            rows, folds = deal_folds(rows, n_members, estimator.validation_fraction, rng)
+            rows, folds = assign_folds(rows, n_members, estimator.validation_fraction, rng)
             held_out = rows
         else:
             rows, held_out = split_validation(rows, estimator.validation_fraction, rng)
@@ -99,8 +99,8 @@ def _scale_of_average(network: Network, params: np.ndarray, rows: Rows, folds: F
     """
     logits = network.logits(params, rows.X[:: max(1, len(rows) // ROWS_TO_COMPARE)])
     used = np.unique(folds.of_row[folds.of_row >= 0]).tolist()
-    judges = (logits[folds.members_of(fold)] for fold in used)
-    judged = [average_logits(of_fold) for of_fold in judges if len(of_fold)]
+    of_folds = (logits[folds.members_of(fold)] for fold in used)
+    judged = [average_logits(of_fold) for of_fold in of_folds if len(of_fold)]
     return relative_size(average_logits(logits), np.stack(judged))
 
 
@@ -126,12 +126,12 @@ def _in_given_order(estimator: Any, logits: np.ndarray, X: Any, rows: Rows) -> n
 
 
 def _join(logits: np.ndarray, rows: Rows) -> np.ndarray:
-    """Give rows that are judged as one the logit of their mean probability, where it is known."""
-    if rows.judged_as is None:
+    """Give rows of one `logit_index` the logit of their mean probability, where it is known."""
+    if rows.logit_index is None:
         return logits
     weight = np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
     known = np.flatnonzero(np.isfinite(logits) & (weight > 0.0))
-    joined = np.full(int(rows.judged_as.max()) + 1, np.nan)
-    numbers, joined_logits = join_logits(rows.judged_as[known], logits[known], weight[known])
+    joined = np.full(int(rows.logit_index.max()) + 1, np.nan)
+    numbers, joined_logits = join_logits(rows.logit_index[known], logits[known], weight[known])
     joined[numbers] = joined_logits
-    return joined[rows.judged_as].astype(logits.dtype)
+    return joined[rows.logit_index].astype(logits.dtype)

@@ -60,7 +60,7 @@ MANY = np.arange(100.0, 120.0)
 """Values enough for x not to be few."""
 
 
-def test_copies_are_observations_where_x_bears_both_labels():
+def test_copies_are_units_where_x_bears_both_labels():
     x = [*MANY, 1, 1, 2, 2, 3]
     alike = Alike.find(make_rows(x, [0] * 20 + [0, 1, 1, 1, 0]))
     assert alike.is_shared[20:].tolist() == [True, True, False, False, False]
@@ -70,11 +70,11 @@ def test_copies_are_observations_where_x_bears_both_labels():
 
 
 @pytest.mark.parametrize("n_distinct", [2, 15, 16])
-def test_copies_are_observations_where_few_x_are_distinct(n_distinct):
+def test_copies_are_units_where_few_x_are_distinct(n_distinct):
     x = np.arange(n_distinct).repeat(3)
     alike = Alike.find(make_rows(x, x % 2))
-    assert alike.is_least == (n_distinct < 16)
-    assert (alike.is_shared == alike.is_least).all()
+    assert alike.has_few_x == (n_distinct < 16)
+    assert (alike.is_shared == alike.has_few_x).all()
 
 
 @pytest.mark.parametrize("is_counted", [False, True])
@@ -82,7 +82,7 @@ def test_copies_are_observations_where_few_x_are_distinct(n_distinct):
     ("n_distinct", "n_copies", "is_shared"),
     [(16, 7, False), (16, 8, True), (64, 8, True), (65, 20, False)],
 )
-def test_copies_are_observations_where_some_x_stand_there_often(
+def test_copies_are_units_where_some_x_stand_there_often(
     n_distinct, n_copies, is_shared, is_counted
 ):
     """As rows, or counted by weights in whatever unit."""
@@ -99,6 +99,14 @@ def test_copies_are_observations_where_some_x_stand_there_often(
 
 def test_rows_that_are_many_and_different_are_not_looked_at_twice():
     assert Alike.find(make_rows(np.arange(65), np.arange(65) % 2)) is None
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_numbers_go_by_the_order_of_rows(is_sparse):
+    """And not by hashes, which are not the same in another process."""
+    X = np.arange(7.0, 0.0, -1.0).repeat(2)[:, np.newaxis]
+    number = number_alike(csr_array(X) if is_sparse else X)
+    np.testing.assert_array_equal(number, np.arange(7).repeat(2))
 
 
 @given(
@@ -139,7 +147,7 @@ def test_repeating_takes_back_what_merging_did_to_observations():
     np.testing.assert_array_equal(repeated.y, y[order])
     np.testing.assert_array_equal(repeated.X[repeated.place, 0], x)
     np.testing.assert_array_equal(
-        repeated.judged_as, np.arange(6).repeat(merged.sample_weight.astype(int))
+        repeated.logit_index, np.arange(6).repeat(merged.sample_weight.astype(int))
     )
 
 
@@ -147,7 +155,7 @@ def test_more_copies_than_there_is_room_for_have_parts_of_the_weight():
     weights = [1e6, 3e6, 1e6, 5.0]
     rows = repeat_shared(make_rows([0, 1, 0, 1], [0, 1, 1, 0], weights), 1_000)
     assert 990 <= len(rows) <= 1_010
-    np.testing.assert_allclose(np.bincount(rows.judged_as, rows.sample_weight), weights)
+    np.testing.assert_allclose(np.bincount(rows.logit_index, rows.sample_weight), weights)
 
 
 def test_copies_that_tell_nothing_new_stay_merged():

@@ -11,7 +11,7 @@ from tables import pose_training
 from trainings import ScriptedLoss, noisy_rows, train_by_script
 
 from skdnn._course import MAX_HALVINGS
-from skdnn._dealing import split_validation
+from skdnn._fold_assignment import split_validation
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
 

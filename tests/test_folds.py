@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 from strategies import seeds
 from tables import pose_training
-from trainings import ScriptedLoss, deal_evenly, noisy_rows
+from trainings import ScriptedLoss, assign_evenly, noisy_rows
 
 from skdnn._batches import Minibatches
 from skdnn._folds import IN_NO_FOLD, Folds, out_of_fold_logits
@@ -30,8 +30,8 @@ n_folds = st.integers(2, 6)
 
 
 def folds_of(rows, n_members=3, n_folds=3, seed=0):
-    """Return folds of some rows, dealt out at random."""
-    return Folds(deal_evenly(rows.y, n_folds, seed), n_members, n_folds)
+    """Return folds of some rows, assigned at random."""
+    return Folds(assign_evenly(rows.y, n_folds, seed), n_members, n_folds)
 
 
 def weighted_rows(n_samples=60, seed=0):
@@ -83,7 +83,7 @@ def test_folds_that_make_no_sense_are_refused(of_row, words):
 @given(y=labels, n_folds=n_folds, n_members=st.integers(1, 8), seed=seeds)
 def test_each_row_is_trained_on_or_held_out_by_each_member(y, n_folds, n_members, seed):
     assume(len(y) > 1)
-    of_row = deal_evenly(y, n_folds, seed)
+    of_row = assign_evenly(y, n_folds, seed)
     folds = Folds(of_row, n_members, n_folds)
     for member in range(n_members):
         training, held_out = folds.training_index(member), folds.validation_index(member)
@@ -493,9 +493,9 @@ def test_out_of_fold_logits_are_of_the_members_that_hold_the_row_out(is_sparse):
         logits = out_of_fold_logits(plan.network, state.params, X, folds)
         assert logits.dtype == np.float64
         for i, fold in enumerate(of_row):
-            judges = [m for m in range(n_members) if m % 4 == fold]
-            if judges:
-                expected = logit(expit(all_logits[judges, i]).mean())
+            holders = [m for m in range(n_members) if m % 4 == fold]
+            if holders:
+                expected = logit(expit(all_logits[holders, i]).mean())
                 assert logits[i] == pytest.approx(expected)
             else:
                 assert np.isnan(logits[i])

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from tables import pose_training
 from trainings import noisy_rows
 
-from skdnn._dealing import split_validation
+from skdnn._fold_assignment import split_validation
 from skdnn._history import record
 from skdnn._rows import Rows
 from skdnn._trainer import Validation

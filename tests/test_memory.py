@@ -7,7 +7,7 @@ import pytest
 
 import skdnn._loading
 from skdnn import DeepBinaryClassifier, TabularEncoder
-from skdnn._dealing import deal_folds
+from skdnn._fold_assignment import assign_folds
 from skdnn._rows import Rows
 
 N_FEATURES = 20
@@ -83,7 +83,7 @@ def test_encoder_learns_from_a_column_at_a_time_and_writes_the_result_alone(dtyp
 
 def test_folds_take_a_byte_for_each_row():
     X, y = make_table(1_000)
-    rows, folds = deal_folds(Rows(X, y.astype(X.dtype)), 8, 0.1, np.random.default_rng(0))
+    rows, folds = assign_folds(Rows(X, y.astype(X.dtype)), 8, 0.1, np.random.default_rng(0))
     assert rows.X is X
     assert folds.of_row.dtype == np.int8
     assert set(folds.of_row) == set(range(8))

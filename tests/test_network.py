@@ -16,7 +16,7 @@ from tables import ACTIVATION_ROWS, SCHEDULE_ROWS, SOLVER_ROWS, pose_training
 
 from skdnn import _network
 from skdnn._architecture import build_network
-from skdnn._dealing import split_validation
+from skdnn._fold_assignment import split_validation
 from skdnn._layout import Layout
 from skdnn._network import Network
 from skdnn._random import RandomStreams

@@ -23,8 +23,8 @@ def ensemble(**parameters):
 
 
 @dataclass
-class Dealt:
-    """What `deal_folds` was asked for in a fit, and what it gave."""
+class Assigned:
+    """What `assign_folds` was asked for in a fit, and what it gave."""
 
     rows: Any = None
     folds: Any = None
@@ -41,15 +41,15 @@ class Dealt:
 
 
 @pytest.fixture
-def dealt(monkeypatch):
+def assigned(monkeypatch):
     """Remember the folds of the last fit."""
-    record, deal_folds = Dealt(), _unseen.deal_folds
+    record, assign_folds = Assigned(), _unseen.assign_folds
 
     def spy(rows, *args):
-        record.rows, record.folds = deal_folds(rows, *args)
+        record.rows, record.folds = assign_folds(rows, *args)
         return record.rows, record.folds
 
-    monkeypatch.setattr(_unseen, "deal_folds", spy)
+    monkeypatch.setattr(_unseen, "assign_folds", spy)
     return record
 
 
@@ -64,11 +64,11 @@ def logits_by_hand(model, folds, X, y):
     """Return what the members say that held a row's fold out: all of them for a row unseen."""
     probability, logits = probabilities_of_members(model, X), np.full(len(y), np.nan)
     for i, fold in enumerate(folds.fold_of(X, y)):
-        judges = [
+        holders = [
             m for m in range(len(probability)) if fold is None or fold in folds.folds.of_member(m)
         ]
-        if judges:
-            logits[i] = logit(probability[judges, i].mean())
+        if holders:
+            logits[i] = logit(probability[holders, i].mean())
     return logits
 
 
@@ -93,37 +93,37 @@ def assert_logits(actual, expected):
     ],
     ids=str,
 )
-def test_logit_is_that_of_the_members_that_held_the_row_out(settings, dealt):
+def test_logit_is_that_of_the_members_that_held_the_row_out(settings, assigned):
     X, y = make_table()
     model = ensemble(**settings).fit(X, y)
     assert model.oof_decision_function_.shape == (120,)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, X, y))
+    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
     assert np.abs(model.oof_decision_function_ - model.decision_function(X)).max() > 1e-3
 
 
 @pytest.mark.parametrize("n_members", range(5, 13))
-def test_folds_are_as_many_as_members_within_ten(n_members, dealt):
+def test_folds_are_as_many_as_members_within_ten(n_members, assigned):
     """More members share their folds."""
     X, y = make_table()
     model = ensemble(n_members=n_members, max_iter=1).fit(X, y)
-    sizes = np.bincount(dealt.fold_of(X, y))
-    assert len(sizes) == dealt.folds.n_folds == min(n_members, 10)
+    sizes = np.bincount(assigned.fold_of(X, y))
+    assert len(sizes) == assigned.folds.n_folds == min(n_members, 10)
     assert np.ptp(sizes) <= 1
     assert np.isfinite(model.oof_decision_function_).all()
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, X, y))
+    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
 
 
 @pytest.mark.parametrize("fraction", [1e-9, 0.1, 0.25, 0.4, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("n_members", [2, 3, 4])
-def test_few_members_hold_out_the_validation_fraction_each(n_members, fraction, dealt):
+def test_few_members_hold_out_the_validation_fraction_each(n_members, fraction, assigned):
     """Where that is more than all rows together, some of the same ones."""
     X, y = make_table()
     model = ensemble(n_members=n_members, validation_fraction=fraction, max_iter=1).fit(X, y)
-    n_out = [np.count_nonzero(dealt.folds.is_held_out(m)) for m in range(n_members)]
+    n_out = [np.count_nonzero(assigned.folds.is_held_out(m)) for m in range(n_members)]
     np.testing.assert_allclose(n_out, np.clip(120 * fraction, 2, 118), atol=1.0)
     share = np.isfinite(model.oof_decision_function_).mean()
     assert share == pytest.approx(min(max(fraction, 2 / 120) * n_members, 1.0), abs=0.02)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, X, y))
+    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
 
 
 def test_validation_fraction_has_no_meaning_from_five_members_on():
@@ -176,27 +176,27 @@ def test_order_is_that_of_the_given_rows():
     )
 
 
-def test_order_is_that_of_the_given_rows_in_a_large_table(dealt):
+def test_order_is_that_of_the_given_rows_in_a_large_table(assigned):
     X, y = make_table(1_100)
     weights = make_weights(1_100)
     model = ensemble(max_iter=1).fit(X, y, weights)
-    assert len(dealt.rows) == np.count_nonzero(weights)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, X, y))
+    assert len(assigned.rows) == np.count_nonzero(weights)
+    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
 
 
-def test_rows_that_are_merged_have_the_same_logit(dealt):
+def test_rows_that_are_merged_have_the_same_logit(assigned):
     X, y = make_table(60)
     times = make_weights(60) + 1
     model = ensemble().fit(X.repeat(times, axis=0), y.repeat(times))
     weighted = ensemble().fit(X, y, times)
-    assert len(dealt.rows) == 60
+    assert len(assigned.rows) == 60
     np.testing.assert_array_equal(
         model.oof_decision_function_, weighted.oof_decision_function_.repeat(times)
     )
-    assert_logits(weighted.oof_decision_function_, logits_by_hand(weighted, dealt, X, y))
+    assert_logits(weighted.oof_decision_function_, logits_by_hand(weighted, assigned, X, y))
 
 
-def test_rows_without_weight_are_judged_by_all_members(dealt):
+def test_rows_without_weight_are_judged_by_all_members(assigned):
     X, y = make_table()
     weights = make_weights(120)
     model = ensemble().fit(X, y, weights)
@@ -204,7 +204,7 @@ def test_rows_without_weight_are_judged_by_all_members(dealt):
     assert 0 < is_unseen.sum() < 120
     oof = model.oof_decision_function_
     assert_logits(oof[is_unseen], model.decision_function(X[is_unseen]))
-    assert_logits(oof, logits_by_hand(model, dealt, X, y))
+    assert_logits(oof, logits_by_hand(model, assigned, X, y))
 
 
 def test_logits_are_the_same_each_time():
@@ -235,12 +235,12 @@ def test_sparse_rows_have_logits_too(is_weighted):
         assert_logits(oof[weights == 0], model.decision_function(X[weights == 0]))
 
 
-def test_logits_go_through_the_encoder(dealt):
+def test_logits_go_through_the_encoder(assigned):
     X, y = make_table()
     X[::9, 1] = np.nan
     model = ensemble(encoder="auto", numeric_embedding=None, dtype="float64").fit(X, y)
     encoded = model.encoder_.transform(X).astype(np.float64)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, encoded, y))
+    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, encoded, y))
 
 
 # Small classes.
@@ -248,52 +248,52 @@ def test_logits_go_through_the_encoder(dealt):
 
 @pytest.mark.parametrize("n_few", range(2, 11))
 @pytest.mark.parametrize("n_members", [2, 5, 8])
-def test_class_of_few_rows_is_held_out_and_learned_from(n_few, n_members, dealt):
+def test_class_of_few_rows_is_held_out_and_learned_from(n_few, n_members, assigned):
     X, y = make_table(60)
     y = np.sort(y)
     X, y = X[y.sum() - n_few :], y[y.sum() - n_few :]
     y[:] = 1
     y[:n_few] = 0
     model = ensemble(n_members=n_members, max_iter=2).fit(X, y)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, X, y))
-    judges = [dealt.rows.y[dealt.folds.validation_index(m)] for m in range(n_members)]
-    n_held_out = sum(np.count_nonzero(y == 0.0) for y in judges)
+    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
+    held_out = [assigned.rows.y[assigned.folds.validation_index(m)] for m in range(n_members)]
+    n_held_out = sum(np.count_nonzero(y == 0.0) for y in held_out)
     assert n_held_out == (n_few if n_members > 2 else 2 * max(1, round(0.2 * n_few)))
     for member in range(n_members):
-        trained = dealt.folds.training_index(member)
-        assert set(dealt.rows.y[trained]) == {0.0, 1.0}
+        trained = assigned.folds.training_index(member)
+        assert set(assigned.rows.y[trained]) == {0.0, 1.0}
 
 
-def test_row_that_is_alone_in_its_class_is_learned_from_by_all(dealt):
+def test_row_that_is_alone_in_its_class_is_learned_from_by_all(assigned):
     X, y = make_table(30)
     y[:] = 1
     y[7] = 0
     model = ensemble().fit(X, y)
     is_unknown = np.isnan(model.oof_decision_function_)
     assert np.flatnonzero(is_unknown).tolist() == [7]
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, X, y))
+    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
 
 
 @pytest.mark.parametrize("scoring", ["loss", "accuracy"])
 @pytest.mark.parametrize("n_rows", [2, 3, 7, 15])
-def test_few_rows_are_learned_and_judged_by_all(n_rows, scoring, dealt):
+def test_few_rows_are_learned_and_judged_by_all(n_rows, scoring, assigned):
     """Each holds out a part of the weight of each row; the logit is of the mean probability."""
     X, y = make_table(n_rows)
     y[:] = np.arange(n_rows) % 2
     model = ensemble(n_members=9, scoring=scoring, max_iter=3).fit(X, y)
     assert_logits(model.oof_decision_function_, model.decision_function(X))
     for member in range(9):
-        own = dealt.folds.validation_index(member)
-        assert dealt.rows.sample_weight[own] == pytest.approx(1 / 9)
+        own = assigned.folds.validation_index(member)
+        assert assigned.rows.sample_weight[own] == pytest.approx(1 / 9)
         assert len(own) == n_rows
 
 
-def test_members_may_be_more_than_rows_of_a_group(dealt):
+def test_members_may_be_more_than_rows_of_a_group(assigned):
     """Two groups for nine members: all hold out one of them."""
     X, y = make_table(20)
     y[:] = np.arange(20) % 2
     model = ensemble(n_members=9, max_iter=3).fit(X, y, groups=np.arange(20) // 10)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, dealt, X, y))
+    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
 
 
 # Where there are none.
@@ -680,7 +680,7 @@ def test_groups_of_one_row_each_are_no_groups_but_for_chance():
     assert np.isfinite(model.oof_decision_function_).all()
 
 
-def test_warm_start_deals_the_same_groups():
+def test_warm_start_assigns_the_same_groups():
     X, y = make_table()
     group = np.arange(120) // 4
     whole = ensemble(max_iter=6).fit(X, y, groups=group)

@@ -11,7 +11,7 @@ from tables import SOLVER_ROWS, pose_training
 from trainings import noisy_rows, outcome_of
 
 from skdnn import DeepBinaryClassifier
-from skdnn._dealing import split_validation
+from skdnn._fold_assignment import split_validation
 from skdnn._rows import Rows
 from skdnn._state import TrainingPlan
 from skdnn._trainer import Validation

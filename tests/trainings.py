@@ -30,8 +30,8 @@ def noisy_rows(n_samples: int = 60, seed: int = 0) -> Rows:
     return Rows(X, (X[:, 0] + rng.normal(size=n_samples) > 0).astype(np.float64))
 
 
-def deal_evenly(y: np.ndarray, n_folds: int, seed: int = 0) -> np.ndarray:
-    """Return the fold of each row: each class is dealt at random, in turn."""
+def assign_evenly(y: np.ndarray, n_folds: int, seed: int = 0) -> np.ndarray:
+    """Return the fold of each row: each class is assigned at random, in turn."""
     order = np.random.default_rng(seed).permutation(len(y))
     order = order[np.argsort(y[order], kind="stable")]
     of_row = np.empty(len(y), np.int8)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from strategies import seeds
 
-from skdnn._dealing import deal_folds, split_validation
+from skdnn._fold_assignment import assign_folds, split_validation
 from skdnn._rows import Rows
 
 many_labels = st.lists(st.sampled_from([0.0, 1.0]), min_size=16, max_size=60).map(np.array)
@@ -26,8 +26,8 @@ def indexed(y, is_weighted=True):
     return Rows(index[:, np.newaxis], np.asarray(y, np.float64), weight)
 
 
-def deal(rows, n_members=8, fraction=0.1, seed=0):
-    return deal_folds(rows, n_members, fraction, np.random.default_rng(seed))
+def assign(rows, n_members=8, fraction=0.1, seed=0):
+    return assign_folds(rows, n_members, fraction, np.random.default_rng(seed))
 
 
 def held_out_by(folds):
@@ -46,7 +46,7 @@ def weight_of(rows):
 def test_many_members_have_equal_shares_of_each_class(y, n_members, seed):
     """As nearly as whole rows allow, and of all rows too; a class of one row is in no fold."""
     given_rows = indexed(y)
-    rows, folds = deal(given_rows, n_members, seed=seed)
+    rows, folds = assign(given_rows, n_members, seed=seed)
     assert rows is given_rows
     n_folds, of_row = min(n_members, 10), folds.of_row
     assert folds.n_folds == n_folds
@@ -60,7 +60,7 @@ def test_many_members_have_equal_shares_of_each_class(y, n_members, seed):
 @given(y=many_labels, n_members=few_members, fraction=fractions, seed=seeds)
 def test_few_members_hold_out_their_fraction_of_each_class(y, n_members, fraction, seed):
     """Each at least one row if there are two, and keeps one to learn from."""
-    _, folds = deal(indexed(y), n_members, fraction, seed)
+    _, folds = assign(indexed(y), n_members, fraction, seed)
     is_out = held_out_by(folds)
     for label, n_rows in Counter(y).items():
         sizes = is_out[:, y == label].sum(axis=1)
@@ -76,7 +76,7 @@ def test_few_members_hold_out_their_fraction_of_each_class(y, n_members, fractio
 @pytest.mark.parametrize("n_members", [2, 3, 4])
 def test_fractions_of_next_to_nothing_and_next_to_all_are_taken(n_members):
     for fraction, n_out in ((1e-9, 1), (np.nextafter(1.0, 0.0), 19)):
-        _, folds = deal(indexed([0, 1] * 20), n_members, fraction)
+        _, folds = assign(indexed([0, 1] * 20), n_members, fraction)
         assert held_out_by(folds).sum(axis=1).tolist() == [2 * n_out] * n_members
 
 
@@ -84,19 +84,19 @@ def test_fractions_of_next_to_nothing_and_next_to_all_are_taken(n_members):
 def test_rare_class_is_judged(n_members, n_rare, seed):
     """By every one of few members, and in every row of it by many."""
     y = np.arange(200) < n_rare
-    _, folds = deal(indexed(y), n_members, 0.1, seed)
+    _, folds = assign(indexed(y), n_members, 0.1, seed)
     is_out = held_out_by(folds)[:, y]
     assert is_out.any(axis=1).all() if n_members < 5 else is_out.any(axis=0).all()
     assert not is_out.all(axis=1).any()
 
 
 def test_each_row_is_in_each_fold_equally_often():
-    """Within five standard deviations; the same generator deals the same folds."""
+    """Within five standard deviations; the same generator assigns the same folds."""
     rows, rng, count = indexed([0.0, 1.0] * 8), np.random.default_rng(0), np.zeros((16, 8))
     for _ in range(160):
-        count[np.arange(16), deal_folds(rows, 8, 0.1, rng)[1].of_row] += 1
+        count[np.arange(16), assign_folds(rows, 8, 0.1, rng)[1].of_row] += 1
     assert np.abs(count * 8 / 160 - 1.0).max() < 5 * np.sqrt(7 / 160)
-    one, same = (deal(rows, seed=1)[1].of_row for _ in range(2))
+    one, same = (assign(rows, seed=1)[1].of_row for _ in range(2))
     np.testing.assert_array_equal(one, same)
 
 
@@ -117,8 +117,8 @@ def test_copies_of_a_row_stay_together(n_members, is_sparse):
     rows, number = repeated()
     if is_sparse:
         rows = replace(rows, X=csr_array(rows.X))
-    dealt, folds = deal(rows, n_members, 0.3)
-    assert dealt is rows
+    assigned, folds = assign(rows, n_members, 0.3)
+    assert assigned is rows
     for x in range(40):
         assert len(set(folds.of_row[number == x])) == 1
     assert len(set(folds.of_row)) > 1
@@ -165,12 +165,12 @@ def test_few_x_have_their_rate_in_each_fold(n_members, kind, factor):
     if rows.sample_weight is not None:
         rows = replace(rows, sample_weight=rows.sample_weight * factor)
     whole, rate = rate_by_x(rows, slice(None))
-    dealt, folds = deal(rows, n_members, 0.25)
+    assigned, folds = assign(rows, n_members, 0.25)
     share = 0.25 if n_members < 5 else 1 / min(n_members, 10)
     for member in range(n_members):
         is_out = folds.is_held_out(member)
-        held_out, rate_out = rate_by_x(dealt, is_out)
-        learned, rate_in = rate_by_x(dealt, ~is_out)
+        held_out, rate_out = rate_by_x(assigned, is_out)
+        learned, rate_in = rate_by_x(assigned, ~is_out)
         np.testing.assert_allclose(held_out + learned, whole)
         np.testing.assert_allclose(held_out / whole, share, atol=0.06)
         np.testing.assert_allclose(rate_out, rate, atol=0.2)
@@ -182,12 +182,12 @@ def test_few_x_of_one_label_each_are_learned_by_every_member():
     X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     for times in (1, 400):
         rows = Rows(X, np.array([0.0, 1.0, 1.0, 0.0])).take(np.tile(np.arange(4), times))
-        dealt, folds = deal(rows)
-        x = dealt.X @ [2, 1]
+        assigned, folds = assign(rows)
+        x = assigned.X @ [2, 1]
         for member in range(8):
             is_out = folds.is_held_out(member)
             assert set(x[is_out]) == set(x[~is_out]) == {0, 1, 2, 3}
-            assert weight_of(dealt)[is_out].sum() == pytest.approx(times / 2)
+            assert weight_of(assigned)[is_out].sum() == pytest.approx(times / 2)
 
 
 def both_labels(counts):
@@ -199,10 +199,10 @@ def both_labels(counts):
 
 def test_row_is_cut_into_as_many_units_as_its_weight_counts():
     counts = np.random.default_rng(0).integers(1, 12, 60)
-    rows, folds = deal(both_labels(counts * 0.3))
+    rows, folds = assign(both_labels(counts * 0.3))
     assert set(folds.of_row) == set(range(8))
-    np.testing.assert_array_equal(np.bincount(rows.judged_as[rows.place]), 1)
-    np.testing.assert_allclose(np.bincount(rows.judged_as, rows.sample_weight), counts * 0.3)
+    np.testing.assert_array_equal(np.bincount(rows.logit_index[rows.place]), 1)
+    np.testing.assert_allclose(np.bincount(rows.logit_index, rows.sample_weight), counts * 0.3)
     units = rows.sample_weight / 0.3
     np.testing.assert_allclose(units, np.rint(units))
     totals = [np.bincount(folds.of_row, units * (rows.y == label)) for label in (0, 1)]
@@ -211,8 +211,8 @@ def test_row_is_cut_into_as_many_units_as_its_weight_counts():
 
 def test_rows_of_weight_one_are_left_whole():
     rows = both_labels(np.ones(60))
-    assert deal(rows)[0] is rows
-    assert deal(replace(rows, sample_weight=None))[0].sample_weight is None
+    assert assign(rows)[0] is rows
+    assert assign(replace(rows, sample_weight=None))[0].sample_weight is None
 
 
 @pytest.mark.parametrize(
@@ -221,10 +221,10 @@ def test_rows_of_weight_one_are_left_whole():
 @pytest.mark.parametrize("n_members", [3, 8])
 def test_folds_do_not_depend_on_the_scale_of_the_weights(make, n_members):
     rows = make()
-    one, of_one = deal(rows, n_members, 0.3)
+    one, of_one = assign(rows, n_members, 0.3)
     for factor in (0.1, 3.7, 1e-30, 1e30):
         scaled = replace(rows, sample_weight=weight_of(rows) * factor)
-        other, of_other = deal(scaled, n_members, 0.3)
+        other, of_other = assign(scaled, n_members, 0.3)
         np.testing.assert_array_equal(of_one.of_row, of_other.of_row)
         np.testing.assert_allclose(weight_of(one) * factor, other.sample_weight)
 
@@ -321,7 +321,7 @@ def test_groups_stay_together_and_leave_both_classes_to_learn_from(
     assume(len(set(y)) == 2)
     n_whole = sum(len(set(group[y == label])) == 1 for label in (0, 1))
     assume(len(set(group)) > n_whole + 1)
-    folds = deal(grouped(group, y), n_members, fraction, seed)[1]
+    folds = assign(grouped(group, y), n_members, fraction, seed)[1]
     for label in set(group):
         assert len(set(folds.of_row[group == label])) == 1
     is_out = held_out_by(folds)
@@ -332,12 +332,12 @@ def test_groups_stay_together_and_leave_both_classes_to_learn_from(
 
 @pytest.mark.parametrize("is_weighted", [False, True])
 @pytest.mark.parametrize("n_members", [2, 4, 8, 12])
-def test_groups_are_dealt_in_proportion(n_members, is_weighted):
+def test_groups_are_assigned_in_proportion(n_members, is_weighted):
     rng = np.random.default_rng(0)
     group = np.repeat(np.arange(200), rng.integers(1, 20, 200))
     y = rng.random(len(group)) < rng.choice([0.02, 0.3], 200)[group]
     weight = rng.exponential(size=len(group)) if is_weighted else None
-    rows, folds = deal(grouped(group, y, weight), n_members, 0.2)
+    rows, folds = assign(grouped(group, y, weight), n_members, 0.2)
     share = 0.2 if n_members < 5 else 1 / folds.n_folds
     for of_member in held_out_by(folds):
         for label in (0.0, 1.0):
@@ -347,14 +347,14 @@ def test_groups_are_dealt_in_proportion(n_members, is_weighted):
 
 def test_fewer_groups_than_members_are_as_many_folds():
     group = np.arange(30) % 3
-    _, folds = deal(grouped(group, np.arange(30) // 3 % 2))
+    _, folds = assign(grouped(group, np.arange(30) // 3 % 2))
     assert folds.n_folds == 3
     assert [len(set(group[of_member])) for of_member in held_out_by(folds)] == [1] * 8
 
 
 def test_group_that_has_all_of_a_class_is_learned_from_by_all():
     group = np.arange(30) % 5
-    _, folds = deal(grouped(group, group == 2))
+    _, folds = assign(grouped(group, group == 2))
     is_out = held_out_by(folds)
     assert not is_out[:, group == 2].any()
     assert is_out[:, group != 2].any(axis=0).all()
@@ -364,7 +364,7 @@ def test_group_that_has_all_of_a_class_is_learned_from_by_all():
 @pytest.mark.parametrize("group", [np.zeros(20, int), np.arange(20) % 2], ids=["one", "by class"])
 def test_groups_of_which_none_can_be_held_out_are_refused(group, n_members):
     with pytest.raises(ValueError, match="groups"):
-        deal(grouped(group, np.arange(20) % 2), n_members)
+        assign(grouped(group, np.arange(20) % 2), n_members)
     with pytest.raises(ValueError, match="groups"):
         split_validation(grouped(group, np.arange(20) % 2), 0.1, np.random.default_rng(0))
 
@@ -378,10 +378,10 @@ def test_split_keeps_groups_on_one_side():
 
 
 def test_groups_come_before_likeness():
-    """Equal rows of two groups are dealt with these, and few distinct rows are not shared."""
+    """Equal rows of two groups are assigned with these, and few distinct rows are not shared."""
     x = np.arange(40) % 4
     rows = Rows(x[:, np.newaxis] * 1.0, x // 2 * 1.0).with_groups(np.arange(40) // 4)
-    dealt, folds = deal(rows)
-    assert dealt is rows
+    assigned, folds = assign(rows)
+    assert assigned is rows
     for number in range(10):
         assert len(set(folds.of_row[rows.group == number])) == 1
