@@ -311,19 +311,37 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         return [names[column] for column in sorted(found)]
 
     def _transform(
-        self,
-        X: Any,
-        dtype: np.typing.DTypeLike | None = None,
-        blocks: list[list[Encounter]] | None = None,
-        *,
-        reset: bool | None = None,
+        self, X: Any, dtype: np.typing.DTypeLike | None = None, *, reset: bool | None = None
     ) -> np.ndarray:
         """Encode a table as `transform` does, but in `dtype` if that is the narrower one.
 
-        If it is a block of a larger one, `blocks` takes what it had in category columns, for
-        `_warn_of_unknown` to judge all of them together. Names of columns are compared with those
-        in `fit` if `reset` is False, and must have been if it is None.
+        Names of columns are compared with those in `fit` if `reset` is False, and must have been if
+        it is None.
         """
+        X_encoded, encounters = self._encode(X, dtype, reset=reset)
+        self._warn_of_unknown([encounters])
+        return X_encoded
+
+    def _transform_part(self, X: Any, dtype: np.typing.DTypeLike | None) -> np.ndarray:
+        """Encode a later part of a stream, whose first part `fit` has seen."""
+        X_encoded, encounters = self._encode(X, dtype)
+        self._warn_of_unknown([encounters])
+        warn_of_new(self._category_labels, self._categories, encounters)
+        if self._scaling.is_step.any():
+            table = self._open_fitted(X)
+            share = self._scaling.share_beside_steps(
+                read_numbers(table, self._numeric, slice(ROWS_TO_LOOK_AT))
+            )
+            clipped = [
+                table.labels[c] for c, s in zip(self._numeric, share, strict=True) if s > MOSTLY
+            ]
+            warn_of(CLIPPED, clipped, stacklevel=9)
+        return X_encoded
+
+    def _encode(
+        self, X: Any, dtype: np.typing.DTypeLike | None = None, *, reset: bool | None = None
+    ) -> tuple[np.ndarray, list[Encounter]]:
+        """Encode a table, or a block of one, and say what it has in each category column."""
         table = self._open_fitted(X, reset=reset)
         own = read_numbers(table, self._numeric, slice(0, 1)).dtype
         dtype = own if dtype is None else min(own, np.dtype(dtype), key=lambda d: d.itemsize)
@@ -336,28 +354,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 self._categories, self._category_places, self._categorical, strict=True
             )
         ]
-        if blocks is None:
-            self._warn_of_unknown([encounters])
-        else:
-            blocks.append(encounters)
-        return X_encoded
-
-    def _transform_part(self, X: Any, dtype: np.typing.DTypeLike | None) -> np.ndarray:
-        """Encode a later part of a stream, whose first part `fit` has seen."""
-        blocks: list[list[Encounter]] = []
-        X_encoded = self._transform(X, dtype, blocks)
-        self._warn_of_unknown(blocks)
-        warn_of_new(self._category_labels, self._categories, *blocks)
-        if self._scaling.is_step.any():
-            table = self._open_fitted(X)
-            share = self._scaling.share_beside_steps(
-                read_numbers(table, self._numeric, slice(ROWS_TO_LOOK_AT))
-            )
-            clipped = [
-                table.labels[c] for c, s in zip(self._numeric, share, strict=True) if s > MOSTLY
-            ]
-            warn_of(CLIPPED, clipped, stacklevel=9)
-        return X_encoded
+        return X_encoded, encounters
 
     def _warn_of_unknown(self, blocks: list[list[Encounter]]) -> None:
         """Warn of category columns in which no row of these blocks has a level of `fit`."""

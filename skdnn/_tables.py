@@ -188,11 +188,13 @@ def open_table(
         index = X.__getitem__ if is_array else partial(_safe_indexing, X)
         shape = (len(X), len(encoder.source_features_))
         blocks: list = []
-        return (
-            lambda rows, dtype: encoder._transform(index(rows), dtype, blocks),
-            shape,
-            lambda: encoder._warn_of_unknown(blocks),
-        )
+
+        def take(rows: slice, dtype: np.dtype) -> np.ndarray:
+            encoded, encounters = encoder._encode(index(rows), dtype)
+            blocks.append(encounters)
+            return encoded
+
+        return take, shape, lambda: encoder._warn_of_unknown(blocks)
     matrix = read_table(estimator, X)
     return (
         lambda rows, dtype: matrix[rows].astype(dtype, copy=False),

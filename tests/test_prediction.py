@@ -300,7 +300,7 @@ def test_row_by_itself_is_predicted_as_among_many(setting, dtype):
 def test_error_in_a_block_ends_the_work_of_the_other_threads(
     monkeypatch, model, table, is_of_caller
 ):
-    n_encoded, encode, main = [], TabularEncoder._transform, threading.current_thread()
+    n_encoded, encode, main = [], TabularEncoder._encode, threading.current_thread()
 
     def encode_or_fail(encoder, X, *arguments):
         n_encoded.append(len(X))
@@ -309,7 +309,7 @@ def test_error_in_a_block_ends_the_work_of_the_other_threads(
         time.sleep(0.01)
         return encode(encoder, X, *arguments)
 
-    monkeypatch.setattr(TabularEncoder, "_transform", encode_or_fail)
+    monkeypatch.setattr(TabularEncoder, "_encode", encode_or_fail)
     monkeypatch.setattr(_prediction, "BLOCK_ROWS", 1)
     model = copy.copy(model).set_params(n_jobs=2)
     with pytest.raises(MemoryError, match="as a test"):
