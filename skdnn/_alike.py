@@ -159,22 +159,22 @@ def count_repetitions(rows: Rows, is_single: np.ndarray) -> np.ndarray:
     for label in np.unique(rows.y):
         of_class = rows.y == label
         weight = rows.sample_weight[of_class]
-        unit = _find_unit(np.unique(weight))
+        unit = find_unit(np.unique(weight))
         counts[of_class] = ~is_single[of_class] if unit is None else np.rint(weight / unit)
     return counts
 
 
-def _find_unit(weights: np.ndarray) -> float | None:
+def find_unit(weights: np.ndarray, rounding: float = ROUNDING) -> float | None:
     """Return the largest unit that all weights, in ascending order, are whole multiples of.
 
     The least weight is `MOST_COUNTED` units at most; with more, None.
     """
     for n_units in range(1, MOST_COUNTED + 1):
         unit = float(weights[0] / n_units)
-        if _are_whole(weights[:100] / unit) and _are_whole(weights / unit):
+        if _are_whole(weights[:100] / unit, rounding) and _are_whole(weights / unit, rounding):
             return unit
     return None
 
 
-def _are_whole(numbers: np.ndarray) -> bool:
-    return bool((np.abs(numbers - np.rint(numbers)) <= ROUNDING * numbers).all())
+def _are_whole(numbers: np.ndarray, rounding: float) -> bool:
+    return bool((np.abs(numbers - np.rint(numbers)) <= rounding * numbers).all())

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import check_scoring
 
+from ._alike import find_unit
 from ._explanations import join_logits
 from ._folds import Folds, HeldOut
 from ._rows import Rows
@@ -21,6 +22,9 @@ Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 SAME_SHARE = 1e-5
 """Relative difference up to which weights in float32 are the same."""
+
+MOST_REPEATED = 1_000_000
+"""Rows that a scorer that takes no weights is shown, at most, if they are repeated for it."""
 
 SCORER = re.compile(
     r"make_scorer\((?P<metric>\w+(?:, greater_is_better=False)?)"
@@ -48,9 +52,9 @@ def make_score(
     scorer = check_scoring(estimator, scoring)
     pool = None if folds is None else _Pool(folds.hold_out(rows))
     index, weight = _lay_out(rows, _weights(rows) if pool is None else pool.weights)
+    if weight is not None and not _takes_weights(scorer):
+        index, weight = _repeat(rows, index, weight, scoring), None
     arguments = {} if weight is None else {"sample_weight": weight}
-    if arguments:
-        _check_takes_weights(scorer, scoring)
     # A table as it is takes no copy.
     is_whole = len(index) == len(rows) and bool((index[:-1] < index[1:]).all())
     X = rows.X if is_whole and isinstance(rows.X, np.ndarray) else rows.X[index]
@@ -111,13 +115,28 @@ def _lay_out(rows: Rows, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | N
     return index, weight[index]
 
 
-def _check_takes_weights(scorer: Any, scoring: Any) -> None:
+def _takes_weights(scorer: Any) -> bool:
     accepted = signature(scorer).parameters.values()
-    if not any(p.name == "sample_weight" or p.kind == p.VAR_KEYWORD for p in accepted):
+    return any(p.name == "sample_weight" or p.kind == p.VAR_KEYWORD for p in accepted)
+
+
+def _repeat(rows: Rows, index: np.ndarray, weight: np.ndarray, scoring: Any) -> np.ndarray:
+    """Repeat rows of a table of which some have been cut into parts as often as weights say.
+
+    Rows that are given without weights have some after that.
+
+    Raises
+    ------
+    ValueError
+        If no row has been cut, or weights are not multiples of one unit, or make too many rows.
+    """
+    unit = None if rows.logit_index is None else find_unit(np.unique(weight), SAME_SHARE)
+    if unit is None or weight.sum() / unit > MOST_REPEATED:
         raise ValueError(
             f"scoring={scoring!r} does not take sample_weight, but the validation rows have "
             "weights. Let it accept sample_weight=None, or pass a scorer's name."
         )
+    return index.repeat(np.rint(weight / unit).astype(np.intp))
 
 
 class _Pool:

@@ -218,6 +218,22 @@ def test_merged_rows_need_no_scorer_that_takes_weights(n_members):
         own.fit(X, y, np.sqrt(make_weights(80) + 1.0))  # whole ones would be rows again
 
 
+@pytest.mark.parametrize("n_members", [1, 3, 8])
+@pytest.mark.parametrize("n_distinct", [12, 60])
+def test_rows_that_are_cut_need_no_scorer_that_takes_weights(n_distinct, n_members):
+    """Few distinct x, some of them once; and a bootstrap sample with an x of both labels."""
+    x = np.sqrt([*range(n_distinct), *range(n_distinct // 2), 0, 0, 1])
+    X, y = x[:, np.newaxis], np.arange(len(x)) % n_distinct % 2
+    y[-1] = 0  # x = 1 has both labels
+
+    def scorer(estimator, X, y):
+        return estimator.score(X, y)
+
+    own = ensemble(scoring=scorer, n_members=n_members).fit(X, y)
+    named = ensemble(scoring="accuracy", n_members=n_members).fit(X, y)
+    assert own.validation_scores_ == pytest.approx(named.validation_scores_, abs=1e-6)
+
+
 def test_score_of_several_rows_of_a_kind_is_that_of_their_weight():
     """Up to which rows merging leaves each member to hold out."""
     X, y = make_table(60)
