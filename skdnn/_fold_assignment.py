@@ -195,9 +195,9 @@ def _assign_groups(
     ValueError
         If no group can be held out.
     """
-    weight = np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
     of_class = [
-        np.bincount(group, np.where(rows.y == label, weight, 0.0)) for label in np.unique(rows.y)
+        np.bincount(group, np.where(rows.y == label, rows.weights, 0.0))
+        for label in np.unique(rows.y)
     ]
     shares = np.stack([total / total.sum() for total in of_class], axis=1)
     order = rng.permutation(len(shares))

@@ -193,15 +193,15 @@ def make_plan(
     if is_part and schedule.needs_horizon:
         schedule = Constant()
     is_lbfgs, takes_all = parameters["solver"] == "lbfgs", parameters["solver"] in FULL_BATCH
-    is_ensemble = network.n_members > 1 and not is_lbfgs
-    can_validate = is_validated or is_ensemble
+    n_members = 1 if is_lbfgs else network.n_members  # that are validated together
+    can_validate = is_validated or n_members > 1
     stops_early = not is_part and _stops_early(parameters, len(rows), can_validate=can_validate)
-    watches = stops_early or not (is_part or schedule.needs_horizon or is_lbfgs)
-    is_pooled = stops_early and is_ensemble and not is_validated
-    is_pooled = is_pooled and network.n_members >= FEWEST_FOLDS
     n_iter_no_change, patience_growth = _choose_patience(
-        parameters["n_iter_no_change"], schedule, is_pooled=is_pooled
+        parameters["n_iter_no_change"],
+        schedule,
+        is_pooled=stops_early and not is_validated and n_members >= FEWEST_FOLDS,
     )
+    watches = stops_early or not (is_part or schedule.needs_horizon or is_lbfgs)
     max_time = parameters["max_time"]
     return TrainingPlan(
         network=network,

@@ -41,8 +41,8 @@ def prepare(
     """Check everything; return the plan, the state to begin from, the rows to train on.
 
     The last of the four are validation rows, where X, y and weights of them are `given`. The rows
-    to train on know their groups. The
-    estimator gets its network, its `resolved_params_`, and what is known of the table.
+    to train on know their groups. The estimator gets its network, its `resolved_params_`, and what
+    is known of the table.
     """
     continues = (is_part or estimator.warm_start) and hasattr(estimator, "params_")
     rows, held_out = read_training_rows(
@@ -50,14 +50,9 @@ def prepare(
     )
     if groups is not None:
         rows = rows.with_groups(check_groups(groups, X))
-    known = estimator.resolved_params_ if continues else {}
     wanted = read_parameters(estimator)
-    parameters = resolve_auto(wanted, len(rows), known)
-    if not is_part and can_be_merged(rows, parameters):
-        rows = rows.merge_identical()
-        if wanted["solver"] not in FULL_BATCH:
-            rows = repeat_shared(rows, MERGED_TABLE)
-        parameters = resolve_auto(wanted, len(rows), known)
+    known = estimator.resolved_params_ if continues else {}
+    rows, parameters = _merge_rows(rows, wanted, known, is_part=is_part)
     columns = describe_columns(
         estimator._encoder, rows.X, parameters["numeric_embedding"], parameters["n_members"]
     )
@@ -85,6 +80,19 @@ def prepare(
         return plan, resume_training(estimator, plan), rows, held_out
     seed = check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max)
     return plan, first_state(plan, seed, rows.X.dtype), rows, held_out
+
+
+def _merge_rows(
+    rows: Rows, wanted: dict[str, Any], known: dict[str, Any], *, is_part: bool
+) -> tuple[Rows, dict[str, Any]]:
+    """Return the rows, identical ones merged if they may be, and the parameters for as many."""
+    parameters = resolve_auto(wanted, len(rows), known)
+    if is_part or not can_be_merged(rows, parameters):
+        return rows, parameters
+    rows = rows.merge_identical()
+    if wanted["solver"] not in FULL_BATCH:
+        rows = repeat_shared(rows, MERGED_TABLE)
+    return rows, resolve_auto(wanted, len(rows), known)
 
 
 def _check_same_network(estimator: Any, architecture: dict[str, Any]) -> None:

@@ -46,9 +46,14 @@ class Rows:
         return len(self.y)
 
     @property
+    def weights(self) -> np.ndarray:
+        """The weights, or ones if there are none."""
+        return np.ones(len(self)) if self.sample_weight is None else self.sample_weight
+
+    @property
     def total_weight(self) -> float:
         """The sum of the weights: the number of rows where weights stand for repetition."""
-        return float(len(self) if self.sample_weight is None else self.sample_weight.sum())
+        return float(self.weights.sum())
 
     def count_copies(self) -> np.ndarray:
         """Return how many of the given rows each one stands for; a part of a row stands for one."""
@@ -90,9 +95,8 @@ class Rows:
         `share` is what each part has of the weight.
         """
         parts = self.take(index)
-        weight = share if parts.sample_weight is None else parts.sample_weight * share
         logit_index = index if self.logit_index is None else parts.logit_index
-        return replace(parts, sample_weight=weight, logit_index=logit_index)
+        return replace(parts, sample_weight=parts.weights * share, logit_index=logit_index)
 
     def select(self, index: np.ndarray) -> Rows:
         """Return the rows at these positions, of a dense table without a copy of it."""
@@ -161,7 +165,7 @@ class Rows:
                 values.append(self.group[i : i + 1])
             members.setdefault(b"".join(v.tobytes() for v in values), []).append(i)
         groups = sorted(members.values(), key=lambda group: self._sorting_key(X, group[0]))
-        weight = np.ones(len(self)) if self.sample_weight is None else self.sample_weight
+        weight = self.weights
         firsts = np.array([group[0] for group in groups])
         merged = np.array([weight[group].sum(dtype=np.float64) for group in groups])
         place = np.empty(len(self), np.intp)

@@ -51,7 +51,7 @@ def make_score(
         return None
     scorer = check_scoring(estimator, scoring)
     pool = None if folds is None else _Pool(folds.hold_out(rows))
-    index, weight = _lay_out(rows, _weights(rows) if pool is None else pool.weights)
+    index, weight = _lay_out(rows, rows.weights if pool is None else pool.weights)
     if weight is not None and not _takes_weights(scorer):
         index, weight = _repeat(rows, index, weight, scoring), None
     arguments = {} if weight is None else {"sample_weight": weight}
@@ -93,10 +93,6 @@ def _model_of(estimator: Any, params: np.ndarray) -> Any:
     model.params_ = params
     model._describe({**estimator._architecture, "n_members": len(params)})
     return model
-
-
-def _weights(rows: Rows) -> np.ndarray:
-    return np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
 
 
 def _lay_out(rows: Rows, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -107,8 +107,7 @@ def _scale_of_average(network: Network, params: np.ndarray, rows: Rows, folds: F
 def _fit_temperature(logits: np.ndarray, rows: Rows) -> float:
     """Return the temperature for logits of some rows; those without one say nothing."""
     is_known = np.isfinite(logits)
-    weight = np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
-    weight = weight[is_known].astype(np.float64)
+    weight = rows.weights[is_known].astype(np.float64)
     n_rows = count_evidence(weight, rows.count_copies()[is_known])
     return fit_temperature(logits[is_known], rows.y[is_known], weight, n_rows)
 
@@ -129,7 +128,7 @@ def _join(logits: np.ndarray, rows: Rows) -> np.ndarray:
     """Give rows of one `logit_index` the logit of their mean probability, where it is known."""
     if rows.logit_index is None:
         return logits
-    weight = np.ones(len(rows)) if rows.sample_weight is None else rows.sample_weight
+    weight = rows.weights
     known = np.flatnonzero(np.isfinite(logits) & (weight > 0.0))
     joined = np.full(int(rows.logit_index.max()) + 1, np.nan)
     numbers, joined_logits = join_logits(rows.logit_index[known], logits[known], weight[known])
