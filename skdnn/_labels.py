@@ -56,8 +56,13 @@ def encode_labels(
     ValueError
         If y is not a set of class labels, or has other than two classes.
     """
-    if classes is not None and _are_known(y, classes):
-        return classes, (y == classes[1]).astype(np.float64)
+    if classes is None or not _are_known(y, classes):
+        classes = _check_classes(y, classes, name)
+    return classes, (y == classes[1]).astype(np.float64)
+
+
+def _check_classes(y: np.ndarray, classes: np.ndarray | None, name: str) -> np.ndarray:
+    """Return the two classes, which are those of y if they are not known."""
     kind = type_of_target(y, input_name=name, raise_unknown=True)
     if kind not in ("binary", "multiclass"):
         check_classification_targets(y)
@@ -78,7 +83,7 @@ def encode_labels(
         raise ValueError(
             f"{name} has labels {unknown!r} that are not among the classes {classes!r}."
         )
-    return classes, (y == classes[1]).astype(np.float64)
+    return classes
 
 
 def _are_known(y: np.ndarray, classes: np.ndarray) -> bool:

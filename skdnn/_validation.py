@@ -321,9 +321,9 @@ def choose_dtype(dtype: str, X: Any, *, is_scaled: bool = False) -> np.dtype:
     """Return the dtype to train in; "auto" means float32 wherever nothing is lost by it.
 
     Scaled tables, as TabularEncoder makes them, are never too fine for it, and float32 tables stay
-    float32. A float64 table stays float64 if it is small, or if float32 would
-    round a column by more than a thousandth of its spread (timestamps, for instance). In a sparse
-    table zero is the place that values are measured from, and rounding cannot hide them.
+    float32. A float64 table stays float64 if it is small, or if float32 would round a column by
+    more than a thousandth of its spread (timestamps, for instance). A sparse table, whose values
+    are measured from zero, becomes float32 unless they are beyond its range.
     """
     if dtype != "auto":
         return np.dtype(dtype)
