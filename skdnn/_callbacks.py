@@ -28,7 +28,7 @@ class Tasks(Protocol):
 
 
 class NoTasks:
-    """Nobody is listening."""
+    """Do nothing, where there are no callbacks."""
 
     def begin_epoch(self) -> None:
         pass

@@ -107,8 +107,8 @@ if hasattr(os, "register_at_fork"):
 def resolve_n_jobs(n_jobs: int | None) -> int:
     """Return how many threads may be used; None stands for as many as BLAS would take.
 
-    Whoever runs several fits at once, as joblib does, or limits threads by the environment or by
-    threadpoolctl, has told BLAS, and need not tell it again.
+    joblib, which runs several fits at once, environment variables and threadpoolctl all limit the
+    threads of BLAS: their limit is used here too.
     """
     if n_jobs is None:
         return max((library.get() for library in _blas_libraries()), default=1)
@@ -118,7 +118,7 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
 Result = TypeVar("Result")
 
 
-class Halted(Exception):  # noqa: N818 - nobody sees it: what has failed is raised instead
+class Halted(Exception):  # noqa: N818 - never seen by users: the error of the failed task is raised
     """Ends a task whose result nobody needs, as another has failed."""
 
 

@@ -311,8 +311,8 @@ class Trainer:
     def judge_first(self) -> Judgement:
         """Judge the weights before training.
 
-        Untrained ones are none of those to choose the best from on validation rows, and a thousand
-        rows tell their loss well enough where it decides nothing.
+        On validation rows, untrained weights are never chosen as the best. Their loss decides
+        nothing then, and is computed from about a thousand rows.
 
         Raises
         ------

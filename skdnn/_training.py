@@ -36,13 +36,13 @@ def train(
     """Train until all epochs are done or no member makes progress any more.
 
     With validation rows, each member ends with the weights of its best epoch on them; without, with
-    its last ones. What there is to say at the end says `skdnn._verdict`.
+    its last ones. `skdnn._verdict` chooses them, and warns.
 
     Parameters
     ----------
     plan : TrainingPlan
     state : TrainingState
-        Changed in place. A course in it that the same rows began is gone on with.
+        Changed in place. It may hold an unfinished course on the same rows, which is resumed.
     rows : Rows
         To learn from.
     validation : Validation or None, default=None
@@ -50,7 +50,7 @@ def train(
     tasks : Tasks, default=NO_TASKS
         Told of each epoch; may ask to stop.
     interrupt : Interrupt or None, default=None
-        May do so too.
+        Ctrl-C; may ask to stop.
     """
     interrupt = Interrupt() if interrupt is None else interrupt
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported in words
@@ -77,8 +77,9 @@ def train(
 def _judge_end(trainer: Trainer, course: Course) -> Ending:
     """Judge the weights in the end, and those to keep.
 
-    The last step comes after the last loss, and can ruin the weights by itself. That loss is under
-    dropout, too, which says little where rows are few: it is a suspicion and no proof.
+    The loss of the last epoch was computed before its last steps, which can ruin the weights, and
+    under dropout, which says little where rows are few. It is replaced by that of the weights at
+    the end: of members that look bad by it, or of all that are running without validation rows.
     """
     keeps_best = trainer.validation is not None
     if trainer.plan.is_part:

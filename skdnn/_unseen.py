@@ -70,8 +70,8 @@ def judge_unseen(
 ) -> None:
     """Predict rows by members that did not train on them, and calibrate by these.
 
-    The estimator, which has been trained, gets its `oof_decision_function_` and `temperature_`: in
-    the end, so that it has both or none of them.
+    The estimator gets its `oof_decision_function_` and `temperature_` at the end, both together: an
+    interrupt leaves it with none of them.
     """
     network, params = estimator._network, estimator.params_
     judged: dict[str, Any] = {}
@@ -95,7 +95,7 @@ def judge_unseen(
 def _scale_of_average(network: Network, params: np.ndarray, rows: Rows, folds: Folds) -> float:
     """Return what logits of the members that hold a row out are multiplied by to be the average's.
 
-    How members differ is seen on some rows of the table, with no look at labels.
+    How members differ is measured on some rows of the table, without their labels.
     """
     logits = network.logits(params, rows.X[:: max(1, len(rows) // ROWS_TO_COMPARE)])
     used = np.unique(folds.of_row[folds.of_row >= 0]).tolist()
