@@ -1,4 +1,4 @@
-"""What to tell a user about columns of a table that are probably not what they seem to be."""
+"""Warnings about columns that are probably not what they are taken for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOO_UNLIKELY = 1e-3
 """The probability below which it is no accident that all rows have unknown levels."""
 
 MANY_ROWS = 10
-"""From here on rows speak for themselves; of fewer, which may belong together, their levels do."""
+"""From here on rows are counted; of fewer, which may belong together, distinct levels are."""
 
 OR_CATEGORIES = "if they are categories, name them in categorical_features or give them that dtype."
 
@@ -94,9 +94,9 @@ class Advice:
     def look_at(
         self, label: Any, levels: Levels, statistics: LevelStatistics, *, is_declared: bool
     ) -> None:
-        """Note what there is to say of a category column; `is_declared` if it is meant to be one.
+        """Note what to warn of in a category column; `is_declared` if the user says that it is one.
 
-        Of a number of rare levels only that it is a number.
+        If it reads as numbers or times, rare levels are not mentioned.
         """
         if has_twins(levels.values):
             self.add(TWINS, label)
@@ -133,8 +133,8 @@ def warn_of_unknown(
 ) -> None:
     """Warn of columns in which no row of all blocks has a level that `fit` saw.
 
-    A few rows with one new level are nothing to speak of. Ten rows are, or several levels, unless
-    as many rows had rare ones in `fit`; or one of another kind, as a number beside strings.
+    A few rows with one new level are usual. Ten rows, or several levels, are not, unless rare
+    levels in `fit` explain them; nor are levels of another kind, as numbers beside strings.
     """
     found, examples = [], []
     for i, (label, category) in enumerate(zip(labels, categories, strict=True)):

@@ -1,7 +1,7 @@
-"""An array that remembers which of its columns are codes, so that nobody takes them for numbers.
+"""An array that remembers which of its columns are codes, so that they are not taken for numbers.
 
-Codes are names of levels. `TabularEncoder` marks them in what it returns, and whoever comes next,
-a classifier or another encoder, reads the marks.
+A code is the number of a level. `TabularEncoder` marks codes in its output, and the next classifier
+or encoder reads the marks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 CONTINUOUS, UNKNOWN, FLAG = -2, -1, 0
-"""Marks of numbers to embed, of whatever others return, of flags. That of codes is their number."""
+"""Marks of numbers to embed, of columns of other origin, and of flags. The mark of codes is how
+many there are."""
 
 
 class EncodedArray(np.ndarray):

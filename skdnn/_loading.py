@@ -1,7 +1,6 @@
-"""Whether NumPy computes alone, or numba beside it, which is optional also where it is broken.
+"""Decide whether numba's compiled loops are used. numba is optional, also where it is broken.
 
-Whatever keeps numba from its work is found out before anything is computed with it, and is no
-reason for a fit to fail.
+A failure of numba is found before anything is computed with it, and never makes a fit fail.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ SECONDS_BEFORE_LOADING = 0.5
 and saves a third of this and of each further training."""
 
 SECONDS_BEFORE_COMPILING = 30.0
-"""Time of a training from which on compiling pays that only this process has something of: it
+"""Time of a training from which on compiling pays where the code cannot be kept on disk: it
 takes ten seconds, and saves a third of the rest."""
 
 SECONDS_TO_COMPILE = 60.0
-"""What a training must be given for compiling to begin, which slow machines take half of."""
+"""Time that must be left for compiling to begin. Slow machines need half of it."""
 
 COMPILED_DTYPES = ("float32", "float64")
 
@@ -51,7 +50,7 @@ NOT_KEPT = (
 
 
 class _Loaded:
-    """What this process has loaded, by dtype, and a lock to load by."""
+    """The array modules that this process has loaded, by dtype, and the lock of loading."""
 
     def __init__(self) -> None:
         self.lock, self.modules = Lock(), dict[np.dtype, ArrayModule]()

@@ -1,4 +1,4 @@
-"""Strings that read as numbers or times: what a column of text would rather be."""
+"""Find out whether the strings of a column read as numbers or times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 WHOLE, DECIMAL, FORMATTED, TIME = "whole", "decimal", "formatted", "time"
-"""What strings read as: digits alone, numbers for `float`, others (1,234.5 or 12%), times."""
+"""What strings read as: numbers that are whole, have decimals, or signs (1,234.5, 12%); times."""
 
 MARKERS = frozenset(
     {"", "?", "-", "--", ".", "*", "#", "na", "n/a", "#n/a", "n.a.", "<na>", "nan", "nd"}
@@ -35,10 +35,10 @@ _FORMATTED = re.compile(
 
 
 def read_as(levels: Iterable[Any]) -> str | None:
-    """Say what the levels of a column read as; None where one of them is none of it, or a code.
+    """Say what the levels of a column read as, or None if one of them is a code or other text.
 
-    Numbers among the levels count as what they are, and markers of missing values do not count. A
-    leading zero makes a code.
+    Numbers among the levels count too; markers of missing values do not. A number with a leading
+    zero is a code.
     """
     forms = set()
     for level in levels:
@@ -53,7 +53,7 @@ def read_as(levels: Iterable[Any]) -> str | None:
 
 
 def _read_level(level: Any) -> str | None:
-    """Say what one level reads as; markers are empty."""
+    """Say what one level reads as, "" for a marker and None for a code or other text."""
     if isinstance(level, int | float) and not isinstance(level, bool):
         return WHOLE if isinstance(level, int) or level.is_integer() else DECIMAL
     text = level.decode("latin-1") if isinstance(level, bytes) else level

@@ -1,4 +1,4 @@
-"""An encoder that a user brings along: copied, fitted, and what it returns checked as X is."""
+"""An encoder of the user's own: copied, fitted, and its output checked as X is."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ FLOATS = [np.float64, np.float32]
 
 
 def copy_encoder(encoder: Any) -> Any:
-    """Return a clone to fit; what is frozen in it is copied as it is, lest others refit it."""
+    """Return a clone to fit. Frozen parts are copied too: refitting them changes no model."""
     return deepcopy(clone(encoder))
 
 
 def unfreeze(encoder: Any) -> Any:
-    """Return what encodes: a frozen encoder has nothing of its own."""
+    """Return the encoder that a FrozenEstimator holds, or the encoder itself."""
     while isinstance(encoder, FrozenEstimator):
         encoder = encoder.estimator
     return encoder
 
 
 def is_tabular(encoder: Any) -> bool:
-    """Say whether an encoder transforms as a TabularEncoder, be it a subclass."""
+    """Say whether an encoder is a TabularEncoder, or a subclass with the same `transform`."""
     return (
         isinstance(encoder, TabularEncoder) and type(encoder).transform is TabularEncoder.transform
     )
 
 
 def is_own(encoder: Any) -> bool:
-    """Say whether an encoder is one that the user brings along, and knows how to read a table."""
+    """Say whether an encoder is of the user's own, and reads tables by itself."""
     is_ours = encoder is None or isinstance(encoder, str | SparseScaler)
     return not is_ours and not is_tabular(unfreeze(encoder))
 

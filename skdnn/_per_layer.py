@@ -61,7 +61,7 @@ def _spread(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
 
 
 def _list_values(name: str, value: Any) -> Any:
-    """Return a tuple of values, or one value by itself, as an array without axes holds it."""
+    """Return a tuple of values, or a single value as it is; an array of no dimensions is single."""
     if isinstance(value, Set | Mapping):
         raise ValueError(
             f"{name} must be one value, or a sequence with one for each hidden layer, got a "

@@ -1,7 +1,7 @@
-"""Sparse tables with columns of large numbers, brought to the scale of the others, never centred.
+"""Scale columns of large numbers in sparse tables, without centring.
 
-Word counts and frequencies, and flags, may enter a network as they are; incomes beside them, which
-a `ColumnTransformer` makes sparse by accident, may not.
+Word counts, frequencies and flags enter a network as they are. Larger numbers beside them, such as
+incomes, which a `ColumnTransformer` makes sparse by accident, are scaled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ MOSTLY = 0.5
 """The share of rows with a number above which a column is no sparse one."""
 
 FARTHEST = 4.0
-"""How far from 0 a full column may lie, which is not centred; farther off it is like a constant."""
+"""Largest ratio of median and size of a column with numbers in most rows: without centring, one
+farther from 0 is like a constant."""
 
 
 class SparseScaler(TransformerMixin, BaseEstimator):

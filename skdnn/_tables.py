@@ -1,4 +1,4 @@
-"""Tables as an estimator takes them: checked by what it knows of them, encoded, rows with labels.
+"""Read the tables of an estimator: check them, encode them, and add labels and weights.
 
 Fitting goes through `read_training_rows`, which leaves on the estimator what it has learned of the
 table. Predicting goes through `read_table`, or block by block through `open_table`.
