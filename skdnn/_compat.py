@@ -17,6 +17,7 @@ from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in as check_feature_names_in
 from sklearn.utils.validation import _check_sample_weight
 from sklearn.utils.validation import _check_y as check_labels
+from sklearn.utils.validation import _num_samples as count_samples
 
 try:
     from sklearn.callback import CallbackSupportMixin
@@ -44,6 +45,7 @@ __all__ = [
     "check_feature_names_in",
     "check_labels",
     "check_sample_weight",
+    "count_samples",
     "fit_context",
     "get_output_container",
     "leave_out_callback_state",

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import _num_samples, check_array, validate_data
+from sklearn.utils.validation import check_array, validate_data
 
 from ._columns import is_frame, name_levels
+from ._compat import count_samples
 from ._encoded import CONTINUOUS, FLAG, UNKNOWN, read_marks
 from ._encoder import TabularEncoder
 from ._sparse import is_sparse
@@ -74,10 +75,11 @@ class OwnEncoder(BaseEstimator):
         """
         table = self.encoder.transform(X)
         matrix = self._check_numbers(table)
-        if matrix.shape[0] != _num_samples(X):
+        n_samples = count_samples(X)
+        if matrix.shape[0] != n_samples:
             raise ValueError(
-                f"The encoder {self.encoder!r} must return a row for each of the {_num_samples(X)} "
-                f"rows of X, but returned {matrix.shape[0]}."
+                f"The encoder {self.encoder!r} must return a row for each of the {n_samples} rows "
+                f"of X, but returned {matrix.shape[0]}."
             )
         try:
             is_named = is_frame(table) and all(isinstance(name, str) for name in table.columns)
