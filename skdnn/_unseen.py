@@ -75,17 +75,16 @@ def judge_unseen(
     """
     network, params = estimator._network, estimator.params_
     judged: dict[str, Any] = {}
+    is_calibrated = estimator.calibration is not None
     with limit_blas_threads(0):
         if folds is not None:
             logits = out_of_fold_logits(network, params, rows.X, folds)
+            if is_calibrated:
+                logits = logits * _scale_of_average(network, params, rows, folds)
             judged["oof_decision_function_"] = _in_given_order(estimator, logits, X, rows)
-        if estimator.calibration is not None and held_out is not None:
-            if folds is None:
-                logits = average_logits(network.logits(params, held_out.X))
-            else:
-                scale = _scale_of_average(network, params, rows, folds)
-                logits = scale * logits
-                judged["oof_decision_function_"] *= scale
+        elif is_calibrated and held_out is not None:
+            logits = average_logits(network.logits(params, held_out.X))
+        if is_calibrated and held_out is not None:
             judged["temperature_"] = _fit_temperature(logits, held_out)
             if folds is not None:
                 judged["oof_decision_function_"] /= judged["temperature_"]

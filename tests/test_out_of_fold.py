@@ -433,6 +433,17 @@ def test_temperature_divides_all_logits_and_changes_no_label(encoder):
     np.testing.assert_array_equal(model.predict(X_new), plain.predict(X_new))
 
 
+def test_rows_without_weight_have_the_calibrated_logit_of_all_members():
+    X, y = make_table(120)
+    weight = np.ones(120)
+    weight[::10] = 0.0
+    model = classifier(n_members=5, calibration="temperature", early_stopping=True, max_iter=8)
+    model.fit(X, y, sample_weight=weight)
+    assert model.temperature_ != 1.0
+    logits = model.oof_decision_function_[weight == 0.0]
+    np.testing.assert_allclose(logits, model.decision_function(X[weight == 0.0]), rtol=1e-5)
+
+
 def test_temperature_is_found_anew_in_each_fit():
     X, y = make_table()
     model = ensemble(calibration="temperature").fit(X, y)
