@@ -114,7 +114,7 @@ def test_json_holds_the_runs_and_what_follows_from_them():
     assert figures["values"] == [1.0, 3.0]
     assert (figures["figure"], figures["quartiles"]) == (2.0, [1.5, 2.5])
     assert figures["is_met"] is True
-    assert figures["target"] == {"bound": 2.0, "has_few_x": False}
+    assert figures["target"] == {"bound": 2.0, "is_least": False}
 
 
 def test_description_names_versions_kernels_and_what_is_not_installed():
