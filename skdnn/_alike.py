@@ -17,6 +17,7 @@ from ._blocks import cut_rows
 from ._rows import Rows, number_by_first
 from ._sparse import is_sparse
 from ._values import frozen
+from ._weights import ROUNDING
 
 FEW_X = 16
 """Distinct x below which they are few: a fold would have the only ones of a kind."""
@@ -24,9 +25,6 @@ FEW_X = 16
 MOST_X, COPIES_OF_X = 64, 8
 """Distinct x that are few too, at most, if there are so many copies of each in the mean: new rows
 will hardly be unlike all of them, and a fold would have the only ones of several kinds."""
-
-ROUNDING = 1e-9
-"""Share of a sum of weights that may be due to rounding."""
 
 MOST_COUNTED = 1_000
 """Units that the least weight may be, at most; weights that need more have no unit."""

@@ -19,12 +19,12 @@ from ._values import frozen
 IN_NO_FOLD = -1
 """In the place of a fold: every member trains on the row, and none is validated by it."""
 
-
 MOST_FOLDS = 10
 """Folds of so many parts leave a member nine tenths of the rows; more would add little."""
 
 FEWEST_FOLDS = 5
-"""An ensemble of fewer members has folds that nobody holds out, lest members learn too little."""
+"""Members from which on folds have equal size. Fewer members hold out a fraction of the rows each,
+lest they learn too little."""
 
 
 @frozen

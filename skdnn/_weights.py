@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 ROUNDING = 1e-9
-"""Sums of weights that differ by less than this share are equal, however they were rounded."""
+"""Weights, and sums of them, that differ by less than this share are equal."""
 
 
 def order_rows(weights: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
