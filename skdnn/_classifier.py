@@ -14,11 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._architecture import build_network
 from ._callbacks import make_tasks
-from ._compat import CallbackSupportMixin, fit_context, leave_out_callback_state
+from ._compat import CallbackSupportMixin, fit_context, leave_out_callback_state, with_usual_errors
 from ._containers import fill_masked
 from ._encoder import TabularEncoder
 from ._encoding import encode, get_encoder, read_numbers
-from ._errors import with_usual_errors
 from ._explanations import average_gradients, integrate_gradients, sum_by_source
 from ._fitted import keep_training, unchanged_by_failure, view_dense
 from ._interrupt import listen_for_interrupts

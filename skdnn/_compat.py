@@ -1,4 +1,7 @@
-"""The only place that knows scikit-learn's private names."""
+"""What the encoder and the classifier share: scikit-learn's private names, and some checks.
+
+No other module imports a private name of scikit-learn.
+"""
 
 from inspect import signature
 from typing import Any
@@ -44,12 +47,20 @@ __all__ = [
     "StrOptions",
     "check_feature_names_in",
     "check_labels",
-    "check_sample_weight",
+    "check_weights",
     "count_samples",
     "fit_context",
     "get_output_container",
+    "is_checked",
     "leave_out_callback_state",
+    "with_usual_errors",
 ]
+
+with_usual_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+"""A decorator: NumPy's usual answer to overflow, whatever `numpy.seterr` says in the process.
+
+Numbers too small for a float are zeros here as everywhere, and no mistake.
+"""
 
 CALLBACK_STATE = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
 """What scikit-learn keeps on an estimator during a fit, and removes after it."""
@@ -65,12 +76,48 @@ def leave_out_callback_state(state: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name not in left_out}
 
 
-def check_sample_weight(sample_weight: Any, X: np.ndarray, *, may_vanish: bool) -> np.ndarray:
-    """Return weights as a float64 array, one for each row of X; `may_vanish` lets all be zero."""
+def check_weights(
+    sample_weight: Any, X: Any, *, may_vanish: bool, name: str = "sample_weight"
+) -> np.ndarray | None:
+    """Return the weights as float64, or None; they must be non-negative, and not all be zero."""
+    if sample_weight is None:
+        return None
     options: dict[str, Any] = {"dtype": np.float64}
     if "allow_all_zero_weights" in signature(_check_sample_weight).parameters:  # from 1.9 on
         options["allow_all_zero_weights"] = may_vanish
-    return _check_sample_weight(sample_weight, X, **options)
+    try:
+        weights = _check_sample_weight(sample_weight, X, **options)
+    except TypeError as error:  # of which NumPy does not say whose it is
+        raise TypeError(f"{name} must be numbers, one for each row: {error}") from error
+    if (weights < 0).any():
+        raise ValueError(
+            f"Negative values in data passed to `{name}`: the smallest is {weights.min()}. "
+            "Weights must be at least 0."
+        )
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not np.isfinite(total):
+        raise ValueError(
+            f"The sum of `{name}` must be finite, but the largest is {weights.max()}. Divide by it."
+        )
+    if not may_vanish and not weights.any():
+        raise ValueError(f"{name} is zero in every row; at least one must be above zero.")
+    return weights
+
+
+def is_checked(estimator: Any, X: Any) -> bool:
+    """Say whether an array has the form that `fit` left, and scikit-learn's checks would return it.
+
+    They take longer than predicting a row. They alone compare names, and look at the numbers.
+    """
+    return (
+        type(X) is np.ndarray
+        and X.ndim == 2
+        and X.dtype in (np.float64, np.float32)
+        and X.shape[1] == estimator.n_features_in_
+        and len(X) > 0
+        and not hasattr(estimator, "feature_names_in_")
+    )
 
 
 def get_output_container(transformer: Any) -> str:

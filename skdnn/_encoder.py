@@ -28,12 +28,14 @@ from ._compat import (
     RealNotInt,
     StrOptions,
     check_feature_names_in,
+    check_weights,
     fit_context,
     get_output_container,
+    is_checked,
+    with_usual_errors,
 )
-from ._containers import take_table
+from ._containers import fill_masked, take_table
 from ._encoded import CONTINUOUS, find_codes, mark, to_frame
-from ._errors import with_usual_errors
 from ._levels import FIRST_LEVEL, Encounter, fit_category
 from ._reading import (
     category_columns,
@@ -42,7 +44,6 @@ from ._reading import (
     refuse_infinite,
 )
 from ._scaling import fit_scaling
-from ._validation import check_weights, is_checked
 from ._values import frozen
 from ._weights import order_rows
 
@@ -254,7 +255,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         )
         table = self._open(X, has_levels=has_levels, reset=True)
         self.is_categorical_ = find_categories(self.categorical_features, table)
-        order, weights = order_rows(check_weights(sample_weight, table, may_vanish=False))
+        weights = check_weights(fill_masked(sample_weight), table, may_vanish=False)
+        order, weights = order_rows(weights)
         empty: list[int] = []  # columns without any value
         numeric = np.flatnonzero(~self.is_categorical_).tolist()
         self._scaling = fit_scaling(number_columns(table, numeric, order, empty), weights)

@@ -12,7 +12,7 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_consistent_length
 
 from ._blocks import cut_rows
-from ._compat import HasMethods, Interval, Options, StrOptions, check_sample_weight
+from ._compat import HasMethods, Interval, Options, StrOptions, check_weights
 from ._containers import fill_masked
 from ._labels import encode_labels
 from ._levels import is_missing
@@ -140,7 +140,9 @@ def check_validation_rows(
 ) -> Rows:
     """Return rows to validate on, weighted as those to train on; they may be of one class."""
     with name_in_errors("sample_weight_val"):
-        weights = check_weights(sample_weight, X, may_vanish=False, name="sample_weight_val")
+        weights = check_weights(
+            fill_masked(sample_weight), X, may_vanish=False, name="sample_weight_val"
+        )
     _, codes = encode_labels(y, classes, name="y_val")
     with name_in_errors("X_val"):
         return _make_rows(X, codes, weights, class_factors, dtype).drop_weightless()
@@ -205,32 +207,6 @@ def _make_rows(
                 "dtype='float64'."
             )
     return Rows(X, codes.astype(dtype), weights)
-
-
-def check_weights(
-    sample_weight: Any, X: Any, *, may_vanish: bool, name: str = "sample_weight"
-) -> np.ndarray | None:
-    """Return the weights as an array, or None; they must be non-negative, and not all be zero."""
-    if sample_weight is None:
-        return None
-    try:
-        weights = check_sample_weight(fill_masked(sample_weight), X, may_vanish=may_vanish)
-    except TypeError as error:  # of which NumPy does not say whose it is
-        raise TypeError(f"{name} must be numbers, one for each row: {error}") from error
-    if (weights < 0).any():
-        raise ValueError(
-            f"Negative values in data passed to `{name}`: the smallest is {weights.min()}. "
-            "Weights must be at least 0."
-        )
-    with np.errstate(over="ignore"):
-        total = weights.sum()
-    if not np.isfinite(total):
-        raise ValueError(
-            f"The sum of `{name}` must be finite, but the largest is {weights.max()}. Divide by it."
-        )
-    if not may_vanish and not weights.any():
-        raise ValueError(f"{name} is zero in every row; at least one must be above zero.")
-    return weights
 
 
 def check_groups(groups: Any, X: Any) -> np.ndarray:
@@ -342,22 +318,6 @@ def choose_dtype(dtype: str, X: Any, *, is_scaled: bool = False) -> np.dtype:
 
 def _is_in_range(X: np.ndarray) -> bool:
     return bool(np.abs(X).max(initial=0.0) < np.finfo(np.float32).max)
-
-
-def is_checked(estimator: Any, X: Any) -> bool:
-    """Say whether an array has the form that `fit` left, and scikit-learn's checks would return it.
-
-    They take longer than predicting a row. Names are compared by them alone, and so are numbers
-    looked at: see `is_finite`.
-    """
-    return (
-        type(X) is np.ndarray
-        and X.ndim == 2
-        and X.dtype in (np.float64, np.float32)
-        and X.shape[1] == estimator.n_features_in_
-        and len(X) > 0
-        and not hasattr(estimator, "feature_names_in_")
-    )
 
 
 def is_finite(X: np.ndarray) -> bool:
