@@ -18,7 +18,7 @@ import numpy as np
 
 from skdnn import DeepBinaryClassifier
 from skdnn._callbacks import NO_TASKS
-from skdnn._interrupt import Interrupt, listen_for_interrupts
+from skdnn.training.interrupt import Interrupt, listen_for_interrupts
 
 # rows, features, hidden layer sizes, members: from the smallest fit, where hooks weigh most
 CASES = [

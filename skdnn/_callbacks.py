@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from ._fitted import attributes_of, keep_training
-from ._state import TrainingPlan, TrainingState
+from .training.state import TrainingPlan, TrainingState
 
 
 class Tasks(Protocol):
@@ -76,7 +76,7 @@ class FitTasks:
             "metadata": metadata,
         }
         self._state = state
-        keep_training(estimator, state if state.kept is not None else self._state_now)
+        keep_training(estimator, state if state.final_params is not None else self._state_now)
         self._fit = estimator._init_callback_context(max_subtasks=max_epochs)
         self._fit.call_on_fit_task_begin(**self._given)
 
@@ -100,7 +100,7 @@ class FitTasks:
         """The state, with the weights as they are now for those that are kept."""
         state = self._state
         n_epochs = len(state.history.get("loss", []))
-        return replace(state, kept=state.weights.copy(), best_iter=n_epochs)
+        return replace(state, final_params=state.weights.copy(), best_iter=n_epochs)
 
 
 def make_tasks(
@@ -109,7 +109,7 @@ def make_tasks(
     """Return who is to be told of each epoch: the callbacks, if there are any."""
     if not hasattr(estimator, "_skl_callbacks") and not hasattr(estimator, "_parent_callback_ctx"):
         return NO_TASKS
-    is_new = state.course is None and estimator.solver != "lbfgs"
+    is_new = state.progress is None and estimator.solver != "lbfgs"
     # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
     metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
     return FitTasks(estimator, X, y, metadata, state, plan.max_iter if is_new else None)

@@ -20,7 +20,6 @@ from ._encoder import TabularEncoder
 from ._encoding import encode, get_encoder, read_numbers
 from ._explanations import average_gradients, integrate_gradients, sum_by_source
 from ._fitted import keep_training, unchanged_by_failure, view_dense
-from ._interrupt import listen_for_interrupts
 from ._labels import read_labels
 from ._lbfgs import train_lbfgs
 from ._mlp import check_mlp, convert_mlp
@@ -28,14 +27,15 @@ from ._network import Network
 from ._prediction import Predictor
 from ._preparation import prepare
 from ._ramps import place_ramps
-from ._scoring import make_score, name_score
 from ._tables import choose_encoder, open_table, read_table
-from ._threads import limit_blas_threads
 from ._trainer import Validation
 from ._training import train
-from ._unseen import hold_out, judge_unseen
 from ._validation import PARAMETER_CONSTRAINTS, check_given_together, read_parameters
 from .losses import smooth_labels
+from .training.interrupt import listen_for_interrupts
+from .training.out_of_fold import hold_out, judge_unseen
+from .training.scoring import make_score, name_score
+from .training.threads import limit_blas_threads
 
 
 class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -561,7 +561,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             )
             rows, held_out, folds = hold_out(self, plan, state, rows, held_out)
             rows, validation = rows.normalize_weights(), None
-            if state.kept is None:
+            if state.final_params is None:
                 place_ramps(plan.network, state.params, rows, folds)
             if held_out is not None:
                 held_out = held_out.normalize_weights()

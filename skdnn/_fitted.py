@@ -13,8 +13,8 @@ import numpy as np
 
 from ._compat import CALLBACK_STATE
 from ._layout import Layout
-from ._rows import checksum
-from ._state import TrainingPlan, TrainingState
+from .training.rows import checksum
+from .training.state import TrainingPlan, TrainingState
 
 DENSE_PARAMETER = re.compile(r"(^|\.)dense_\d+\.\w+$")
 """Names of the parameters of linear steps, which MLPClassifier has too."""
@@ -34,23 +34,23 @@ def attributes_of(estimator: Any, state: TrainingState) -> dict[str, Any]:
     resume = {
         field.name: getattr(state, field.name)
         for field in fields(state)
-        if field.name not in ("kept", "history")
+        if field.name not in ("final_params", "history")
     }
     return {
-        "params_": state.kept,
+        "params_": state.final_params,
         "temperature_": 1.0,
         "n_layers_": len(estimator._architecture["hidden_layer_sizes"]) + 2,
         "n_outputs_": 1,
         "out_activation_": "logistic",
         **describe_training(state),
-        "_resume": resume | {"checksum": checksum(state.kept)},
+        "_resume": resume | {"checksum": checksum(state.final_params)},
     }
 
 
 def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
     """Return a copy of the state that training ended in, so that a failure leaves no trace.
 
-    A fit may go on with its course, and a stream with its next part. What follows anything else
+    A fit may go on with its progress, and a stream with its next part. What follows anything else
     begins with the weights that were kept; so does what follows weights that the user has set.
     """
     history = {name: values.copy() for name, values in estimator.history_.items()}
@@ -58,9 +58,9 @@ def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
     is_untouched = resume.pop("checksum") == checksum(estimator.params_)
     state = TrainingState(history=history, **resume)
     state.n_epochs_before = len(history.get("loss", []))
-    state.kept = estimator.params_.copy()
+    state.final_params = estimator.params_.copy()
     is_known = is_untouched and plan.optimizer.can_continue(state.optimizer)
-    if not is_known or (plan.is_part and state.course is not None):
+    if not is_known or (plan.is_part and state.progress is not None):
         state.begin_anew(plan)
     return state
 

@@ -14,15 +14,21 @@ import numpy as np
 from scipy.optimize import minimize
 
 from ._callbacks import Tasks
-from ._course import Course, End, Judgement
-from ._history import History, record, report
-from ._interrupt import Interrupt
-from ._rows import Rows
-from ._state import TrainingPlan, TrainingState
-from ._stopping import Patience
-from ._threads import limit_blas_threads
 from ._trainer import Trainer, Validation, fingerprint
-from ._verdict import Ending, settle
+from .training.interrupt import Interrupt
+from .training.progress import (
+    EarlyStopping,
+    End,
+    EpochMetrics,
+    History,
+    TrainingProgress,
+    record,
+    report,
+)
+from .training.rows import Rows
+from .training.state import TrainingPlan, TrainingState
+from .training.threads import limit_blas_threads
+from .training.weight_selection import Ending, select_weights
 
 
 def train_lbfgs(
@@ -41,8 +47,8 @@ def train_lbfgs(
     state.begin_anew(plan)
     first, seconds = state.params.copy(), plan.max_time / len(state.params)
     plan = replace(plan, network=replace(plan.network, n_members=1), batch_size=len(rows))
-    progress = _Progress(state, len(rows))
-    courses: list[Course] = []
+    together = _Together(state, len(rows))
+    progresses: list[TrainingProgress] = []
     messages: list[str] = []
     largest_product = plan.network.layout.largest_matrix * len(rows)
     with (
@@ -54,15 +60,17 @@ def train_lbfgs(
             part = replace(state, params=state.params[member : member + 1], history={})
             timed, started_at = replace(plan, max_time=seconds), time.perf_counter()
             trainer = Trainer(timed, part, rows, validation, interrupt)
-            minimisation = _Minimisation(trainer, progress, mark, started_at, tasks)
+            minimisation = _Minimisation(trainer, together, mark, started_at, tasks)
             minimisation.run(interrupt)
-            courses.append(minimisation.course)
+            progresses.append(minimisation.progress)
             messages.append(minimisation.message)
             if minimisation.is_last:
                 break
-    _repeat(state.params, len(courses))
-    course = _join([courses[member % len(courses)] for member in range(len(first))])
-    settle(plan, state, course, Ending(validation is not None, message=max(messages, key=bool)))
+    _repeat(state.params, len(progresses))
+    progress = _join([progresses[member % len(progresses)] for member in range(len(first))])
+    select_weights(
+        plan, state, progress, Ending(validation is not None, message=max(messages, key=bool))
+    )
 
 
 def _repeat(params: np.ndarray, n_trained: int) -> None:
@@ -71,7 +79,7 @@ def _repeat(params: np.ndarray, n_trained: int) -> None:
         params[member] = params[member % n_trained]
 
 
-class _Progress:
+class _Together:
     """What the members have come to together; each iteration of one changes it.
 
     Parameters
@@ -113,20 +121,22 @@ class _Minimisation:
     """The minimisation of one member's cost."""
 
     def __init__(
-        self, trainer: Trainer, progress: _Progress, mark: int, started_at: float, tasks: Tasks
+        self, trainer: Trainer, together: _Together, mark: int, started_at: float, tasks: Tasks
     ) -> None:
-        self.trainer, self.progress, self.tasks = trainer, progress, tasks
+        self.trainer, self.together, self.tasks = trainer, together, tasks
         self.started_at = started_at
         self.plan, self.state = trainer.plan, trainer.state
         self.message = ""
         self.is_last = False  # whether somebody has asked to stop
-        progress.begin_member(self.state.history)
+        together.begin_member(self.state.history)
         [self._x] = trainer.batches  # all rows
-        patience = Patience(1, tol=self.plan.tol, n_iter_no_change=self.plan.n_iter_no_change)
-        self.course = Course.begin(
+        early_stopping = EarlyStopping(
+            1, tol=self.plan.tol, n_iter_no_change=self.plan.n_iter_no_change
+        )
+        self.progress = TrainingProgress.begin(
             self.state.params,
             trainer.judge_first(),
-            patience,
+            early_stopping,
             n_epochs_planned=self.plan.max_iter,
             fingerprint=mark,
         )
@@ -139,7 +149,7 @@ class _Minimisation:
 
     def run(self, interrupt: Interrupt) -> None:
         """Iterate until the gradient vanishes, a limit is met, or somebody asks to stop."""
-        course, start = self.course, self.trainer.trainable[0].astype(np.float64)
+        progress, start = self.progress, self.trainer.trainable[0].astype(np.float64)
         self._looked_at = time.perf_counter()
         is_unfinished = False
         try:
@@ -156,19 +166,21 @@ class _Minimisation:
                 },
             )
             self._move_to(result.x)
-            is_unfinished = bool(result.status != 0 and not course.ended_by and course.running[0])
+            is_unfinished = bool(
+                result.status != 0 and not progress.ended_by and progress.running[0]
+            )
             self.message = str(result.message) if is_unfinished else ""
             interrupt.check()
         except KeyboardInterrupt:
             interrupt.answer()
-            course.ended_by, self.is_last = "interrupt", True
-            self._move_to(self._iterate if course.n_epochs else start)
-        judgement = interrupt.complete(self.trainer.judge)
-        course.last_loss[:], course.last_cost[:] = judgement.loss, judgement.cost
-        if course.n_epochs == 0:  # where it began is all there is, and may be the minimum
-            course.patience.update(judgement.objective)
-        course.stop(course.running.copy(), self.state.params)
-        course.running[:] = is_unfinished or bool(course.ended_by)
+            progress.ended_by, self.is_last = "interrupt", True
+            self._move_to(self._iterate if progress.n_epochs else start)
+        metrics = interrupt.complete(self.trainer.judge)
+        progress.last_loss[:], progress.last_cost[:] = metrics.loss, metrics.cost
+        if progress.n_epochs == 0:  # where it began is all there is, and may be the minimum
+            progress.early_stopping.update(metrics.objective)
+        progress.stop(progress.running.copy(), self.state.params)
+        progress.running[:] = is_unfinished or bool(progress.ended_by)
 
     def _cost(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the cost and its gradient at some weights."""
@@ -190,22 +202,22 @@ class _Minimisation:
 
     def _end_iteration(self, intermediate_result) -> None:
         """Judge an iteration, write it down, and stop if there is a reason to."""
-        plan, trainer, course = self.plan, self.trainer, self.course
+        plan, trainer, progress = self.plan, self.trainer, self.progress
         self._iterate = intermediate_result.x.copy()
         self.tasks.begin_epoch()
         self._move_to(self._iterate)
         penalty = trainer.penalty(self.state.params)
         cost = np.array([intermediate_result.fun])
-        judgement, validation_loss, score = Judgement(cost - penalty, cost, cost), None, None
+        metrics, validation_loss, score = EpochMetrics(cost - penalty, cost, cost), None, None
         if trainer.validation is not None:
             validation_loss, objective, score = trainer.validate()
-            judgement = judgement._replace(objective=objective)
-        course.note(judgement, self.state.params)
+            metrics = metrics._replace(objective=objective)
+        progress.note(metrics, self.state.params)
         now = time.perf_counter()
         record(
             self.state.history,
             np.ones(1, dtype=bool),
-            loss=judgement.loss,
+            loss=metrics.loss,
             penalty=penalty,
             validation_loss=validation_loss,
             validation_score=score,
@@ -213,8 +225,8 @@ class _Minimisation:
             seconds=now - self._looked_at,
         )
         self._looked_at = now
-        self.progress.end_iteration()
-        report(plan, course, self.state.history)
+        self.together.end_iteration()
+        report(plan.verbose, progress, self.state.history)
         end: End = ""
         self.is_last = self.tasks.end_epoch()
         if self.is_last:
@@ -225,34 +237,40 @@ class _Minimisation:
 
     def _stop_if(self, end: End) -> None:
         """Stop where there is a reason to, or where validation shows no progress any more."""
-        course = self.course
-        is_exhausted = self.trainer.validation is not None and course.patience.exhausted[0]
+        progress = self.progress
+        is_exhausted = self.trainer.validation is not None and progress.early_stopping.exhausted[0]
         if is_exhausted:
-            course.running[:] = False
-        elif end and course.n_epochs < self.plan.max_iter:
-            course.ended_by = end
-        if is_exhausted or course.ended_by:
+            progress.running[:] = False
+        elif end and progress.n_epochs < self.plan.max_iter:
+            progress.ended_by = end
+        if is_exhausted or progress.ended_by:
             raise StopIteration
 
 
-def _join(courses: list[Course]) -> Course:
-    """Make one course of those of all members."""
-    first = courses[0]
-    patience = Patience(
-        len(courses), tol=first.patience.tol, n_iter_no_change=first.patience.n_iter_no_change
+def _join(progresses: list[TrainingProgress]) -> TrainingProgress:
+    """Make one progress of those of all members."""
+    first = progresses[0]
+    early_stopping = EarlyStopping(
+        len(progresses),
+        tol=first.early_stopping.tol,
+        n_iter_no_change=first.early_stopping.n_iter_no_change,
     )
     for name in ("best", "waited", "running"):
-        setattr(patience, name, np.concatenate([getattr(c.patience, name) for c in courses]))
+        setattr(
+            early_stopping,
+            name,
+            np.concatenate([getattr(c.early_stopping, name) for c in progresses]),
+        )
     arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(course, name) for course in courses])
+        name: np.concatenate([getattr(progress, name) for progress in progresses])
         for name, value in vars(first).items()
         if isinstance(value, np.ndarray)
     }
-    ends = [course.ended_by for course in courses if course.ended_by]
+    ends = [progress.ended_by for progress in progresses if progress.ended_by]
     return replace(
         first,
-        patience=patience,
-        n_epochs=max(course.n_epochs for course in courses),
+        early_stopping=early_stopping,
+        n_epochs=max(progress.n_epochs for progress in progresses),
         ended_by=ends[0] if ends else "",
         **arrays,
     )

@@ -11,8 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._architecture import InputColumns, build_network
 from ._plan import describe_architecture, first_state, make_plan, resolve_auto
-from ._rows import Rows
-from ._state import TrainingState
+from .training.rows import Rows
+from .training.state import TrainingState
 
 COPIED_ATTRIBUTES = (
     "n_features_in_",
@@ -71,7 +71,7 @@ def convert_mlp(
                 n_layers = len(values) // 2
                 flatten(values[:n_layers], values[n_layers:], flat)
                 flat /= scale
-    state.kept = state.params.copy()
+    state.final_params = state.params.copy()
     state.history = _history(mlp)
     state.n_epochs_before = len(state.history["loss"]) - mlp.n_iter_
     state.best_iter = len(state.history["loss"])

@@ -11,17 +11,17 @@ from sklearn.base import clone
 
 from ._architecture import InputColumns
 from ._chain import Optimizer, chain
-from ._folds import FEWEST_FOLDS
 from ._network import Network
 from ._per_layer import check_activation, check_dropout, check_hidden_layer_sizes
-from ._random import RandomStreams
-from ._rows import Rows
-from ._state import TrainingPlan, TrainingState
-from ._threads import resolve_n_jobs
 from ._validation import check_lbfgs
 from .losses import make_loss
 from .optimizers import ADAPTIVE_SOLVERS, make_optimizer
 from .schedules import Constant, CosLog4, Schedule, make_schedule
+from .training.folds import FEWEST_FOLDS
+from .training.random_streams import RandomStreams
+from .training.rows import Rows
+from .training.state import TrainingPlan, TrainingState
+from .training.threads import resolve_n_jobs
 
 STOPPED_TABLE = 500
 """Rows above which a single network stops early by itself: it learns them by heart otherwise."""

@@ -13,8 +13,8 @@ from ._blocks import cut_rows
 from ._explanations import average_logits
 from ._network import Network, Pass
 from ._sparse import is_sparse
-from ._threads import Crew, limit_blas_threads, resolve_n_jobs
 from ._workspace import Workspace
+from .training.threads import ThreadPool, limit_blas_threads, resolve_n_jobs
 
 WIDE = np.dtype(np.float64)
 
@@ -123,7 +123,7 @@ class Predictor:
             passes: dict[int, Pass] | None = {} if len(blocks) > 1 else None
             with self._borrow_workspace() as workspace:
                 for rows in remaining:
-                    crew.check()
+                    pool.check()
                     X = take(rows, params.dtype).astype(dtype, copy=False)
                     logits = self._logits(self.cast(params, dtype), X, passes, workspace)
                     logit[rows] = average_logits(logits)
@@ -135,9 +135,9 @@ class Predictor:
         with (
             np.errstate(over="ignore", invalid="ignore"),
             limit_blas_threads(0),
-            Crew(n_threads) as crew,
+            ThreadPool(n_threads) as pool,
         ):
-            crew.run([predict] * n_threads)
+            pool.run([predict] * n_threads)
         _check_numbers(logit)
         return logit
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ._alike import repeat_shared
 from ._encoder import TabularEncoder
 from ._encoding import describe_columns
 from ._fitted import resume_training
@@ -21,10 +20,11 @@ from ._plan import (
     resolve_auto,
     tell_choices,
 )
-from ._rows import Rows
-from ._state import TrainingPlan, TrainingState
 from ._tables import read_training_rows
 from ._validation import check_groups, read_parameters
+from .training.identical_rows import repeat_shared
+from .training.rows import Rows
+from .training.state import TrainingPlan, TrainingState
 
 
 def prepare(

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from ._blocks import cut_rows
-from ._folds import Folds
 from ._network import Network
-from ._rows import Rows
 from .layers import NumericEmbedding
+from .training.folds import Folds
+from .training.rows import Rows
 
 MOST_ROWS = 20_000
 """Rows that the cuts are found by, evenly taken from all: more would not move them much."""

@@ -23,7 +23,6 @@ from ._encoder import TabularEncoder
 from ._encoding import check_same_encoder, encode, fit_encoder, get_encoder, make_encoder
 from ._labels import read_labels
 from ._own_encoder import FLOATS, OwnEncoder, is_own
-from ._rows import Rows
 from ._sparse_scaling import SparseScaler
 from ._validation import (
     check_rows,
@@ -32,6 +31,7 @@ from ._validation import (
     is_finite,
     name_in_errors,
 )
+from .training.rows import Rows
 
 
 def choose_encoder(estimator: Any) -> Any:

@@ -11,19 +11,19 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ._blocks import cut_rows
-from ._calibration import find_least_loss
-from ._course import Judgement
-from ._folds import Folds, HeldOut
-from ._interrupt import Interrupt
 from ._loading import choose_module
-from ._rows import Rows, checksum
 from ._sparse import InputBatch, is_sparse
-from ._state import TrainingPlan, TrainingState
-from ._threads import Crew, limit_blas_threads
 from ._values import frozen
 from ._worker import Worker
 from ._workspace import Workspace
 from .losses import BLOCK_ROWS
+from .training.calibration import find_least_loss
+from .training.folds import Folds, HeldOut
+from .training.interrupt import Interrupt
+from .training.progress import EpochMetrics
+from .training.rows import Rows, checksum
+from .training.state import TrainingPlan, TrainingState
+from .training.threads import ThreadPool, limit_blas_threads
 
 ROWS_TO_TELL_APART = 1_000
 """Rows that are looked at to see whether a network still tells rows apart."""
@@ -61,12 +61,12 @@ class Validation:
         With folds they are the rows to train on, with the labels as they were.
     score : callable or None
         ``score(params, held_out_logits)``, the more the better: each member's, of shape
-        (n_members,), or with folds one of all rows held out; see `skdnn._scoring.make_score`.
+        (n_members,), or with folds one of all rows held out; see `training.scoring`.
     name : str
         Of the score; scores of different names are not compared.
     folds : Folds or None
         Which rows each member holds out. One fold is few rows to choose an epoch by: what counts is
-        the loss of all that are held out (see `skdnn._calibration.find_least_loss`), or their
+        the loss of all that are held out (see `training.calibration`), or their
         score, one number for all members.
     """
 
@@ -100,7 +100,7 @@ class Trainer:
         self.grads = np.empty_like(self.trainable)
         n_threads = min(plan.n_threads, self._count_workers(n_members))
         self._threads = share_out(range(n_members), n_threads)
-        self.crew = Crew(n_threads)
+        self.pool = ThreadPool(n_threads)
         self._employ()
         self._checkpoint = [array.copy() for array in self._arrays()]
 
@@ -151,7 +151,7 @@ class Trainer:
                 scratch=scratch[part],
                 workspace=workspace,
                 interrupt=self.interrupt,
-                crew=self.crew,
+                pool=self.pool,
                 xp=xp,
             )
 
@@ -167,13 +167,13 @@ class Trainer:
         """Let all workers do something: teams side by side, and those of a team in turn."""
 
         def work(worker: Worker) -> Result:
-            self.crew.check()
+            self.pool.check()
             return task(worker)
 
         def let_team_work(team: list[Worker]) -> list[Result]:
             return [work(worker) for worker in team]
 
-        results = self.crew.run([partial(let_team_work, team) for team in self.teams])
+        results = self.pool.run([partial(let_team_work, team) for team in self.teams])
         return [result for of_team in results for result in of_team]
 
     def run_epoch(self, first_step: int, n_steps: int) -> tuple[np.ndarray, float]:
@@ -222,12 +222,12 @@ class Trainer:
     @property
     def weights_before(self) -> np.ndarray:
         """The weights to predict with as they were at the last checkpoint."""
-        return self._checkpoint[0 if self.state.average is None else 1]
+        return self._checkpoint[0 if self.state.ema_params is None else 1]
 
     def _arrays(self) -> list[np.ndarray]:
         """All arrays of the state that have a row for each member."""
         state = self.state
-        arrays = [state.params] if state.average is None else [state.params, state.average]
+        arrays = [state.params] if state.ema_params is None else [state.params, state.ema_params]
         for by_name in state.optimizer["arrays"].values():
             arrays += [array for array in by_name.values() if array.ndim == 2]
         return arrays
@@ -287,19 +287,19 @@ class Trainer:
         logits = self.predict(X)
         return is_varied and bool((logits == logits[:, :1]).all(axis=1).any())
 
-    def judge(self, every: int = 1) -> Judgement:
+    def judge(self, every: int = 1) -> EpochMetrics:
         """Judge the weights as they are now, the loss by one of `every` many rows."""
-        judgement = self.judge_training(every)
-        objective = judgement.cost if self.validation is None else self.validate()[1]
-        return judgement._replace(objective=objective)
+        metrics = self.judge_training(every)
+        objective = metrics.cost if self.validation is None else self.validate()[1]
+        return metrics._replace(objective=objective)
 
-    def judge_training(self, every: int = 1) -> Judgement:
+    def judge_training(self, every: int = 1) -> EpochMetrics:
         """Judge the weights as they are now by rows that are trained on, without dropout."""
         loss = self.mean_loss(self.rows, self.folds, every)
         cost = loss + self.penalty(self.state.weights)
-        return Judgement(loss, cost, cost)
+        return EpochMetrics(loss, cost, cost)
 
-    def judge_others(self, weights: np.ndarray) -> Judgement:
+    def judge_others(self, weights: np.ndarray) -> EpochMetrics:
         """Judge other weights in the same way."""
         now = self.state.weights.copy()
         self.state.weights[...] = weights
@@ -308,7 +308,7 @@ class Trainer:
         finally:
             self.state.weights[...] = now
 
-    def judge_first(self) -> Judgement:
+    def judge_first(self) -> EpochMetrics:
         """Judge the weights before training.
 
         On validation rows, untrained weights are never chosen as the best. Their loss decides
@@ -320,17 +320,17 @@ class Trainer:
             If a score cannot judge them.
         """
         every = 1 if self.validation is None else max(1, len(self.rows) // ROWS_TO_JUDGE_FIRST)
-        judgement = self.judge(every)
+        metrics = self.judge(every)
         is_scored = self.validation is not None and self.validation.score is not None
-        if is_scored and not np.isfinite(judgement.objective).all():
+        if is_scored and not np.isfinite(metrics.objective).all():
             raise ValueError(
-                f"scoring gives {-judgement.objective.max()} on the validation rows, before "
+                f"scoring gives {-metrics.objective.max()} on the validation rows, before "
                 "training begins. Take a score that is a number there; some need rows of both "
                 "classes."
             )
-        if self.validation is None or self.state.kept is not None:  # which has been trained
-            return judgement
-        return judgement._replace(objective=np.full_like(judgement.objective, np.inf))
+        if self.validation is None or self.state.final_params is not None:  # which has been trained
+            return metrics
+        return metrics._replace(objective=np.full_like(metrics.objective, np.inf))
 
     def validation_losses(self) -> np.ndarray:
         """Return each member's loss on its validation rows: not finite if it has diverged.
@@ -350,7 +350,7 @@ class Trainer:
         """Return loss, objective and score on the validation rows; `losses` if they are known.
 
         With folds, each is the same number for all members, and the loss to judge by is that of
-        `skdnn._calibration.find_least_loss`.
+        `skdnn.training.calibration.find_least_loss`.
         """
         if self.validation is None:
             raise ValueError("There are no validation rows.")

@@ -12,14 +12,19 @@ from functools import partial
 import numpy as np
 
 from ._callbacks import NO_TASKS, Tasks
-from ._course import MAX_HALVINGS, Course, Judgement
-from ._history import record, report
-from ._interrupt import Interrupt
-from ._rows import Rows
-from ._state import TrainingPlan, TrainingState
-from ._stopping import Patience
 from ._trainer import Trainer, Validation, fingerprint
-from ._verdict import Ending, looks_useless, settle
+from .training.interrupt import Interrupt
+from .training.progress import (
+    MAX_HALVINGS,
+    EarlyStopping,
+    EpochMetrics,
+    TrainingProgress,
+    record,
+    report,
+)
+from .training.rows import Rows
+from .training.state import TrainingPlan, TrainingState
+from .training.weight_selection import Ending, looks_useless, select_weights
 
 ADAPTIVE_DIVISOR = 5.0
 SMALLEST_ADAPTIVE_RATE = 1e-6
@@ -36,13 +41,13 @@ def train(
     """Train until all epochs are done or no member makes progress any more.
 
     With validation rows, each member ends with the weights of its best epoch on them; without, with
-    its last ones. `skdnn._verdict` chooses them, and warns.
+    its last ones. `skdnn.training.weight_selection` chooses them, and warns.
 
     Parameters
     ----------
     plan : TrainingPlan
     state : TrainingState
-        Changed in place. It may hold an unfinished course on the same rows, which is resumed.
+        Changed in place. It may hold an unfinished progress on the same rows, which is resumed.
     rows : Rows
         To learn from.
     validation : Validation or None, default=None
@@ -55,26 +60,28 @@ def train(
     interrupt = Interrupt() if interrupt is None else interrupt
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported in words
         mark = 0 if plan.is_part else fingerprint(plan, rows, validation)
-        course, kept_cost = resume_course(plan, state, mark), None
+        progress, kept_cost = resume_progress(plan, state, mark), None
         started_at = time.perf_counter()  # to get ready, and compile, takes its time too
         trainer = Trainer(plan, state, rows, validation, interrupt)
-        with trainer.hold_blas(), trainer.crew:
-            if course is None:
-                course = begin_course(trainer, mark)
+        with trainer.hold_blas(), trainer.pool:
+            if progress is None:
+                progress = begin_progress(trainer, mark)
             else:
-                kept_cost = (course.last_cost if validation is None else course.best_cost).copy()
+                kept_cost = (
+                    progress.last_cost if validation is None else progress.best_cost
+                ).copy()
             try:
-                _train_epochs(trainer, course, tasks, started_at)
+                _train_epochs(trainer, progress, tasks, started_at)
                 interrupt.check()
             except KeyboardInterrupt:
                 interrupt.answer()
-                course.ended_by = "interrupt"
-            course.end(state.weights)
-            ending = interrupt.complete(partial(_judge_end, trainer, course))
-    settle(plan, state, course, replace(ending, kept_cost=kept_cost))
+                progress.ended_by = "interrupt"
+            progress.end(state.weights)
+            ending = interrupt.complete(partial(_judge_end, trainer, progress))
+    select_weights(plan, state, progress, replace(ending, kept_cost=kept_cost))
 
 
-def _judge_end(trainer: Trainer, course: Course) -> Ending:
+def _judge_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
     """Judge the weights in the end, and those to keep.
 
     The loss of the last epoch was computed before its last steps, which can ruin the weights, and
@@ -84,49 +91,52 @@ def _judge_end(trainer: Trainer, course: Course) -> Ending:
     keeps_best = trainer.validation is not None
     if trainer.plan.is_part:
         return Ending(keeps_best)
-    members = looks_useless(trainer.plan, course) if keeps_best else course.running
+    members = looks_useless(trainer.plan, progress) if keeps_best else progress.running
     kept_loss = np.zeros(len(members))
     if members.any():
-        course.judge_last(trainer.judge_training(), members)
+        progress.judge_last(trainer.judge_training(), members)
         if keeps_best:
-            kept_loss[members] = trainer.judge_others(course.best).loss[members]
+            kept_loss[members] = trainer.judge_others(progress.best).loss[members]
     return Ending(keeps_best, is_dead=trainer.is_dead(), kept_loss=float(kept_loss.max()))
 
 
-def resume_course(plan: TrainingPlan, state: TrainingState, mark: int) -> Course | None:
-    """Return the course to go on with; without one, make the state ready for a new one.
+def resume_progress(plan: TrainingPlan, state: TrainingState, mark: int) -> TrainingProgress | None:
+    """Return the training progress to go on with; without one, make the state ready for a new one.
 
-    A course that was cut short is brought to its end. One that came to its end gets `max_iter`
+    A training that was cut short is brought to its end. One that came to its end gets `max_iter`
     epochs more, unless the schedule had an end of its own, which another cycle follows.
     """
-    course = state.course
-    if course is not None and course.can_go_on(mark) and not plan.is_part:
-        if course.is_over and not plan.schedule.needs_horizon:
-            course.n_epochs_planned += plan.max_iter
-        if not course.is_over:
-            course.ended_by = ""
-            course.patience.tol, course.patience.n_iter_no_change = plan.tol, plan.n_iter_no_change
-            course.patience.growth = plan.patience_growth
-            return course
+    progress = state.progress
+    if progress is not None and progress.can_go_on(mark) and not plan.is_part:
+        if progress.is_over and not plan.schedule.needs_horizon:
+            progress.n_epochs_planned += plan.max_iter
+        if not progress.is_over:
+            progress.ended_by = ""
+            progress.early_stopping.tol, progress.early_stopping.n_iter_no_change = (
+                plan.tol,
+                plan.n_iter_no_change,
+            )
+            progress.early_stopping.growth = plan.patience_growth
+            return progress
     if not plan.is_part:
         state.begin_anew(plan)
         state.rate_factor[...] = 1.0
     if not plan.ema_decay:
-        state.average = None
-    elif state.average is None:
-        state.average, state.n_averaged = state.params.copy(), 0
+        state.ema_params = None
+    elif state.ema_params is None:
+        state.ema_params, state.n_averaged = state.params.copy(), 0
     return None
 
 
-def begin_course(trainer: Trainer, mark: int) -> Course:
-    """Begin a course with the weights as they are."""
+def begin_progress(trainer: Trainer, mark: int) -> TrainingProgress:
+    """Begin the training progress with the weights as they are."""
     plan, state = trainer.plan, trainer.state
     unknown = np.full(len(state.params), np.inf)
-    judgement = Judgement(unknown, unknown, unknown) if plan.is_part else trainer.judge_first()
-    course = Course.begin(
+    metrics = EpochMetrics(unknown, unknown, unknown) if plan.is_part else trainer.judge_first()
+    progress = TrainingProgress.begin(
         state.weights,
-        judgement,
-        Patience(
+        metrics,
+        EarlyStopping(
             len(unknown),
             tol=plan.tol,
             n_iter_no_change=plan.n_iter_no_change,
@@ -136,43 +146,47 @@ def begin_course(trainer: Trainer, mark: int) -> Course:
         fingerprint=mark,
     )
     if not plan.is_part:  # the next part is another one
-        state.course = course
-    return course
+        state.progress = progress
+    return progress
 
 
-def _train_epochs(trainer: Trainer, course: Course, tasks: Tasks, started_at: float) -> None:
-    """Train epoch by epoch until the course is over, or somebody asks to stop."""
+def _train_epochs(
+    trainer: Trainer, progress: TrainingProgress, tasks: Tasks, started_at: float
+) -> None:
+    """Train epoch by epoch until training is over, or somebody asks to stop."""
     plan, state = trainer.plan, trainer.state
-    while not course.is_over:
+    while not progress.is_over:
         tasks.begin_epoch()
-        _train_epoch(trainer, course)
-        is_stopped = course.patience.exhausted
+        _train_epoch(trainer, progress)
+        is_stopped = progress.early_stopping.exhausted
         if plan.is_adaptive:
-            is_stopped = _lower_rates(plan, state, course.patience, is_stopped)
-        course.stop(is_stopped, state.weights)
-        report(plan, course, state.history)
+            is_stopped = _lower_rates(plan, state, progress.early_stopping, is_stopped)
+        progress.stop(is_stopped, state.weights)
+        report(plan.verbose, progress, state.history)
         wants_to_stop = tasks.end_epoch()
-        if wants_to_stop and not course.is_over:
-            course.ended_by = "callback"
+        if wants_to_stop and not progress.is_over:
+            progress.ended_by = "callback"
             break
-        if time.perf_counter() - started_at >= plan.max_time and not course.is_over:
-            course.ended_by = "max_time"
+        if time.perf_counter() - started_at >= plan.max_time and not progress.is_over:
+            progress.ended_by = "max_time"
             break
 
 
-def _train_epoch(trainer: Trainer, course: Course) -> None:
+def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
     """Train for one epoch, judge the weights, and write it down.
 
     Members whose loss is not finite lose the epoch: they go back to where it began, and on at half
     the learning rate.
     """
     plan, state, n_batches = trainer.plan, trainer.state, trainer.batches.n_batches
-    started_at, running = time.perf_counter(), course.running.copy()
+    started_at, running = time.perf_counter(), progress.running.copy()
     trainer.save_checkpoint()
-    loss, rate = trainer.run_epoch(course.n_epochs * n_batches, course.n_epochs_planned * n_batches)
+    loss, rate = trainer.run_epoch(
+        progress.n_epochs * n_batches, progress.n_epochs_planned * n_batches
+    )
     penalty = trainer.penalty(trainer.params_before)
     # The training loss describes the weights on the way, not those at the end.
-    judgement, candidate = Judgement(loss, loss + penalty, loss + penalty), trainer.weights_before
+    metrics, candidate = EpochMetrics(loss, loss + penalty, loss + penalty), trainer.weights_before
     is_sound = np.isfinite(loss) & np.isfinite(state.params).all(axis=1)
     if not running.all():
         trainer.restore_checkpoint(~running)  # who has ended stays as it is
@@ -180,19 +194,19 @@ def _train_epoch(trainer: Trainer, course: Course) -> None:
     if trainer.validation is not None:
         validation_losses = trainer.validation_losses()
         is_sound &= np.isfinite(validation_losses)
-    is_lost = running & ~is_sound
-    if is_lost.any():
-        trainer.restore_checkpoint(is_lost)
-        state.rate_factor[is_lost] *= 0.5
-        course.note_lost(is_lost, 0 if plan.is_part else MAX_HALVINGS)
+    is_diverged = running & ~is_sound
+    if is_diverged.any():
+        trainer.restore_checkpoint(is_diverged)
+        state.rate_factor[is_diverged] *= 0.5
+        progress.mark_diverged(is_diverged, 0 if plan.is_part else MAX_HALVINGS)
         if trainer.folds is not None:
             validation_losses = None  # the mean over all is of the weights that are back
     if trainer.validation is not None:
         validation_loss, objective, score = trainer.validate(validation_losses)
-        judgement, candidate = judgement._replace(objective=objective), state.weights
-    if is_lost.any():
-        judgement = Judgement(*(np.where(is_lost, np.nan, values) for values in judgement))
-    course.note(judgement, candidate, is_before=trainer.validation is None)
+        metrics, candidate = metrics._replace(objective=objective), state.weights
+    if is_diverged.any():
+        metrics = EpochMetrics(*(np.where(is_diverged, np.nan, values) for values in metrics))
+    progress.note(metrics, candidate, is_before=trainer.validation is None)
     record(
         state.history,
         running & is_sound,
@@ -206,11 +220,11 @@ def _train_epoch(trainer: Trainer, course: Course) -> None:
 
 
 def _lower_rates(
-    plan: TrainingPlan, state: TrainingState, patience: Patience, waiting: np.ndarray
+    plan: TrainingPlan, state: TrainingState, early_stopping: EarlyStopping, waiting: np.ndarray
 ) -> np.ndarray:
     """Divide the rates of members on a plateau; return those whose rate has become too small."""
     is_small = plan.learning_rate_init * state.rate_factor[:, 0] <= SMALLEST_ADAPTIVE_RATE
     lowered = waiting & ~is_small
     state.rate_factor[lowered] /= ADAPTIVE_DIVISOR
-    patience.waited[lowered] = 0
+    early_stopping.waited[lowered] = 0
     return waiting & is_small

@@ -16,13 +16,13 @@ from ._compat import HasMethods, Interval, Options, StrOptions, check_weights
 from ._containers import fill_masked
 from ._labels import encode_labels
 from ._levels import is_missing
-from ._rows import Rows
 from ._sparse import is_sparse
 from .activations import ACTIVATIONS
 from .initializers import INITIALIZER_NAMES
 from .losses import LOSSES
 from .optimizers import SOLVERS
 from .schedules import SCHEDULES
+from .training.rows import Rows
 
 SMALL_TABLE = 2_000
 """A float64 table of up to this many rows is trained in float64: the cost would not be felt."""

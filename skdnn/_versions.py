@@ -13,7 +13,7 @@ from joblib import cpu_count
 from threadpoolctl import threadpool_info
 
 from ._loading import is_numba_usable
-from ._threads import resolve_n_jobs
+from .training.threads import resolve_n_jobs
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "numba")
 

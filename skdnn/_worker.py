@@ -15,17 +15,17 @@ import numpy as np
 from ._batch_gradient import BatchGradient, Use
 from ._batches import Minibatches
 from ._chain import powers
-from ._folds import Folds
-from ._interrupt import Interrupt
 from ._network import Pass
 from ._passes import ArrayModule
 from ._random import RandomWords
-from ._rows import Rows
 from ._sparse import InputBatch
-from ._state import TrainingPlan, TrainingState
 from ._tape import Series, is_recordable
-from ._threads import Crew
 from ._workspace import Workspace
+from .training.folds import Folds
+from .training.interrupt import Interrupt
+from .training.rows import Rows
+from .training.state import TrainingPlan, TrainingState
+from .training.threads import ThreadPool
 
 MULTIPLICATIONS_AT_ONCE = 1 << 32
 """Multiplications, a tenth of a second's, after which a worker looks up from its work: whether
@@ -50,7 +50,7 @@ class Worker:
     workspace : Workspace
         For the buffers of passes; other workers may have it in turn.
     interrupt : Interrupt
-    crew : Crew
+    pool : ThreadPool
         The threads; one that fails halts the others.
     xp : ArrayModule
     """
@@ -67,12 +67,12 @@ class Worker:
         scratch: np.ndarray,
         workspace: Workspace,
         interrupt: Interrupt,
-        crew: Crew,
+        pool: ThreadPool,
         xp: ArrayModule,
     ) -> None:
         self.plan, self.state, self.members = plan, state, members
         self.grads, self.scratch, self.xp = grads, scratch, xp
-        self.interrupt, self.crew = interrupt, crew
+        self.interrupt, self.pool = interrupt, pool
         n_members, dtype, streams = len(members), state.params.dtype, state.streams
         self.network = replace(plan.network, n_members=n_members)
         shuffling = streams.shuffling if plan.shuffle else None
@@ -88,7 +88,7 @@ class Worker:
         self._gradients = self._make_gradients()
         self._predictions: dict[int, Pass] = {}
         self._n_begun = 0
-        self._part = None if state.average is None else np.empty_like(state.average)
+        self._part = None if state.ema_params is None else np.empty_like(state.ema_params)
 
     def _count_steps(self) -> int:
         """Return how many steps are to be taken without a look up from the work."""
@@ -168,7 +168,7 @@ class Worker:
         if (state.rate_factor != 1.0).any():
             rates = rates * state.rate_factor
         self.plan.optimizer.begin(state.optimizer, self._numbers, rates)
-        if state.average is not None:
+        if state.ema_params is not None:
             shares = self._count_for_average()
             self._shares[: self._n_begun] = np.concatenate([1.0 - shares, shares], axis=2)
 
@@ -210,15 +210,15 @@ class Worker:
         self.plan.optimizer.update(
             self.grads, self.trainable, state.optimizer, numbers, self.scratch, xp
         )
-        if state.average is not None:
-            xp.move_towards(state.average, state.params, self._shares[step], self._part)
+        if state.ema_params is not None:
+            xp.move_towards(state.ema_params, state.params, self._shares[step], self._part)
         if step + 1 < self._n_begun:
             self._look_up()
 
     def _look_up(self) -> None:
         """Stop if somebody wants to, or another thread has failed; weights are consistent here."""
         self.interrupt.check()
-        self.crew.check()
+        self.pool.check()
 
     def _count_for_average(self) -> np.ndarray:
         """Return by how much the steps begun move the average: ``A = d A + (1 - d) w``.

@@ -15,12 +15,13 @@ import numpy as np
 
 from ._network import Network, Pass
 from ._preparation import prepare
-from ._random import RandomStreams, RandomWords
-from ._rows import Rows
+from ._random import RandomWords
 from ._values import frozen
 from .activations import CustomActivation
 from .layers import Activation
 from .losses import BinaryCrossEntropy, Loss
+from .training.random_streams import RandomStreams
+from .training.rows import Rows
 
 if TYPE_CHECKING:
     from ._classifier import DeepBinaryClassifier

@@ -129,7 +129,7 @@ def make_schedule(name: str, power_t: float = 0.5) -> Schedule:
     """Return the schedule of that name.
 
     "adaptive" holds the rate constant until the loss stops falling; what happens then depends on
-    the course of training and not on time alone, so that `skdnn._training` does it.
+    the progress of training and not on time alone, so that `skdnn._training` does it.
     """
     schedules: dict[str, Schedule] = {
         "constant": Constant(),

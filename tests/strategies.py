@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as numpy_st
 from tables import ACTIVATION_ROWS
 
 from skdnn._architecture import build_network
-from skdnn._rows import Rows
+from skdnn.training.rows import Rows
 
 NORMALIZATIONS = (None, "batch", "layer")
 EXTREME_LOGITS = [

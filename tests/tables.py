@@ -18,9 +18,7 @@ from skdnn import activations as activations_module
 from skdnn._architecture import build_network
 from skdnn._network import Network
 from skdnn._plan import describe_architecture, make_plan, resolve_auto
-from skdnn._random import RandomStreams, RandomWords
-from skdnn._rows import Rows
-from skdnn._state import TrainingPlan, TrainingState
+from skdnn._random import RandomWords
 from skdnn.activations import ACTIVATIONS, CustomActivation
 from skdnn.layers import (
     Activation,
@@ -38,6 +36,9 @@ from skdnn.layers import (
     Slot,
 )
 from skdnn.losses import BinaryCrossEntropy, FocalLoss
+from skdnn.training.random_streams import RandomStreams
+from skdnn.training.rows import Rows
+from skdnn.training.state import TrainingPlan, TrainingState
 
 
 @dataclass(frozen=True)

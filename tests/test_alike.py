@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
 from scipy.sparse import csr_array
 
-from skdnn._alike import Alike, count_repetitions, number_alike, repeat_shared
-from skdnn._rows import Rows
+from skdnn.training.identical_rows import Alike, count_repetitions, number_alike, repeat_shared
+from skdnn.training.rows import Rows
 
 tables = numpy_st.arrays(
     st.sampled_from([np.float32, np.float64]),

@@ -10,8 +10,8 @@ from strategies import seeds
 
 from skdnn import _batches
 from skdnn._batches import Minibatches
-from skdnn._random import RandomStreams
-from skdnn._rows import Rows
+from skdnn.training.random_streams import RandomStreams
+from skdnn.training.rows import Rows
 
 
 def numbered_rows(n_samples, is_weighted=True):

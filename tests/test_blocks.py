@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdnn import TabularEncoder, _blocks
-from skdnn._blocks import BLOCK_VALUES, Selection, cut_rows
+from skdnn._blocks import BLOCK_VALUES, cut_rows
+from skdnn.training.rows import Selection
 
 
 @given(n_rows=st.integers(0, 5 * BLOCK_VALUES), n_columns=st.integers(0, 2 * BLOCK_VALUES))

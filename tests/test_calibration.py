@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_expit
 from strategies import seeds
 
-from skdnn._calibration import (
+from skdnn.training.calibration import (
     LARGEST,
     PRIOR_SPREAD,
     SUREST_MEMBER,

@@ -162,7 +162,7 @@ def test_number_of_epochs_is_announced_where_it_is_known():
     recorder = Recorder()
     estimator = classifier(max_iter=4, warm_start=True).set_callbacks(recorder).fit(X, y)
     assert recorder.contexts[0] == ("fit", 0, 4)
-    estimator.set_params(max_iter=6).fit(X, y)  # as many more as the course still allows
+    estimator.set_params(max_iter=6).fit(X, y)  # as many more as the training still allows
     roots = [context for context in recorder.contexts if context[0] == "fit"]
     assert roots[-1] in [("fit", 0, None), ("fit", 0, estimator.n_iter_)]
 

@@ -6,7 +6,6 @@ from tables import nan_grads, numbers_and_categories, numbers_and_codes, random_
 
 from skdnn import check_gradients
 from skdnn._network import Network
-from skdnn._random import RandomStreams
 from skdnn.activations import ACTIVATIONS
 from skdnn.layers import (
     Activation,
@@ -21,6 +20,7 @@ from skdnn.layers import (
 )
 from skdnn.losses import BinaryCrossEntropy
 from skdnn.optimizers import make_optimizer
+from skdnn.training.random_streams import RandomStreams
 
 TANH = Activation(ACTIVATIONS["tanh"]())
 

@@ -10,10 +10,10 @@ from sklearn.exceptions import ConvergenceWarning
 from tables import pose_training
 from trainings import ScriptedLoss, noisy_rows, train_by_script
 
-from skdnn._course import MAX_HALVINGS
-from skdnn._fold_assignment import split_validation
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
+from skdnn.training.fold_assignment import split_validation
+from skdnn.training.progress import MAX_HALVINGS
 
 pytestmark = pytest.mark.usefixtures("one_worker")  # the scripts are of all members
 
@@ -109,7 +109,7 @@ def test_epoch_whose_loss_is_not_finite_is_taken_back_and_the_rate_halved(bad, w
     assert kept == [2.75]
     assert n_steps(state.params) == [2.75]
     assert state.rate_factor.tolist() == [[0.25]]
-    assert state.course.n_lost.tolist() == [2]
+    assert state.progress.n_diverged.tolist() == [2]
     np.testing.assert_array_equal(state.history["loss"], [0.6, 0.5, np.nan, 0.4, np.nan, 0.3])
     assert state.history["learning_rate"] == [1.0, 1.0, 1.0, 0.5, 0.5, 0.25]
 
@@ -121,7 +121,7 @@ def test_lost_epoch_of_one_member_leaves_the_others_alone(bad):
         kept, state = train_by_script(script)
     assert kept == [4.0, 2.0, 2.5]
     assert state.rate_factor.tolist() == [[1.0], [0.5], [0.5]]
-    assert state.course.n_lost.tolist() == [0, 1, 1]
+    assert state.progress.n_diverged.tolist() == [0, 1, 1]
     np.testing.assert_allclose(state.history["loss"], [0.6, 0.5, 0.4, 0.3])
 
 
@@ -140,7 +140,7 @@ def test_lost_epoch_neither_counts_as_waiting_nor_as_the_best():
         kept, state = train_by_script(script, n_iter_no_change=2)
     assert kept == [2.25]
     assert len(state.history["loss"]) == 5
-    assert state.course.best_epoch.tolist() == [
+    assert state.progress.best_epoch.tolist() == [
         0
     ]  # the loss of epoch 1 is that of the first weights
 
@@ -153,7 +153,7 @@ def test_member_that_loses_too_many_epochs_ends_at_its_best(bad, with_validation
     with pytest.warns(ConvergenceWarning, match=f"finite in {MAX_HALVINGS + 1} epochs"):
         kept, state = train_by_script(script, with_validation=with_validation)
     assert kept == ([2.0, 9.0] if with_validation else [1.0, 9.0])
-    assert state.course.running.tolist() == [False, True]
+    assert state.progress.running.tolist() == [False, True]
     assert state.history["loss"][-1] == 0.3
 
 
@@ -202,15 +202,15 @@ def test_lost_epoch_takes_the_optimizer_back_too():
     rows = noisy_rows()
     plan, state = pose_training(rows, members=(0, 1), solver="sgd", batch_size=20, ema_decay=0.9)
     trainer = Trainer(plan, state, rows)
-    state.average = state.params.copy()
+    state.ema_params = state.params.copy()
     trainer = Trainer(plan, state, rows)
     trainer.run_epoch(0, 9)
-    before = deepcopy((state.params, state.average, state.optimizer["arrays"]))
+    before = deepcopy((state.params, state.ema_params, state.optimizer["arrays"]))
     trainer.save_checkpoint()
     trainer.run_epoch(3, 9)
-    after = deepcopy((state.params, state.average, state.optimizer["arrays"]))
+    after = deepcopy((state.params, state.ema_params, state.optimizer["arrays"]))
     trainer.restore_checkpoint(np.array([True, False]))
-    now = (state.params, state.average, state.optimizer["arrays"])
+    now = (state.params, state.ema_params, state.optimizer["arrays"])
     for now_, before_, after_ in zip(*map(list_arrays, (now, before, after)), strict=True):
         np.testing.assert_array_equal(now_[0], before_[0])
         np.testing.assert_array_equal(now_[1], after_[1])
@@ -252,12 +252,14 @@ def test_members_that_lose_epochs_together_equal_members_that_lose_them_alone(wi
         if survivors:
             together = train_members(survivors, rate)
             for place, member in enumerate(survivors):
-                np.testing.assert_array_equal(together.kept[place], alone[member].kept[0])
-                assert together.course.n_lost[place] == alone[member].course.n_lost[0]
+                np.testing.assert_array_equal(
+                    together.final_params[place], alone[member].final_params[0]
+                )
+                assert together.progress.n_diverged[place] == alone[member].progress.n_diverged[0]
                 np.testing.assert_array_equal(
                     together.rate_factor[place], alone[member].rate_factor[0]
                 )
-            numbers_of_lost |= {tuple(together.course.n_lost.tolist())}
+            numbers_of_lost |= {tuple(together.progress.n_diverged.tolist())}
     assert any(len(set(numbers)) > 1 for numbers in numbers_of_lost), (
         "some should lose and some not"
     )

@@ -8,8 +8,8 @@ from strategies import seeds, shapes_MNI
 from tables import categories, codes, nan_grads, random_params, run_layer
 
 from skdnn._network import Network
-from skdnn._random import RandomStreams
 from skdnn.layers import CategoricalEmbedding, Dense, NumericEmbedding
+from skdnn.training.random_streams import RandomStreams
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 

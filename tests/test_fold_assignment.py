@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from strategies import seeds
 
-from skdnn._fold_assignment import assign_folds, split_validation
-from skdnn._rows import Rows
+from skdnn.training.fold_assignment import assign_folds, split_validation
+from skdnn.training.rows import Rows
 
 many_labels = st.lists(st.sampled_from([0.0, 1.0]), min_size=16, max_size=60).map(np.array)
 few_members = st.integers(2, 4)

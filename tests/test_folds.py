@@ -17,11 +17,11 @@ from tables import pose_training
 from trainings import ScriptedLoss, assign_evenly, noisy_rows
 
 from skdnn._batches import Minibatches
-from skdnn._folds import IN_NO_FOLD, Folds, out_of_fold_logits
-from skdnn._random import RandomStreams
-from skdnn._rows import Rows
 from skdnn._trainer import Trainer, Validation, fingerprint
 from skdnn._training import train
+from skdnn.training.folds import IN_NO_FOLD, Folds, out_of_fold_logits
+from skdnn.training.random_streams import RandomStreams
+from skdnn.training.rows import Rows
 
 pytestmark = pytest.mark.usefixtures("many_workers")
 
@@ -296,7 +296,7 @@ def test_sparse_rows_train_as_dense_ones(setting):
         for these in (rows, replace(rows, X=csr_matrix(rows.X)))
     ]
     # Adam divides by gradients that are zero but for rounding: of biases before a normalisation.
-    np.testing.assert_allclose(ends[0].kept, ends[1].kept, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(ends[0].final_params, ends[1].final_params, rtol=1e-6, atol=1e-8)
 
 
 def test_float32_stays_float32():
@@ -306,7 +306,7 @@ def test_float32_stays_float32():
         list(batches)
         assert batches.sample_weight.dtype == np.float32
         _, state = train_on_folds(rows, folds_of(rows), batch_size=batch_size, dtype=np.float32)
-        assert state.kept.dtype == np.float32
+        assert state.final_params.dtype == np.float32
 
 
 def test_rows_that_a_member_learns_from_are_counted():
@@ -336,8 +336,8 @@ def test_members_keep_the_epoch_that_is_best_for_all_of_them_together():
     np.testing.assert_allclose(state.history["validation_loss"], expected, rtol=1e-9)
     best = int(np.argmin(expected))
     assert 0 < best < 13, "the best epoch should lie in between"
-    assert state.course.best_epoch.tolist() == [best + 1] * 4
-    np.testing.assert_array_equal(state.kept, ends[best])
+    assert state.progress.best_epoch.tolist() == [best + 1] * 4
+    np.testing.assert_array_equal(state.final_params, ends[best])
 
 
 def test_members_stop_together_when_all_together_make_no_progress():
@@ -346,21 +346,21 @@ def test_members_stop_together_when_all_together_make_no_progress():
     _, state = train_on_folds(rows, folds_of(rows), max_iter=50, **parameters)
     losses = state.history["validation_loss"]
     assert len(losses) == int(np.argmin(losses)) + 4 < 50
-    assert not state.course.running.any()
+    assert not state.progress.running.any()
 
 
 def test_training_loss_before_training_is_of_the_members_own_rows():
     rows = weighted_rows(30)
     folds = folds_of(rows)
     plan, state = pose_training(rows, members=range(3), batch_size=8)
-    judgement = Trainer(plan, state, rows, Validation(rows, folds=folds)).judge()
+    metrics = Trainer(plan, state, rows, Validation(rows, folds=folds)).judge()
     logits = plan.network.logits(state.params, rows.X)
     for member in range(3):
         own = folds.training_index(member)
         expected = log_loss(
             rows.y[own], expit(logits[member, own]), sample_weight=rows.sample_weight[own]
         )
-        assert judgement.loss[member] == pytest.approx(expected)
+        assert metrics.loss[member] == pytest.approx(expected)
 
 
 # One that fails, and going on.
@@ -402,7 +402,7 @@ def spoil(spoilt, target, max_iter=6):
     loss.spoilt, loss.target = spoilt, target
     folds = Folds(np.array([0, 0, 1, 1]), 2, 2)
     train_quietly(replace(plan, loss=loss), state, rows, Validation(rows, folds=folds))
-    return state, plan.network.layout.view(state.kept, "dense_1.b")[:, 0, 0].tolist()
+    return state, plan.network.layout.view(state.final_params, "dense_1.b")[:, 0, 0].tolist()
 
 
 @pytest.mark.usefixtures("one_worker")
@@ -411,9 +411,9 @@ def test_member_that_loses_an_epoch_is_judged_where_it_went_back_to():
     state, kept = spoil({3}, target=4.0)
     own = (np.array([[1, 2, 2, 2.5, 3, 3.5], [1, 2, 3, 4, 5, 6]]) - 4.0) ** 2
     np.testing.assert_allclose(state.history["validation_loss"], own.mean(axis=0))
-    assert state.course.best_epoch.tolist() == [5, 5]
+    assert state.progress.best_epoch.tolist() == [5, 5]
     assert kept == [3.0, 5.0]
-    assert state.course.n_lost.tolist() == [1, 0]
+    assert state.progress.n_diverged.tolist() == [1, 0]
 
 
 @pytest.mark.usefixtures("one_worker")
@@ -421,7 +421,7 @@ def test_member_that_is_given_up_does_not_hold_the_others_back():
     state, kept = spoil(set(range(3, 20)), target=9.0, max_iter=12)
     own = np.array([[1] + [2] * 11, range(1, 13)])
     np.testing.assert_allclose(state.history["validation_loss"], ((own - 9.0) ** 2).mean(axis=0))
-    assert state.course.running.tolist() == [False, True]
+    assert state.progress.running.tolist() == [False, True]
     assert kept == [2.0, 9.0]
 
 
@@ -437,7 +437,7 @@ def test_training_in_two_parts_is_that_in_one(setting):
     _, whole = train_on_folds(rows, folds, max_iter=6, **setting)
     plan, parts = train_on_folds(rows, folds, max_iter=3, **setting)
     train(plan, parts, rows, Validation(rows, folds=folds))
-    np.testing.assert_array_equal(parts.kept, whole.kept)
+    np.testing.assert_array_equal(parts.final_params, whole.final_params)
     np.testing.assert_array_equal(parts.params, whole.params)
     for name in ("loss", "validation_loss"):
         assert parts.history[name] == whole.history[name]
@@ -459,7 +459,7 @@ def test_other_folds_are_another_training():
 def test_training_is_the_same_each_time(setting):
     rows = weighted_rows(50)
     one, same = (train_on_folds(rows, folds_of(rows), **setting)[1] for _ in range(2))
-    np.testing.assert_array_equal(one.kept, same.kept)
+    np.testing.assert_array_equal(one.final_params, same.final_params)
     assert one.history["validation_loss"] == same.history["validation_loss"]
 
 
@@ -473,7 +473,7 @@ def test_weight_and_repetition_are_the_same_training():
         folds = folds_of(merged)
         merged = merged.normalize_weights()
         parameters = {"solver": "gd", "dropout": 0.2, "alpha": 0.0, "max_iter": 3}
-        ends.append(train_on_folds(merged, folds, **parameters)[1].kept)
+        ends.append(train_on_folds(merged, folds, **parameters)[1].final_params)
     np.testing.assert_array_equal(*ends)
 
 

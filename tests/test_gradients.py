@@ -26,13 +26,14 @@ from skdnn import DeepBinaryClassifier, _network, check_gradients
 from skdnn._architecture import build_network
 from skdnn._chain import Work
 from skdnn._network import Network
-from skdnn._random import RandomStreams, RandomWords
-from skdnn._rows import Rows
+from skdnn._random import RandomWords
 from skdnn._trainer import Trainer
 from skdnn.activations import ACTIVATIONS
 from skdnn.layers import Dense
 from skdnn.losses import smooth_labels
 from skdnn.optimizers import AddL2Gradient
+from skdnn.training.random_streams import RandomStreams
+from skdnn.training.rows import Rows
 
 COMPLEX_STEP = 1e-30
 CENTRAL_STEP = 1e-6

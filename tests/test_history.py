@@ -11,11 +11,11 @@ from sklearn.exceptions import ConvergenceWarning
 from tables import pose_training
 from trainings import noisy_rows
 
-from skdnn._fold_assignment import split_validation
-from skdnn._history import record
-from skdnn._rows import Rows
 from skdnn._trainer import Validation
 from skdnn._training import train
+from skdnn.training.fold_assignment import split_validation
+from skdnn.training.progress import record
+from skdnn.training.rows import Rows
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])

@@ -12,7 +12,6 @@ from strategies import seeds
 from tables import ACTIVATION_ROWS, INITIALIZER_VARIANCE, Bump, pose_training
 
 from skdnn._architecture import build_network
-from skdnn._rows import Rows
 from skdnn._training import train
 from skdnn.initializers import (
     INITIALIZERS,
@@ -22,6 +21,7 @@ from skdnn.initializers import (
     zeros,
 )
 from skdnn.layers import Dense
+from skdnn.training.rows import Rows
 
 names = pytest.mark.parametrize("name", INITIALIZERS)
 

@@ -13,10 +13,11 @@ from data import classifier, make_table
 from sklearn.exceptions import ConvergenceWarning
 from trainings import AfterEpoch, needs_callbacks
 
-from skdnn import _interrupt, _trainer
-from skdnn._interrupt import Interrupt, listen_for_interrupts
+from skdnn import _trainer
 from skdnn._loading import load_compiled
 from skdnn._passes import NUMPY
+from skdnn.training import interrupt as _interrupt
+from skdnn.training.interrupt import Interrupt, listen_for_interrupts
 
 pytestmark = [
     pytest.mark.usefixtures("many_workers"),

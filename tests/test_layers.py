@@ -12,8 +12,9 @@ from tables import LAYER_ROWS, LayerRow, nan_grads, random_arrays, random_params
 
 from skdnn import layers
 from skdnn._network import Network
-from skdnn._random import RandomStreams, RandomWords
+from skdnn._random import RandomWords
 from skdnn.layers import Dense, Dropout
+from skdnn.training.random_streams import RandomStreams
 
 layer_rows = pytest.mark.parametrize("row", LAYER_ROWS.values(), ids=LAYER_ROWS)
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])

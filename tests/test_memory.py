@@ -7,8 +7,8 @@ import pytest
 
 import skdnn._loading
 from skdnn import DeepBinaryClassifier, TabularEncoder
-from skdnn._fold_assignment import assign_folds
-from skdnn._rows import Rows
+from skdnn.training.fold_assignment import assign_folds
+from skdnn.training.rows import Rows
 
 N_FEATURES = 20
 

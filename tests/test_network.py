@@ -16,17 +16,17 @@ from tables import ACTIVATION_ROWS, SCHEDULE_ROWS, SOLVER_ROWS, pose_training
 
 from skdnn import _network
 from skdnn._architecture import build_network
-from skdnn._fold_assignment import split_validation
 from skdnn._layout import Layout
 from skdnn._network import Network
-from skdnn._random import RandomStreams
-from skdnn._rows import Rows
 from skdnn._sparse import SparseBatch
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
 from skdnn.initializers import normal
 from skdnn.layers import Activation, Dense, Dropout, ParamSpec, Plan
 from skdnn.losses import BinaryCrossEntropy
+from skdnn.training.fold_assignment import split_validation
+from skdnn.training.random_streams import RandomStreams
+from skdnn.training.rows import Rows
 
 
 @st.composite
@@ -438,17 +438,19 @@ def test_members_trained_together_equal_members_trained_one_by_one(setting):
     together = train_members((0, 1, 2), **parameters)
     for k in range(3):
         alone = train_members((k,), **parameters)
-        np.testing.assert_array_equal(together.kept[k], alone.kept[0])
+        np.testing.assert_array_equal(together.final_params[k], alone.final_params[0])
 
 
 @settings
 def test_members_trained_together_equal_members_trained_one_by_one_in_float32(setting):
     parameters = {**BASE, **setting}
     together = train_members((0, 1, 2), np.float32, **parameters)
-    assert together.kept.dtype == np.float32
+    assert together.final_params.dtype == np.float32
     for k in range(3):
         alone = train_members((k,), np.float32, **parameters)
-        np.testing.assert_allclose(together.kept[k], alone.kept[0], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            together.final_params[k], alone.final_params[0], rtol=1e-6, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("setting", ["early stopping", "plateau", "adaptive rates"])
@@ -461,7 +463,7 @@ def test_members_that_are_compared_do_stop_at_different_epochs(setting):
 
 
 def test_members_differ_from_each_other():
-    params = train_members((0, 1, 2), **BASE).kept
+    params = train_members((0, 1, 2), **BASE).final_params
     for one, other in [(0, 1), (0, 2), (1, 2)]:
         assert np.abs(params[one] - params[other]).max() > 0.1
 
@@ -469,7 +471,9 @@ def test_members_differ_from_each_other():
 def test_member_is_named_by_its_number_and_not_by_its_place():
     """Members 5 and 2 in this order are what they are in any other company."""
     together = train_members((5, 2), **BASE)
-    np.testing.assert_array_equal(together.kept[1], train_members((2,), **BASE).kept[0])
+    np.testing.assert_array_equal(
+        together.final_params[1], train_members((2,), **BASE).final_params[0]
+    )
 
 
 @pytest.mark.usefixtures("one_worker")

@@ -8,8 +8,9 @@ from strategies import seeds
 from tables import nan_grads, random_params, run_layer
 
 from skdnn._network import Network
-from skdnn._random import RandomStreams, RandomWords
+from skdnn._random import RandomWords
 from skdnn.layers import BatchNorm, Dense, Dropout, LayerNorm
+from skdnn.training.random_streams import RandomStreams
 
 EPSILON = 1e-3
 N_UNITS = 3

@@ -14,7 +14,6 @@ from tables import SOLVER_ROWS
 from skdnn._architecture import build_network
 from skdnn._chain import Optimizer, Work, chain
 from skdnn._loading import load_compiled
-from skdnn._random import RandomStreams
 from skdnn._tape import Recorder, Series, is_recordable, record
 from skdnn.losses import BinaryCrossEntropy
 from skdnn.optimizers import (
@@ -26,6 +25,7 @@ from skdnn.optimizers import (
     ScaleByLearningRate,
     make_optimizer,
 )
+from skdnn.training.random_streams import RandomStreams
 
 rows = pytest.mark.parametrize("row", SOLVER_ROWS.values(), ids=SOLVER_ROWS)
 N_PARAMS, N_DECAYED = 7, 5

@@ -12,7 +12,8 @@ from data import classifier, make_table, make_weights
 from scipy.special import expit, logit
 from sklearn.metrics import log_loss, roc_auc_score
 
-from skdnn import DeepBinaryClassifier, _unseen
+from skdnn import DeepBinaryClassifier
+from skdnn.training import out_of_fold as _unseen
 
 ENSEMBLE = {"n_members": 5, "early_stopping": "auto"}
 
@@ -698,9 +699,9 @@ def test_warm_start_assigns_the_same_groups():
     parts = ensemble(max_iter=3, warm_start=True).fit(X, y, groups=group)
     parts.fit(X, y, groups=group)
     np.testing.assert_array_equal(parts.params_, whole.params_)
-    parts.fit(X, y, groups=np.arange(120) // 3)  # another course
+    parts.fit(X, y, groups=np.arange(120) // 3)  # another progress
     assert len(parts.history_["validation_loss"]) == 9
-    assert parts._resume["course"].n_epochs == 3
+    assert parts._resume["progress"].n_epochs == 3
 
 
 def test_groups_change_nothing_where_no_rows_are_held_out():

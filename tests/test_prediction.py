@@ -18,7 +18,7 @@ from skdnn import DeepBinaryClassifier, TabularEncoder, _prediction
 from skdnn._architecture import build_network
 from skdnn._network import Pass
 from skdnn._prediction import FEW_ROWS, MOST_READY, Predictor
-from skdnn._random import RandomStreams
+from skdnn.training.random_streams import RandomStreams
 
 FEW = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
 

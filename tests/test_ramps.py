@@ -9,10 +9,10 @@ from strategies import seeds
 
 from skdnn import DeepBinaryClassifier
 from skdnn._architecture import InputColumns, build_network
-from skdnn._folds import IN_NO_FOLD, Folds
 from skdnn._ramps import MOST_FEATURES, MOST_ROWS, find_cuts, place_ramps
-from skdnn._random import RandomStreams
-from skdnn._rows import Rows
+from skdnn.training.folds import IN_NO_FOLD, Folds
+from skdnn.training.random_streams import RandomStreams
+from skdnn.training.rows import Rows
 
 
 def random_rows(seed, n_rows=400, n_features=3, n_values=30):

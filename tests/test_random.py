@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import seeds
 
-from skdnn._random import DRAWN_AT_ONCE, RandomStreams, RandomWords
+from skdnn._random import DRAWN_AT_ONCE, RandomWords
+from skdnn.training.random_streams import RandomStreams
 
 PURPOSES = ["initialization", "shuffling", "dropout"]
 

@@ -8,9 +8,9 @@ from tables import Bump, nan_grads, random_params, run_layer
 from skdnn import check_gradients
 from skdnn._architecture import build_network
 from skdnn._network import Network
-from skdnn._random import RandomStreams
 from skdnn.activations import ACTIVATIONS
 from skdnn.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Residual
+from skdnn.training.random_streams import RandomStreams
 
 TANH = Activation(ACTIVATIONS["tanh"]())
 

@@ -13,9 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 from tables import pose_training
 from trainings import AfterEpoch, ScriptedLoss, needs_callbacks, noisy_rows
 
-from skdnn._rows import Rows
 from skdnn._training import train
 from skdnn.optimizers import SOLVERS
+from skdnn.training.rows import Rows
 
 pytestmark = pytest.mark.usefixtures("many_workers")
 
@@ -72,7 +72,7 @@ SETTINGS = {
         "n_iter_no_change": 1,
         "tol": 0.01,
     },
-    "patience": {"n_iter_no_change": 20, "tol": 0.01},
+    "early_stopping": {"n_iter_no_change": 20, "tol": 0.01},
     "dropout": {"dropout": 0.3},
     "members": {"n_members": 3, "dropout": 0.2},
     "moving average": {"ema_decay": 0.9, "n_members": 2},
@@ -201,7 +201,7 @@ def test_other_rows_begin_a_course_of_their_own(change, early_stopping, learning
     assert estimator.n_iter_ == 8
     assert 9 <= estimator.best_iter_ <= 16
     assert not np.array_equal(estimator.params_, before)
-    assert estimator._resume["course"].n_epochs == 8
+    assert estimator._resume["progress"].n_epochs == 8
 
 
 @stopping
@@ -219,8 +219,8 @@ def test_other_order_of_a_large_table_begins_a_course_of_its_own():
     estimator = classifier((), max_iter=2, batch_size=500, warm_start=True).fit(X, y)
     same = deepcopy(estimator).fit(X, y)
     other = deepcopy(estimator).fit(X[::-1].copy(), y[::-1].copy())
-    assert same._resume["course"].n_epochs == 4
-    assert other._resume["course"].n_epochs == 2
+    assert same._resume["progress"].n_epochs == 4
+    assert other._resume["progress"].n_epochs == 2
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
@@ -246,18 +246,18 @@ def test_validation_rows_belong_to_the_fingerprint():
     same = deepcopy(estimator).fit(X, y, X_val=X_val, y_val=y_val)
     other = deepcopy(estimator).fit(X, y, X_val=X_val + 1.0, y_val=y_val)
     none = deepcopy(estimator).fit(X, y)
-    assert same._resume["course"].n_epochs == 8
-    assert other._resume["course"].n_epochs == none._resume["course"].n_epochs == 4
+    assert same._resume["progress"].n_epochs == 8
+    assert other._resume["progress"].n_epochs == none._resume["progress"].n_epochs == 4
 
 
 def test_sample_weights_belong_to_the_fingerprint():
     X, y = make_table()
     weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
     estimator = classifier(max_iter=4, warm_start=True).fit(X, y, weights)
-    assert deepcopy(estimator).fit(X, y, weights)._resume["course"].n_epochs == 8
+    assert deepcopy(estimator).fit(X, y, weights)._resume["progress"].n_epochs == 8
     # The penalty stands beside the sum of the losses: against heavier rows it is weaker.
-    assert deepcopy(estimator).fit(X, y, 2.0 * weights)._resume["course"].n_epochs == 4
-    assert deepcopy(estimator).fit(X, y)._resume["course"].n_epochs == 4
+    assert deepcopy(estimator).fit(X, y, 2.0 * weights)._resume["progress"].n_epochs == 4
+    assert deepcopy(estimator).fit(X, y)._resume["progress"].n_epochs == 4
 
 
 @stopping
@@ -278,13 +278,13 @@ def test_fit_after_patience_ran_out_begins_anew_with_fresh_patience(early_stoppi
     estimator.fit(X, y)
     assert 3 <= estimator.n_iter_ < 200
     assert len(estimator.loss_curve_) == n_first + estimator.n_iter_
-    assert estimator._resume["course"].n_epochs == estimator.n_iter_
+    assert estimator._resume["progress"].n_epochs == estimator.n_iter_
     if not early_stopping:
         assert not np.array_equal(estimator.params_, params)
 
 
 def test_second_course_never_ends_with_worse_weights_than_the_first():
-    """It begins with a judgement of the weights that the first one kept."""
+    """It begins by judging the weights that the first one kept."""
     X, y = make_table(180)
     X, y, X_val, y_val = X[:120], y[:120], X[120:], y[120:]
     estimator = classifier(
@@ -308,14 +308,14 @@ def test_early_stopping_turned_on_or_off_begins_a_course():
     estimator = classifier(max_iter=4, warm_start=True).fit(X, y)
     for is_on in (True, False):
         estimator.set_params(early_stopping=is_on).fit(X, y)
-        assert estimator._resume["course"].n_epochs == 4
+        assert estimator._resume["progress"].n_epochs == 4
 
 
 @stopping
 @pytest.mark.parametrize("setting", [{}, {"ema_decay": 0.9}, {"solver": "lbfgs"}], ids=str)
 @pytest.mark.parametrize("by", ["params_", "params_, anew", "coefs_"])
 def test_weights_set_by_hand_are_begun_with(early_stopping, setting, by):
-    """The first loss of all zeros is that of answering 1/2, and so is the first judgement."""
+    """The first loss of all zeros is that of answering 1/2, and so is the first cost."""
     X, y = make_table()
     estimator = classifier(
         early_stopping=early_stopping, warm_start=True, alpha=0.0, batch_size=len(y), **setting
@@ -333,7 +333,7 @@ def test_weights_set_by_hand_are_begun_with(early_stopping, setting, by):
         assert np.count_nonzero(estimator.params_) <= 1
     else:
         assert estimator.history_["loss"][5] == pytest.approx(np.log(2.0), rel=1e-12)
-        assert estimator._resume["course"].n_epochs == estimator.n_iter_
+        assert estimator._resume["progress"].n_epochs == estimator.n_iter_
 
 
 # What is the same training but for what it is judged by, or how.
@@ -606,7 +606,7 @@ def test_training_that_diverged_is_not_gone_on_with(setting, early_stopping):
 
 
 def test_divergence_of_a_course_gone_on_with_leaves_what_was_kept_before():
-    """And not the weights from before the course."""
+    """And not the weights from before that training."""
     X, y = make_table()
     estimator = classifier((8,), "relu", warm_start=True, max_iter=20).fit(X, y)
     params, n_done = estimator.params_.copy(), len(estimator.loss_curve_)
@@ -665,11 +665,11 @@ def test_ended_member_leaves_no_ruins_for_the_next_training(solver, is_same):
     script = [[0.7, 0.7], [0.6, 0.6], [0.6, 0.5], [0.6, 0.4], *[[0.6, 0.3]] * 4]
     ruinous = replace(plan, loss=RuinousLoss(script), n_iter_no_change=2)
     train(ruinous, state, rows)
-    assert state.course.running.tolist() == [False, False]
-    assert np.isfinite(state.kept).all()
-    first = state.kept.copy()
+    assert state.progress.running.tolist() == [False, False]
+    assert np.isfinite(state.final_params).all()
+    first = state.final_params.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         train(plan, state, rows if is_same else Rows(rows.X + 0.01, rows.y))
-    assert np.isfinite(state.kept).all()
-    assert (np.abs(state.kept - first).max(axis=1) > 1e-3).all()
+    assert np.isfinite(state.final_params).all()
+    assert (np.abs(state.final_params - first).max(axis=1) > 1e-3).all()

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as numpy_st
 from scipy.sparse import csr_matrix
 from strategies import labels_N, seeds, weights_N
 
-from skdnn._rows import Rows
+from skdnn.training.rows import Rows
 
 
 @st.composite

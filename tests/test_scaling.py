@@ -5,10 +5,10 @@ import pytest
 from tables import SOLVER_ROWS, random_params, run_layer
 
 from skdnn._network import Network
-from skdnn._random import RandomStreams
 from skdnn.activations import ACTIVATIONS
 from skdnn.layers import Activation, Dense, FeatureScaling
 from skdnn.optimizers import make_optimizer
+from skdnn.training.random_streams import RandomStreams
 
 TANH = Activation(ACTIVATIONS["tanh"]())
 

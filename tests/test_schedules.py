@@ -10,14 +10,14 @@ from strategies import seeds
 from tables import SCHEDULE_ROWS, classes_defined_in, pose_training
 
 from skdnn import schedules
-from skdnn._rows import Rows
 from skdnn._training import train
 from skdnn.schedules import SCHEDULES, Constant, Cosine, CosLog4, OneCycle, make_schedule
+from skdnn.training.rows import Rows
 
 names = pytest.mark.parametrize("name", SCHEDULE_ROWS)
 
 
-def course(schedule, total):
+def curve(schedule, total):
     """Return the multiplier at every step of a fit."""
     return np.array([schedule(done, total) for done in range(total)])
 
@@ -45,7 +45,7 @@ def test_schedule_stays_between_zero_and_one(name, data, total):
 @names
 @pytest.mark.parametrize("total", range(1, 31))
 def test_schedule_is_finite_at_every_step_of_a_short_fit(name, total):
-    multipliers = course(make_schedule(name), total)
+    multipliers = curve(make_schedule(name), total)
     assert ((multipliers >= 0.0) & (multipliers <= 1.0)).all()
 
 
@@ -53,7 +53,7 @@ def test_schedule_is_finite_at_every_step_of_a_short_fit(name, total):
 @pytest.mark.parametrize("total", [100, 1000])
 def test_schedule_spends_most_of_the_fit_learning(name, total):
     """The largest multiplier is 1 to within a step; no fit is spent at a rate of zero."""
-    multipliers = course(make_schedule(name), total)
+    multipliers = curve(make_schedule(name), total)
     assert multipliers.max() > 1.0 - 20.0 / total
     assert (multipliers > 0.0).mean() >= 1.0 - 2.0 / total
 
@@ -61,7 +61,7 @@ def test_schedule_spends_most_of_the_fit_learning(name, total):
 @pytest.mark.parametrize("name", ["constant", "adaptive"])
 def test_constant_and_adaptive_leave_the_rate_alone(name):
     assert make_schedule(name) == Constant()
-    assert set(course(Constant(), 50)) == {1.0}
+    assert set(curve(Constant(), 50)) == {1.0}
 
 
 @given(done=st.integers(0, 10**7), power=st.floats(0.0, 2.0))
@@ -71,7 +71,7 @@ def test_invscaling_divides_by_a_power_of_the_samples_seen(done, power):
 
 
 def test_cosine_rises_linearly_and_falls_to_zero():
-    multipliers = course(Cosine(warmup=0.1), 1000)
+    multipliers = curve(Cosine(warmup=0.1), 1000)
     warm, cool = multipliers[:100], multipliers[100:]
     np.testing.assert_allclose(np.diff(warm), np.diff(warm)[0], rtol=1e-9)
     assert warm[0] == pytest.approx(1 / 101)
@@ -92,7 +92,7 @@ def test_cosine_without_warm_up_starts_at_one():
 
 
 def test_one_cycle_rises_to_one_and_falls_to_almost_nothing():
-    multipliers = course(OneCycle(), 1000)
+    multipliers = curve(OneCycle(), 1000)
     assert multipliers[0] == pytest.approx(1 / 25)
     assert multipliers[299] == 1.0
     assert multipliers[-1] == pytest.approx(4e-6)
@@ -113,7 +113,7 @@ def test_one_cycle_equals_pytorchs(total):
         expected.append(optimizer.param_groups[0]["lr"])
         if step < total - 1:
             scheduler.step()
-    np.testing.assert_allclose(course(OneCycle(), total), expected, rtol=1e-10)
+    np.testing.assert_allclose(curve(OneCycle(), total), expected, rtol=1e-10)
 
 
 def test_coslog4_is_zero_where_its_four_cycles_meet():
@@ -128,7 +128,7 @@ def test_coslog4_is_zero_where_its_four_cycles_meet():
 
 
 def test_coslog4_swings_up_and_down_four_times():
-    rises = np.diff(course(CosLog4(), 3000)) > 0
+    rises = np.diff(curve(CosLog4(), 3000)) > 0
     assert rises[0]
     assert np.count_nonzero(rises[1:] != rises[:-1]) == 7
 

@@ -172,7 +172,7 @@ def test_extra_memory_sees_what_a_call_touches_and_frees():
 
 
 def test_threads_are_limited_for_the_while():
-    from skdnn._threads import resolve_n_jobs
+    from skdnn.training.threads import resolve_n_jobs
 
     before = resolve_n_jobs(None)
     with speed_measure.limited(1):

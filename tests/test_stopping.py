@@ -1,19 +1,19 @@
-"""Patience: when a member has waited long enough for progress."""
+"""EarlyStopping: when a member has waited long enough for progress."""
 
 import numpy as np
 import pytest
 
-from skdnn._stopping import Patience
+from skdnn.training.progress import EarlyStopping
 
 
 def follow(losses, **arguments):
-    """Show a Patience one loss after the other; return it and the first epoch it is exhausted."""
-    patience = Patience(1, **arguments)
+    """Show it one loss after the other; return it and the first epoch in which it is exhausted."""
+    early_stopping = EarlyStopping(1, **arguments)
     for epoch, loss in enumerate(losses):
-        patience.update(np.array([loss]))
-        if patience.exhausted[0]:
-            return patience, epoch
-    return patience, None
+        early_stopping.update(np.array([loss]))
+        if early_stopping.exhausted[0]:
+            return early_stopping, epoch
+    return early_stopping, None
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def test_patience_counts_progress_of_exactly_tol():
 
 def test_patience_remembers_the_best_even_where_it_is_no_progress():
     """A loss a little lower than the best is a new best, and still an epoch of waiting."""
-    patience, epoch = follow([1.0, 0.99, 0.98, 0.985], tol=0.1, n_iter_no_change=3)
+    early_stopping, epoch = follow([1.0, 0.99, 0.98, 0.985], tol=0.1, n_iter_no_change=3)
     assert epoch == 3
-    assert patience.best.tolist() == [0.98]
+    assert early_stopping.best.tolist() == [0.98]
 
 
 def test_patience_without_end_never_is_exhausted():
@@ -48,23 +48,23 @@ def test_patience_without_end_never_is_exhausted():
 
 
 def test_patience_knows_no_best_among_losses_that_are_not_finite():
-    patience, _ = follow([np.nan, np.inf], tol=0.1, n_iter_no_change=5)
-    assert patience.best.tolist() == [np.inf]
+    early_stopping, _ = follow([np.nan, np.inf], tol=0.1, n_iter_no_change=5)
+    assert early_stopping.best.tolist() == [np.inf]
 
 
 def test_patience_follows_each_member_by_itself():
-    patience = Patience(3, tol=0.0, n_iter_no_change=2)
+    early_stopping = EarlyStopping(3, tol=0.0, n_iter_no_change=2)
     for loss in ([3.0, 3.0, 3.0], [4.0, 2.0, 4.0], [4.0, 1.0, 2.0]):
-        patience.update(np.array(loss))
-    assert patience.best.tolist() == [3.0, 1.0, 2.0]
-    assert patience.exhausted.tolist() == [True, False, False]
+        early_stopping.update(np.array(loss))
+    assert early_stopping.best.tolist() == [3.0, 1.0, 2.0]
+    assert early_stopping.exhausted.tolist() == [True, False, False]
 
 
 def test_patience_takes_no_more_notice_of_a_member_that_has_stopped():
-    patience = Patience(2, tol=0.0, n_iter_no_change=1)
-    patience.update(np.array([1.0, 1.0]))
-    patience.running[0] = False
-    patience.update(np.array([0.5, 0.5]))
-    assert patience.best.tolist() == [1.0, 0.5]
-    patience.update(np.array([9.0, 9.0]))
-    assert patience.exhausted.tolist() == [False, True]
+    early_stopping = EarlyStopping(2, tol=0.0, n_iter_no_change=1)
+    early_stopping.update(np.array([1.0, 1.0]))
+    early_stopping.running[0] = False
+    early_stopping.update(np.array([0.5, 0.5]))
+    assert early_stopping.best.tolist() == [1.0, 0.5]
+    early_stopping.update(np.array([9.0, 9.0]))
+    assert early_stopping.exhausted.tolist() == [False, True]

@@ -14,12 +14,13 @@ from skdnn import _tape
 from skdnn._loading import load_compiled
 from skdnn._network import Network
 from skdnn._passes import NUMPY, PASSES
-from skdnn._random import RandomStreams, RandomWords
+from skdnn._random import RandomWords
 from skdnn._tape import Recorder, Series, WatchedWords, is_recordable, record
 from skdnn.activations import BuiltinActivation, Mish, ReLU
 from skdnn.layers import Activation, Dense, LayerNorm, Residual
 from skdnn.layers.base import backward_through, forward_through
 from skdnn.losses import BinaryCrossEntropy, FocalLoss
+from skdnn.training.random_streams import RandomStreams
 
 pytest.importorskip("numba", reason="tapes run in a function that numba compiles")
 

@@ -1,4 +1,4 @@
-"""BLAS threads are held back for small products only; a crew's threads run tasks side by side."""
+"""BLAS threads are held back for small products only; a pool's threads run tasks side by side."""
 
 import os
 import subprocess
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skdnn import _threads
-from skdnn._threads import SMALL_PRODUCT, Crew, limit_blas_threads
+from skdnn.training import threads as _threads
+from skdnn.training.threads import SMALL_PRODUCT, ThreadPool, limit_blas_threads
 
 
 def blas_threads() -> set[int]:
@@ -131,7 +131,7 @@ def test_next_hold_lifts_what_a_context_that_is_gone_has_left():
 FORK = """
 import os, sys, threading, time
 from threadpoolctl import threadpool_info, threadpool_limits
-from skdnn._threads import _HELD, limit_blas_threads
+from skdnn.training.threads import _HELD, limit_blas_threads
 
 def check_child():
     # In the child there is nobody else: BLAS has its threads, and can be held.
@@ -179,23 +179,23 @@ def test_crew_runs_tasks_at_the_same_time_and_returns_in_order():
         barrier.wait()
         return number, threading.get_ident()
 
-    with Crew(3) as crew:
+    with ThreadPool(3) as pool:
         for _ in range(2):
-            results = crew.run([lambda number=number: meet(number) for number in range(3)])
+            results = pool.run([lambda number=number: meet(number) for number in range(3)])
             assert [number for number, _ in results] == [0, 1, 2]
             assert len({thread for _, thread in results}) == 3
             assert results[0][1] == threading.get_ident()
 
 
 def test_crew_of_one_calls():
-    with Crew(1) as crew:
-        assert crew.run([threading.get_ident]) == [threading.get_ident()]
+    with ThreadPool(1) as pool:
+        assert pool.run([threading.get_ident]) == [threading.get_ident()]
 
 
 def test_threads_end_with_their_crew():
     before = set(threading.enumerate())
-    with Crew(3) as crew:
-        crew.run([int] * 3)
+    with ThreadPool(3) as pool:
+        pool.run([int] * 3)
     assert set(threading.enumerate()) <= before  # those of other tests may have ended
 
 
@@ -203,11 +203,11 @@ def test_crew_ignores_floating_point_errors_where_the_caller_does():
     def overflow():
         return np.exp(np.full(3, 1e3))
 
-    with Crew(2) as crew:
+    with ThreadPool(2) as pool:
         with np.errstate(over="ignore"):
-            crew.run([overflow, overflow])
+            pool.run([overflow, overflow])
         with np.errstate(over="raise"), pytest.raises(FloatingPointError):
-            crew.run([int, overflow])
+            pool.run([int, overflow])
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -222,19 +222,19 @@ def test_task_that_fails_halts_the_others_and_its_error_reaches_the_caller(place
         started_at = time.monotonic()
         try:
             while time.monotonic() - started_at < 10.0:
-                crew.check()
+                pool.check()
                 time.sleep(0.001)
         finally:
             ended.append(time.monotonic() - started_at)
 
-    with Crew(3) as crew:
+    with ThreadPool(3) as pool:
         tasks = [work, work, work]
         tasks[place] = fail
         with pytest.raises(error, match="as a test"):
-            crew.run(tasks)
+            pool.run(tasks)
         assert len(ended) == 2, "the others should be over when the error arrives"
         assert max(ended) < 5.0
-        assert crew.run([lambda: crew.is_halted] * 3) == [False] * 3
+        assert pool.run([lambda: pool.is_halted] * 3) == [False] * 3
 
 
 @pytest.mark.parametrize("n_started", [0, 1])
@@ -250,11 +250,11 @@ def test_thread_that_cannot_be_started_halts_the_others(monkeypatch, n_started):
         started_at = time.monotonic()
         with suppress(_threads.Halted):
             while time.monotonic() - started_at < 10.0:
-                crew.check()
+                pool.check()
                 time.sleep(0.001)
         ended.append(time.monotonic() - started_at)
 
     monkeypatch.setattr(threading.Thread, "start", start_few)
-    with pytest.raises(RuntimeError, match="can't start new thread"), Crew(3) as crew:
-        crew.run([work] * 3)
+    with pytest.raises(RuntimeError, match="can't start new thread"), ThreadPool(3) as pool:
+        pool.run([work] * 3)
     assert all(seconds < 5.0 for seconds in ended)

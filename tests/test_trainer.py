@@ -11,10 +11,10 @@ from tables import pose_training
 from trainings import noisy_rows
 
 from skdnn import _batches, _trainer
-from skdnn._folds import Folds
-from skdnn._rows import Rows
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
+from skdnn.training.folds import Folds
+from skdnn.training.rows import Rows
 
 pytestmark = pytest.mark.usefixtures("many_workers")
 
@@ -103,21 +103,21 @@ def test_average_is_the_weighted_mean_of_the_weights_after_each_step(decay, norm
         ema_decay=decay,
         normalization=normalization,
     )
-    state.average = state.params.copy()
+    state.ema_params = state.params.copy()
     trainer, weights = Trainer(plan, state, rows), []
     for step in range(12):
         trainer.run_epoch(step, 12)
         weights.append(state.params.copy())
         expected = averaged_by_hand(weights, decay)
-        np.testing.assert_allclose(state.average, expected, rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(state.ema_params, expected, rtol=1e-10, atol=1e-13)
     assert state.n_averaged == 12
-    assert np.abs(state.average - state.params).max() > 1e-3
+    assert np.abs(state.ema_params - state.params).max() > 1e-3
 
 
 def test_average_moves_at_each_step_and_not_each_epoch():
     rows = noisy_rows()
     plan, state = pose_training(rows, batch_size=25, ema_decay=0.9)
-    state.average = state.params.copy()
+    state.ema_params = state.params.copy()
     trainer = Trainer(plan, state, rows)
     trainer.run_epoch(0, 3)
     assert state.n_averaged == 3
@@ -168,10 +168,10 @@ def test_average_without_early_stopping_judges_the_end_of_training():
         rows, members=(0, 1), ema_decay=0.9, learning_rate_init=0.05, max_iter=8
     )
     train(plan, state, rows)
-    np.testing.assert_array_equal(state.kept, state.average)
-    logits = plan.network.logits(state.average, rows.X)
+    np.testing.assert_array_equal(state.final_params, state.ema_params)
+    logits = plan.network.logits(state.ema_params, rows.X)
     expected = plan.loss.mean(rows.y[np.newaxis], logits, None)
-    np.testing.assert_array_equal(state.course.last_loss, expected)
+    np.testing.assert_array_equal(state.progress.last_loss, expected)
 
 
 def test_partial_fit_goes_on_from_the_last_weights_and_not_from_their_average():

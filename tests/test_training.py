@@ -11,11 +11,11 @@ from tables import SOLVER_ROWS, pose_training
 from trainings import noisy_rows, outcome_of
 
 from skdnn import DeepBinaryClassifier
-from skdnn._fold_assignment import split_validation
-from skdnn._rows import Rows
-from skdnn._state import TrainingPlan
 from skdnn._trainer import Validation
 from skdnn._training import train
+from skdnn.training.fold_assignment import split_validation
+from skdnn.training.rows import Rows
+from skdnn.training.state import TrainingPlan
 
 # Learning, and its failures
 
@@ -81,7 +81,7 @@ def test_divergence_is_never_silent(dtype, setting):
     assert "learning rate" in message
     assert "learning_rate_init=1000000.0" in message
     assert "StandardScaler" in message
-    assert state.kept is None or np.isfinite(state.kept).all()
+    assert state.final_params is None or np.isfinite(state.final_params).all()
 
 
 @pytest.mark.parametrize("max_iter", [1, 2])
@@ -92,7 +92,7 @@ def test_divergence_in_the_last_step_is_not_silent_either(max_iter):
         rows, hidden_layer_sizes=(10,), solver="gd", learning_rate_init=1e6, max_iter=max_iter
     )
     message = outcome_of(lambda: train(plan, state, rows))
-    logits = plan.network.logits(state.kept, rows.X)
+    logits = plan.network.logits(state.final_params, rows.X)
     is_useful = plan.loss.mean(rows.y[np.newaxis], logits, None)[0] < 2.0
     assert is_useful or message.startswith("Training")
 
@@ -138,7 +138,7 @@ def test_strong_penalty_is_not_taken_for_divergence():
     cost = np.add(state.history["loss"], state.history["penalty"])
     assert cost[-1] > 1.4
     assert (np.diff(cost) < 0).all()
-    W = state.kept[:, plan.network.layout.decayed]
+    W = state.final_params[:, plan.network.layout.decayed]
     assert 0.5 * plan.l2 * (W**2).sum() < state.history["penalty"][-1]
 
 
@@ -155,7 +155,7 @@ def test_score_of_a_lost_epoch_is_never_asked_for():
         return np.zeros(1)
 
     message = outcome_of(lambda: train(plan, state, rows, Validation(rows, score, "refusing")))
-    assert state.course.n_lost.any(), "an epoch should be lost"
+    assert state.progress.n_diverged.any(), "an epoch should be lost"
     assert "Input contains NaN" not in message
 
 
@@ -169,7 +169,7 @@ def test_plan_describes_a_fit_completely():
         )
         assert isinstance(plan, TrainingPlan)
         train(plan, state, rows)
-        kept.append(state.kept)
+        kept.append(state.final_params)
     np.testing.assert_array_equal(*kept)
 
 

@@ -266,7 +266,7 @@ def members(model):
 
 
 def test_validation_rows_are_not_learned_from(rows):
-    """Other labels there give the same course and another verdict."""
+    """Other labels there give the same progress and another verdict."""
     one = stopping().fit(**rows)
     other = stopping().fit(**{**rows, "y_val": 1 - rows["y_val"]})
     np.testing.assert_array_equal(one.history_["loss"], other.history_["loss"])
@@ -331,7 +331,7 @@ def test_validation_rows_may_be_of_one_class_and_in_lists(rows):
 
 def test_held_out_rows_equal_the_same_rows_handed_in(rows):
     """The split takes a stream of random numbers of its own."""
-    from skdnn import _unseen
+    from skdnn.training import out_of_fold as _unseen
 
     X, y = rows["X"], rows["y"]
     seen = {}

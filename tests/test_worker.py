@@ -18,9 +18,7 @@ from tables import pose_training
 from threadpoolctl import threadpool_info, threadpool_limits
 from trainings import noisy_rows
 
-from skdnn import _threads, _trainer
-from skdnn._folds import Folds
-from skdnn._interrupt import Interrupt, listen_for_interrupts
+from skdnn import _trainer
 from skdnn._loading import load_compiled
 from skdnn._tape import Recorder
 from skdnn._trainer import Trainer, Validation, share_out
@@ -28,6 +26,9 @@ from skdnn._training import train
 from skdnn._values import frozen
 from skdnn._worker import Worker
 from skdnn.losses import BinaryCrossEntropy
+from skdnn.training import threads as _threads
+from skdnn.training.folds import Folds
+from skdnn.training.interrupt import Interrupt, listen_for_interrupts
 
 pytestmark = pytest.mark.usefixtures("many_workers")
 
@@ -94,7 +95,14 @@ def test_training_does_not_depend_on_threads_and_workers(monkeypatch, setting, k
 
 
 def assert_same(one, other):
-    for name in ("params", "average", "kept", "rate_factor", "n_averaged", "n_samples_seen"):
+    for name in (
+        "params",
+        "ema_params",
+        "final_params",
+        "rate_factor",
+        "n_averaged",
+        "n_samples_seen",
+    ):
         np.testing.assert_equal(getattr(one, name), getattr(other, name), err_msg=name)
     np.testing.assert_equal(one.optimizer, other.optimizer)
     for name in set(one.history) - {"seconds"}:
@@ -143,7 +151,7 @@ def test_error_while_members_are_judged_ends_the_work_of_the_other_threads(monke
 
     monkeypatch.setattr(Worker, "predict", predict)
     trainer = Trainer(*pose(2, rows), rows)
-    with trainer.crew, pytest.raises(MemoryError, match="as a test"):
+    with trainer.pool, pytest.raises(MemoryError, match="as a test"):
         trainer.predict(rows.X)
     assert [len(team) for team in trainer.teams] == [3, 2]
     assert len(judged) <= 2
@@ -258,9 +266,9 @@ def test_interrupt_ends_training_in_all_threads_and_keeps_the_weights(monkeypatc
         listen_for_interrupts() as interrupt,
     ):
         train(plan, state, rows, validation if validated else None, interrupt=interrupt)
-    assert np.isfinite(state.kept).all()
-    assert state.course.ended_by == "interrupt"
-    assert state.course.n_epochs < 100
+    assert np.isfinite(state.final_params).all()
+    assert state.progress.ended_by == "interrupt"
+    assert state.progress.n_epochs < 100
     assert state.optimizer["step"] >= 5  # two members have taken these batches
 
 

@@ -17,10 +17,10 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from tables import pose_training
 
-from skdnn._rows import Rows
-from skdnn._state import TrainingState
 from skdnn._trainer import Validation
 from skdnn._training import train
+from skdnn.training.rows import Rows
+from skdnn.training.state import TrainingState
 
 
 def noisy_rows(n_samples: int = 60, seed: int = 0) -> Rows:
@@ -95,7 +95,7 @@ def train_by_script(
     calls += [] if at_the_end is None else [at_the_end]
     plan = replace(plan, loss=ScriptedLoss(calls) if loss is None else loss, **changes)
     train(plan, state, rows, Validation(rows) if with_validation else None)
-    return n_steps_of(state.kept, plan), state
+    return n_steps_of(state.final_params, plan), state
 
 
 def n_steps_of(params: np.ndarray, plan: Any) -> list[float]:

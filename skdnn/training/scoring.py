@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import check_scoring
 
-from ._alike import find_unit
-from ._explanations import join_logits
-from ._folds import Folds, HeldOut
-from ._rows import Rows
-from ._sparse import is_sparse
+from .._explanations import join_logits
+from .._sparse import is_sparse
+from .folds import Folds, HeldOut
+from .identical_rows import find_unit
+from .rows import Rows
 
 Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 

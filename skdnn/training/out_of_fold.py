@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from ._calibration import count_evidence, fit_temperature, relative_size
-from ._explanations import average_logits, join_logits
-from ._fold_assignment import assign_folds, split_validation
-from ._folds import Folds, out_of_fold_logits
-from ._network import Network
-from ._rows import Rows
-from ._state import TrainingPlan, TrainingState
-from ._threads import limit_blas_threads
+from .._explanations import average_logits, join_logits
+from .._network import Network
+from .calibration import count_evidence, fit_temperature, relative_size
+from .fold_assignment import assign_folds, split_validation
+from .folds import Folds, out_of_fold_logits
+from .rows import Rows
+from .state import TrainingPlan, TrainingState
+from .threads import limit_blas_threads
 
 ROWS_TO_COMPARE = 1_000
 """Rows, or a few more, that are looked at to see how members differ from their average."""

@@ -122,7 +122,7 @@ class Halted(Exception):  # noqa: N818 - never seen by users: the error of the f
     """Ends a task whose result nobody needs, as another has failed."""
 
 
-class Crew:
+class ThreadPool:
     """Threads that run tasks side by side: the caller's own, and others that wait between calls.
 
     Parameters

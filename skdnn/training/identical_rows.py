@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ._blocks import cut_rows
-from ._rows import Rows, number_by_first
-from ._sparse import is_sparse
-from ._values import frozen
-from ._weights import ROUNDING
+from .._blocks import cut_rows
+from .._sparse import is_sparse
+from .._values import frozen
+from .._weights import ROUNDING
+from .rows import Rows, number_by_first
 
 FEW_X = 16
 """Distinct x below which they are few: a fold would have the only ones of a kind."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ._chain import Optimizer
-from ._course import Course
-from ._network import Network
-from ._random import RandomStreams
-from ._values import frozen
-from .losses import Loss
-from .schedules import Schedule
+from .._chain import Optimizer
+from .._network import Network
+from .._values import frozen
+from ..losses import Loss
+from ..schedules import Schedule
+from .progress import TrainingProgress
+from .random_streams import RandomStreams
 
 
 @frozen
@@ -50,35 +50,35 @@ class TrainingState:
     optimizer: dict
     streams: RandomStreams
     rate_factor: np.ndarray  # (n_members, 1), what plateaus and divergence left of the rate
-    average: np.ndarray | None = None  # (n_members, n_params), the moving average of the weights
+    ema_params: np.ndarray | None = None  # (n_members, n_params), the moving average of the weights
     n_averaged: int = 0
     n_samples_seen: int = 0
     n_epochs_before: int = 0  # in the history, from earlier fits
     history: dict[str, list[float]] = field(default_factory=dict)
-    course: Course | None = None
-    kept: np.ndarray | None = None  # (n_members, n_params), what training chose in the end
+    progress: TrainingProgress | None = None
+    final_params: np.ndarray | None = None  # (n_members, n_params), what training chose in the end
     best_iter: int = 0  # the epoch in the history after which these did not change
 
     @property
     def weights(self) -> np.ndarray:
         """The weights to judge and to predict with."""
-        return self.params if self.average is None else self.average
+        return self.params if self.ema_params is None else self.ema_params
 
     def begin_anew(self, plan: TrainingPlan) -> None:
         """Go back to the weights kept, if there are any, and to an optimizer that knows nothing.
 
         Moments and average are about weights that may have been rejected, and would lead back.
         """
-        if self.kept is None:
+        if self.final_params is None:
             return
-        self.params[...] = self.kept
+        self.params[...] = self.final_params
         self.optimizer = plan.optimizer.init(self.params[:, plan.network.layout.trainable])
-        self.average = self.course = None
+        self.ema_params = self.progress = None
 
     def of_members(self, members: range) -> TrainingState:
         """Return the state of some members by themselves: their arrays are shared, counts are not.
 
-        The history and the course are left out.
+        The history and the training progress are left out.
         """
         part = slice(members.start, members.stop)
         arrays = {
@@ -94,10 +94,10 @@ class TrainingState:
             optimizer={**self.optimizer, "arrays": arrays},
             streams=self.streams.of_members(part),
             rate_factor=self.rate_factor[part],
-            average=None if self.average is None else self.average[part],
+            ema_params=None if self.ema_params is None else self.ema_params[part],
             history={},
-            course=None,
-            kept=None,
+            progress=None,
+            final_params=None,
         )
 
     def take_counts(self, part: TrainingState) -> None:

@@ -9,12 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ._blocks import Selection, position_dtype
-from ._explanations import average_logits
-from ._network import Network
-from ._rows import Rows
-from ._sparse import SparseBatch, is_sparse
-from ._values import frozen
+from .._explanations import average_logits
+from .._network import Network
+from .._sparse import SparseBatch, is_sparse
+from .._values import frozen
+from .rows import Rows, Selection, position_dtype
 
 IN_NO_FOLD = -1
 """In the place of a fold: every member trains on the row, and none is validated by it."""

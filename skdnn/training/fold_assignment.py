@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from ._alike import Alike
-from ._folds import FEWEST_FOLDS, IN_NO_FOLD, MOST_FOLDS, Folds, even_holders
-from ._rows import Rows
-from ._values import frozen
+from .._values import frozen
+from .folds import FEWEST_FOLDS, IN_NO_FOLD, MOST_FOLDS, Folds, even_holders
+from .identical_rows import Alike
+from .rows import Rows
 
 MOST_UNITS = 1_000
 """Units of one weight above which each fold gets an equal share: chance would hardly show."""

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ._course import MAX_HALVINGS, Course
-from ._state import TrainingPlan, TrainingState
-from ._values import frozen
+from .._values import frozen
+from .progress import MAX_HALVINGS, TrainingProgress
+from .state import TrainingPlan, TrainingState
 
 USELESS = 2.0
 """A loss this many times that of answering 1/2 to everything is that of a useless model."""
@@ -18,7 +18,7 @@ USELESS = 2.0
 
 @frozen
 class Ending:
-    """How a training ended, beside what its course tells.
+    """How a training ended, beside what its progress tells.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Ending:
     kept_loss : float
         The greatest loss on training rows of the weights to keep; only of members that look bad.
     kept_cost : ndarray of shape (n_members,) or None
-        Where an earlier fit began the course: the cost of the weights that it has kept.
+        Where an earlier fit began the training: the cost of the weights that it has kept.
     """
 
     keeps_best: bool
@@ -41,7 +41,9 @@ class Ending:
     kept_cost: np.ndarray | None = None
 
 
-def settle(plan: TrainingPlan, state: TrainingState, course: Course, ending: Ending) -> None:
+def select_weights(
+    plan: TrainingPlan, state: TrainingState, progress: TrainingProgress, ending: Ending
+) -> None:
     """Choose the weights to keep, and say what went wrong if anything did.
 
     Weights that diverged are replaced by better ones. A part of a stream says little about the
@@ -57,92 +59,94 @@ def settle(plan: TrainingPlan, state: TrainingState, course: Course, ending: End
     ConvergenceWarning
         If training diverged, was cut short, or ended while the loss was still falling.
     """
-    chosen, epoch = course.final, course.final_epoch
+    chosen, epoch = progress.final, progress.final_epoch
     if ending.keeps_best:
-        chosen, epoch = course.best, course.best_epoch
-    is_bad = _has_diverged(plan, course, chosen)
-    has_nothing = course.n_epochs > 0 and not np.isfinite(course.patience.best).all()
+        chosen, epoch = progress.best, progress.best_epoch
+    is_bad = _has_diverged(plan, progress, chosen)
+    has_nothing = progress.n_epochs > 0 and not np.isfinite(progress.early_stopping.best).all()
     if has_nothing or (plan.is_part and is_bad.any()):
         raise ValueError(
-            f"Training diverged: {_describe_end(plan, state, course)}. No better weights can be "
+            f"Training diverged: {_describe_end(plan, state, progress)}. No better weights can be "
             f"kept. {_advise(plan)}"
         )
-    course.has_diverged = bool(is_bad.any())
-    if course.has_diverged:
-        first, first_cost = course.first, course.first_cost
-        if ending.kept_cost is not None and state.kept is not None:
-            first, first_cost = state.kept, ending.kept_cost
+    progress.has_diverged = bool(is_bad.any())
+    if progress.has_diverged:
+        first, first_cost = progress.first, progress.first_cost
+        if ending.kept_cost is not None and state.final_params is not None:
+            first, first_cost = state.final_params, ending.kept_cost
         # Validation may have taken a diverged epoch for the best.
-        is_first = is_bad & (course.best_cost > first_cost)
-        better = np.where(is_first[:, np.newaxis], first, course.best)
+        is_first = is_bad & (progress.best_cost > first_cost)
+        better = np.where(is_first[:, np.newaxis], first, progress.best)
         chosen = np.where(is_bad[:, np.newaxis], better, chosen)
-        course.best_epoch[is_first] = 0
-        epoch = np.where(is_bad, course.best_epoch, epoch)
-    state.kept = chosen
+        progress.best_epoch[is_first] = 0
+        epoch = np.where(is_bad, progress.best_epoch, epoch)
+    state.final_params = chosen
     if epoch.any():  # else training gained nothing
-        state.best_iter = len(state.history.get("loss", [])) - course.n_epochs + int(epoch.max())
+        state.best_iter = len(state.history.get("loss", [])) - progress.n_epochs + int(epoch.max())
     remarks = [
-        *_remarks_on_the_end(plan, course, ending),
-        *_remarks_on_divergence(plan, state, course, is_bad),
-        *([] if course.has_diverged else _remarks_on_convergence(plan, state, course, ending)),
+        *_remarks_on_the_end(plan, progress, ending),
+        *_remarks_on_divergence(plan, state, progress, is_bad),
+        *([] if progress.has_diverged else _remarks_on_convergence(plan, state, progress, ending)),
     ]
     if remarks:
         warnings.warn(" ".join(remarks), ConvergenceWarning, stacklevel=6)
 
 
-def looks_useless(plan: TrainingPlan, course: Course) -> np.ndarray:
+def looks_useless(plan: TrainingPlan, progress: TrainingProgress) -> np.ndarray:
     """Say of each member whether its last weights seem to be worth less than none."""
-    return course.last_cost > USELESS * _loss_of_half(plan)
+    return progress.last_cost > USELESS * _loss_of_half(plan)
 
 
-def _has_diverged(plan: TrainingPlan, course: Course, chosen: np.ndarray) -> np.ndarray:
+def _has_diverged(plan: TrainingPlan, progress: TrainingProgress, chosen: np.ndarray) -> np.ndarray:
     """Say of each member whether its last weights, or those chosen, are of no use."""
     is_bad = ~np.isfinite(chosen).all(axis=1)
-    if course.n_epochs:
-        is_bad |= ~np.isfinite(course.last_loss)
+    if progress.n_epochs:
+        is_bad |= ~np.isfinite(progress.last_loss)
     if not plan.is_part:
         # Weights that have run away show in the penalty where the activations no longer do.
-        is_high = looks_useless(plan, course)
-        best_cost = np.minimum(course.best_cost, course.first_cost)
-        is_bad |= is_high & (course.last_cost > 2.0 * best_cost)
+        is_high = looks_useless(plan, progress)
+        best_cost = np.minimum(progress.best_cost, progress.first_cost)
+        is_bad |= is_high & (progress.last_cost > 2.0 * best_cost)
     return is_bad
 
 
-def _remarks_on_the_end(plan: TrainingPlan, course: Course, ending: Ending) -> Iterator[str]:
-    done = f"{course.n_epochs} of {course.n_epochs_planned} epochs"
-    if course.ended_by == "interrupt":
+def _remarks_on_the_end(
+    plan: TrainingPlan, progress: TrainingProgress, ending: Ending
+) -> Iterator[str]:
+    done = f"{progress.n_epochs} of {progress.n_epochs_planned} epochs"
+    if progress.ended_by == "interrupt":
         kept = "best weights so far" if ending.keeps_best else "weights that it had then"
         yield f"Training was interrupted after {done}; the model keeps the {kept}."
-    elif course.ended_by == "max_time":
+    elif progress.ended_by == "max_time":
         yield f"Training ended after {done}, because max_time={plan.max_time!r} seconds were over."
 
 
 def _remarks_on_divergence(
-    plan: TrainingPlan, state: TrainingState, course: Course, is_bad: np.ndarray
+    plan: TrainingPlan, state: TrainingState, progress: TrainingProgress, is_bad: np.ndarray
 ) -> Iterator[str]:
     if is_bad.any():
-        epoch = course.best_epoch[is_bad].min()
+        epoch = progress.best_epoch[is_bad].min()
         kept = f"those of epoch {epoch}" if epoch else "those from before training"
         yield (
-            f"Training diverged: {_describe_end(plan, state, course)}. The weights kept are {kept}."
-            f" {_advise(plan)}"
+            f"Training diverged: {_describe_end(plan, state, progress)}. The weights kept are "
+            f"{kept}. {_advise(plan)}"
         )
-    n_lost = int(course.n_lost.sum())
-    if n_lost:
+    n_diverged = int(progress.n_diverged.sum())
+    if n_diverged:
         yield (
-            f"The loss stopped being finite in {n_lost} epoch{'s' if n_lost > 1 else ''}: training "
-            "went back to the last good weights and on at half the learning rate, up to "
+            f"The loss stopped being finite in {n_diverged} epoch{'s' if n_diverged > 1 else ''}: "
+            "training went back to the last good weights and on at half the learning rate, up to "
             f"{MAX_HALVINGS} times. {'' if is_bad.any() else _advise(plan)}".rstrip()
         )
 
 
 def _remarks_on_convergence(
-    plan: TrainingPlan, state: TrainingState, course: Course, ending: Ending
+    plan: TrainingPlan, state: TrainingState, progress: TrainingProgress, ending: Ending
 ) -> Iterator[str]:
-    worst = max(float(course.last_loss.max()), ending.kept_loss)
+    worst = max(float(progress.last_loss.max()), ending.kept_loss)
     waits_for_a_plateau = np.isfinite(plan.n_iter_no_change) and not plan.schedule.needs_horizon
     if worst > USELESS * _loss_of_half(plan) and not plan.is_part:
-        what = _describe_end(plan, state, course)
+        what = _describe_end(plan, state, progress)
         if worst == ending.kept_loss:
             what = f"the loss of the weights that are best on validation rows is {worst:.4g}"
         yield (
@@ -151,10 +155,10 @@ def _remarks_on_convergence(
             f"still falling, raise max_iter={plan.max_iter}."
         )
     elif ending.is_dead:
-        kept = f" The weights kept are those of epoch {course.best_epoch.max()}."
+        kept = f" The weights kept are those of epoch {progress.best_epoch.max()}."
         yield (
             "In the end the network answers the same to every row: its units are dead, or all "
-            f"alike as with initialization='zeros'; {_describe_end(plan, state, course)}."
+            f"alike as with initialization='zeros'; {_describe_end(plan, state, progress)}."
             f"{kept if ending.keeps_best else ''} {_advise(plan)}"
         )
     elif ending.message:
@@ -163,7 +167,7 @@ def _remarks_on_convergence(
             f"L-BFGS ended without converging: {ending.message}. Raise max_iter={plan.max_iter} or "
             f"max_fun={plan.max_fun}{scaling}."
         )
-    elif not course.ended_by and course.running.any() and waits_for_a_plateau:
+    elif not progress.ended_by and progress.running.any() and waits_for_a_plateau:
         yield (
             f"The loss was still falling when max_iter={plan.max_iter} epochs were done. Raise "
             f"max_iter, or learning_rate_init={plan.learning_rate_init!r}."
@@ -175,13 +179,13 @@ def _loss_of_half(plan: TrainingPlan) -> float:
     return float(plan.loss.losses(np.ones((1, 1)), np.zeros((1, 1)))[0, 0])
 
 
-def _describe_end(plan: TrainingPlan, state: TrainingState, course: Course) -> str:
-    rates = state.history.get("learning_rate", [])[-course.n_epochs or None :]
+def _describe_end(plan: TrainingPlan, state: TrainingState, progress: TrainingProgress) -> str:
+    rates = state.history.get("learning_rate", [])[-progress.n_epochs or None :]
     rates = rates or [plan.learning_rate_init]
     words = "learning rate" if min(rates) == max(rates) else "learning rates up to"
-    is_lost = course.n_lost.any() and not np.isfinite(course.patience.best).all()
-    loss = "not finite" if is_lost else f"{np.max(course.last_loss):.4g}"
-    return f"the loss was {loss} in epoch {course.n_epochs} at {words} {max(rates):.3g}"
+    is_diverged = progress.n_diverged.any() and not np.isfinite(progress.early_stopping.best).all()
+    loss = "not finite" if is_diverged else f"{np.max(progress.last_loss):.4g}"
+    return f"the loss was {loss} in epoch {progress.n_epochs} at {words} {max(rates):.3g}"
 
 
 def _advise(plan: TrainingPlan) -> str:

@@ -1,0 +1,1 @@
+"""What trains networks: rows and folds, progress and early stopping, threads and interrupts."""
