@@ -1,9 +1,9 @@
 """A deep binary classifier for scikit-learn, written from scratch in NumPy."""
 
 from ._classifier import DeepBinaryClassifier
-from ._encoder import TabularEncoder
 from ._versions import show_versions
 from .gradcheck import GradientReport, check_gradients
+from .preprocessing import TabularEncoder
 
 __version__ = "0.1.0"
 

@@ -8,7 +8,6 @@ from itertools import pairwise
 from math import sqrt
 from typing import Any, Literal
 
-from ._levels import FIRST_LEVEL
 from ._network import Network
 from ._values import frozen
 from .activations import Activation as ActivationFunction
@@ -35,6 +34,7 @@ from .layers import (
     NumericEmbedding,
     Residual,
 )
+from .preprocessing.categories import FIRST_LEVEL
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ._blocks import BLOCK_VALUES, cut_rows
 from ._sparse import InputBatch, SparseBatch, is_sparse
 from .losses import BLOCK_ROWS
 from .training.folds import Folds
 from .training.rows import Rows, Selection, position_dtype
+from .utils import BLOCK_VALUES, cut_rows
 
 
 class Minibatches:

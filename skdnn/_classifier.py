@@ -14,9 +14,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._architecture import build_network
 from ._callbacks import make_tasks
-from ._compat import CallbackSupportMixin, fit_context, leave_out_callback_state, with_usual_errors
-from ._containers import fill_masked
-from ._encoder import TabularEncoder
 from ._encoding import encode, get_encoder, read_numbers
 from ._explanations import average_gradients, integrate_gradients, sum_by_source
 from ._fitted import keep_training, unchanged_by_failure, view_dense
@@ -32,10 +29,18 @@ from ._trainer import Validation
 from ._training import train
 from ._validation import PARAMETER_CONSTRAINTS, check_given_together, read_parameters
 from .losses import smooth_labels
+from .preprocessing import TabularEncoder
 from .training.interrupt import listen_for_interrupts
 from .training.out_of_fold import hold_out, judge_unseen
 from .training.scoring import make_score, name_score
 from .training.threads import limit_blas_threads
+from .utils import (
+    CallbackSupportMixin,
+    fill_masked,
+    fit_context,
+    leave_out_callback_state,
+    with_usual_errors,
+)
 
 
 class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):

@@ -9,12 +9,12 @@ import numpy as np
 from sklearn.utils.validation import check_array, has_fit_parameter
 
 from ._architecture import InputColumns
-from ._columns import is_sparse_frame
-from ._containers import take_table
-from ._encoder import TabularEncoder
-from ._own_encoder import FLOATS, OwnEncoder, copy_encoder, is_tabular, unfreeze
 from ._sparse import is_sparse
-from ._sparse_scaling import SparseScaler
+from .preprocessing import TabularEncoder
+from .preprocessing.columns import is_sparse_frame
+from .preprocessing.containers import take_table
+from .preprocessing.own_encoder import FLOATS, OwnEncoder, copy_encoder, is_tabular, unfreeze
+from .preprocessing.sparse_scaling import SparseScaler
 
 
 def make_encoder(encoder: Any, categorical_features: Any, X: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import log_expit
 
-from ._containers import fill_masked
+from .utils import fill_masked
 
 
 def average_logits(logits: np.ndarray) -> np.ndarray:

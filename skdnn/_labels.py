@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from ._containers import is_masked
-from ._levels import is_missing
+from .preprocessing.categories import is_missing
+from .utils import is_masked
 
 LABEL_TYPES = (bool, Integral, Real, str, bytes)
 """Types of labels. All labels must have one of them; a number may be whole or a boolean."""

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ._blocks import cut_rows
 from ._layout import Layout, Node, plan_layers
 from ._passes import NUMPY, ArrayModule
 from ._random import RandomWords, Words
@@ -31,6 +30,7 @@ from .layers import (
     backward_through,
     forward_through,
 )
+from .utils import cut_rows
 
 BLOCK_BYTES = 1 << 17
 """Prediction goes through its rows in blocks whose widest buffer takes about this much for a

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ._blocks import cut_rows
 from ._explanations import average_logits
 from ._network import Network, Pass
 from ._sparse import is_sparse
 from ._workspace import Workspace
 from .training.threads import ThreadPool, limit_blas_threads, resolve_n_jobs
+from .utils import cut_rows
 
 WIDE = np.dtype(np.float64)
 

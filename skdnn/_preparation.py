@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ._encoder import TabularEncoder
 from ._encoding import describe_columns
 from ._fitted import resume_training
 from ._plan import (
@@ -22,6 +21,7 @@ from ._plan import (
 )
 from ._tables import read_training_rows
 from ._validation import check_groups, read_parameters
+from .preprocessing import TabularEncoder
 from .training.identical_rows import repeat_shared
 from .training.rows import Rows
 from .training.state import TrainingPlan, TrainingState

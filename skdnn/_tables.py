@@ -14,24 +14,18 @@ import numpy as np
 from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils.validation import validate_data
 
-from ._advice import CONSTANT, warn_of
-from ._columns import is_frame, name_categories
-from ._compat import check_labels, check_weights, is_checked
-from ._containers import fill_masked, take_table
-from ._encoded import find_codes
-from ._encoder import TabularEncoder
 from ._encoding import check_same_encoder, encode, fit_encoder, get_encoder, make_encoder
 from ._labels import read_labels
-from ._own_encoder import FLOATS, OwnEncoder, is_own
-from ._sparse_scaling import SparseScaler
-from ._validation import (
-    check_rows,
-    check_validation_rows,
-    choose_dtype,
-    is_finite,
-    name_in_errors,
-)
+from ._validation import check_rows, check_validation_rows, choose_dtype, is_finite, name_in_errors
+from .preprocessing import TabularEncoder
+from .preprocessing.column_warnings import CONSTANT, warn_of
+from .preprocessing.columns import is_frame, name_categories
+from .preprocessing.containers import take_table
+from .preprocessing.encoded_array import find_codes
+from .preprocessing.own_encoder import FLOATS, OwnEncoder, is_own
+from .preprocessing.sparse_scaling import SparseScaler
 from .training.rows import Rows
+from .utils import check_labels, check_weights, is_checked
 
 
 def choose_encoder(estimator: Any) -> Any:
@@ -56,7 +50,7 @@ def read_training_rows(
     has_any_rows = is_own(choose_encoder(estimator))
     X, y = take_table(X, has_any_rows=has_any_rows), read_labels(y)
     if sample_weight is not None:  # before an encoder meets them
-        sample_weight = check_weights(fill_masked(sample_weight), X, may_vanish=is_part)
+        sample_weight = check_weights(sample_weight, X, may_vanish=is_part)
     matrix, y = _read_training_table(
         estimator, X, y, sample_weight, continues=continues, is_part=is_part
     )

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ._blocks import cut_rows
 from ._loading import choose_module
 from ._sparse import InputBatch, is_sparse
 from ._values import frozen
@@ -24,6 +23,7 @@ from .training.progress import EpochMetrics
 from .training.rows import Rows, checksum
 from .training.state import TrainingPlan, TrainingState
 from .training.threads import ThreadPool, limit_blas_threads
+from .utils import cut_rows
 
 ROWS_TO_TELL_APART = 1_000
 """Rows that are looked at to see whether a network still tells rows apart."""

@@ -11,18 +11,16 @@ import numpy as np
 from sklearn.metrics import get_scorer_names
 from sklearn.utils import check_consistent_length
 
-from ._blocks import cut_rows
-from ._compat import HasMethods, Interval, Options, StrOptions, check_weights
-from ._containers import fill_masked
 from ._labels import encode_labels
-from ._levels import is_missing
 from ._sparse import is_sparse
 from .activations import ACTIVATIONS
 from .initializers import INITIALIZER_NAMES
 from .losses import LOSSES
 from .optimizers import SOLVERS
+from .preprocessing.categories import is_missing
 from .schedules import SCHEDULES
 from .training.rows import Rows
+from .utils import HasMethods, Interval, Options, StrOptions, check_weights, cut_rows, fill_masked
 
 SMALL_TABLE = 2_000
 """A float64 table of up to this many rows is trained in float64: the cost would not be felt."""
@@ -140,9 +138,7 @@ def check_validation_rows(
 ) -> Rows:
     """Return rows to validate on, weighted as those to train on; they may be of one class."""
     with name_in_errors("sample_weight_val"):
-        weights = check_weights(
-            fill_masked(sample_weight), X, may_vanish=False, name="sample_weight_val"
-        )
+        weights = check_weights(sample_weight, X, may_vanish=False, name="sample_weight_val")
     _, codes = encode_labels(y, classes, name="y_val")
     with name_in_errors("X_val"):
         return _make_rows(X, codes, weights, class_factors, dtype).drop_weightless()

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skdnn import TabularEncoder, _blocks
-from skdnn._blocks import BLOCK_VALUES, cut_rows
+from skdnn.preprocessing import TabularEncoder
 from skdnn.training.rows import Selection
+from skdnn.utils import BLOCK_VALUES, cut_rows
 
 
 @given(n_rows=st.integers(0, 5 * BLOCK_VALUES), n_columns=st.integers(0, 2 * BLOCK_VALUES))
@@ -65,33 +65,36 @@ kinds = pytest.mark.parametrize("make_table", KINDS.values(), ids=KINDS)
 
 
 @kinds
-@pytest.mark.parametrize("is_weighted", [False, True])
-@pytest.mark.parametrize("block_values", [1, 20, 150])
-def test_encoder_does_not_depend_on_the_size_of_blocks(
-    make_table, is_weighted, block_values, monkeypatch
-):
-    """To the last bit, with several columns at once and with one."""
+def test_encoder_of_a_large_table_is_that_of_its_columns_and_parts(make_table):
+    """To the last bit: it is read in blocks of some columns in fit, and of some rows after it."""
     X, categories = mixed_arrays()
-    weight = np.random.default_rng(1).exponential(size=len(X)) if is_weighted else None
+    weight = np.random.default_rng(1).exponential(size=len(X))
+    X, weight = np.tile(X, (1000, 1)), np.tile(weight, 1000)
     table = make_table(X)
-    whole = TabularEncoder(categories, max_one_hot=4).fit(table, sample_weight=weight)
-    monkeypatch.setattr(_blocks, "BLOCK_VALUES", block_values)
-    blocked = TabularEncoder(categories, max_one_hot=4).fit(table, sample_weight=weight)
-    encoded = blocked.transform(table)
-    monkeypatch.undo()
-    np.testing.assert_array_equal(encoded, whole.transform(table))
-    assert encoded.dtype == whole.transform(table).dtype
+    encoder = TabularEncoder(categories, max_one_hot=4).fit(table, sample_weight=weight)
+    encoded = encoder.transform(table)
+    n_columns = 0
+    for j in range(X.shape[1]):
+        column = make_table(X[:, [j]])
+        alone = TabularEncoder([0] if j in categories else None, max_one_hot=4)
+        alone = alone.fit_transform(column, sample_weight=weight).astype(encoded.dtype)
+        np.testing.assert_array_equal(encoded[:, encoder.source_features_ == j], alone)
+        n_columns += alone.shape[1]
+    assert encoded.shape == (len(X), n_columns)
+    parts = [encoder.transform(table[i : i + 7000]) for i in range(0, len(X), 7000)]
+    np.testing.assert_array_equal(encoded, np.concatenate(parts))
+    assert {part.dtype for part in parts} == {encoded.dtype}
 
 
 @kinds
-def test_error_lists_all_infinite_columns_whichever_blocks_they_are_in(make_table, monkeypatch):
+def test_error_lists_all_infinite_columns_whichever_blocks_they_are_in(make_table):
     X, categories = mixed_arrays()
+    X = np.tile(X, (1000, 1))
     table = make_table(X)
     encoder = TabularEncoder(categories).fit(table)
     labels = [table.columns[j] if hasattr(table, "columns") else j for j in (0, 5)]
-    X[3, 5], X[50, 0] = np.inf, -np.inf
+    X[3, 5], X[-1, 0] = np.inf, -np.inf
     wrong = make_table(X)
-    monkeypatch.setattr(_blocks, "BLOCK_VALUES", 20)
     for learn in (encoder.transform, TabularEncoder(categories).fit):
         with pytest.raises(ValueError, match="infinity") as caught:
             learn(wrong)

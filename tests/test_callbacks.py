@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdnn import DeepBinaryClassifier, _compat
+from skdnn import DeepBinaryClassifier, utils
 
 pytestmark = pytest.mark.usefixtures("many_workers")
 
@@ -726,9 +726,9 @@ def test_progress_bar_shows_the_fit(settings, capsys):
 def old_compat(monkeypatch):
     """The module as it is where scikit-learn has no callbacks."""
     monkeypatch.setitem(sys.modules, "sklearn.callback", None)
-    yield importlib.reload(_compat)
+    yield importlib.reload(utils)
     monkeypatch.undo()
-    importlib.reload(_compat)
+    importlib.reload(utils)
 
 
 def test_stand_in_refuses_callbacks_in_words(old_compat):

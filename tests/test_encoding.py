@@ -35,8 +35,8 @@ import skdnn._prediction
 from skdnn import DeepBinaryClassifier, TabularEncoder
 from skdnn._architecture import InputColumns
 from skdnn._encoding import describe_columns, encode, fit_encoder, make_encoder
-from skdnn._own_encoder import OwnEncoder
-from skdnn._sparse_scaling import SparseScaler
+from skdnn.preprocessing.own_encoder import OwnEncoder
+from skdnn.preprocessing.sparse_scaling import SparseScaler
 
 COLORS = ["blue", "green", "red"]
 PLACES = [f"place {i}" for i in range(12)]  # more than become flags: these are embedded

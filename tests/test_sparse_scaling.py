@@ -13,7 +13,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
-from skdnn._sparse_scaling import SparseScaler
+from skdnn.preprocessing.sparse_scaling import SparseScaler
 
 may_be_full = pytest.mark.filterwarnings("ignore:Columns .* have large numbers in most rows")
 

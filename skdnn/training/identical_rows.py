@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .._blocks import cut_rows
 from .._sparse import is_sparse
 from .._values import frozen
-from .._weights import ROUNDING
+from ..utils import ROUNDING, cut_rows
 from .rows import Rows, number_by_first
 
 FEW_X = 16

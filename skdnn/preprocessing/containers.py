@@ -1,4 +1,4 @@
-"""What a user may hand in as a table, and what to do instead; masked arrays of NumPy."""
+"""What a user may hand in as a table, and what to do instead."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
-from ._sparse import is_sparse
-
-MISSING_VALUES = {"O": None, "U": None, "S": None, "m": "NaT", "M": "NaT"}
-"""What stands for a missing value, by kind of dtype; NaN for the others."""
+from ..utils import fill_masked
 
 
 def take_table(X: Any, *, has_any_rows: bool = False) -> Any:
@@ -37,7 +35,7 @@ def take_table(X: Any, *, has_any_rows: bool = False) -> Any:
 
 def _find_advice(X: Any, library: str, *, has_any_rows: bool) -> str | None:
     """Say what X is and how to make a table of it, if it is none."""
-    if is_sparse(X):  # some of which are dicts too
+    if issparse(X):  # some of which are dicts too
         return None
     name = type(X).__name__
     if isinstance(X, Mapping):
@@ -56,23 +54,3 @@ def _find_advice(X: Any, library: str, *, has_any_rows: bool) -> str | None:
     if getattr(getattr(X, "dtype", None), "names", None):
         return "an array with named fields. Pass pandas.DataFrame(X)."
     return None
-
-
-def fill_masked(values: Any) -> Any:
-    """Return an array with missing values where some are masked; other values stay as they are."""
-    if isinstance(values, list | tuple) and any(is_masked(row) for row in values):
-        values = np.ma.array(values)
-    if not isinstance(values, np.ma.MaskedArray):
-        return values
-    if not is_masked(values):
-        return np.asarray(values)
-    kind = values.dtype.kind
-    dtype = np.float64 if kind in "biu" else object if kind in "US" else values.dtype
-    filled = np.array(values, dtype)
-    filled[np.ma.getmaskarray(values)] = MISSING_VALUES.get(kind, np.nan)
-    return filled
-
-
-def is_masked(values: Any) -> bool:
-    """Say whether values are in a masked array, and some of them masked."""
-    return isinstance(values, np.ma.MaskedArray) and bool(np.ma.getmaskarray(values).any())

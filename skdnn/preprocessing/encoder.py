@@ -13,39 +13,27 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from ._advice import CLIPPED, EMPTY, MOSTLY, Advice, warn_of, warn_of_new, warn_of_unknown
-from ._blocks import cut_rows
-from ._columns import (
-    OBJECT,
-    STRING,
-    Table,
-    find_categories,
-    is_frame,
-    open_table,
-)
-from ._compat import (
+from .._values import frozen
+from ..utils import (
     Interval,
     RealNotInt,
     StrOptions,
     check_feature_names_in,
     check_weights,
+    cut_rows,
     fit_context,
     get_output_container,
     is_checked,
     with_usual_errors,
 )
-from ._containers import fill_masked, take_table
-from ._encoded import CONTINUOUS, find_codes, mark, to_frame
-from ._levels import FIRST_LEVEL, Encounter, fit_category
-from ._reading import (
-    category_columns,
-    number_columns,
-    read_numbers,
-    refuse_infinite,
-)
-from ._scaling import fit_scaling
-from ._values import frozen
-from ._weights import order_rows
+from .categories import FIRST_LEVEL, Encounter, fit_category
+from .column_warnings import CLIPPED, EMPTY, MOSTLY, Advice, warn_of, warn_of_new, warn_of_unknown
+from .columns import OBJECT, STRING, Table, find_categories, is_frame, open_table
+from .containers import take_table
+from .encoded_array import CONTINUOUS, find_codes, mark, to_frame
+from .reading import category_columns, number_columns, read_numbers, refuse_infinite
+from .scaling import fit_scaling
+from .weights import order_rows
 
 NUMBER, FLAG, CODE = 0, 1, 2
 """The groups of columns of the result, in their order."""
@@ -187,7 +175,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> from skdnn import TabularEncoder
+    >>> from skdnn.preprocessing import TabularEncoder
     >>> X = np.array([[1.0, 0], [2.0, 7], [4.0, 0], [np.nan, 7], [90.0, 0]])
     >>> encoder = TabularEncoder().fit(X)
     >>> encoder.get_feature_names_out().tolist()
@@ -255,8 +243,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         )
         table = self._open(X, has_levels=has_levels, reset=True)
         self.is_categorical_ = find_categories(self.categorical_features, table)
-        weights = check_weights(fill_masked(sample_weight), table, may_vanish=False)
-        order, weights = order_rows(weights)
+        order, weights = order_rows(check_weights(sample_weight, table, may_vanish=False))
         empty: list[int] = []  # columns without any value
         numeric = np.flatnonzero(~self.is_categorical_).tolist()
         self._scaling = fit_scaling(number_columns(table, numeric, order, empty), weights)

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._blocks import cut_rows
-from ._values import frozen
-from ._weights import ROUNDING
+from .._values import frozen
+from ..utils import ROUNDING, cut_rows
 
 UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 """Rows of the lookup table of a category column; as codes, they are the codes."""

@@ -1,8 +1,11 @@
-"""What the encoder and the classifier share: scikit-learn's private names, and some checks.
+"""What preprocessing, training and the estimator share; this module imports none of them.
 
 No other module imports a private name of scikit-learn.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from inspect import signature
 from typing import Any
 
@@ -38,7 +41,9 @@ except ImportError:  # before 1.9
 
 
 __all__ = [
+    "BLOCK_VALUES",
     "CALLBACK_STATE",
+    "ROUNDING",
     "CallbackSupportMixin",
     "HasMethods",
     "Interval",
@@ -49,12 +54,24 @@ __all__ = [
     "check_labels",
     "check_weights",
     "count_samples",
+    "cut_rows",
+    "fill_masked",
     "fit_context",
     "get_output_container",
     "is_checked",
+    "is_masked",
     "leave_out_callback_state",
     "with_usual_errors",
 ]
+
+BLOCK_VALUES = 1 << 17
+"""Numbers in a block of a table: a megabyte in float64, which the cache of a core holds."""
+
+ROUNDING = 1e-9
+"""Weights, and sums of them, that differ by less than this share are equal."""
+
+MISSING_VALUES = {"O": None, "U": None, "S": None, "m": "NaT", "M": "NaT"}
+"""What stands for a missing value, by kind of dtype; NaN for the others."""
 
 with_usual_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 """A decorator: NumPy's usual answer to overflow, whatever `numpy.seterr` says in the process.
@@ -76,6 +93,33 @@ def leave_out_callback_state(state: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name not in left_out}
 
 
+def cut_rows(n_rows: int, n_columns: int = 1, n_values: int = BLOCK_VALUES) -> Iterator[slice]:
+    """Yield the blocks of rows of a table of so many columns, with `n_values` numbers at most."""
+    size = max(1, n_values // max(1, n_columns))
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
+
+
+def is_masked(values: Any) -> bool:
+    """Say whether values are in a masked array, and some of them masked."""
+    return isinstance(values, np.ma.MaskedArray) and bool(np.ma.getmaskarray(values).any())
+
+
+def fill_masked(values: Any) -> Any:
+    """Return an array with missing values where some are masked; other values stay as they are."""
+    if isinstance(values, list | tuple) and any(is_masked(row) for row in values):
+        values = np.ma.array(values)
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if not is_masked(values):
+        return np.asarray(values)
+    kind = values.dtype.kind
+    dtype = np.float64 if kind in "biu" else object if kind in "US" else values.dtype
+    filled = np.array(values, dtype)
+    filled[np.ma.getmaskarray(values)] = MISSING_VALUES.get(kind, np.nan)
+    return filled
+
+
 def check_weights(
     sample_weight: Any, X: Any, *, may_vanish: bool, name: str = "sample_weight"
 ) -> np.ndarray | None:
@@ -86,7 +130,7 @@ def check_weights(
     if "allow_all_zero_weights" in signature(_check_sample_weight).parameters:  # from 1.9 on
         options["allow_all_zero_weights"] = may_vanish
     try:
-        weights = _check_sample_weight(sample_weight, X, **options)
+        weights = _check_sample_weight(fill_masked(sample_weight), X, **options)
     except TypeError as error:  # of which NumPy does not say whose it is
         raise TypeError(f"{name} must be numbers, one for each row: {error}") from error
     if (weights < 0).any():

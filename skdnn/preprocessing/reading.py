@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ._blocks import cut_rows
-from ._columns import EVERY_ROW, Table
-from ._levels import Levels, describe_infinity
+from ..utils import cut_rows
+from .categories import Levels, describe_infinity
+from .columns import EVERY_ROW, Table
 
 
 def number_columns(

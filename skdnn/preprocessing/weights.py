@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-ROUNDING = 1e-9
-"""Weights, and sums of them, that differ by less than this share are equal."""
-
 
 def order_rows(weights: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return the rows of weight above 0 in ascending order of their weights, and these.

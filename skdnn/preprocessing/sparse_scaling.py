@@ -10,11 +10,11 @@ import warnings
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from ._scaling import clip_smoothly, find_quartiles, find_slopes
-from ._sparse import is_sparse
+from .scaling import clip_smoothly, find_quartiles, find_slopes
 
 LARGE = 16.0
 """Columns whose numbers are all within this enter as they are, be they frequent or rare."""
@@ -48,7 +48,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
         if sample_weight is not None and sample_weight.any():
             X, sample_weight = X[sample_weight > 0.0], sample_weight[sample_weight > 0.0]
         largest = abs(X).max(axis=0)
-        largest = largest.toarray().ravel() if is_sparse(largest) else largest
+        largest = largest.toarray().ravel() if issparse(largest) else largest
         self.sizes_ = np.full(X.shape[1], np.inf)
         full = []
         for j in np.flatnonzero(largest > LARGE).tolist():
@@ -76,7 +76,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if not self.is_needed:
             return X
-        if not is_sparse(X):
+        if not issparse(X):
             return self._scale(X, np.broadcast_to(self.sizes_, X.shape))
         X = X.tocsr()
         scaled = self._scale(X.data, self.sizes_[X.indices])
@@ -105,7 +105,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
 
 def _read_column(X: Any, j: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows in which a column has other values than 0, and the absolute values."""
-    if is_sparse(X):
+    if issparse(X):
         part = slice(X.indptr[j], X.indptr[j + 1])
         rows, values = X.indices[part], X.data[part]
     else:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ._values import frozen
-from ._weights import ROUNDING, find_share
+from .._values import frozen
+from ..utils import ROUNDING
+from .weights import find_share
 
 QUARTILES = np.array([0.25, 0.5, 0.75])
 

@@ -7,16 +7,16 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_array, validate_data
 
-from ._columns import is_frame, name_levels
-from ._compat import count_samples
-from ._encoded import CONTINUOUS, FLAG, UNKNOWN, read_marks
-from ._encoder import TabularEncoder
-from ._sparse import is_sparse
-from ._sparse_scaling import SparseScaler
+from ..utils import count_samples
+from .columns import is_frame, name_levels
+from .encoded_array import CONTINUOUS, FLAG, UNKNOWN, read_marks
+from .encoder import TabularEncoder
+from .sparse_scaling import SparseScaler
 
 FLOATS = [np.float64, np.float32]
 
@@ -115,7 +115,7 @@ class OwnEncoder(BaseEstimator):
             raise ValueError(
                 f"The encoder {self.encoder!r} must return a table of numbers: {error}"
             ) from error
-        values = matrix.data if is_sparse(matrix) else matrix
+        values = matrix.data if issparse(matrix) else matrix
         if not np.isfinite(values).all():
             raise ValueError(
                 f"The encoder {self.encoder!r} must return finite numbers, but returned NaN or "

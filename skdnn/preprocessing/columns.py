@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from sklearn.utils import check_array
 
-from ._levels import (
+from .categories import (
     Levels,
     are_numbers,
     describe_dates,

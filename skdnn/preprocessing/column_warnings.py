@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from ._columns import list_few
-from ._levels import Category, Encounter, Levels, LevelStatistics
-from ._numerals import DECIMAL, FORMATTED, TIME, WHOLE, has_twins, read_as
+from .categories import Category, Encounter, Levels, LevelStatistics
+from .columns import list_few
+from .numerals import DECIMAL, FORMATTED, TIME, WHOLE, has_twins, read_as
 
 MOSTLY = 0.5
 """Of the rows that have a value, the share above which rare levels are worth a warning."""
