@@ -17,8 +17,8 @@ from statistics import median
 import numpy as np
 
 from skdnn import DeepBinaryClassifier
-from skdnn._callbacks import NO_TASKS
 from skdnn.training.interrupt import Interrupt, listen_for_interrupts
+from skdnn.training.progress import NO_TASKS
 
 # rows, features, hidden layer sizes, members: from the smallest fit, where hooks weigh most
 CASES = [

@@ -1,7 +1,7 @@
 """A deep binary classifier for scikit-learn, written from scratch in NumPy."""
 
-from ._classifier import DeepBinaryClassifier
 from ._versions import show_versions
+from .classifier import DeepBinaryClassifier
 from .gradcheck import GradientReport, check_gradients
 from .preprocessing import TabularEncoder
 

@@ -32,8 +32,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from ._classifier import DeepBinaryClassifier
 from ._values import frozen
+from .classifier import DeepBinaryClassifier
 from .datasets import load_rain
 
 LAST_TRAINING_MONTH = 9

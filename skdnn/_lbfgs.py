@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from ._callbacks import Tasks
 from ._trainer import Trainer, Validation, fingerprint
 from .training.interrupt import Interrupt
 from .training.progress import (
@@ -21,6 +20,7 @@ from .training.progress import (
     End,
     EpochMetrics,
     History,
+    Tasks,
     TrainingProgress,
     record,
     report,

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ._explanations import average_logits
 from ._network import Network, Pass
 from ._sparse import is_sparse
 from ._workspace import Workspace
+from .training.calibration import average_logits
 from .training.threads import ThreadPool, limit_blas_threads, resolve_n_jobs
 from .utils import cut_rows
 

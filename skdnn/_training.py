@@ -11,13 +11,14 @@ from functools import partial
 
 import numpy as np
 
-from ._callbacks import NO_TASKS, Tasks
 from ._trainer import Trainer, Validation, fingerprint
 from .training.interrupt import Interrupt
 from .training.progress import (
     MAX_HALVINGS,
+    NO_TASKS,
     EarlyStopping,
     EpochMetrics,
+    Tasks,
     TrainingProgress,
     record,
     report,

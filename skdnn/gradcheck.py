@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ._network import Network, Pass
-from ._preparation import prepare
 from ._random import RandomWords
 from ._values import frozen
 from .activations import CustomActivation
+from .estimator.fitting import prepare
 from .layers import Activation
 from .losses import BinaryCrossEntropy, Loss
 from .training.random_streams import RandomStreams
 from .training.rows import Rows
 
 if TYPE_CHECKING:
-    from ._classifier import DeepBinaryClassifier
+    from .classifier import DeepBinaryClassifier
 
 Mode = Literal["auto", "complex", "central", "directional"]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
 from tables import ACTIVATION_ROWS
 
-from skdnn._architecture import build_network
+from skdnn.estimator.architecture import build_network
 from skdnn.training.rows import Rows
 
 NORMALIZATIONS = (None, "batch", "layer")

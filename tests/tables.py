@@ -15,11 +15,11 @@ from scipy import special
 
 from skdnn import DeepBinaryClassifier
 from skdnn import activations as activations_module
-from skdnn._architecture import build_network
 from skdnn._network import Network
-from skdnn._plan import describe_architecture, make_plan, resolve_auto
 from skdnn._random import RandomWords
 from skdnn.activations import ACTIVATIONS, CustomActivation
+from skdnn.estimator.architecture import build_network
+from skdnn.estimator.parameters import describe_architecture, make_plan, resolve_auto
 from skdnn.layers import (
     Activation,
     BatchNorm,

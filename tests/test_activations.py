@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import ACTIVATION_ROWS, BUILTIN_ACTIVATION_CLASSES, Bump
 
-from skdnn._architecture import build_network
 from skdnn._functions import sigmoid, softplus
 from skdnn._passes import NUMPY
 from skdnn.activations import (
@@ -16,6 +15,7 @@ from skdnn.activations import (
     Tanh,
     make_activation,
 )
+from skdnn.estimator.architecture import build_network
 from skdnn.layers import Activation
 
 names = pytest.mark.parametrize("name", ACTIVATION_ROWS)

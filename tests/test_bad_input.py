@@ -15,7 +15,7 @@ from data import classifier, make_table
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
-import skdnn._classifier
+import skdnn.classifier
 
 X, y = make_table(40)
 NAMES = list("abcdef")
@@ -39,8 +39,8 @@ def no_training(monkeypatch):
     def train(*args, **kwargs):
         raise AssertionError("training has begun")
 
-    monkeypatch.setattr(skdnn._classifier, "train", train)
-    monkeypatch.setattr(skdnn._classifier, "train_lbfgs", train)
+    monkeypatch.setattr(skdnn.classifier, "train", train)
+    monkeypatch.setattr(skdnn.classifier, "train_lbfgs", train)
 
 
 def assert_refused(message, call, *args, **kwargs):

@@ -17,8 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_sample_weight
 
-from skdnn._plan import ADAMW_WEIGHT_DECAY
 from skdnn.activations import ACTIVATIONS, SiLU
+from skdnn.estimator.parameters import ADAMW_WEIGHT_DECAY
 from skdnn.initializers import INITIALIZERS
 from skdnn.optimizers import SOLVERS
 from skdnn.schedules import SCHEDULES

@@ -30,11 +30,11 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils import get_tags
 
-import skdnn._classifier
 import skdnn._prediction
+import skdnn.classifier
 from skdnn import DeepBinaryClassifier, TabularEncoder
-from skdnn._architecture import InputColumns
-from skdnn._encoding import describe_columns, encode, fit_encoder, make_encoder
+from skdnn.estimator.architecture import InputColumns
+from skdnn.estimator.tables import describe_columns, encode, fit_encoder, make_encoder
 from skdnn.preprocessing.own_encoder import OwnEncoder
 from skdnn.preprocessing.sparse_scaling import SparseScaler
 
@@ -85,7 +85,7 @@ def no_training(monkeypatch):
     def train(*args, **kwargs):
         raise AssertionError("training has begun")
 
-    monkeypatch.setattr(skdnn._classifier, "train", train)
+    monkeypatch.setattr(skdnn.classifier, "train", train)
 
 
 def assert_same_model(first, second):

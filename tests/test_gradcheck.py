@@ -8,7 +8,7 @@ import pytest
 from tables import ACTIVATION_ROWS, Bump
 
 from skdnn import DeepBinaryClassifier, GradientReport, check_gradients
-from skdnn._architecture import build_network
+from skdnn.estimator.architecture import build_network
 
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(12, 3)), np.arange(12) % 2

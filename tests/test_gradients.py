@@ -23,12 +23,12 @@ from tables import (
 )
 
 from skdnn import DeepBinaryClassifier, _network, check_gradients
-from skdnn._architecture import build_network
 from skdnn._chain import Work
 from skdnn._network import Network
 from skdnn._random import RandomWords
 from skdnn._trainer import Trainer
 from skdnn.activations import ACTIVATIONS
+from skdnn.estimator.architecture import build_network
 from skdnn.layers import Dense
 from skdnn.losses import smooth_labels
 from skdnn.optimizers import AddL2Gradient

@@ -11,8 +11,8 @@ from sklearn.neural_network import MLPClassifier
 from strategies import seeds
 from tables import ACTIVATION_ROWS, INITIALIZER_VARIANCE, Bump, pose_training
 
-from skdnn._architecture import build_network
 from skdnn._training import train
+from skdnn.estimator.architecture import build_network
 from skdnn.initializers import (
     INITIALIZERS,
     NormalOfRandomScale,

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdnn import DeepBinaryClassifier
-from skdnn._architecture import InputColumns
+from skdnn.estimator.architecture import InputColumns
 
 # Both say where max_iter ends their training, which is the rule in what follows.
 pytestmark = [

@@ -15,12 +15,12 @@ from strategies import network_and_rows, networks, seeds
 from tables import ACTIVATION_ROWS, SCHEDULE_ROWS, SOLVER_ROWS, pose_training
 
 from skdnn import _network
-from skdnn._architecture import build_network
 from skdnn._layout import Layout
 from skdnn._network import Network
 from skdnn._sparse import SparseBatch
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
+from skdnn.estimator.architecture import build_network
 from skdnn.initializers import normal
 from skdnn.layers import Activation, Dense, Dropout, ParamSpec, Plan
 from skdnn.losses import BinaryCrossEntropy

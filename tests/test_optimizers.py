@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from strategies import seeds
 from tables import SOLVER_ROWS
 
-from skdnn._architecture import build_network
 from skdnn._chain import Optimizer, Work, chain
 from skdnn._loading import load_compiled
 from skdnn._tape import Recorder, Series, is_recordable, record
+from skdnn.estimator.architecture import build_network
 from skdnn.losses import BinaryCrossEntropy
 from skdnn.optimizers import (
     SOLVERS,

@@ -6,7 +6,7 @@ from tables import pose_training
 from trainings import noisy_rows
 
 from skdnn import DeepBinaryClassifier
-from skdnn._plan import resolve_auto
+from skdnn.estimator.parameters import resolve_auto
 
 FOLDS = {"early_stopping": True, "n_iter_no_change": "auto"}
 

@@ -15,9 +15,9 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skdnn import DeepBinaryClassifier, TabularEncoder, _prediction
-from skdnn._architecture import build_network
 from skdnn._network import Pass
 from skdnn._prediction import FEW_ROWS, MOST_READY, Predictor
+from skdnn.estimator.architecture import build_network
 from skdnn.training.random_streams import RandomStreams
 
 FEW = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}

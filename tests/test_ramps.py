@@ -8,8 +8,8 @@ from sklearn.tree import DecisionTreeClassifier
 from strategies import seeds
 
 from skdnn import DeepBinaryClassifier
-from skdnn._architecture import InputColumns, build_network
-from skdnn._ramps import MOST_FEATURES, MOST_ROWS, find_cuts, place_ramps
+from skdnn.estimator.architecture import InputColumns, build_network
+from skdnn.training.bins import MOST_FEATURES, MOST_ROWS, find_cuts, place_ramps
 from skdnn.training.folds import IN_NO_FOLD, Folds
 from skdnn.training.random_streams import RandomStreams
 from skdnn.training.rows import Rows

@@ -6,9 +6,9 @@ from strategies import NORMALIZATIONS
 from tables import Bump, nan_grads, random_params, run_layer
 
 from skdnn import check_gradients
-from skdnn._architecture import build_network
 from skdnn._network import Network
 from skdnn.activations import ACTIVATIONS
+from skdnn.estimator.architecture import build_network
 from skdnn.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Residual
 from skdnn.training.random_streams import RandomStreams
 

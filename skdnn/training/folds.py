@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .._explanations import average_logits
 from .._network import Network
 from .._sparse import SparseBatch, is_sparse
 from .._values import frozen
+from .calibration import average_logits
 from .rows import Rows, Selection, position_dtype
 
 IN_NO_FOLD = -1

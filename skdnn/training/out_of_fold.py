@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from .._explanations import average_logits, join_logits
 from .._network import Network
-from .calibration import count_evidence, fit_temperature, relative_size
+from .calibration import average_logits, count_evidence, fit_temperature, join_logits, relative_size
 from .fold_assignment import assign_folds, split_validation
 from .folds import Folds, out_of_fold_logits
 from .rows import Rows

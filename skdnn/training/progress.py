@@ -208,3 +208,20 @@ def report(verbose: int, progress: TrainingProgress, history: History) -> None:
     left = np.mean(history["seconds"][-epoch:]) * (n_epochs - epoch)
     parts.append(f"time left = {left:.1f} s")
     print(", ".join(parts), flush=True)
+
+
+class Tasks:
+    """What the training loop tells of its progress; this one does nothing with it."""
+
+    def begin_epoch(self) -> None:
+        """Say that an epoch begins."""
+
+    def end_epoch(self) -> bool:
+        """Say that an epoch has ended; return whether training should stop."""
+        return False
+
+    def end_fit(self) -> None:
+        """Say that the estimator is fitted."""
+
+
+NO_TASKS = Tasks()

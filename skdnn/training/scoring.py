@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import check_scoring
 
-from .._explanations import join_logits
 from .._sparse import is_sparse
+from .calibration import join_logits
 from .folds import Folds, HeldOut
 from .identical_rows import find_unit
 from .rows import Rows

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._network import Network
-from .layers import NumericEmbedding
-from .training.folds import Folds
-from .training.rows import Rows
-from .utils import cut_rows
+from .._network import Network
+from ..layers import NumericEmbedding
+from ..utils import cut_rows
+from .folds import Folds
+from .rows import Rows
 
 MOST_ROWS = 20_000
 """Rows that the cuts are found by, evenly taken from all: more would not move them much."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ._layout import Layout
-from .training.rows import checksum
-from .training.state import TrainingPlan, TrainingState
-from .utils import CALLBACK_STATE
+from .._layout import Layout
+from ..training.rows import checksum
+from ..training.state import TrainingPlan, TrainingState
+from ..utils import CALLBACK_STATE
 
 DENSE_PARAMETER = re.compile(r"(^|\.)dense_\d+\.\w+$")
 """Names of the parameters of linear steps, which MLPClassifier has too."""

@@ -9,10 +9,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ._architecture import InputColumns, build_network
-from ._plan import describe_architecture, first_state, make_plan, resolve_auto
-from .training.rows import Rows
-from .training.state import TrainingState
+from ..training.rows import Rows
+from ..training.state import TrainingState
+from .architecture import InputColumns, build_network
+from .parameters import describe_architecture, first_state, make_plan, resolve_auto
 
 COPIED_ATTRIBUTES = (
     "n_features_in_",

@@ -8,11 +8,11 @@ from itertools import pairwise
 from math import sqrt
 from typing import Any, Literal
 
-from ._network import Network
-from ._values import frozen
-from .activations import Activation as ActivationFunction
-from .activations import Identity, Logistic, make_activation
-from .initializers import (
+from .._network import Network
+from .._values import frozen
+from ..activations import Activation as ActivationFunction
+from ..activations import Identity, Logistic, make_activation
+from ..initializers import (
     INITIALIZERS,
     FirstRowsZero,
     NormalOfRandomScale,
@@ -20,7 +20,7 @@ from .initializers import (
     UniformWithin,
     standard_normal,
 )
-from .layers import (
+from ..layers import (
     Activation,
     BatchNorm,
     Branch,
@@ -34,7 +34,7 @@ from .layers import (
     NumericEmbedding,
     Residual,
 )
-from .preprocessing.categories import FIRST_LEVEL
+from ..preprocessing.categories import FIRST_LEVEL
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 

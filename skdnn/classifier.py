@@ -12,24 +12,35 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ._architecture import build_network
-from ._callbacks import make_tasks
-from ._encoding import encode, get_encoder, read_numbers
-from ._explanations import average_gradients, integrate_gradients, sum_by_source
-from ._fitted import keep_training, unchanged_by_failure, view_dense
-from ._labels import read_labels
 from ._lbfgs import train_lbfgs
-from ._mlp import check_mlp, convert_mlp
 from ._network import Network
 from ._prediction import Predictor
-from ._preparation import prepare
-from ._ramps import place_ramps
-from ._tables import choose_encoder, open_table, read_table
 from ._trainer import Validation
 from ._training import train
-from ._validation import PARAMETER_CONSTRAINTS, check_given_together, read_parameters
+from .estimator.architecture import build_network
+from .estimator.callbacks import make_tasks
+from .estimator.checks import (
+    PARAMETER_CONSTRAINTS,
+    check_given_together,
+    read_labels,
+    read_parameters,
+)
+from .estimator.explanations import integrate_gradients, sum_by_source
+from .estimator.fitted import keep_training, unchanged_by_failure, view_dense
+from .estimator.fitting import prepare
+from .estimator.mlp import check_mlp, convert_mlp
+from .estimator.tables import (
+    choose_encoder,
+    encode,
+    get_encoder,
+    open_table,
+    read_numbers,
+    read_table,
+)
 from .losses import smooth_labels
 from .preprocessing import TabularEncoder
+from .training.bins import place_ramps
+from .training.calibration import average_gradients
 from .training.interrupt import listen_for_interrupts
 from .training.out_of_fold import hold_out, judge_unseen
 from .training.scoring import make_score, name_score

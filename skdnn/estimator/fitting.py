@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ._encoding import describe_columns
-from ._fitted import resume_training
-from ._plan import (
+from ..preprocessing import TabularEncoder
+from ..training.identical_rows import repeat_shared
+from ..training.rows import Rows
+from ..training.state import TrainingPlan, TrainingState
+from .checks import check_groups, read_parameters
+from .fitted import resume_training
+from .parameters import (
     FULL_BATCH,
     MERGED_TABLE,
     can_be_merged,
@@ -19,12 +23,7 @@ from ._plan import (
     resolve_auto,
     tell_choices,
 )
-from ._tables import read_training_rows
-from ._validation import check_groups, read_parameters
-from .preprocessing import TabularEncoder
-from .training.identical_rows import repeat_shared
-from .training.rows import Rows
-from .training.state import TrainingPlan, TrainingState
+from .tables import describe_columns, read_training_rows
 
 
 def prepare(

@@ -8,42 +8,14 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-from ._fitted import attributes_of, keep_training
-from .training.state import TrainingPlan, TrainingState
-
-
-class Tasks(Protocol):
-    """What the training loop tells of its progress."""
-
-    def begin_epoch(self) -> None:
-        """Say that an epoch begins."""
-
-    def end_epoch(self) -> bool:
-        """Say that an epoch has ended; return whether training should stop."""
-
-    def end_fit(self) -> None:
-        """Say that the estimator is fitted."""
+from ..training.progress import NO_TASKS, Tasks
+from ..training.state import TrainingPlan, TrainingState
+from .fitted import attributes_of, keep_training
 
 
-class NoTasks:
-    """Do nothing, where there are no callbacks."""
-
-    def begin_epoch(self) -> None:
-        pass
-
-    def end_epoch(self) -> bool:
-        return False
-
-    def end_fit(self) -> None:
-        pass
-
-
-NO_TASKS = NoTasks()
-
-
-class FitTasks:
+class FitTasks(Tasks):
     """Tell the callbacks of an estimator how its fit goes.
 
     Parameters

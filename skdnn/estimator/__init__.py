@@ -1,0 +1,1 @@
+"""Between the classifier and training: parameters, checks, tables, and the fitted state."""
