@@ -70,7 +70,7 @@ class NumericEmbedding:
     -----
     The phases b of waves are uniform in +-pi at first, V and c uniform in +-1/sqrt(n_functions). V
     decays, the others do not. Ramps begin side by side between -3 and 3, and
-    `skdnn.training.bins.place_ramps` moves them to where the labels change. The backward pass computes in
+    `skdnn.training.bins` moves them to where the labels change. The backward pass computes in
     the buffers of the forward pass, and can run once after it.
 
     References
