@@ -176,10 +176,9 @@ class _Minimisation:
             progress.ended_by, self.is_last = "interrupt", True
             self._move_to(self._iterate if progress.n_epochs else start)
         metrics = interrupt.complete(self.trainer.judge)
-        progress.last_loss[:], progress.last_cost[:] = metrics.loss, metrics.cost
+        progress.set_last(metrics, np.array([0]))
         if progress.n_epochs == 0:  # where it began is all there is, and may be the minimum
             progress.early_stopping.update(metrics.objective)
-        progress.stop(progress.running.copy(), self.state.params)
         progress.running[:] = is_unfinished or bool(progress.ended_by)
 
     def _cost(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -212,7 +211,7 @@ class _Minimisation:
         if trainer.validation is not None:
             validation_loss, objective, score = trainer.validate()
             metrics = metrics._replace(objective=objective)
-        progress.note(metrics, self.state.params)
+        progress.add_epoch(metrics, self.state.params)
         now = time.perf_counter()
         record(
             self.state.history,

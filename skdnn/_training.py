@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -61,25 +60,21 @@ def train(
     interrupt = Interrupt() if interrupt is None else interrupt
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported in words
         mark = 0 if plan.is_part else fingerprint(plan, rows, validation)
-        progress, kept_cost = resume_progress(plan, state, mark), None
+        progress = resume_progress(plan, state, mark, is_validated=validation is not None)
         started_at = time.perf_counter()  # to get ready, and compile, takes its time too
         trainer = Trainer(plan, state, rows, validation, interrupt)
         with trainer.hold_blas(), trainer.pool:
             if progress is None:
                 progress = begin_progress(trainer, mark)
-            else:
-                kept_cost = (
-                    progress.last_cost if validation is None else progress.best_cost
-                ).copy()
             try:
                 _train_epochs(trainer, progress, tasks, started_at)
                 interrupt.check()
             except KeyboardInterrupt:
                 interrupt.answer()
                 progress.ended_by = "interrupt"
-            progress.end(state.weights)
+                trainer.restore_checkpoint(~progress.running)
             ending = interrupt.complete(partial(_judge_end, trainer, progress))
-    select_weights(plan, state, progress, replace(ending, kept_cost=kept_cost))
+    select_weights(plan, state, progress, ending)
 
 
 def _judge_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
@@ -95,20 +90,22 @@ def _judge_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
     members = looks_useless(trainer.plan, progress) if keeps_best else progress.running
     kept_loss = np.zeros(len(members))
     if members.any():
-        progress.judge_last(trainer.judge_training(), members)
+        progress.set_last(trainer.judge_training(), members)
         if keeps_best:
             kept_loss[members] = trainer.judge_others(progress.best).loss[members]
     return Ending(keeps_best, is_dead=trainer.is_dead(), kept_loss=float(kept_loss.max()))
 
 
-def resume_progress(plan: TrainingPlan, state: TrainingState, mark: int) -> TrainingProgress | None:
+def resume_progress(
+    plan: TrainingPlan, state: TrainingState, mark: int, *, is_validated: bool
+) -> TrainingProgress | None:
     """Return the training progress to go on with; without one, make the state ready for a new one.
 
     A training that was cut short is brought to its end. One that came to its end gets `max_iter`
     epochs more, unless the schedule had an end of its own, which another cycle follows.
     """
     progress = state.progress
-    if progress is not None and progress.can_go_on(mark) and not plan.is_part:
+    if progress is not None and progress.can_resume(mark) and not plan.is_part:
         if progress.is_over and not plan.schedule.needs_horizon:
             progress.n_epochs_planned += plan.max_iter
         if not progress.is_over:
@@ -118,6 +115,10 @@ def resume_progress(plan: TrainingPlan, state: TrainingState, mark: int) -> Trai
                 plan.n_iter_no_change,
             )
             progress.early_stopping.growth = plan.patience_growth
+            if state.final_params is not None:
+                progress.fallback = state.final_params.copy()
+                cost = progress.best_cost if is_validated else progress.last_cost
+                progress.fallback_cost = cost.copy()
             return progress
     if not plan.is_part:
         state.begin_anew(plan)
@@ -162,7 +163,7 @@ def _train_epochs(
         is_stopped = progress.early_stopping.exhausted
         if plan.is_adaptive:
             is_stopped = _lower_rates(plan, state, progress.early_stopping, is_stopped)
-        progress.stop(is_stopped, state.weights)
+        progress.running[is_stopped] = False
         report(plan.verbose, progress, state.history)
         wants_to_stop = tasks.end_epoch()
         if wants_to_stop and not progress.is_over:
@@ -199,7 +200,8 @@ def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
     if is_diverged.any():
         trainer.restore_checkpoint(is_diverged)
         state.rate_factor[is_diverged] *= 0.5
-        progress.mark_diverged(is_diverged, 0 if plan.is_part else MAX_HALVINGS)
+        given_up = progress.count_diverged(is_diverged, 0 if plan.is_part else MAX_HALVINGS)
+        state.set_weights(given_up, progress.best)
         if trainer.folds is not None:
             validation_losses = None  # the mean over all is of the weights that are back
     if trainer.validation is not None:
@@ -207,7 +209,7 @@ def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
         metrics, candidate = metrics._replace(objective=objective), state.weights
     if is_diverged.any():
         metrics = EpochMetrics(*(np.where(is_diverged, np.nan, values) for values in metrics))
-    progress.note(metrics, candidate, is_before=trainer.validation is None)
+    progress.add_epoch(metrics, candidate, is_before=trainer.validation is None)
     record(
         state.history,
         running & is_sound,

@@ -19,7 +19,7 @@ History = dict[str, list[float]]
 
 
 class EpochMetrics(NamedTuple):
-    """What an epoch has come to, member by member: arrays of shape (n_members,)."""
+    """What an epoch has come to: arrays of shape (n_members,)."""
 
     loss: np.ndarray  # of the training rows
     cost: np.ndarray  # loss and penalty
@@ -69,26 +69,24 @@ class EarlyStopping:
 
 @dataclass
 class TrainingProgress:
-    """What each member's training has come to since it began."""
+    """What each member's training has come to since it began; arrays have an entry a member."""
 
     n_epochs_planned: int
     fingerprint: int  # of the rows, and of what is to fall on them
     early_stopping: EarlyStopping
-    first: np.ndarray  # (n_members, n_params), the weights before training
+    fallback: np.ndarray  # (n_members, n_params), weights from before training: for who diverges
+    fallback_cost: np.ndarray
     best: np.ndarray  # (n_members, n_params), the weights with the lowest objective
-    final: np.ndarray  # (n_members, n_params), the weights with which a member stopped
-    first_cost: np.ndarray  # (n_members,), the cost of the weights before training
-    best_objective: np.ndarray  # (n_members,)
-    best_cost: np.ndarray  # (n_members,), the cost that goes with it
-    best_epoch: np.ndarray  # (n_members,), counts from 1; 0 stands for the weights at the beginning
-    last_epoch: np.ndarray  # (n_members,), likewise: the last one that changed the weights
-    final_epoch: np.ndarray  # (n_members,), likewise: that of the weights with which it stopped
-    last_loss: np.ndarray  # (n_members,)
-    last_cost: np.ndarray  # (n_members,)
-    n_diverged: np.ndarray  # (n_members,), epochs whose loss was not finite
+    best_objective: np.ndarray
+    best_cost: np.ndarray  # the cost that goes with it
+    best_epoch: np.ndarray  # counts from 1; 0 stands for the weights before training
+    last_epoch: np.ndarray  # likewise: the last one that changed the weights
+    last_loss: np.ndarray
+    last_cost: np.ndarray
+    n_diverged: np.ndarray  # epochs whose loss was not finite
     n_epochs: int = 0
     ended_by: End = ""
-    has_diverged: bool = False  # whether weights that it came to were rejected in the end
+    has_diverged: bool = False  # whether weights were rejected in the end
 
     @classmethod
     def begin(
@@ -105,15 +103,13 @@ class TrainingProgress:
             n_epochs_planned=n_epochs_planned,
             fingerprint=fingerprint,
             early_stopping=early_stopping,
-            first=params.copy(),
+            fallback=params.copy(),
+            fallback_cost=metrics.cost.copy(),
             best=params.copy(),
-            final=params.copy(),
-            first_cost=metrics.cost.copy(),
             best_objective=metrics.objective.copy(),
             best_cost=metrics.cost.copy(),
             best_epoch=np.zeros(len(params), dtype=int),
             last_epoch=np.zeros(len(params), dtype=int),
-            final_epoch=np.zeros(len(params), dtype=int),
             last_loss=metrics.loss.copy(),
             last_cost=metrics.cost.copy(),
             n_diverged=np.zeros(len(params), dtype=int),
@@ -129,49 +125,42 @@ class TrainingProgress:
         """Whether there is nothing left to do."""
         return self.n_epochs >= self.n_epochs_planned or not self.running.any()
 
-    def note(self, metrics: EpochMetrics, params: np.ndarray, *, is_before: bool = False) -> None:
-        """Take note of an epoch's metrics, and of the weights that its objective is about.
+    def add_epoch(
+        self, metrics: EpochMetrics, params: np.ndarray, *, is_before: bool = False
+    ) -> None:
+        """Record an epoch: its metrics, and the weights that its objective is about.
 
         `is_before` says that they are those from before the epoch.
         """
-        epoch = self.last_epoch.copy()
         self.n_epochs += 1
+        epoch_before = self.last_epoch.copy()
+        is_finite = self.running & np.isfinite(metrics.loss)
+        self.last_epoch[is_finite] = self.n_epochs
+        self.set_last(metrics, is_finite)
         is_best = self.running & (metrics.objective < self.best_objective)
         self.best[is_best] = params[is_best]
         self.best_objective[is_best] = metrics.objective[is_best]
         self.best_cost[is_best] = metrics.cost[is_best]
-        is_judged = self.running & np.isfinite(metrics.loss)
-        self.last_epoch[is_judged] = self.n_epochs
-        self.best_epoch[is_best] = (epoch if is_before else self.last_epoch)[is_best]
-        self.last_loss[is_judged] = metrics.loss[is_judged]
-        self.last_cost[is_judged] = metrics.cost[is_judged]
+        self.best_epoch[is_best] = (epoch_before if is_before else self.last_epoch)[is_best]
         self.early_stopping.update(metrics.objective)
 
-    def mark_diverged(self, is_diverged: np.ndarray, max_lost: int) -> None:
-        """Take note of members that lost an epoch; end those that lost too many at their best."""
-        self.n_diverged[is_diverged] += 1
-        is_stopped = is_diverged & (self.n_diverged > max_lost)
-        self._freeze(is_stopped, self.best, self.best_epoch)
-        self.running[is_stopped] = False
-
-    def stop(self, is_stopped: np.ndarray, params: np.ndarray) -> None:
-        """Freeze members with the weights that they have now."""
-        self._freeze(is_stopped, params, self.last_epoch)
-        self.running[is_stopped] = False
-
-    def end(self, params: np.ndarray) -> None:
-        """Freeze members that are still running; they may go on from there."""
-        self._freeze(self.running, params, self.last_epoch)
-
-    def _freeze(self, members: np.ndarray, params: np.ndarray, epoch: np.ndarray) -> None:
-        self.final[members], self.final_epoch[members] = params[members], epoch[members]
-
-    def judge_last(self, metrics: EpochMetrics, members: np.ndarray) -> None:
-        """Replace what is known of the last epoch by what is of the weights at its end."""
+    def set_last(self, metrics: EpochMetrics, members: np.ndarray) -> None:
+        """Set the loss and cost of the last weights of some members."""
         self.last_loss[members] = metrics.loss[members]
         self.last_cost[members] = metrics.cost[members]
 
-    def can_go_on(self, fingerprint: int) -> bool:
+    def count_diverged(self, is_diverged: np.ndarray, n_most: int) -> np.ndarray:
+        """Count an epoch that diverged; stop members with more than `n_most`, and return which.
+
+        They are to end with their best weights.
+        """
+        self.n_diverged[is_diverged] += 1
+        is_stopped = is_diverged & (self.n_diverged > n_most)
+        self.running[is_stopped] = False
+        self.last_epoch[is_stopped] = self.best_epoch[is_stopped]
+        return is_stopped
+
+    def can_resume(self, fingerprint: int) -> bool:
         """Say whether this is the same training, with something left to train."""
         is_sound = self.ended_by != "interrupt" and not self.has_diverged
         return is_sound and self.fingerprint == fingerprint and bool(self.running.any())

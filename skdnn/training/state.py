@@ -64,6 +64,12 @@ class TrainingState:
         """The weights to judge and to predict with."""
         return self.params if self.ema_params is None else self.ema_params
 
+    def set_weights(self, members: np.ndarray, params: np.ndarray) -> None:
+        """Give some members other weights."""
+        self.params[members] = params[members]
+        if self.ema_params is not None:
+            self.ema_params[members] = params[members]
+
     def begin_anew(self, plan: TrainingPlan) -> None:
         """Go back to the weights kept, if there are any, and to an optimizer that knows nothing.
 

@@ -30,15 +30,12 @@ class Ending:
         What a solver that knows when it has converged has to say where it did not.
     kept_loss : float
         The greatest loss on training rows of the weights to keep; only of members that look bad.
-    kept_cost : ndarray of shape (n_members,) or None
-        Where an earlier fit began the training: the cost of the weights that it has kept.
     """
 
     keeps_best: bool
     is_dead: bool = False
     message: str = ""
     kept_loss: float = 0.0
-    kept_cost: np.ndarray | None = None
 
 
 def select_weights(
@@ -59,7 +56,7 @@ def select_weights(
     ConvergenceWarning
         If training diverged, was cut short, or ended while the loss was still falling.
     """
-    chosen, epoch = progress.final, progress.final_epoch
+    chosen, epoch = state.weights.copy(), progress.last_epoch
     if ending.keeps_best:
         chosen, epoch = progress.best, progress.best_epoch
     is_bad = _has_diverged(plan, progress, chosen)
@@ -71,12 +68,9 @@ def select_weights(
         )
     progress.has_diverged = bool(is_bad.any())
     if progress.has_diverged:
-        first, first_cost = progress.first, progress.first_cost
-        if ending.kept_cost is not None and state.final_params is not None:
-            first, first_cost = state.final_params, ending.kept_cost
         # Validation may have taken a diverged epoch for the best.
-        is_first = is_bad & (progress.best_cost > first_cost)
-        better = np.where(is_first[:, np.newaxis], first, progress.best)
+        is_first = is_bad & (progress.best_cost > progress.fallback_cost)
+        better = np.where(is_first[:, np.newaxis], progress.fallback, progress.best)
         chosen = np.where(is_bad[:, np.newaxis], better, chosen)
         progress.best_epoch[is_first] = 0
         epoch = np.where(is_bad, progress.best_epoch, epoch)
@@ -105,7 +99,7 @@ def _has_diverged(plan: TrainingPlan, progress: TrainingProgress, chosen: np.nda
     if not plan.is_part:
         # Weights that have run away show in the penalty where the activations no longer do.
         is_high = looks_useless(plan, progress)
-        best_cost = np.minimum(progress.best_cost, progress.first_cost)
+        best_cost = np.minimum(progress.best_cost, progress.fallback_cost)
         is_bad |= is_high & (progress.last_cost > 2.0 * best_cost)
     return is_bad
 
