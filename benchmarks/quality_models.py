@@ -8,11 +8,9 @@ does for itself, inside the timed fit, what its library asks of its input.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -26,12 +24,19 @@ NUMBERS = make_column_selector(dtype_include="number")
 CATEGORIES = make_column_selector(dtype_include="category")
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """What to install for a model, and how to make it for (training table, seed, threads)."""
 
     package: str
     make: Callable[[pd.DataFrame, int, int], Any]
+
+
+def prepared(classifier, numbers, categories="passthrough") -> Any:
+    """Put a preparation of numbers and one of categories before a classifier."""
+    columns = ColumnTransformer(
+        [("numbers", numbers, NUMBERS), ("categories", categories, CATEGORIES)]
+    )
+    return make_pipeline(columns.set_output(transform="pandas"), classifier)
 
 
 def imputer() -> SimpleImputer:
@@ -47,31 +52,7 @@ def scaled(classifier) -> Any:
     seen in training is all zeros.
     """
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    columns = ColumnTransformer(
-        [
-            ("numbers", make_pipeline(imputer(), StandardScaler()), NUMBERS),
-            ("categories", one_hot, CATEGORIES),
-        ]
-    )
-    return make_pipeline(columns, classifier)
-
-
-def standardized(classifier) -> Any:
-    """Bring numbers to mean 0 and variance 1, and leave missing ones and categories as they are."""
-    columns = ColumnTransformer(
-        [("numbers", StandardScaler(), NUMBERS), ("categories", "passthrough", CATEGORIES)],
-        verbose_feature_names_out=False,
-    )
-    return make_pipeline(columns.set_output(transform="pandas"), classifier)
-
-
-def imputed(classifier) -> Any:
-    """Fill in missing numbers before a classifier that takes categories but no NaN."""
-    columns = ColumnTransformer(
-        [("numbers", imputer(), NUMBERS), ("categories", "passthrough", CATEGORIES)],
-        verbose_feature_names_out=False,
-    )
-    return make_pipeline(columns.set_output(transform="pandas"), classifier)
+    return prepared(classifier, make_pipeline(imputer(), StandardScaler()), one_hot)
 
 
 def strings(table: pd.DataFrame) -> pd.DataFrame:
@@ -90,8 +71,8 @@ def make_skdnn(table, seed, threads, **params):
 
 
 def make_skdnn_standardized(table, seed, threads, **params):
-    """Our classifier behind a StandardScaler for the numbers."""
-    return standardized(make_skdnn(table, seed, threads, **params))
+    """Our classifier behind a StandardScaler for the numbers, missing ones left as they are."""
+    return prepared(make_skdnn(table, seed, threads, **params), StandardScaler())
 
 
 def make_skdnn_scaled(table, seed, threads, **params):
@@ -144,66 +125,14 @@ def make_catboost(table, seed, threads):
 
 def make_pytabkit(table, seed, threads, *, name, **params):
     """One of pytabkit's networks, on a GPU if there is one: categories by dtype, but no NaN."""
-    import logging
-
     from pytabkit.models.sklearn import sklearn_interfaces
 
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.getLogger("lightning").setLevel(logging.ERROR)
     make = getattr(sklearn_interfaces, name)
-    return imputed(make(random_state=seed, n_threads=threads, **params))
+    return prepared(make(random_state=seed, n_threads=threads, **params), imputer())
 
 
-class SkorchMLP:
-    """A network of skorch, made in `fit` because its first layer needs the number of columns.
-
-    Hidden layers of 100 and 100 ReLU units, Adam, and of MLPClassifier's settings the batches of
-    200, the 200 epochs at most and, on 20% of the rows, early stopping after 10 epochs without
-    improvement. The best epoch is kept.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.preparation = scaled(FunctionTransformer(np.float32))
-
-    def fit(self, table: pd.DataFrame, y: np.ndarray) -> SkorchMLP:
-        """Prepare the table, make the network and train it."""
-        import torch
-        from skorch import NeuralNetBinaryClassifier
-        from skorch.callbacks import EarlyStopping
-        from skorch.dataset import ValidSplit
-
-        torch.manual_seed(self.seed)
-        X = self.preparation.fit_transform(table)
-        layers = [torch.nn.Linear(X.shape[1], 100), torch.nn.ReLU()]
-        layers += [torch.nn.Linear(100, 100), torch.nn.ReLU()]
-        self.network = NeuralNetBinaryClassifier(
-            torch.nn.Sequential(*layers, torch.nn.Linear(100, 1), torch.nn.Flatten(0)),
-            optimizer=torch.optim.Adam,
-            lr=1e-3,
-            batch_size=200,
-            max_epochs=200,
-            iterator_train__shuffle=True,
-            train_split=ValidSplit(0.2, stratified=True, random_state=self.seed),
-            callbacks=[EarlyStopping(patience=10, load_best=True)],
-            verbose=0,
-        )
-        self.network.callbacks[0].sink = lambda text: None
-        self.network.fit(X, y.astype(np.float32))
-        return self
-
-    def predict_proba(self, table: pd.DataFrame) -> np.ndarray:
-        """Return the probabilities of both classes."""
-        return self.network.predict_proba(self.preparation.transform(table))
-
-
-def make_skorch(table, seed, threads):
-    """A plain PyTorch network in skorch."""
-    import skorch  # noqa: F401  (so that it is found missing here, not in fit)
-
-    return SkorchMLP(seed)
-
-
+OURS = ("skdnn", "skdnn-standardized", "skdnn-scaled")
+REALMLP = partial(make_pytabkit, name="RealMLP_TD_Classifier")
 MODELS = {
     "skdnn": Model("skdnn", make_skdnn),
     "skdnn-standardized": Model("skdnn", make_skdnn_standardized),
@@ -214,18 +143,10 @@ MODELS = {
     "XGBoost": Model("xgboost", make_xgboost),
     "LightGBM": Model("lightgbm", make_lightgbm),
     "CatBoost": Model("catboost", make_catboost),
-    "skorch-MLP": Model("skorch", make_skorch),
     "RealMLP-TD-S": Model("pytabkit", partial(make_pytabkit, name="RealMLP_TD_S_Classifier")),
-    "RealMLP-TD": Model("pytabkit", partial(make_pytabkit, name="RealMLP_TD_Classifier")),
+    "RealMLP-TD": Model("pytabkit", REALMLP),
     "RealMLP-TD-probabilities": Model(
-        "pytabkit",
-        partial(
-            make_pytabkit,
-            name="RealMLP_TD_Classifier",
-            use_ls=False,
-            val_metric_name="cross_entropy",
-        ),
+        "pytabkit", partial(REALMLP, use_ls=False, val_metric_name="cross_entropy")
     ),
     "TabM": Model("pytabkit", partial(make_pytabkit, name="TabM_D_Classifier")),
 }
-OURS = ("skdnn", "skdnn-standardized", "skdnn-scaled")

@@ -10,37 +10,38 @@ any looking.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
+from measure import Row, show_time
 from sklearn.metrics import log_loss
-from speed_report import Row, at_least, show_time
 
 from skdnn import DeepBinaryClassifier
 from skdnn.datasets import load_rain
 
 LAST_TRAINING_MONTH = 9
-PATH = "time to the final held-out log-loss of MLPClassifier, {}"
-TARGET = at_least(5.0)
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Rows to train on, and held-out ones: DataFrames and labels."""
 
-    X_train: object
+    X_train: Any
     y_train: np.ndarray
-    X_test: object
+    X_test: Any
     y_test: np.ndarray
 
     def loss(self, model) -> float:
         """Return the log-loss of a model on the held-out rows, with float64's clipping."""
         return log_loss(self.y_test, model.predict_proba(self.X_test)[:, 1].astype(np.float64))
+
+    def fit(self, model) -> float:
+        """Fit a model, and return the seconds."""
+        started = time.perf_counter()
+        model.fit(self.X_train, self.y_train)
+        return time.perf_counter() - started
 
 
 def load_rain_table() -> Table:
@@ -51,20 +52,22 @@ def load_rain_table() -> Table:
     return Table(X[is_early], y[is_early], X[~is_early], y[~is_early])
 
 
-def load_table(path: Path, max_rows: int) -> Table:
+def load_table(folder: Path | None, name: str, max_rows: int) -> Table:
     """Return a table of `quality.py`, on its first split."""
     from quality import read_table, split_rows
 
-    X, y = read_table(path)
+    if folder is None:
+        raise FileNotFoundError("large tables need --data DIR")
+    X, y = read_table(folder / f"{name}.csv.gz")
     train, held_out = split_rows(y, max_rows, seed=0)
     return Table(X.iloc[train], y[train], X.iloc[held_out], y[held_out])
 
 
-class Listener:
-    """A callback that counts epochs and may stop after one of them."""
+class Watcher:
+    """A callback that stops a fit after the first epoch for which a condition holds."""
 
-    def __init__(self) -> None:
-        self.n_epochs = 0
+    def __init__(self, is_enough: Callable[[Any, int], bool]) -> None:
+        self.is_enough, self.n_epochs, self.has_stopped = is_enough, 0, False
 
     def setup(self, estimator, context) -> None:
         """Prepare nothing."""
@@ -75,118 +78,68 @@ class Listener:
     def on_fit_task_begin(self, estimator, context) -> None:
         """Wait for the end."""
 
-
-class Finder(Listener):
-    """Stop after the first epoch from which a fit that stops there keeps weights that are good.
-
-    Early stopping keeps the best epoch by our own folds: a later one that reaches the goal does not
-    count where an earlier one would be kept.
-    """
-
-    def __init__(self, table: Table, goal: float) -> None:
-        super().__init__()
-        self.table, self.goal, self.is_reached = table, goal, False
-
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None) -> bool:
-        """Judge the weights as they are now, if they are those to keep."""
-        if context.task_name != "epoch":
-            return False
-        self.n_epochs += 1
-        is_best = fitted_estimator.best_iter_ == self.n_epochs
-        self.is_reached = is_best and self.table.loss(fitted_estimator) <= self.goal
-        return self.is_reached
+        """Count epochs, and judge the model as it would be if the fit stopped here."""
+        if context.task_name == "epoch":
+            self.n_epochs += 1
+            self.has_stopped = self.is_enough(fitted_estimator, self.n_epochs)
+        return self.has_stopped
 
 
-class Stopper(Listener):
-    """Stop after a number of epochs, and look at nothing."""
-
-    def __init__(self, last: int) -> None:
-        super().__init__()
-        self.last = last
-
-    def on_fit_task_end(self, estimator, context) -> bool:
-        """Count."""
-        self.n_epochs += context.task_name == "epoch"
-        return self.n_epochs >= self.last
-
-
-@dataclass(frozen=True)
-class Race:
+class Race(NamedTuple):
     """The seconds of both, and their losses on the held-out rows; ours may not get there."""
 
     mlp_seconds: float
     mlp_loss: float
-    n_epochs: int | None
+    n_epochs: int | None = None
     seconds: float = np.inf
     loss: float = np.nan
 
 
 def race(table: Table, seed: int) -> Race:
-    """Fit MLPClassifier to its end, and ours until it is as good."""
-    mlp_seconds, goal = fit_peer(table, seed)
-    finder = Finder(table, goal)
-    ours = DeepBinaryClassifier(random_state=seed).set_callbacks(finder)
-    ours.fit(table.X_train, table.y_train)
-    if not finder.is_reached:
-        return Race(mlp_seconds, goal, None)
-    ours = DeepBinaryClassifier(random_state=seed).set_callbacks(Stopper(finder.n_epochs))
-    seconds = _time_fit(ours, table)
-    return Race(mlp_seconds, goal, finder.n_epochs, seconds, table.loss(ours))
+    """Fit MLPClassifier to its end, and ours until it is as good.
 
-
-def fit_peer(table: Table, seed: int) -> tuple[float, float]:
-    """Return the seconds of MLPClassifier's fit, with its preparation, and its loss."""
+    Early stopping keeps the best epoch by our own folds: a later one that reaches the goal does not
+    count where an earlier one would be kept.
+    """
     from quality_models import make_mlp
 
     mlp = make_mlp(table.X_train, seed, None)
-    return _time_fit(mlp, table), table.loss(mlp)
-
-
-def _time_fit(model, table: Table) -> float:
-    started = time.perf_counter()
-    model.fit(table.X_train, table.y_train)
-    return time.perf_counter() - started
-
-
-def row_of_races(name: str, races: list[Race]) -> Row:
-    """Summarize the races on a table; one that we do not finish counts as infinitely slow."""
-    lost = sum(r.n_epochs is None for r in races)
-    details = (
-        f"MLPClassifier {show_time(median(r.mlp_seconds for r in races))} to "
-        f"{median(r.mlp_loss for r in races):.4f}"
-    )
-    if lost:
-        details += f"; not reached with {lost} of {len(races)} seeds"
-    if lost < len(races):
-        done = [r for r in races if r.n_epochs is not None]
-        details += (
-            f"; skdnn {show_time(median(r.seconds for r in done))}, "
-            f"{median(r.n_epochs for r in done):.0f} epochs, to {median(r.loss for r in done):.4f}"
-        )
-    ratios = tuple(r.mlp_seconds / r.seconds for r in races)
-    return Row(PATH.format(name), "MLPClassifier", ratios, "x", TARGET, details)
+    mlp_seconds, goal = table.fit(mlp), table.loss(mlp)
+    finder = Watcher(lambda model, n: model.best_iter_ == n and table.loss(model) <= goal)
+    table.fit(DeepBinaryClassifier(random_state=seed).set_callbacks(finder))
+    if not finder.has_stopped:
+        return Race(mlp_seconds, goal)
+    stopper = Watcher(lambda model, n: n >= finder.n_epochs)
+    ours = DeepBinaryClassifier(random_state=seed).set_callbacks(stopper)
+    return Race(mlp_seconds, goal, finder.n_epochs, table.fit(ours), table.loss(ours))
 
 
 def reach_rows(
     folder: Path | None, tables: list[str], max_rows: int, n_seeds: int
 ) -> Iterator[Row]:
-    """Race on the rain data, and on some tables of a folder."""
-    warnings.simplefilter("ignore", ConvergenceWarning)
-    yield race_on("rain", load_rain_table, n_seeds)
-    for name in tables:
-        if folder is None:
-            reason = "large tables need --data DIR"
-            yield Row(PATH.format(name), "MLPClassifier", target=TARGET, missing=reason)
-        else:
-            path = folder / f"{name}.csv.gz"
-            yield race_on(name, lambda path=path: load_table(path, max_rows), n_seeds)
+    """Race on the rain data and on tables of a folder; say where pandas or a file is missing."""
+    for name in ("rain", *tables):
+        path = f"time to the final held-out log-loss of MLPClassifier, {name}"
+        try:
+            table = load_rain_table() if name == "rain" else load_table(folder, name, max_rows)
+            races = [race(table, seed) for seed in range(n_seeds)]
+        except (ImportError, FileNotFoundError) as error:
+            reason = " ".join(str(error).split())
+            yield Row(path, "MLPClassifier", least=5.0, missing=reason)
+            continue
+        ratios = tuple(r.mlp_seconds / r.seconds for r in races)
+        yield Row(path, "MLPClassifier", ratios, least=5.0, details=describe(races))
 
 
-def race_on(name: str, load: Callable[[], Table], n_seeds: int) -> Row:
-    """Race on a table, or say what is missing: pandas, scikit-learn's callbacks, the file."""
-    try:
-        table = load()
-        return row_of_races(name, [race(table, seed) for seed in range(n_seeds)])
-    except (ImportError, FileNotFoundError) as error:
-        reason = " ".join(str(error).split())
-        return Row(PATH.format(name), "MLPClassifier", target=TARGET, missing=reason)
+def describe(races: list[Race]) -> str:
+    """Summarize the races on a table; one that we do not finish counts as infinitely slow."""
+    done = [r for r in races if r.n_epochs is not None]
+    seconds, loss = (median(values) for values in list(zip(*races, strict=True))[:2])
+    text = f"MLPClassifier {show_time(seconds)} to {loss:.4f}"
+    if len(done) < len(races):
+        text += f"; not reached with {len(races) - len(done)} of {len(races)} seeds"
+    if done:
+        n_epochs, seconds, loss = (median(v) for v in list(zip(*done, strict=True))[2:])
+        text += f"; skdnn {show_time(seconds)}, {n_epochs:.0f} epochs, to {loss:.4f}"
+    return text

@@ -1,0 +1,188 @@
+"""What the benchmarks of speed share: runs that alternate, held threads, memory, and the figures.
+
+Whatever slows the machine down for a while slows all of those down that take turns: what is
+compared are runs that came one after the other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+from warnings import simplefilter
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+Call = Callable[[], object]
+
+WARM_UP_SECONDS = 1.5
+MEGABYTE = 2**20
+QUICK = "SKDNN_BENCHMARKS_QUICK"
+"""Set in the environment for tables of few rows and no warm-up: do the benchmarks still run?"""
+
+
+def make_rows(n_samples: int, n_features: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return standard normal rows in float32, and labels that half depend on them."""
+    n_samples = min(n_samples, 400) if QUICK in os.environ else n_samples
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n_samples, n_features), dtype=np.float32)
+    y = (X[:, 0] + X[:, 1] * X[:, 2] + rng.normal(size=n_samples) > 0).astype(np.int64)
+    return X, y
+
+
+def warm_up(call: Call, at_least: int = 1) -> None:
+    """Run for long enough that all is loaded and compiled, numba's loops too."""
+    is_quick = QUICK in os.environ
+    ends_at = time.perf_counter() + (0.0 if is_quick else WARM_UP_SECONDS)
+    for _ in range(1 if is_quick else at_least):
+        call()
+    while time.perf_counter() < ends_at:
+        call()
+
+
+def alternate(
+    calls: dict[str, Call],
+    repeats: int,
+    n_calls: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+    is_warm: bool = False,
+) -> dict[str, list[float]]:
+    """Return the seconds of each call, run by run, after a warm-up; of `n_calls` the mean."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for call in () if is_warm else calls.values():
+        warm_up(call)
+    for _ in range(repeats):
+        for name, call in calls.items():
+            started = clock()
+            for _ in range(n_calls):
+                call()
+            seconds[name].append((clock() - started) / n_calls)
+    return seconds
+
+
+@contextmanager
+def limited(n_threads: int) -> Iterator[None]:
+    """Hold BLAS, OpenMP and PyTorch, so far as they are loaded, to a number of threads."""
+    torch = sys.modules.get("torch")  # threadpoolctl cannot see what it was built with
+    before = torch.get_num_threads() if torch else 0
+    with threadpool_limits(n_threads):
+        if torch:
+            torch.set_num_threads(n_threads)
+        try:
+            yield
+        finally:
+            if torch:
+                torch.set_num_threads(before)
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a function of a module in a new Python that has done nothing else."""
+    silence = {"initializer": simplefilter, "initargs": ("ignore", ConvergenceWarning)}
+    with ProcessPoolExecutor(1, get_context("spawn"), **silence) as executor:
+        return executor.submit(function, *arguments).result()
+
+
+def extra_memory(call: Call) -> float:
+    """Return by how many megabytes the memory of this process grew at most during a call (Linux).
+
+    The resident set: what the system really had to give, whoever asked for it. tracemalloc would
+    see NumPy's arrays and not the buffers of BLAS, and counts what is allocated and never touched.
+    """
+    gc.collect()
+    with suppress(AttributeError, OSError):  # where there is no glibc
+        ctypes.CDLL(None).malloc_trim(0)  # memory that was freed and kept would seem not needed
+    Path("/proc/self/clear_refs").write_text("5")  # forget an earlier peak
+    before = _peak()
+    call()
+    return (_peak() - before) / MEGABYTE
+
+
+def _peak() -> int:
+    """Return the largest resident set of this process, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was run, and what it was compared with.
+
+    `values` are the figure, run by run; "x" and "%" are ratios of neighbouring runs. `least` or
+    `most` is its target. `missing` says why there is no figure.
+    """
+
+    path: str
+    against: str
+    values: tuple[float, ...] = ()
+    unit: str = "x"
+    least: float | None = None
+    most: float | None = None
+    details: str = ""
+    missing: str = ""
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the median meets the target; None without a target or a figure."""
+        if not self.values or self.least is self.most is None:
+            return None
+        figure = median(self.values)
+        return figure >= self.least if self.most is None else figure <= self.most
+
+    def cells(self) -> list[str]:
+        """Return the row as the table shows it."""
+        measured, spread, target = self.missing or "-", "", ""
+        if self.values:
+            low, figure, high = np.quantile(self.values, [0.25, 0.5, 0.75])
+            measured = show(figure, self.unit)
+            spread = f"{show(low, self.unit)} to {show(high, self.unit)}"
+        if self.least is not None:
+            target = f">= {show(self.least, self.unit)}"
+        if self.most is not None:
+            target = f"<= {show(self.most, self.unit)}"
+        met = {None: "", True: "yes", False: "no"}[self.is_met]
+        return [self.path, self.against, measured, spread, target, met, self.details]
+
+
+def compare_times(
+    path: str, against: str, seconds: dict[str, list[float]], slow: str, fast: str, **row: Any
+) -> Row:
+    """Compare two calls by their neighbouring runs: how many times longer one takes."""
+    ratios = tuple(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
+    return Row(path, against, ratios, details=show_medians(seconds, [fast, slow]), **row)
+
+
+def show(value: float, unit: str) -> str:
+    """Write a figure with its unit."""
+    formats = {"%": f"{value:.1%}", "x": f"{value:.2f}x"}
+    return formats.get(unit, f"{value:.1f} {unit}")
+
+
+def show_time(seconds: float) -> str:
+    """Write a time in a unit that suits it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
+
+
+def show_medians(seconds: dict[str, list[float]], names: Iterable[str]) -> str:
+    """Write the median times of some calls."""
+    return ", ".join(f"{name} {show_time(median(seconds[name]))}" for name in names)
+
+
+def markdown(header: list[str], lines: Iterable[list[str]]) -> str:
+    """Return a table in Markdown."""
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
