@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import expit, log_expit
@@ -12,39 +11,14 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from ._lbfgs import train_lbfgs
-from ._network import Network
-from ._prediction import Predictor
-from ._trainer import Validation
-from ._training import train
-from .estimator.architecture import build_network
-from .estimator.callbacks import make_tasks
-from .estimator.checks import (
-    PARAMETER_CONSTRAINTS,
-    check_given_together,
-    read_labels,
-    read_parameters,
-)
-from .estimator.explanations import integrate_gradients, sum_by_source
-from .estimator.fitted import keep_training, unchanged_by_failure, view_dense
-from .estimator.fitting import prepare
-from .estimator.mlp import check_mlp, convert_mlp
-from .estimator.tables import (
-    choose_encoder,
-    encode,
-    get_encoder,
-    open_table,
-    read_numbers,
-    read_table,
-)
-from .losses import smooth_labels
+from .estimator.checks import check_validation, read_labels
+from .estimator.explanations import input_gradients
+from .estimator.fitted import copy_for_encoded_rows, unchanged_by_failure, view_dense
+from .estimator.fitting import prepare, run
+from .estimator.mlp import check_mlp, take_over
+from .estimator.parameters import PARAMETER_CONSTRAINTS
+from .estimator.tables import choose_encoder, get_encoder, open_table
 from .preprocessing import TabularEncoder
-from .training.bins import place_ramps
-from .training.calibration import average_gradients
-from .training.interrupt import listen_for_interrupts
-from .training.out_of_fold import hold_out, judge_unseen
-from .training.scoring import make_score, name_score
-from .training.threads import limit_blas_threads
 from .utils import (
     CallbackSupportMixin,
     fill_masked,
@@ -378,14 +352,6 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     (64, (426,))
     """
 
-    classes_: np.ndarray
-    params_: np.ndarray
-    _encoder: Any
-    resolved_params_: dict[str, Any]
-    temperature_: float
-    _architecture: dict
-    _resume: dict
-
     _parameter_constraints: ClassVar[dict] = PARAMETER_CONSTRAINTS
 
     def __init__(
@@ -560,42 +526,13 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             If the data or a parameter cannot be used, if `groups` leave none to hold out, or if
             training diverges whatever is tried.
         """
-        has_rows = check_given_together(X_val, y_val, sample_weight_val)
-        if has_rows and self.early_stopping is False:
-            raise ValueError(
-                "X_val and y_val are for early stopping, which early_stopping=False turns off. Set "
-                "it to 'auto' or True."
-            )
+        validation = check_validation(
+            X_val, y_val, sample_weight_val, early_stopping=self.early_stopping
+        )
         with unchanged_by_failure(self):
-            plan, state, rows, held_out = prepare(
-                self,
-                X,
-                y,
-                sample_weight,
-                given=(X_val, y_val, sample_weight_val) if has_rows else None,
-                groups=groups,
-            )
-            rows, held_out, folds = hold_out(self, plan, state, rows, held_out)
-            rows, validation = rows.normalize_weights(), None
-            if state.final_params is None:
-                place_ramps(plan.network, state.params, rows, folds)
-            if held_out is not None:
-                held_out = held_out.normalize_weights()
-                score = make_score(self, self.scoring, held_out, folds)
-                validation = Validation(held_out, score, name_score(self.scoring), folds)
-            tasks = make_tasks(self, X, y, sample_weight, plan, state)
-            training = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
-            run = train_lbfgs if self.solver == "lbfgs" else train
-
-            def finish() -> None:
-                judge_unseen(self, X, rows, held_out, folds)
-                tasks.end_fit()
-
-            with listen_for_interrupts() as interrupt:
-                run(plan, state, training, validation, tasks, interrupt)
-                interrupt.complete(lambda: keep_training(self, state))
-                interrupt.follow_training(finish)
-            return self
+            training = prepare(self, X, y, sample_weight, validation=validation, groups=groups)
+            run(self, training, X, y, sample_weight)
+        return self
 
     def _has_partial_fit(self) -> bool:
         if self.solver == "lbfgs":
@@ -656,16 +593,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
                 f"classes={classes!r} are not those of the first call, {self.classes_!r}."
             )
         with unchanged_by_failure(self):
-            plan, state, rows, _ = prepare(self, X, y, sample_weight, classes=classes, is_part=True)
-            if not continues:
-                place_ramps(plan.network, state.params, rows, folds=None)
-            tasks = make_tasks(self, X, y, sample_weight, plan, state)
-            rows = replace(rows, y=smooth_labels(rows.y, self.label_smoothing))
-            with listen_for_interrupts() as interrupt:
-                train(plan, state, rows, tasks=tasks, interrupt=interrupt)
-                interrupt.complete(lambda: keep_training(self, state))
-                interrupt.follow_training(tasks.end_fit)
-            return self
+            training = prepare(self, X, y, sample_weight, classes=classes, is_part=True)
+            run(self, training, X, y, sample_weight)
+        return self
 
     @classmethod
     def from_mlp(cls, mlp):
@@ -702,11 +632,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         """
         check_mlp(mlp)
         estimator = cls(**mlp.get_params())
-        architecture, state, attributes = convert_mlp(mlp, read_parameters(estimator))
-        estimator._describe(architecture)
-        estimator._encoder, estimator.resolved_params_ = None, {}
-        keep_training(estimator, state)
-        estimator.__dict__.update(attributes)
+        take_over(estimator, mlp)
         return estimator
 
     @with_usual_errors
@@ -861,28 +787,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         (100, 4)
         """
         check_is_fitted(self)
-        matrix = read_table(self, X, accept_sparse=False)
-        dtype = np.result_type(matrix.dtype, self.params_)
-        matrix, params = matrix.astype(dtype, copy=False), self.params_.astype(dtype, copy=False)
-        encoder, network = self._encoder, self._network
-        X = matrix if encoder is None else read_numbers(encoder, X)
-
-        def gradient(rows):
-            matrix = rows if encoder is None else encode(encoder, rows).astype(params.dtype)
-            with limit_blas_threads(0):
-                grads = average_gradients(*network.input_gradients(params, matrix))
-                if encoder is not None:
-                    slopes = encoder._input_slopes(rows)
-                    grads = sum_by_source(grads * slopes, encoder.source_features_, rows.shape[1])
-            return grads / self.temperature_
-
-        if method == "gradient":
-            if baseline is not None:
-                raise ValueError("baseline is for method='integrated'; method='gradient' has none.")
-            return gradient(X)
-        if method != "integrated":
-            raise ValueError(f"method must be 'gradient' or 'integrated', got {method!r}.")
-        return integrate_gradients(gradient, X, baseline, steps)
+        return input_gradients(self, X, method, baseline, steps)
 
     @property
     def encoder_(self):
@@ -897,7 +802,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         (n_members, n_in, n_out).
         """
         check_is_fitted(self)
-        return view_dense(self._network.layout, self.params_, "W")
+        return view_dense(self._predictor.network.layout, self.params_, "W")
 
     @property
     def intercepts_(self):
@@ -906,7 +811,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         A list of arrays of shape (n_out,); with several members of shape (n_members, n_out).
         """
         check_is_fitted(self)
-        biases = view_dense(self._network.layout, self.params_, "b")
+        biases = view_dense(self._predictor.network.layout, self.params_, "b")
         return [b[..., 0, :] for b in biases]
 
     def __sklearn_tags__(self):
@@ -941,11 +846,6 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         is_short = getattr(X, "dtype", None) == np.float32
         return logit / self.temperature_, self.params_.dtype if is_short else np.dtype(np.float64)
 
-    @property
-    def _network(self) -> Network:
-        return self._predictor.network
-
-    def _describe(self, architecture: dict[str, Any]) -> None:
-        """Take on a network."""
-        self._architecture = architecture
-        self._predictor = Predictor(build_network(**architecture))
+    def _for_encoded_rows(self, params: np.ndarray) -> DeepBinaryClassifier:
+        """Return a copy with these weights for scorers, which see what enters the network."""
+        return copy_for_encoded_rows(self, params)

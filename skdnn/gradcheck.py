@@ -221,7 +221,7 @@ class _Cost:
         estimator.set_params(warm_start=True)  # at the weights that it has, if it has any
         if not is_fitted:
             estimator.set_params(random_state=seed)
-        plan, state, rows, _ = prepare(estimator, X, y, sample_weight)
+        _, _, plan, state, rows, _ = prepare(estimator, X, y, sample_weight)
         rows = rows.normalize_weights().astype(np.float64)
         params: np.ndarray = state.params.astype(np.float64)
         if not is_fitted:

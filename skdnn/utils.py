@@ -5,8 +5,10 @@ No other module imports a private name of scikit-learn.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from inspect import signature
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,7 @@ __all__ = [
     "count_samples",
     "cut_rows",
     "fill_masked",
+    "find_stack_level",
     "fit_context",
     "get_output_container",
     "is_checked",
@@ -162,6 +165,21 @@ def is_checked(estimator: Any, X: Any) -> bool:
         and len(X) > 0
         and not hasattr(estimator, "feature_names_in_")
     )
+
+
+def find_stack_level() -> int:
+    """Return the `stacklevel` of a warning that is to name the line that called this package.
+
+    Wrappers of scikit-learn and NumPy around its methods are passed over.
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and _package_of(frame) in ("skdnn", "sklearn", "numpy"):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _package_of(frame: FrameType) -> str:
+    return frame.f_globals.get("__name__", "").partition(".")[0]
 
 
 def get_output_container(transformer: Any) -> str:

@@ -55,6 +55,15 @@ def classifier(*args: Any, **parameters: Any) -> DeepBinaryClassifier:
     return estimator.set_params(**dict(zip(names, args, strict=False)), **parameters)
 
 
+class Untrainable:
+    """An activation function that no training gets past; it says that one has begun."""
+
+    def value(self, z):
+        raise AssertionError("training has begun")
+
+    derivative = value
+
+
 def make_table(
     n_samples: int = 120, n_features: int = 6, *, dtype: Any = np.float64, random_state: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
 from tables import ACTIVATION_ROWS
 
-from skdnn.estimator.architecture import build_network
+from skdnn.estimator.architecture import Architecture, build_network
 from skdnn.training.rows import Rows
 
 NORMALIZATIONS = (None, "batch", "layer")
@@ -64,14 +64,16 @@ def networks(draw, activations=tuple(ACTIVATION_ROWS), normalizations=(None,), m
         return draw(st.lists(elements, min_size=n_hidden, max_size=n_hidden))
 
     return build_network(
-        draw(n_features),
-        hidden_layer_sizes=one_per_layer(st.integers(1, 6) | st.just(4)),
-        activation=one_per_layer(st.sampled_from(activations)),
-        dropout=one_per_layer(st.sampled_from([0.0, 0.0, 0.2, 0.5])),
-        initialization="auto",
-        normalization=draw(st.sampled_from(normalizations)),
-        residual=draw(st.booleans()),
-        n_members=draw(n_members),
+        Architecture(
+            draw(n_features),
+            hidden_layer_sizes=one_per_layer(st.integers(1, 6) | st.just(4)),
+            activation=one_per_layer(st.sampled_from(activations)),
+            dropout=one_per_layer(st.sampled_from([0.0, 0.0, 0.2, 0.5])),
+            initialization="auto",
+            normalization=draw(st.sampled_from(normalizations)),
+            residual=draw(st.booleans()),
+            n_members=draw(n_members),
+        )
     )
 
 

@@ -18,8 +18,9 @@ from skdnn import activations as activations_module
 from skdnn._network import Network
 from skdnn._random import RandomWords
 from skdnn.activations import ACTIVATIONS, CustomActivation
-from skdnn.estimator.architecture import build_network
-from skdnn.estimator.parameters import describe_architecture, make_plan, resolve_auto
+from skdnn.estimator.architecture import Architecture, InputColumns, build_network
+from skdnn.estimator.fitting import make_plan
+from skdnn.estimator.parameters import Parameters, resolve
 from skdnn.layers import (
     Activation,
     BatchNorm,
@@ -367,9 +368,10 @@ def pose_training(
     The parameters are the estimator's, on top of `PLAIN_FIT`.
     """
     parameters = {**PLAIN_FIT, "n_members": len(members), **parameters}
-    parameters = resolve_auto(DeepBinaryClassifier(**parameters).get_params(), len(rows), {})
-    network = build_network(**describe_architecture(parameters, rows.X.shape[1]))
-    plan = make_plan(parameters, network, rows, is_part=False, is_validated=False)
+    given = Parameters.of(DeepBinaryClassifier(**parameters))
+    resolved = resolve(given, {}, n_samples=len(rows))
+    network = build_network(Architecture.of(resolved, InputColumns(rows.X.shape[1])))
+    plan = make_plan(resolved, network, rows)
     streams = RandomStreams.spawn(seed, members)
     params = network.init_params(streams.initialization, dtype)
     return plan, TrainingState(

@@ -15,7 +15,7 @@ from skdnn.activations import (
     Tanh,
     make_activation,
 )
-from skdnn.estimator.architecture import build_network
+from skdnn.estimator.architecture import Architecture, build_network
 from skdnn.layers import Activation
 
 names = pytest.mark.parametrize("name", ACTIVATION_ROWS)
@@ -133,7 +133,9 @@ def test_custom_activation_runs_the_users_functions(dtype):
 
 def test_custom_activation_has_its_place_in_a_network():
     bump = Bump()
-    network = build_network(3, hidden_layer_sizes=(4,), activation=(bump,), dropout=(0.0,))
+    network = build_network(
+        Architecture(3, hidden_layer_sizes=(4,), activation=(bump,), dropout=(0.0,))
+    )
     assert network.layers[1] == Activation(CustomActivation(bump))
     params = network.init_params([np.random.default_rng(0)])
     X = np.random.default_rng(1).normal(size=(5, 3))

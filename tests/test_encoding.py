@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from data import classifier, make_table, make_weights
+from data import PINNED, Untrainable, classifier, make_table, make_weights
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -31,12 +31,7 @@ from sklearn.preprocessing import (
 from sklearn.utils import get_tags
 
 import skdnn._prediction
-import skdnn.classifier
 from skdnn import DeepBinaryClassifier, TabularEncoder
-from skdnn.estimator.architecture import InputColumns
-from skdnn.estimator.tables import describe_columns, encode, fit_encoder, make_encoder
-from skdnn.preprocessing.own_encoder import OwnEncoder
-from skdnn.preprocessing.sparse_scaling import SparseScaler
 
 COLORS = ["blue", "green", "red"]
 PLACES = [f"place {i}" for i in range(12)]  # more than become flags: these are embedded
@@ -80,12 +75,8 @@ each_frame = pytest.mark.parametrize("make_frame", FRAMES.values(), ids=FRAMES)
 
 @pytest.fixture
 def no_training(monkeypatch):
-    """Make the training loop fail, in a way that no test of this file expects."""
-
-    def train(*args, **kwargs):
-        raise AssertionError("training has begun")
-
-    monkeypatch.setattr(skdnn.classifier, "train", train)
+    """Let networks fail at their first step, in a way that no test of this file expects."""
+    monkeypatch.setitem(PINNED, "activation", Untrainable())
 
 
 def assert_same_model(first, second):
@@ -110,24 +101,34 @@ class Constant(TransformerMixin, BaseEstimator):
 # The parts, by themselves.
 
 
+def fitted(table, y=None, **parameters):
+    """Return a classifier of one short epoch."""
+    y = np.arange(table.shape[0]) % 2 if y is None else y
+    return encoded(**{"max_iter": 1, **parameters}).fit(table, y)
+
+
 def test_encoder_is_made_for_dense_tables_only():
     X, _ = make_table(10)
-    encoder = make_encoder("auto", [1, 2], X)
+    X[:, 1:3] = X[:, 1:3] > 0.0
+    encoder = fitted(X, categorical_features=[1, 2]).encoder_
     assert type(encoder) is TabularEncoder
     assert encoder.categorical_features == [1, 2]
     for make in (sparse.csr_array, sparse.csc_matrix):
-        assert type(make_encoder("auto", "from_dtype", make(X))) is SparseScaler
-    assert make_encoder(None, "from_dtype", X) is None
+        assert fitted(make(X)).encoder_ is None  # there is nothing to scale
+        large = make(np.where(X > 1.0, 1000.0 * X, 0.0))
+        assert type(fitted(large).encoder_).__name__ == "SparseScaler"
+    assert fitted(X, encoder=None).encoder_ is None
 
 
 @pytest.mark.parametrize("make", [np.asarray, sparse.csr_array])
 def test_encoder_of_the_user_is_cloned_for_any_table(make):
     X, _ = make_table(10)
     given = StandardScaler(with_mean=False).fit(X)
-    encoder = make_encoder(given, "from_dtype", make(X))
+    mean = given.mean_.copy()
+    encoder = fitted(make(X + 1.0), encoder=given).encoder_
     assert encoder is not given
     assert not encoder.with_mean
-    assert not hasattr(encoder, "mean_")
+    assert_array_equal(given.mean_, mean)
 
 
 @pytest.mark.parametrize(
@@ -141,22 +142,22 @@ def test_encoder_of_the_user_is_cloned_for_any_table(make):
 @pytest.mark.parametrize("features", [[0], ["a"], np.array([True, False])], ids=str)
 def test_categories_that_nothing_would_see_are_refused(encoder, make, words, features):
     with pytest.raises(ValueError, match=f"(?s)categorical_features=.*{words}.*'from_dtype'"):
-        make_encoder(encoder, features, make(np.ones((4, 2))))
+        fitted(make(np.ones((4, 2))), encoder=encoder, categorical_features=features)
 
 
 @pytest.mark.parametrize("features", ["from_dtype", None])
 def test_no_categories_have_no_effect_and_are_no_error(features):
-    assert make_encoder(None, features, np.ones((4, 2))) is None
+    X, _ = make_table(10)
+    assert fitted(X, encoder=None, categorical_features=features).encoder_ is None
 
 
 def test_encoder_is_fitted_with_weights_where_it_takes_them():
     X, y = make_table(40)
     weights = make_weights(40)
-    scaler = StandardScaler()
-    fit_encoder(scaler, X, y, weights)
+    settings = {"max_iter": 1}
+    scaler = encoded(encoder=StandardScaler(), **settings).fit(X, y, weights).encoder_
     assert_allclose(scaler.mean_, np.average(X, axis=0, weights=weights))
-    imputer = SimpleImputer()
-    fit_encoder(imputer, X, y, weights)
+    imputer = encoded(encoder=SimpleImputer(), **settings).fit(X, y, weights).encoder_
     assert_allclose(imputer.statistics_, X.mean(axis=0))
 
 
@@ -164,8 +165,7 @@ def test_encoder_is_fitted_with_weights_where_it_takes_them():
 def test_encoder_is_fitted_with_the_labels(weights):
     X, y = make_table(40)
     X[:, 4] = y + 0.1 * X[:, 0]
-    selector = SelectKBest(k=1)
-    fit_encoder(selector, X, y, weights)
+    selector = encoded(encoder=SelectKBest(k=1), max_iter=1).fit(X, y, weights).encoder_
     assert selector.get_support().tolist() == [False] * 4 + [True, False]
 
 
@@ -173,7 +173,7 @@ def test_encoder_is_fitted_with_the_labels(weights):
 @pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, sparse.csr_array, pd.DataFrame])
 def test_matrix_that_is_not_finite_is_refused(value, make):
     with pytest.raises(ValueError, match=r"encoder Constant\(.*finite.*SimpleImputer.*'auto'"):
-        encode(OwnEncoder(Constant(value, make)), np.ones((3, 1)), reset=True)
+        fitted(np.ones((4, 1)), encoder=Constant(value, make))
 
 
 @pytest.mark.parametrize(
@@ -188,55 +188,65 @@ def test_matrix_that_is_not_finite_is_refused(value, make):
         sparse.csc_array,
     ],
 )
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_matrix_of_any_kind_becomes_one_of_floats(make):
-    matrix = encode(OwnEncoder(Constant(3.0, make)), np.ones((4, 1)), reset=True)
-    if sparse.issparse(matrix):
-        assert matrix.format == "csr"
-        matrix = matrix.toarray()
-    assert type(matrix) is np.ndarray
-    assert matrix.dtype == np.float64
-    assert_array_equal(matrix, np.full((4, 2), 3.0))
+    model = fitted(np.ones((4, 1)), encoder=Constant(3.0, make))
+    assert model.params_.dtype == np.float64
+    plain = fitted(np.full((4, 2), 3.0), encoder=None)
+    assert_allclose(
+        model.decision_function(np.ones((4, 1))), plain.decision_function(np.full((4, 2), 3.0))
+    )
 
 
 def test_single_precision_of_an_encoder_stays():
-    X = np.ones((3, 2), np.float32)
-    own = OwnEncoder(Constant(1.0, lambda m: m.astype(np.float32)))
-    assert encode(own, X, reset=True).dtype == np.float32
-    assert encode(TabularEncoder().fit(X), X).dtype == np.float32
+    X, y = make_table(40)
+    single = X.astype(np.float32)
+    own = {"encoder": StandardScaler(), "dtype": "auto", "max_iter": 1}
+    assert encoded(**own).fit(single, y).params_.dtype == np.float32
+    assert encoded(**own).fit(X, y).params_.dtype == np.float64
+    assert encoded(dtype="auto", max_iter=1).fit(X, y).params_.dtype == np.float32
+
+
+def width(model):
+    """Return how many numbers enter the first linear step."""
+    return model.coefs_[0].shape[-2]
 
 
 def test_columns_of_the_encoder_are_embedded_by_what_they_are():
-    frame, _ = people()
-    encoder = TabularEncoder().fit(frame)
-    matrix = encoder.transform(frame)
-    names = encoder.get_feature_names_out().tolist()
-    assert names[:2] == ["income", "age"]
-    assert names[-1] == "place"
+    frame, y = people()
     n_codes = len(PLACES) + 2
-    meaning = {"auto": "mixed", "mixed": "mixed", "periodic": "periodic", "piecewise": "piecewise"}
-    for wish, embedding in meaning.items():
-        columns = describe_columns(encoder, matrix, wish, n_members=2)
-        assert columns == InputColumns(len(names), 2, (n_codes,), embedding)
-    alone = describe_columns(encoder, matrix, "auto", n_members=1)
-    assert alone == InputColumns(len(names), 2, (n_codes,), "periodic")
-    without = describe_columns(encoder, matrix, None, n_members=2)
-    assert without == InputColumns(len(names), 0, (n_codes,))
+    settings = {"max_iter": 1, "n_members": 2}
+    without = encoded(numeric_embedding=None, **settings).fit(frame, y)
+    n_features = len(without.encoder_.get_feature_names_out())
+    assert without.encoder_.code_sizes_ == (n_codes,)
+    assert width(without) == n_features - 1 + min(8, n_codes)
+    n_functions = set()
+    for wish in ("auto", "mixed", "periodic", "piecewise"):
+        model = encoded(numeric_embedding=wish, **settings).fit(frame, y)
+        added, remainder = divmod(width(model) - width(without), without.encoder_.n_continuous_)
+        assert remainder == 0
+        n_functions.add(added)
+    assert len(n_functions) == 1
+    assert n_functions.pop() > 0
+    for n_members, embedding in ((2, "mixed"), (1, "periodic")):
+        model = encoded(max_iter=1, n_members=n_members).fit(frame, y)
+        assert model.resolved_params_["numeric_embedding"] == embedding
 
 
 @pytest.mark.parametrize("scaler", [None, StandardScaler()])
 def test_columns_of_other_matrices_are_embedded_on_demand_only(scaler):
-    matrix = np.ones((5, 3))
-    encoder = None if scaler is None else fit_encoder(scaler, matrix, None, None)
-    if scaler is not None:
-        encode(encoder, matrix, reset=True)
+    X, y = make_table(10)
+    settings = {"encoder": scaler, "max_iter": 1}
+    scaler = None if scaler is None else StandardScaler(with_mean=False)
+    of_sparse = {"encoder": scaler, "max_iter": 1}
     for wish in ("auto", None):
-        assert describe_columns(encoder, matrix, wish, 2) == InputColumns(3)
-        assert describe_columns(encoder, sparse.csr_array(matrix), wish, 2) == InputColumns(3)
+        assert width(encoded(numeric_embedding=wish, **settings).fit(X, y)) == 6
+        model = encoded(numeric_embedding=wish, **of_sparse).fit(sparse.csr_array(X), y)
+        assert width(model) == 6
     for wish in ("mixed", "periodic", "piecewise"):
-        columns = describe_columns(encoder, matrix, wish, 2)
-        assert columns == InputColumns(3, 3, embedding=wish)
+        assert width(encoded(numeric_embedding=wish, **settings).fit(X, y)) > 6
         with pytest.raises(ValueError, match=rf"numeric_embedding='{wish}' needs a dense table"):
-            describe_columns(encoder, sparse.csr_array(matrix), wish, 2)
+            encoded(numeric_embedding=wish, **of_sparse).fit(sparse.csr_array(X), y)
 
 
 # Tables of all kinds.

@@ -8,7 +8,7 @@ import pytest
 from tables import ACTIVATION_ROWS, Bump
 
 from skdnn import DeepBinaryClassifier, GradientReport, check_gradients
-from skdnn.estimator.architecture import build_network
+from skdnn.estimator.architecture import Architecture, build_network
 
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(12, 3)), np.arange(12) % 2
@@ -32,11 +32,13 @@ def network_of(*activation, dropout=0.0, n_members=1):
     """Return a network with a hidden layer of four units for each activation."""
     n_layers = len(activation)
     return build_network(
-        3,
-        hidden_layer_sizes=(4,) * n_layers,
-        activation=activation,
-        dropout=(dropout,) * n_layers,
-        n_members=n_members,
+        Architecture(
+            3,
+            hidden_layer_sizes=(4,) * n_layers,
+            activation=activation,
+            dropout=(dropout,) * n_layers,
+            n_members=n_members,
+        )
     )
 
 
@@ -149,7 +151,9 @@ def test_check_of_a_network_takes_weights():
 def test_check_tells_layers_the_weights_of_the_rows():
     """For batch normalisation a row of weight k is k rows, in the check as in training."""
     network = build_network(
-        3, hidden_layer_sizes=(4,), activation=("tanh",), dropout=(0.0,), normalization="batch"
+        Architecture(
+            3, hidden_layer_sizes=(4,), activation=("tanh",), dropout=(0.0,), normalization="batch"
+        )
     )
     k = 1 + np.arange(12) % 3
     weighted = check_gradients(network, X, y, k / k.mean())

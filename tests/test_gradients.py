@@ -28,7 +28,7 @@ from skdnn._network import Network
 from skdnn._random import RandomWords
 from skdnn._trainer import Trainer
 from skdnn.activations import ACTIVATIONS
-from skdnn.estimator.architecture import build_network
+from skdnn.estimator.architecture import Architecture, build_network
 from skdnn.layers import Dense
 from skdnn.losses import smooth_labels
 from skdnn.optimizers import AddL2Gradient
@@ -288,13 +288,15 @@ def test_network_gradient_is_the_derivative_of_the_weighted_cost(network_and_row
 def test_input_gradients_equal_the_complex_step_of_the_logits(normalization, residual, monkeypatch):
     """Each member's own, as it predicts: no dropout, running statistics; in blocks of rows."""
     network = build_network(
-        4,
-        hidden_layer_sizes=(4, 5),
-        activation=("tanh", "gelu"),
-        dropout=(0.5, 0.2),
-        normalization=normalization,
-        residual=residual,
-        n_members=3,
+        Architecture(
+            4,
+            hidden_layer_sizes=(4, 5),
+            activation=("tanh", "gelu"),
+            dropout=(0.5, 0.2),
+            normalization=normalization,
+            residual=residual,
+            n_members=3,
+        )
     )
     rng = np.random.default_rng(0)
     params, X = random_params(network, rng), rng.normal(size=(11, 4))

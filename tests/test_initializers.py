@@ -12,7 +12,7 @@ from strategies import seeds
 from tables import ACTIVATION_ROWS, INITIALIZER_VARIANCE, Bump, pose_training
 
 from skdnn._training import train
-from skdnn.estimator.architecture import build_network
+from skdnn.estimator.architecture import Architecture, build_network
 from skdnn.initializers import (
     INITIALIZERS,
     NormalOfRandomScale,
@@ -114,7 +114,9 @@ def test_normal_of_random_scale_refuses_what_is_no_range_of_scales(low, high):
 
 @pytest.mark.parametrize("name", ACTIVATION_ROWS)
 def test_auto_initialization_suits_the_activation(name):
-    network = build_network(5, hidden_layer_sizes=(4,), activation=(name,), dropout=(0.0,))
+    network = build_network(
+        Architecture(5, hidden_layer_sizes=(4,), activation=(name,), dropout=(0.0,))
+    )
     hidden, output = (layer for layer in network.layers if isinstance(layer, Dense))
     assert hidden.weight_init is INITIALIZERS[ACTIVATION_ROWS[name].initialization]
     assert output.weight_init is INITIALIZERS["glorot_uniform"]
@@ -123,7 +125,9 @@ def test_auto_initialization_suits_the_activation(name):
 
 def test_auto_initialization_follows_each_layers_own_activation():
     network = build_network(
-        5, hidden_layer_sizes=(4, 4, 4), activation=("selu", "tanh", Bump()), dropout=(0.0,) * 3
+        Architecture(
+            5, hidden_layer_sizes=(4, 4, 4), activation=("selu", "tanh", Bump()), dropout=(0.0,) * 3
+        )
     )
     dense = [layer.weight_init for layer in network.layers if isinstance(layer, Dense)]
     names = ["lecun_normal", "glorot_uniform", "he_normal", "glorot_uniform"]
@@ -133,7 +137,9 @@ def test_auto_initialization_follows_each_layers_own_activation():
 @names
 def test_named_initialization_holds_for_all_layers(name):
     network = build_network(
-        5, hidden_layer_sizes=(4,), activation=("selu",), dropout=(0.0,), initialization=name
+        Architecture(
+            5, hidden_layer_sizes=(4,), activation=("selu",), dropout=(0.0,), initialization=name
+        )
     )
     dense = [layer for layer in network.layers if isinstance(layer, Dense)]
     assert [layer.weight_init for layer in dense] == [INITIALIZERS[name]] * 2
@@ -142,12 +148,14 @@ def test_named_initialization_holds_for_all_layers(name):
 def first_values(activation, sizes=(300, 200), **arguments):
     """Return the first weights and biases by layer of a network that begins as MLPClassifier."""
     network = build_network(
-        100,
-        hidden_layer_sizes=sizes,
-        activation=activation,
-        dropout=(0.0,) * len(sizes),
-        initialization="mlp",
-        **arguments,
+        Architecture(
+            100,
+            hidden_layer_sizes=sizes,
+            activation=activation,
+            dropout=(0.0,) * len(sizes),
+            initialization="mlp",
+            **arguments,
+        )
     )
     params = network.init_params([np.random.default_rng(0)])
     names = (n for n in network.layout.entries if n.endswith((".W", ".b")))

@@ -77,7 +77,7 @@ def mlp_from(network, X, y):
     """Return an MLPClassifier that will start from the first weights of a network."""
     origin = at_first_weights(network, X, y).params_
     origin = np.where(np.abs(origin) < 1e-200, 0.0, origin)  # its one step has moved the biases
-    layout = network._network.layout
+    layout = network._predictor.network.layout
     peer = MLPClassifier(
         network.hidden_layer_sizes,
         network.activation,
@@ -364,7 +364,7 @@ def test_early_stopping_that_stopped_is_an_end_in_silence():
 
 def assert_statistics_are_those_of_all_rows(estimator, X, weights=None):
     """Check those of the one hidden layer, under the weights that are kept."""
-    view = estimator._network.layout.view
+    view = estimator._predictor.network.layout.view
     z = X @ view(estimator.params_, "dense_1.W")[0] + view(estimator.params_, "dense_1.b")[0]
     mean = np.average(z, axis=0, weights=weights)
     variance = np.average((z - mean) ** 2, axis=0, weights=weights)

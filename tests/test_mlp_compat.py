@@ -17,7 +17,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdnn import DeepBinaryClassifier
-from skdnn.estimator.architecture import InputColumns
 
 # Both say where max_iter ends their training, which is the rule in what follows.
 pytestmark = [
@@ -123,16 +122,9 @@ def test_other_parameters_are_accepted_too(table, parameters, capsys):
 def test_network_is_a_single_one_without_dropout(table):
     ours = like(mlp()).fit(*table)
     assert ours.encoder_ is None
-    assert ours._architecture == {
-        "columns": InputColumns(6),
-        "hidden_layer_sizes": (9, 5),
-        "activation": ("relu", "relu"),
-        "dropout": (0.0, 0.0),
-        "initialization": "mlp",
-        "normalization": None,
-        "residual": False,
-        "n_members": 1,
-    }
+    assert [W.shape for W in ours.coefs_] == [(6, 9), (9, 5), (5, 1)]
+    chosen = {"n_members": 1, "dropout": 0.0, "initialization": "mlp", "numeric_embedding": None}
+    assert chosen.items() <= ours.resolved_params_.items()
     own = DeepBinaryClassifier(max_iter=2, random_state=0).fit(*table)
     assert len(own.params_) > 1
     assert own.encoder_ is not None
@@ -140,9 +132,9 @@ def test_network_is_a_single_one_without_dropout(table):
 
 def test_what_is_set_beside_them_is_not_overruled(table):
     ours = like(mlp(), n_members=2, dropout=0.5, initialization="zeros").fit(*table)
-    assert ours._architecture["n_members"] == 2
-    assert ours._architecture["dropout"] == (0.5, 0.5)
-    assert ours._architecture["initialization"] == "zeros"
+    assert len(ours.params_) == 2
+    assert not {"n_members", "dropout", "initialization"} & set(ours.resolved_params_)
+    assert not any(W.any() for W in ours.coefs_[:-1])
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -20,7 +20,7 @@ from skdnn._network import Network
 from skdnn._sparse import SparseBatch
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
-from skdnn.estimator.architecture import build_network
+from skdnn.estimator.architecture import Architecture, build_network
 from skdnn.initializers import normal
 from skdnn.layers import Activation, Dense, Dropout, ParamSpec, Plan
 from skdnn.losses import BinaryCrossEntropy
@@ -119,7 +119,9 @@ def test_layout_views_share_memory_with_the_flat_array(network, seed):
 
 def test_layer_names_count_each_kind_from_one():
     network = build_network(
-        2, hidden_layer_sizes=(3, 3), activation=("relu", "identity"), dropout=(0.0, 0.5)
+        Architecture(
+            2, hidden_layer_sizes=(3, 3), activation=("relu", "identity"), dropout=(0.0, 0.5)
+        )
     )
     names = [node.name for node in network.nodes]
     assert names == ["dense_1", "activation_1", "dense_2", "dropout_1", "dense_3"]
@@ -127,7 +129,9 @@ def test_layer_names_count_each_kind_from_one():
 
 def test_build_network_leaves_out_layers_that_would_do_nothing():
     network = build_network(
-        4, hidden_layer_sizes=(3, 2), activation=("identity", "tanh"), dropout=(0.0, 0.1)
+        Architecture(
+            4, hidden_layer_sizes=(3, 2), activation=("identity", "tanh"), dropout=(0.0, 0.1)
+        )
     )
     kinds = [type(layer) for layer in network.layers]
     assert kinds == [Dense, Dense, Activation, Dropout, Dense]
@@ -135,7 +139,7 @@ def test_build_network_leaves_out_layers_that_would_do_nothing():
 
 
 def test_build_network_without_hidden_layers_is_logistic_regression():
-    network = build_network(4, hidden_layer_sizes=(), activation=(), dropout=())
+    network = build_network(Architecture(4, hidden_layer_sizes=(), activation=(), dropout=()))
     params = np.array([[1.0, 2.0, 3.0, 4.0, 5.0]])
     np.testing.assert_allclose(network.logits(params, np.eye(4)), [[6.0, 7.0, 8.0, 9.0]])
 
@@ -321,11 +325,13 @@ def test_gradients_equal_pytorchs(activation, weighting):
         },
     }
     network = build_network(
-        4,
-        hidden_layer_sizes=(6, 5),
-        activation=(activation, activation),
-        dropout=(0.0, 0.0),
-        n_members=2,
+        Architecture(
+            4,
+            hidden_layer_sizes=(6, 5),
+            activation=(activation, activation),
+            dropout=(0.0, 0.0),
+            n_members=2,
+        )
     )
     rng = np.random.default_rng(0)
     params = rng.normal(0.0, 0.7, (2, network.layout.n_params))

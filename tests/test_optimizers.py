@@ -14,7 +14,7 @@ from tables import SOLVER_ROWS
 from skdnn._chain import Optimizer, Work, chain
 from skdnn._loading import load_compiled
 from skdnn._tape import Recorder, Series, is_recordable, record
-from skdnn.estimator.architecture import build_network
+from skdnn.estimator.architecture import Architecture, build_network
 from skdnn.losses import BinaryCrossEntropy
 from skdnn.optimizers import (
     SOLVERS,
@@ -210,7 +210,7 @@ def test_twenty_training_steps_equal_pytorchs(torch, name, decay, torch_decay):
     """A network of two hidden layers on mini-batches, from the same weights, in float64."""
     row = SOLVER_ROWS[name]
     network = build_network(
-        5, hidden_layer_sizes=(6, 4), activation=("tanh", "silu"), dropout=(0.0, 0.0)
+        Architecture(5, hidden_layer_sizes=(6, 4), activation=("tanh", "silu"), dropout=(0.0, 0.0))
     )
     layout = network.layout
     optimizer = make_optimizer(

@@ -6,13 +6,9 @@ from tables import pose_training
 from trainings import noisy_rows
 
 from skdnn import DeepBinaryClassifier
-from skdnn.estimator.parameters import resolve_auto
+from skdnn.estimator.parameters import Parameters, resolve
 
 FOLDS = {"early_stopping": True, "n_iter_no_change": "auto"}
-
-
-def resolve(n_samples, **parameters):
-    return resolve_auto(DeepBinaryClassifier(**parameters).get_params(), n_samples, {})
 
 
 @pytest.mark.parametrize(
@@ -47,7 +43,8 @@ def test_patience_is_short_where_all_rows_judge(n_members, parameters, patience,
     ],
 )
 def test_weights_are_averaged_over_the_steps_of_an_epoch(n_samples, parameters, expected):
-    decay = resolve(n_samples, **parameters)["ema_decay"]
+    given = Parameters.of(DeepBinaryClassifier(**parameters))
+    decay = resolve(given, {}, n_samples=n_samples).ema_decay
     assert decay == (None if expected is None else pytest.approx(expected))
 
 

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from skdnn import DeepBinaryClassifier, TabularEncoder, _prediction
 from skdnn._network import Pass
 from skdnn._prediction import FEW_ROWS, MOST_READY, Predictor
-from skdnn.estimator.architecture import build_network
+from skdnn.estimator.architecture import Architecture, build_network
 from skdnn.training.random_streams import RandomStreams
 
 FEW = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
@@ -26,7 +26,7 @@ FEW = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
 @pytest.fixture
 def predictor():
     network = build_network(
-        3, hidden_layer_sizes=(4,), activation=("tanh",), dropout=(0.5,), n_members=2
+        Architecture(3, hidden_layer_sizes=(4,), activation=("tanh",), dropout=(0.5,), n_members=2)
     )
     return Predictor(network)
 

@@ -8,8 +8,8 @@ from sklearn.tree import DecisionTreeClassifier
 from strategies import seeds
 
 from skdnn import DeepBinaryClassifier
-from skdnn.estimator.architecture import InputColumns, build_network
-from skdnn.training.bins import MOST_FEATURES, MOST_ROWS, find_cuts, place_ramps
+from skdnn.estimator.architecture import Architecture, InputColumns, build_network
+from skdnn.training.bins import MOST_FEATURES, MOST_ROWS, find_cuts, fit_bins
 from skdnn.training.folds import IN_NO_FOLD, Folds
 from skdnn.training.random_streams import RandomStreams
 from skdnn.training.rows import Rows
@@ -113,7 +113,7 @@ def test_large_tables_are_cut_by_some_rows_of_all_parts():
 def mixed_network(n_features, n_members=3):
     columns = InputColumns(n_features, n_features, embedding="mixed")
     shape = {"hidden_layer_sizes": (4,), "activation": ("relu",), "dropout": (0.0,)}
-    return build_network(columns, **shape, n_members=n_members)
+    return build_network(Architecture(columns, **shape, n_members=n_members))
 
 
 def embedding_of(network, params):
@@ -127,7 +127,7 @@ def test_ramps_rise_from_one_cut_to_the_next(n_features):
     rows, network = random_rows(0, n_features=n_features), mixed_network(n_features)
     params = network.init_params(RandomStreams.spawn(0, range(3)).initialization)
     before = params.copy()
-    place_ramps(network, params, rows, folds=None)
+    fit_bins(network, params, rows, folds=None)
     w, b = (embedding_of(network, params)[name][1] for name in "wb")
     cuts = cuts_of(rows, w.shape[1])[0]
     for feature in (0, n_features - 1):
@@ -153,7 +153,7 @@ def test_a_fit_places_ramps_and_going_on_leaves_them():
     options = {"max_iter": 1, "learning_rate_init": 1e-9, "warm_start": True, "random_state": 0}
     model = DeepBinaryClassifier(**options).fit(X, y)
     assert model.resolved_params_["numeric_embedding"] == "mixed"
-    of_layer = embedding_of(model._network, model.params_)
+    of_layer = embedding_of(model._predictor.network, model.params_)
     assert of_layer["is_ramp"].ravel().tolist() == [0.0, 1.0] * 4
     step = model.encoder_.transform([[0.1, 0.0]])[0, 0]
     ramps = of_layer["is_ramp"][:, 0] == 1.0
@@ -162,7 +162,7 @@ def test_a_fit_places_ramps_and_going_on_leaves_them():
     assert (np.nanmin(np.abs(starts - step), axis=1) < 0.05).all()
     w = of_layer["w"].copy()
     model.fit(X, ~y)
-    after = embedding_of(model._network, model.params_)["w"]
+    after = embedding_of(model._predictor.network, model.params_)["w"]
     np.testing.assert_allclose(after, w, rtol=1e-6, atol=1e-6)
 
 
@@ -172,10 +172,10 @@ def test_partial_fit_places_ramps_by_its_first_part():
     y = (X[:, 0] > 0.1).astype(int)
     model = DeepBinaryClassifier(learning_rate_init=1e-9, random_state=0)
     model.partial_fit(X, y, classes=[0, 1])
-    w = embedding_of(model._network, model.params_)["w"].copy()
+    w = embedding_of(model._predictor.network, model.params_)["w"].copy()
     assert (w[1] != w[1, :, :1]).any()
     model.partial_fit(X[:50], 1 - y[:50])
-    after = embedding_of(model._network, model.params_)["w"]
+    after = embedding_of(model._predictor.network, model.params_)["w"]
     np.testing.assert_allclose(after, w, rtol=1e-6, atol=1e-6)
 
 
@@ -193,5 +193,5 @@ def test_one_kind_can_be_asked_for(embedding, n_members, early_stopping):
         max_iter=5,
         random_state=0,
     ).fit(X, y)
-    kinds = embedding_of(model._network, model.params_)["is_ramp"]
+    kinds = embedding_of(model._predictor.network, model.params_)["is_ramp"]
     assert (kinds == (embedding == "piecewise")).all()

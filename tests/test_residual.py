@@ -8,7 +8,7 @@ from tables import Bump, nan_grads, random_params, run_layer
 from skdnn import check_gradients
 from skdnn._network import Network
 from skdnn.activations import ACTIVATIONS
-from skdnn.estimator.architecture import build_network
+from skdnn.estimator.architecture import Architecture, build_network
 from skdnn.layers import Activation, BatchNorm, Dense, Dropout, LayerNorm, Residual
 from skdnn.training.random_streams import RandomStreams
 
@@ -114,11 +114,13 @@ def test_gradient_check_finds_a_wrong_derivative_within_a_residual():
             return 1.1 * super().derivative(z)
 
     network = build_network(
-        4,
-        hidden_layer_sizes=(4, 4),
-        activation=("tanh", Wrong()),
-        dropout=(0.0, 0.0),
-        residual=True,
+        Architecture(
+            4,
+            hidden_layer_sizes=(4, 4),
+            activation=("tanh", Wrong()),
+            dropout=(0.0, 0.0),
+            residual=True,
+        )
     )
     rng = np.random.default_rng(0)
     report = check_gradients(network, rng.normal(size=(8, 4)), np.arange(8) % 2)
@@ -130,7 +132,7 @@ def test_gradient_check_finds_a_wrong_derivative_within_a_residual():
 def build(sizes, **arguments):
     n_layers = len(sizes)
     arguments = {"activation": ("tanh",) * n_layers, "dropout": (0.1,) * n_layers, **arguments}
-    return build_network(4, hidden_layer_sizes=sizes, **arguments)
+    return build_network(Architecture(4, hidden_layer_sizes=sizes, **arguments))
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)

@@ -542,7 +542,7 @@ def fit_under_another_solver(estimator, X, y):
 def test_rejected_weights_do_not_come_back(name, go_on):
     """As good as no learning rate leaves the weights, and so the probabilities, where they are."""
     estimator, X, y = overfitted(name)
-    statistics = slice(estimator._network.layout.trainable.stop, None)
+    statistics = slice(estimator._predictor.network.layout.trainable.stop, None)
     params, probability = estimator.params_.copy(), estimator.predict_proba(X)
     go_on(estimator.set_params(**SLOW), X, y)
     trained = estimator.params_.copy()

@@ -257,12 +257,7 @@ def test_validation_loss_of_several_members_is_their_mean(rows):
 
 def members(model):
     """Return each member of a fitted estimator as one of its own."""
-    for params in model.params_:
-        one = stopping(**{**model.get_params(), "n_members": 1})
-        vars(one).update(vars(model))
-        one.n_members, one.params_ = 1, params[np.newaxis]
-        one._describe({**model._architecture, "n_members": 1})
-        yield one
+    return [model._for_encoded_rows(params[np.newaxis]) for params in model.params_]
 
 
 def test_validation_rows_are_not_learned_from(rows):

@@ -1,17 +1,20 @@
-"""From a list with one entry for each layer to the network that it describes."""
+"""From parameters and the columns of a table to the network that they describe."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import sqrt
-from typing import Any, Literal
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
 
 from .._network import Network
-from .._values import frozen
+from ..activations import ACTIVATIONS, Identity, Logistic, make_activation
 from ..activations import Activation as ActivationFunction
-from ..activations import Identity, Logistic, make_activation
 from ..initializers import (
     INITIALIZERS,
     FirstRowsZero,
@@ -34,7 +37,9 @@ from ..layers import (
     NumericEmbedding,
     Residual,
 )
+from ..preprocessing import TabularEncoder
 from ..preprocessing.categories import FIRST_LEVEL
+from .parameters import ResolvedParameters
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
@@ -50,7 +55,7 @@ LARGEST_EMBEDDING = 8
 """Units that describe a category, at most."""
 
 
-@frozen
+@dataclass(frozen=True)
 class InputColumns:
     """What the columns of the matrix that enters a network are, from left to right.
 
@@ -69,61 +74,115 @@ class InputColumns:
         return self.n_columns - self.n_embedded - len(self.code_sizes)
 
 
-def build_network(
-    columns: InputColumns | int,
-    *,
-    hidden_layer_sizes: Sequence[int],
-    activation: Sequence[Any],
-    dropout: Sequence[float],
-    initialization: str = "auto",
-    normalization: Literal["batch", "layer"] | None = None,
-    residual: bool = False,
-    n_members: int = 1,
-) -> Network:
-    """Describe a network of dense layers that ends in one logit.
+@dataclass(frozen=True)
+class Architecture:
+    """A network of dense layers that ends in one logit, as `build_network` makes it.
 
-    Each hidden layer is a linear step, its normalisation, its activation, and its dropout; identity
-    and a rate of zero leave out the layer that would do nothing.
-
-    Parameters
+    Attributes
     ----------
     columns : InputColumns or int
         What enters; a number of columns stands for ones to take as they are.
-    hidden_layer_sizes, activation, dropout : sequences of the same length
+    hidden_layer_sizes, activation, dropout : tuples of the same length
         Width, activation function and dropout rate of each hidden layer.
-    initialization : str, default="auto"
+    initialization : str
         A name from `skdnn.initializers`; "auto" takes the one that suits the activation after each
         layer, and Glorot's for the output. "mlp" begins as MLPClassifier does; the output layer
         then goes by the activation before it.
-    normalization : {"batch", "layer"} or None, default=None
+    normalization : {"batch", "layer"} or None
         What each hidden layer normalises its units over: the rows of the batch, or the units.
-    residual : bool, default=False
+    residual : bool
         Whether each hidden layer, from the second on, that is as wide as its input adds to it.
-    n_members : int, default=1
+    n_members : int
         Networks side by side.
     """
+
+    columns: InputColumns | int
+    hidden_layer_sizes: tuple[int, ...]
+    activation: tuple[Any, ...]
+    dropout: tuple[float, ...]
+    initialization: str = "auto"
+    normalization: str | None = None
+    residual: bool = False
+    n_members: int = 1
+
+    @classmethod
+    def of(cls, parameters: ResolvedParameters, columns: InputColumns) -> Architecture:
+        """Describe the network that an estimator is to have; check what goes by layer."""
+        sizes = check_hidden_layer_sizes(parameters.hidden_layer_sizes)
+        return cls(
+            columns,
+            sizes,
+            check_activation(parameters.activation, len(sizes)),
+            check_dropout(parameters.dropout, len(sizes)),
+            parameters.initialization,
+            parameters.normalization,
+            parameters.residual,
+            parameters.n_members,
+        )
+
+    def changes(self, other: Architecture) -> list[str]:
+        """Name what another one has otherwise."""
+        return [name for name, value in vars(self).items() if value != vars(other)[name]]
+
+
+def count_embedded(encoder: Any, matrix: Any, numeric_embedding: str | None) -> int:
+    """Return how many of the first columns of the matrix are numbers that may be embedded.
+
+    "auto" embeds those that a TabularEncoder has put on one scale, and no others.
+    """
+    if numeric_embedding is None:
+        return 0
+    n_embedded = getattr(encoder, "n_continuous_", 0)
+    if numeric_embedding == "auto" or isinstance(encoder, TabularEncoder):
+        return n_embedded
+    if issparse(matrix):
+        raise ValueError(
+            f"numeric_embedding={numeric_embedding!r} needs a dense table, since what it makes "
+            "of 0 is not 0. Leave it at 'auto', or make X dense."
+        )
+    return n_embedded + getattr(encoder, "n_unknown_", matrix.shape[1])
+
+
+def describe_columns(
+    encoder: Any, matrix: Any, n_embedded: int, numeric_embedding: str | None
+) -> InputColumns:
+    """Say which columns of the matrix are embedded, and how."""
+    n_columns, code_sizes = matrix.shape[1], getattr(encoder, "code_sizes_", ())
+    if numeric_embedding is None or n_embedded == 0:
+        return InputColumns(n_columns, code_sizes=code_sizes)
+    return InputColumns(n_columns, n_embedded, code_sizes, numeric_embedding)
+
+
+def build_network(architecture: Architecture) -> Network:
+    """Describe the layers of a network.
+
+    Each hidden layer is a linear step, its normalisation, its activation, and its dropout; identity
+    and a rate of zero leave out the layer that would do nothing.
+    """
+    columns, sizes = architecture.columns, architecture.hidden_layer_sizes
     if not isinstance(columns, InputColumns):
         columns = InputColumns(columns)
     layers = _describe_input(columns)
     n_first, width, g = len(layers), columns.n_columns, make_activation("identity")
     for layer in layers:
         width = layer.plan(width).n_out
-    n_residual = sum(n == before for before, n in pairwise(hidden_layer_sizes)) if residual else 0
-    for n_units, function, rate in zip(hidden_layer_sizes, activation, dropout, strict=True):
+    n_residual = sum(n == before for before, n in pairwise(sizes)) if architecture.residual else 0
+    hidden_layers = zip(sizes, architecture.activation, architecture.dropout, strict=True)
+    for n_units, function, rate in hidden_layers:
         g = make_activation(function)
-        is_residual = residual and len(layers) > n_first and n_units == width
-        dense = _dense(width, n_units, initialization, g, g.initialization)
+        is_residual = architecture.residual and len(layers) > n_first and n_units == width
+        dense = _dense(width, n_units, architecture.initialization, g, g.initialization)
         block: list[Layer] = [_quieten(dense, n_residual) if is_residual else dense]
-        if normalization is not None:
-            block.append(NORMALIZATIONS[normalization])
+        if architecture.normalization is not None:
+            block.append(NORMALIZATIONS[architecture.normalization])
         if not isinstance(g, Identity):
             block.append(Activation(g))
         if rate > 0.0:
             block.append(Dropout(rate))
         layers += [Residual(tuple(block))] if is_residual else block
         width = n_units
-    layers.append(_dense(width, 1, initialization, g, "glorot_uniform"))
-    return Network(tuple(layers), columns.n_columns, n_members)
+    layers.append(_dense(width, 1, architecture.initialization, g, "glorot_uniform"))
+    return Network(tuple(layers), columns.n_columns, architecture.n_members)
 
 
 def _describe_input(columns: InputColumns) -> list[Layer]:
@@ -161,3 +220,74 @@ def _dense(
         within = UniformWithin(sqrt(factor / (n_in + n_units)))
         return Dense(n_units, weight_init=within, bias_init=within)
     return Dense(n_units, INITIALIZERS[recipe if initialization == "auto" else initialization])
+
+
+def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[int, ...]:
+    """Return the widths as a tuple; an integer is one layer, an empty sequence none."""
+    sizes = _list_values("hidden_layer_sizes", hidden_layer_sizes)
+    sizes = sizes if isinstance(sizes, tuple) else (sizes,)
+    if not all(_is_number(size, Integral) and size > 0 for size in sizes):
+        raise ValueError(
+            "hidden_layer_sizes must be positive integers, one for each hidden layer, got "
+            f"{hidden_layer_sizes!r}."
+        )
+    return tuple(int(size) for size in sizes)
+
+
+def check_activation(activation: Any, n_layers: int) -> tuple[Any, ...]:
+    """Return one activation function, a name or an object, for each hidden layer."""
+    functions = _spread("activation", activation, n_layers)
+    for function in functions:
+        is_named = isinstance(function, str) and function in ACTIVATIONS
+        if not is_named and not _is_function(function):
+            raise ValueError(
+                f"activation must be one of {sorted(ACTIVATIONS)} or an object with the methods "
+                f"value and derivative, got {function!r}."
+            )
+    return functions
+
+
+def check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
+    """Return one dropout rate for each hidden layer."""
+    rates = _spread("dropout", dropout, n_layers)
+    if not all(_is_number(rate, Real) and 0.0 <= float(rate) < 1.0 for rate in rates):
+        raise ValueError(
+            "dropout must be a probability in [0, 1), or one for each hidden layer, got "
+            f"{dropout!r}."
+        )
+    return tuple(float(rate) for rate in rates)
+
+
+def _spread(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
+    """Return one value for each hidden layer."""
+    values = _list_values(name, value)
+    if not isinstance(values, tuple):
+        return (values,) * n_layers
+    if len(values) != n_layers:
+        raise ValueError(
+            f"{name} must be one value or one for each of the {n_layers} hidden layers, got "
+            f"{len(values)}: {value!r}."
+        )
+    return values
+
+
+def _list_values(name: str, value: Any) -> Any:
+    """Return a tuple of values, or a single value as it is; an array of no dimensions is single."""
+    if isinstance(value, Set | Mapping):
+        raise ValueError(
+            f"{name} must be one value, or a sequence with one for each hidden layer, got a "
+            f"{type(value).__name__}, {value!r}, which does not say which is whose. Pass a list."
+        )
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, str) or _is_function(value) or not isinstance(value, Iterable):
+        return value
+    return tuple(v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v for v in value)
+
+
+def _is_function(value: Any) -> bool:
+    return hasattr(value, "value") and hasattr(value, "derivative")
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool | np.bool_)

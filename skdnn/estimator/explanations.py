@@ -1,4 +1,4 @@
-"""From the members' logits to the estimator's, and what moves it: gradients at the input."""
+"""What moves an estimator's logit: gradients at the input, and their integrals."""
 
 from __future__ import annotations
 
@@ -8,8 +8,60 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
+from sklearn.utils.validation import check_array
 
+from ..preprocessing import TabularEncoder
+from ..preprocessing.containers import take_table
+from ..preprocessing.own_encoder import FLOATS, OwnEncoder
+from ..training.calibration import average_gradients
+from ..training.threads import limit_blas_threads
 from ..utils import fill_masked
+from .tables import encode, read_table
+
+
+def input_gradients(estimator: Any, X: Any, method: str, baseline: Any, steps: Any) -> np.ndarray:
+    """Return the gradients of `DeepBinaryClassifier.input_gradients`."""
+    encoder, network = estimator._encoder, estimator._predictor.network
+    matrix = read_table(estimator, X, encoder, accept_sparse=False)
+    dtype = np.result_type(matrix.dtype, estimator.params_)
+    params = estimator.params_.astype(dtype, copy=False)
+    X = matrix.astype(dtype, copy=False) if encoder is None else _read_numbers(encoder, X)
+
+    def gradient(rows: np.ndarray) -> np.ndarray:
+        encoded = rows if encoder is None else encode(encoder, rows).astype(dtype)
+        with limit_blas_threads(0):
+            grads = average_gradients(*network.input_gradients(params, encoded))
+            if encoder is not None:
+                grads = grads * encoder._input_slopes(rows)
+                grads = sum_by_source(grads, encoder.source_features_, rows.shape[1])
+        return grads / estimator.temperature_
+
+    if method == "gradient":
+        if baseline is not None:
+            raise ValueError("baseline is for method='integrated'; method='gradient' has none.")
+        return gradient(X)
+    if method != "integrated":
+        raise ValueError(f"method must be 'gradient' or 'integrated', got {method!r}.")
+    return integrate_gradients(gradient, X, baseline, steps)
+
+
+def _read_numbers(encoder: Any, X: Any) -> np.ndarray:
+    """Return a table of numbers as an array.
+
+    Raises
+    ------
+    ValueError
+        If the encoder has no slopes, or the table has categories, along which there are none.
+    """
+    if isinstance(encoder, OwnEncoder):
+        raise ValueError(
+            f"input_gradients cannot see through the encoder {encoder.encoder!r}. Put it before "
+            "the classifier in a pipeline, and ask for gradients at the encoded rows."
+        )
+    X = take_table(X)
+    if isinstance(encoder, TabularEncoder):
+        encoder._input_slopes(X[:1])  # refuses categories by their names
+    return check_array(X, dtype=FLOATS, ensure_all_finite="allow-nan")
 
 
 def integrate_gradients(

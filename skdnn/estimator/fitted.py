@@ -1,50 +1,101 @@
-"""From a training that is over to the fitted attributes of an estimator, and back to go on."""
+"""Fitted attributes: the one place that sets them, and the way back to go on with a training."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import fields
+from copy import copy, deepcopy
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from .._layout import Layout
+from .._network import Network
+from .._prediction import Predictor
 from ..training.rows import checksum
 from ..training.state import TrainingPlan, TrainingState
 from ..utils import CALLBACK_STATE
+from .architecture import Architecture, build_network
 
 DENSE_PARAMETER = re.compile(r"(^|\.)dense_\d+\.\w+$")
 """Names of the parameters of linear steps, which MLPClassifier has too."""
 
 
-def keep_training(estimator: Any, state: TrainingState) -> None:
-    """Turn the state of training into fitted attributes, which it sets.
+@dataclass(frozen=True)
+class Model:
+    """What a fit knows before it trains, and keeps."""
 
+    architecture: Architecture
+    predictor: Predictor
+    encoder: Any
+    classes: np.ndarray
+    resolved_params: dict[str, Any]
+
+    @classmethod
+    def of(cls, architecture: Architecture, **others: Any) -> Model:
+        """Build the network of an architecture."""
+        return cls(architecture, Predictor(build_network(architecture)), **others)
+
+    @property
+    def network(self) -> Network:
+        """The network, without weights."""
+        return self.predictor.network
+
+
+def set_fitted(estimator: Any, model: Model, state: TrainingState, **others: Any) -> None:
+    """Set all fitted attributes, `others` by their names.
+
+    Only scikit-learn sets some more, when it checks X: the number and the names of its features.
     What an earlier fit knew of rows that it had not trained on is forgotten.
     """
     vars(estimator).pop("oof_decision_function_", None)
-    vars(estimator).update(attributes_of(estimator, state))
+    vars(estimator).update(
+        _architecture=model.architecture,
+        _predictor=model.predictor,
+        _encoder=model.encoder,
+        classes_=model.classes,
+        resolved_params_=model.resolved_params,
+        n_layers_=len(model.architecture.hidden_layer_sizes) + 2,
+        n_outputs_=1,
+        out_activation_="logistic",
+        **describe_training(state),
+    )
+    vars(estimator).update(others)
 
 
-def attributes_of(estimator: Any, state: TrainingState) -> dict[str, Any]:
-    """Return the fitted attributes that the state of training becomes; they share its arrays."""
-    resume = {
-        field.name: getattr(state, field.name)
-        for field in fields(state)
-        if field.name not in ("final_params", "history")
-    }
+def describe_training(state: TrainingState) -> dict[str, Any]:
+    """Return the fitted attributes that a training changes; arrays and lists are the state's."""
+    history, scores = state.history, state.history.get("validation_score")
+    curve = np.add(history.get("loss", []), history.get("penalty", [])).tolist()
+    resume = {field.name: getattr(state, field.name) for field in fields(state)}
+    del resume["final_params"], resume["history"]
     return {
         "params_": state.final_params,
         "temperature_": 1.0,
-        "n_layers_": len(estimator._architecture["hidden_layer_sizes"]) + 2,
-        "n_outputs_": 1,
-        "out_activation_": "logistic",
-        **describe_training(state),
+        "history_": history,
+        "loss_curve_": curve,
+        "loss_": curve[-1] if curve else np.nan,
+        "best_loss_": _best(np.nanmin, curve) if scores is None else None,
+        "validation_scores_": scores,
+        "best_validation_score_": None if scores is None else _best(np.nanmax, scores),
+        "best_iter_": state.best_iter,
+        "n_iter_": len(curve) - state.n_epochs_before,
+        "t_": state.n_samples_seen,
         "_resume": resume | {"checksum": checksum(state.final_params)},
     }
+
+
+def _best(choose: Any, values: list[float]) -> float:
+    """Return the least or greatest of some values, if one of them is a number."""
+    return float(choose(values)) if np.isfinite(values).any() else np.nan
+
+
+def as_it_is_now(state: TrainingState) -> TrainingState:
+    """Return the state with the weights of this moment for those that training chooses."""
+    n_epochs = len(state.history.get("loss", []))
+    return replace(state, final_params=state.weights.copy(), best_iter=n_epochs)
 
 
 def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
@@ -65,27 +116,20 @@ def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
     return state
 
 
-def describe_training(state: TrainingState) -> dict[str, Any]:
-    """Return the fitted attributes but for the weights; lists in them belong to the state."""
-    history = state.history
-    curve = np.add(history.get("loss", []), history.get("penalty", [])).tolist()
-    scores = history.get("validation_score")
-    return {
-        "history_": history,
-        "loss_curve_": curve,
-        "loss_": curve[-1] if curve else np.nan,
-        "best_loss_": _best(np.nanmin, curve) if scores is None else None,
-        "validation_scores_": scores,
-        "best_validation_score_": None if scores is None else _best(np.nanmax, scores),
-        "best_iter_": state.best_iter,
-        "n_iter_": len(curve) - state.n_epochs_before,
-        "t_": state.n_samples_seen,
-    }
-
-
-def _best(choose: Any, values: list[float]) -> float:
-    """Return the least or greatest of some values, if one of them is a number."""
-    return float(choose(values)) if np.isfinite(values).any() else np.nan
+def copy_for_encoded_rows(estimator: Any, params: np.ndarray) -> Any:
+    """Return a copy with these weights that takes rows as they enter the network, without names."""
+    model = copy(estimator)
+    vars(model).pop("feature_names_in_", None)
+    architecture = replace(estimator._architecture, n_members=len(params))
+    vars(model).update(
+        _architecture=architecture,
+        _predictor=Predictor(build_network(architecture)),
+        _encoder=None,
+        n_features_in_=architecture.columns.n_columns,
+        params_=params,
+        temperature_=1.0,
+    )
+    return model
 
 
 def view_dense(layout: Layout, params: np.ndarray, name: str) -> list[np.ndarray]:

@@ -1,29 +1,72 @@
-"""From what `fit` is given to a training that can begin: plan, state and rows, all checked."""
+"""From what `fit` is given to a training, and from there to fitted attributes.
+
+The only module of the estimator that calls the training loop.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state
 
+from .._chain import Optimizer, chain
+from .._lbfgs import train_lbfgs
+from .._network import Network
+from .._trainer import Validation
+from .._training import train
+from ..losses import make_loss, smooth_labels
+from ..optimizers import make_optimizer
 from ..preprocessing import TabularEncoder
+from ..schedules import Constant, CosLog4, Schedule, make_schedule
+from ..training.bins import fit_bins
+from ..training.folds import FEWEST_FOLDS
 from ..training.identical_rows import repeat_shared
+from ..training.interrupt import listen_for_interrupts
+from ..training.out_of_fold import hold_out, judge_unseen
+from ..training.random_streams import RandomStreams
 from ..training.rows import Rows
+from ..training.scoring import make_score, name_score
 from ..training.state import TrainingPlan, TrainingState
-from .checks import check_groups, read_parameters
-from .fitted import resume_training
+from ..training.threads import resolve_n_jobs
+from .architecture import Architecture, count_embedded, describe_columns
+from .callbacks import make_tasks
+from .checks import number_groups
+from .fitted import Model, as_it_is_now, resume_training, set_fitted
 from .parameters import (
     FULL_BATCH,
-    MERGED_TABLE,
-    can_be_merged,
-    describe_architecture,
-    first_state,
-    make_plan,
-    resolve_auto,
-    tell_choices,
+    Parameters,
+    ResolvedParameters,
+    check_for_lbfgs,
+    check_representable,
+    choose_batch_size,
+    name_choices,
+    resolve,
 )
-from .tables import describe_columns, read_training_rows
+from .tables import get_encoder, read_training_tables
+
+MERGED_TABLE = 1_000
+"""Rows up to which identical ones are merged even where a batch does not hold them all."""
+
+AUTO_PATIENCE = 10
+CYCLE_GROWTH = 1.5
+"""A cycle of "coslog4" is a little over twice as long as all those before it."""
+
+POOLED_PATIENCE, POOLED_GROWTH = 6, 0.2
+"""All rows together say sooner than a few of them that progress is over."""
+
+
+class Training(NamedTuple):
+    """A training that can begin: all is checked, and the estimator still as it was."""
+
+    parameters: Parameters  # as given
+    model: Model
+    plan: TrainingPlan
+    state: TrainingState
+    rows: Rows  # to train on; they know their groups
+    validation: Rows | None  # if some are given
 
 
 def prepare(
@@ -32,78 +75,214 @@ def prepare(
     y,
     sample_weight,
     *,
-    given=None,
-    groups=None,
-    classes=None,
+    validation: tuple[Any, Any, Any] | None = None,
+    groups: Any = None,
+    classes: np.ndarray | None = None,
     is_part: bool = False,
-) -> tuple[TrainingPlan, TrainingState, Rows, Rows | None]:
-    """Check everything; return the plan, the state to begin from, the rows to train on.
+) -> Training:
+    """Check everything, and return all that training needs.
 
-    The last of the four are validation rows, where X, y and weights of them are `given`. The rows
-    to train on know their groups. The estimator gets its network, its `resolved_params_`, and what
-    is known of the table.
+    `validation` are X, y and weights of rows to validate on, `classes` those that are known before.
     """
-    continues = (is_part or estimator.warm_start) and hasattr(estimator, "params_")
-    rows, held_out = read_training_rows(
-        estimator, X, y, sample_weight, given, classes, continues=continues, is_part=is_part
+    given = Parameters.of(estimator)
+    continues = (is_part or given.warm_start) and hasattr(estimator, "params_")
+    rows, validation_rows, encoder, classes = read_training_tables(
+        estimator,
+        given,
+        X,
+        y,
+        sample_weight,
+        validation=validation,
+        classes=classes,
+        continues=continues,
+        is_part=is_part,
     )
     if groups is not None:
-        rows = rows.with_groups(check_groups(groups, X))
-    wanted = read_parameters(estimator)
-    known = estimator.resolved_params_ if continues else {}
-    rows, parameters = _merge_rows(rows, wanted, known, is_part=is_part)
-    columns = describe_columns(
-        estimator._encoder, rows.X, parameters["numeric_embedding"], parameters["n_members"]
+        rows = rows.with_groups(number_groups(groups, X))
+    if not is_part:
+        rows = _merge_identical(rows, given)
+    n_embedded = count_embedded(encoder, rows.X, given.numeric_embedding)
+    parameters = resolve(
+        given,
+        estimator.resolved_params_ if continues else {},
+        n_samples=len(rows),
+        n_embedded=n_embedded,
+        encoder=get_encoder(encoder),
+        dtype=rows.X.dtype,
+        is_part=is_part,
+        is_validated=validation is not None,
     )
-    architecture = describe_architecture(parameters, columns)
+    columns = describe_columns(encoder, rows.X, n_embedded, parameters.numeric_embedding)
+    architecture = Architecture.of(parameters, columns)
     if continues:
-        _check_same_network(estimator, architecture)
-    estimator._describe(architecture)
+        _check_same_network(given, architecture, estimator._architecture)
+    model = Model.of(
+        architecture,
+        encoder=encoder,
+        classes=classes,
+        resolved_params=name_choices(given, parameters),
+    )
     plan = make_plan(
         parameters,
-        estimator._network,
+        model.network,
         rows,
         is_part=is_part,
-        is_validated=held_out is not None,
-        is_scaled=isinstance(estimator._encoder, TabularEncoder),
-    )
-    estimator.resolved_params_ = tell_choices(
-        wanted,
-        parameters,
-        plan,
-        encoder=estimator.encoder_,
-        columns=columns,
-        dtype=rows.X.dtype,
+        is_validated=validation is not None,
+        is_scaled=isinstance(encoder, TabularEncoder),
     )
     if continues:
-        return plan, resume_training(estimator, plan), rows, held_out
-    seed = check_random_state(estimator.random_state).randint(np.iinfo(np.int32).max)
-    return plan, first_state(plan, seed, rows.X.dtype), rows, held_out
+        state = resume_training(estimator, plan)
+    else:
+        state = first_state(plan, given.random_state, rows.X.dtype)
+    return Training(given, model, plan, state, rows, validation_rows)
 
 
-def _merge_rows(
-    rows: Rows, wanted: dict[str, Any], known: dict[str, Any], *, is_part: bool
-) -> tuple[Rows, dict[str, Any]]:
-    """Return the rows, identical ones merged if they may be, and the parameters for as many."""
-    parameters = resolve_auto(wanted, len(rows), known)
-    if is_part or not can_be_merged(rows, parameters):
-        return rows, parameters
+def run(estimator: Any, training: Training, X, y, sample_weight) -> None:
+    """Train, and set the fitted attributes; X, y and weights are as the user gave them."""
+    parameters, model, plan, state, rows, held_out = training
+    folds = validation = None
+    if not plan.is_part:
+        rows, held_out, folds = hold_out(parameters, model.classes, plan, state, rows, held_out)
+        rows = rows.normalize_weights()
+    if state.final_params is None:
+        fit_bins(plan.network, state.params, rows, folds)
+    set_fitted(estimator, model, as_it_is_now(state) if state.final_params is None else state)
+    if held_out is not None:
+        held_out = held_out.normalize_weights()
+        score = make_score(estimator, parameters.scoring, held_out, folds)
+        validation = Validation(held_out, score, name_score(parameters.scoring), folds)
+    tasks = make_tasks(estimator, X, y, sample_weight, model, plan, state)
+    smoothed = replace(rows, y=smooth_labels(rows.y, parameters.label_smoothing))
+    run_training = train_lbfgs if parameters.solver == "lbfgs" else train
+
+    def finish() -> None:
+        judged = judge_unseen(estimator, X, rows, held_out, folds)
+        set_fitted(estimator, model, state, **judged)
+        tasks.end_fit()
+
+    with listen_for_interrupts() as interrupt:
+        run_training(plan, state, smoothed, validation, tasks, interrupt)
+        interrupt.complete(lambda: set_fitted(estimator, model, state))
+        interrupt.follow_training(finish)
+
+
+def _merge_identical(rows: Rows, given: Parameters) -> Rows:
+    """Make one row of identical ones if their order does not matter."""
+    is_small = len(rows) <= MERGED_TABLE and given.shuffle
+    if not is_small and len(rows) > choose_batch_size(given, len(rows)):
+        return rows
     rows = rows.merge_identical()
-    if wanted["solver"] not in FULL_BATCH:
-        rows = repeat_shared(rows, MERGED_TABLE)
-    return rows, resolve_auto(wanted, len(rows), known)
+    return rows if given.solver in FULL_BATCH else repeat_shared(rows, MERGED_TABLE)
 
 
-def _check_same_network(estimator: Any, architecture: dict[str, Any]) -> None:
+def _check_same_network(given: Parameters, wanted: Architecture, known: Architecture) -> None:
     """Refuse to go on with another network than the one that has been trained."""
-    free = ("dropout",) if isinstance(estimator.dropout, str) else ()  # it changes no parameter
-    changed = [
-        name
-        for name, value in architecture.items()
-        if name not in free and value != estimator._architecture[name]
-    ]
+    free = ["dropout"] if isinstance(given.dropout, str) else []  # it changes no parameter
+    changed = [name for name in wanted.changes(known) if name not in free]
     if changed:
         raise ValueError(
             f"Training can only go on with the same network, but {', '.join(changed)} changed "
             "since the first fit. Set them back, or train anew with warm_start=False."
         )
+
+
+def make_plan(
+    parameters: ResolvedParameters,
+    network: Network,
+    rows: Rows,
+    *,
+    is_part: bool = False,
+    is_validated: bool = False,
+    is_scaled: bool = False,
+) -> TrainingPlan:
+    """Decide all that a fit needs to know before it begins.
+
+    A part of a table, as `partial_fit` gets it, is gone through once and has no end to plan for.
+    `is_validated` says that there are rows to validate on already, `is_scaled` that an encoder has
+    brought the features to one scale.
+    """
+    check_representable(parameters, rows.X.dtype)
+    is_lbfgs = parameters.solver == "lbfgs"
+    # A penalty of alpha / 2 |W|^2 beside the *sum* of the losses, as in MLPClassifier and Ridge.
+    l2 = parameters.alpha / (rows.total_weight or 1.0)
+    schedule = make_schedule(parameters.learning_rate, parameters.power_t)
+    if is_part and schedule.needs_horizon:
+        schedule = Constant()
+    patience, growth = _choose_patience(
+        parameters.n_iter_no_change,
+        schedule,
+        is_pooled=parameters.early_stopping
+        and not (is_validated or is_lbfgs)
+        and network.n_members >= FEWEST_FOLDS,
+    )
+    watches = parameters.early_stopping or not (is_part or schedule.needs_horizon or is_lbfgs)
+    return TrainingPlan(
+        network=network,
+        optimizer=_make_optimizer(parameters, network, l2),
+        schedule=schedule,
+        loss=make_loss(parameters.loss, focal_gamma=parameters.focal_gamma),
+        # All rows are more than there are now if some are cut into parts.
+        batch_size=sys.maxsize if parameters.solver in FULL_BATCH else parameters.batch_size,
+        max_iter=1 if is_part else parameters.max_iter,
+        max_fun=parameters.max_fun,
+        max_time=np.inf if parameters.max_time is None else parameters.max_time,
+        learning_rate_init=parameters.learning_rate_init,
+        l2=l2,
+        shuffle=parameters.shuffle,
+        tol=parameters.tol,
+        stops_early=parameters.early_stopping,
+        n_iter_no_change=patience if watches else np.inf,
+        patience_growth=growth,
+        ema_decay=0.0 if is_lbfgs else parameters.ema_decay or 0.0,
+        is_adaptive=parameters.learning_rate == "adaptive" and not is_lbfgs,
+        is_part=is_part,
+        is_scaled=is_scaled,
+        n_threads=resolve_n_jobs(parameters.n_jobs),
+        verbose=parameters.verbose,
+    )
+
+
+def _choose_patience(
+    n_iter_no_change: float | str, schedule: Schedule, *, is_pooled: bool
+) -> tuple[float, float]:
+    """Return how many epochs to wait for progress, and how many more for each epoch before it.
+
+    `is_pooled` says that members are judged together, by all rows of the table.
+    """
+    if not isinstance(n_iter_no_change, str):
+        return n_iter_no_change, 0.0
+    if isinstance(schedule, CosLog4):
+        return AUTO_PATIENCE, CYCLE_GROWTH
+    return (POOLED_PATIENCE, POOLED_GROWTH) if is_pooled else (AUTO_PATIENCE, 0.0)
+
+
+def _make_optimizer(parameters: ResolvedParameters, network: Network, l2: float) -> Optimizer:
+    if parameters.solver == "lbfgs":  # SciPy takes the steps
+        check_for_lbfgs(parameters)
+        return chain()
+    return make_optimizer(
+        parameters.solver,
+        decayed=network.layout.decayed,
+        lr_scales=network.layout.lr_scales,
+        l2=l2,
+        weight_decay=parameters.weight_decay,
+        max_grad_norm=parameters.max_grad_norm,
+        momentum=parameters.momentum,
+        nesterov=parameters.nesterovs_momentum,
+        beta_1=parameters.beta_1,
+        beta_2=parameters.beta_2,
+        epsilon=parameters.epsilon,
+    )
+
+
+def first_state(plan: TrainingPlan, random_state: Any, dtype: np.dtype) -> TrainingState:
+    """Draw the first weights and start everything else at zero."""
+    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    streams = RandomStreams.spawn(seed, range(plan.network.n_members))
+    params = plan.network.init_params(streams.initialization, dtype)
+    return TrainingState(
+        params=params,
+        optimizer=plan.optimizer.init(params[:, plan.network.layout.trainable]),
+        streams=streams,
+        rate_factor=np.ones((len(params), 1), dtype),
+    )

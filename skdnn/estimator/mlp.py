@@ -6,18 +6,17 @@ from typing import Any
 
 import numpy as np
 from sklearn.neural_network import MLPClassifier
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..training.rows import Rows
-from ..training.state import TrainingState
-from .architecture import InputColumns, build_network
-from .parameters import describe_architecture, first_state, make_plan, resolve_auto
+from .architecture import Architecture, InputColumns
+from .fitted import Model, set_fitted
+from .fitting import first_state, make_plan
+from .parameters import Parameters, resolve
 
 COPIED_ATTRIBUTES = (
     "n_features_in_",
     "feature_names_in_",
-    "classes_",
     "loss_",
     "best_loss_",
     "best_validation_score_",
@@ -37,21 +36,19 @@ def check_mlp(mlp: Any) -> None:
         )
 
 
-def convert_mlp(
-    mlp: MLPClassifier, parameters: dict[str, Any]
-) -> tuple[dict[str, Any], TrainingState, dict[str, Any]]:
-    """Return the architecture, the state of training, and the attributes that stay as they are.
-
-    `parameters` are those of the estimator that takes over.
-    """
-    parameters = resolve_auto(parameters, 1, {})
-    architecture = describe_architecture(parameters, InputColumns(mlp.n_features_in_))
-    network = build_network(**architecture)
-    dtype = mlp.coefs_[0].dtype
+def take_over(estimator: Any, mlp: MLPClassifier) -> None:
+    """Give an estimator, which has its parameters, the fitted state of an MLPClassifier."""
+    parameters = resolve(Parameters.of(estimator), {}, n_samples=1)
+    model = Model.of(
+        Architecture.of(parameters, InputColumns(mlp.n_features_in_)),
+        encoder=None,
+        classes=mlp.classes_,
+        resolved_params={},
+    )
+    network = model.network
     one_row = Rows(np.zeros((1, mlp.n_features_in_)), np.zeros(1))
-    plan = make_plan(parameters, network, one_row, is_part=False, is_validated=False)
-    seed = check_random_state(mlp.random_state).randint(np.iinfo(np.int32).max)
-    state = first_state(plan, seed, dtype)
+    plan = make_plan(parameters, network, one_row)
+    state = first_state(plan, mlp.random_state, mlp.coefs_[0].dtype)
     state.n_samples_seen = int(mlp.t_)
 
     def flatten(coefs: list[np.ndarray], intercepts: list[np.ndarray], flat: np.ndarray) -> None:
@@ -78,7 +75,7 @@ def convert_mlp(
     if scores := state.history.get("validation_score"):
         state.best_iter = int(np.argmax(scores)) + 1
     copied = {name: getattr(mlp, name) for name in COPIED_ATTRIBUTES if hasattr(mlp, name)}
-    return architecture, state, copied
+    set_fitted(estimator, model, state, **copied)
 
 
 def _history(mlp: MLPClassifier) -> dict[str, list[float]]:

@@ -1,29 +1,26 @@
-"""From the words of the constructor to what a fit does: the network, the plan, the first state."""
+"""The constructor's parameters: what each may be, one typed object of all, and what "auto" is.
+
+`Parameters` are as the user gave them. `resolve` returns a copy of them in which everything that
+was left open has a value.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from math import log2, sqrt
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.metrics import get_scorer_names
 
-from .._chain import Optimizer, chain
-from .._network import Network
 from ..activations import ACTIVATIONS
-from ..losses import make_loss
-from ..optimizers import ADAPTIVE_SOLVERS, make_optimizer
-from ..schedules import Constant, CosLog4, Schedule, make_schedule
-from ..training.folds import FEWEST_FOLDS
-from ..training.random_streams import RandomStreams
-from ..training.rows import Rows
-from ..training.state import TrainingPlan, TrainingState
-from ..training.threads import resolve_n_jobs
-from .architecture import InputColumns
-from .checks import check_lbfgs
+from ..initializers import INITIALIZER_NAMES
+from ..losses import LOSSES
+from ..optimizers import ADAPTIVE_SOLVERS, SOLVERS
+from ..schedules import SCHEDULES
+from ..utils import HasMethods, Interval, Options, StrOptions
 
 STOPPED_TABLE = 500
 """Rows above which a single network stops early by itself: it learns them by heart otherwise."""
@@ -31,18 +28,8 @@ STOPPED_TABLE = 500
 LARGE_TABLE = 10_000
 """The same for solvers that see all rows at once, and take few steps: "gd" and "lbfgs"."""
 
-AUTO_PATIENCE = 10
-CYCLE_GROWTH = 1.5
-"""A cycle of "coslog4" is a little over twice as long as all those before it."""
-
-POOLED_PATIENCE, POOLED_GROWTH = 6, 0.2
-"""All rows together say sooner than a few of them that progress is over."""
-
 MOST_AVERAGED = 50
 """Weights are averaged over about the steps of an epoch, but over no more of them than this."""
-
-MERGED_TABLE = 1_000
-"""Rows up to which identical ones are merged even where a batch does not hold them all."""
 
 ADAMW_WEIGHT_DECAY = 0.02
 AUTO_MAX_FUN = 15_000
@@ -50,7 +37,148 @@ AUTO_MAX_FUN = 15_000
 FULL_BATCH = ("gd", "lbfgs")
 """Solvers whose steps take all rows."""
 
-ARCHITECTURE = (
+AUTO = StrOptions({"auto"})
+COUNT = Interval(Integral, 1, None, closed="left")
+NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
+POSITIVE = Interval(Real, 0, None, closed="neither")
+SHARE = Interval(Real, 0, 1, closed="left")
+INNER_SHARE = Interval(Real, 0, 1, closed="neither")
+
+PARAMETER_CONSTRAINTS: dict[str, list] = {
+    "hidden_layer_sizes": [AUTO, "array-like", COUNT],
+    "activation": [
+        StrOptions({"auto", *ACTIVATIONS}),
+        "array-like",
+        HasMethods(["value", "derivative"]),
+    ],
+    "encoder": [AUTO, HasMethods(["fit", "transform"]), None],
+    "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+    "numeric_embedding": [StrOptions({"auto", "mixed", "periodic", "piecewise"}), None],
+    "initialization": [StrOptions(set(INITIALIZER_NAMES))],
+    "normalization": [StrOptions({"batch", "layer"}), None],
+    "residual": ["boolean"],
+    "n_members": [AUTO, COUNT],
+    "dropout": [AUTO, SHARE, "array-like"],
+    "alpha": [NOT_NEGATIVE],
+    "weight_decay": [NOT_NEGATIVE, None],
+    "class_weight": [StrOptions({"balanced"}), dict, None],
+    "loss": [StrOptions(set(LOSSES))],
+    "focal_gamma": [NOT_NEGATIVE],
+    "label_smoothing": [SHARE],
+    "solver": [StrOptions({*SOLVERS, "lbfgs"})],
+    "batch_size": [AUTO, COUNT],
+    "learning_rate": [StrOptions(set(SCHEDULES))],
+    "learning_rate_init": [POSITIVE],
+    "power_t": [NOT_NEGATIVE],
+    "momentum": [SHARE],
+    "nesterovs_momentum": ["boolean"],
+    "beta_1": [SHARE],
+    "beta_2": [SHARE],
+    "epsilon": [POSITIVE],
+    "max_grad_norm": [POSITIVE, None],
+    "ema_decay": [INNER_SHARE, AUTO, None],
+    "max_iter": [AUTO, COUNT],
+    "max_fun": [COUNT, None],
+    "max_time": [POSITIVE, None],
+    "shuffle": ["boolean"],
+    "tol": [NOT_NEGATIVE],
+    "n_iter_no_change": [AUTO, COUNT, Options(Real, {np.inf})],
+    "early_stopping": [AUTO, "boolean"],
+    "validation_fraction": [INNER_SHARE],
+    "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
+    "calibration": [StrOptions({"temperature"}), None],
+    "dtype": [StrOptions({"auto", "float32", "float64"})],
+    "n_jobs": [COUNT, Interval(Integral, None, -1, closed="right"), None],
+    "warm_start": ["boolean"],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+CONVERSIONS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "bool": bool}
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """All parameters of the constructor; its docstring says what they mean.
+
+    Numbers are Python's own, of the type that the field says.
+    """
+
+    hidden_layer_sizes: Any
+    activation: Any
+    encoder: Any
+    categorical_features: Any
+    numeric_embedding: str | None
+    initialization: str
+    normalization: str | None
+    residual: bool
+    n_members: int | str
+    dropout: Any
+    alpha: float
+    weight_decay: float | None
+    class_weight: Any
+    loss: Any
+    focal_gamma: float
+    label_smoothing: float
+    solver: Any
+    batch_size: int | str
+    learning_rate: Any
+    learning_rate_init: float
+    power_t: float
+    momentum: float
+    nesterovs_momentum: bool
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    max_grad_norm: float | None
+    ema_decay: float | str | None
+    max_iter: int | str
+    max_fun: int | None
+    max_time: float | None
+    shuffle: bool
+    tol: float
+    n_iter_no_change: float | str
+    early_stopping: bool | str
+    validation_fraction: float
+    scoring: Any
+    calibration: str | None
+    dtype: str
+    n_jobs: int | None
+    warm_start: bool
+    random_state: Any
+    verbose: int
+
+    @classmethod
+    def of(cls, estimator: Any) -> Parameters:
+        """Read them; a subclass may have an `__init__` that takes only some of them."""
+        values = {}
+        for field in fields(Parameters):
+            value = getattr(estimator, field.name)
+            convert = CONVERSIONS.get(str(field.type).partition(" ")[0])
+            if convert is not None and value is not None and not isinstance(value, str):
+                value = convert(value)
+            values[field.name] = value
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class ResolvedParameters(Parameters):
+    """The same, with a value for what was left open.
+
+    Two rules are no values and stay "auto": `initialization`, which goes by layer, and
+    `n_iter_no_change`, which goes by the schedule.
+    """
+
+    n_members: int
+    weight_decay: float
+    batch_size: int
+    ema_decay: float | None
+    max_iter: int
+    max_fun: int
+    early_stopping: bool
+
+
+SAME_NETWORK = (
     "numeric_embedding",
     "hidden_layer_sizes",
     "activation",
@@ -59,88 +187,111 @@ ARCHITECTURE = (
 )
 """What a training that goes on must find as it was."""
 
-TRAINING = ("dropout", "batch_size", "max_iter", "ema_decay")
-"""What else is chosen for a table."""
+OPEN = (
+    *SAME_NETWORK,
+    "encoder",
+    "dropout",
+    "weight_decay",
+    "batch_size",
+    "ema_decay",
+    "max_iter",
+    "early_stopping",
+    "dtype",
+)
+"""What may be left open and has a value in the end; `max_fun` says more than its value."""
 
 
-def resolve_auto(
-    parameters: dict[str, Any], n_samples: int, known: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the parameters with "auto" replaced.
+def resolve(
+    given: Parameters,
+    known: dict[str, Any],
+    *,
+    n_samples: int,
+    n_embedded: int = 0,
+    encoder: Any = None,
+    dtype: np.typing.DTypeLike = np.float64,
+    is_part: bool = False,
+    is_validated: bool = False,
+) -> ResolvedParameters:
+    """Return the parameters with a value for each that was left open.
 
     MLPClassifier's own parameters always have a `max_fun`. Who sets it, or trains by L-BFGS, has
     that network in mind: a single one, without dropout.
+
+    Parameters
+    ----------
+    given : Parameters
+    known : dict
+        The `resolved_params_` of a training that goes on.
+    n_samples : int
+        Rows to train on.
+    n_embedded : int
+        Columns of numbers that may be embedded.
+    encoder : object
+        The fitted encoder.
+    dtype : dtype
+        Of training.
+    is_part : bool
+        Whether the rows are a part of a table, of which none are held out.
+    is_validated : bool
+        Whether validation rows are given.
     """
-    is_mlp, is_lbfgs = parameters["max_fun"] is not None, parameters["solver"] == "lbfgs"
-    is_single = is_mlp or is_lbfgs
-    is_linear = np.size(parameters["hidden_layer_sizes"]) == 0
+    is_mlp, is_lbfgs = given.max_fun is not None, given.solver == "lbfgs"
+    is_single, takes_all = is_mlp or is_lbfgs, given.solver in FULL_BATCH
+    known = {name: known[name] for name in SAME_NETWORK if name in known}
+    n_members: Any = given.n_members
+    if _is_auto(n_members):
+        n_members = known.get("n_members", 1 if is_single else 8)
+    batch_size = choose_batch_size(given, n_samples)
+    n_averaged = min(n_samples // batch_size, MOST_AVERAGED)  # steps
+    # One network minimised to the end learns by heart what an embedding lets it tell apart; without
+    # hidden layers it is to be logistic regression.
+    is_linear = np.size(given.hidden_layer_sizes) == 0
+    is_embedded = n_embedded > 0 and not (is_lbfgs or is_linear)
+    has_enough = n_samples > (LARGE_TABLE if takes_all else STOPPED_TABLE)
     choices: dict[str, Any] = {
-        # One network minimised to the end learns by heart what an embedding lets it tell apart;
-        # without hidden layers it is to be logistic regression.
-        "numeric_embedding": None if is_lbfgs or is_linear else "auto",
+        "numeric_embedding": ("mixed" if n_members > 1 else "periodic") if is_embedded else None,
         "hidden_layer_sizes": (64, 64),
         "activation": "relu" if is_mlp else "silu",
-        "n_members": 1 if is_single else 8,
-        "dropout": 0.0 if is_single else 0.15,
+        "n_members": n_members,
         "initialization": "mlp" if is_mlp else "auto",
+        "encoder": encoder,
+        "dropout": 0.0 if is_single else 0.15,
+        "batch_size": batch_size,
+        "ema_decay": None if is_single or n_averaged <= 1 else 1.0 - 1.0 / n_averaged,
         "max_iter": choose_epochs(n_samples),
-        "batch_size": choose_batch_size(n_samples),
-    }
-    choices |= {name: known[name] for name in ARCHITECTURE if name in known}
-    resolved = {
-        name: choices[name] if name in choices and _is_auto(value) else value
-        for name, value in parameters.items()
-    }
-    if not is_mlp:
-        resolved["max_fun"] = AUTO_MAX_FUN
-    if parameters["solver"] in FULL_BATCH:
-        resolved["batch_size"] = n_samples
-    if _is_auto(resolved["ema_decay"]):
-        n_steps = min(n_samples // resolved["batch_size"], MOST_AVERAGED)
-        resolved["ema_decay"] = None if is_single or n_steps <= 1 else 1.0 - 1.0 / n_steps
-    return resolved
+        "early_stopping": is_validated or has_enough or (n_members > 1 and not is_lbfgs),
+        "dtype": np.dtype(dtype).name,
+    } | known
+    values = vars(given) | {n: v for n, v in choices.items() if _is_auto(getattr(given, n))}
+    values["early_stopping"] = bool(values["early_stopping"]) and not is_part
+    values["batch_size"] = batch_size
+    values["max_fun"] = given.max_fun or AUTO_MAX_FUN
+    if given.weight_decay is None:
+        values["weight_decay"] = ADAMW_WEIGHT_DECAY if given.solver == "adamw" else 0.0
+    return ResolvedParameters(**values)
 
 
-def can_be_merged(rows: Rows, parameters: dict[str, Any]) -> bool:
-    """Say whether identical rows may become one, as their order does not matter."""
-    is_small = len(rows) <= MERGED_TABLE and parameters["shuffle"]
-    return is_small or len(rows) <= parameters["batch_size"]
-
-
-def tell_choices(
-    given: dict[str, Any],
-    resolved: dict[str, Any],
-    plan: TrainingPlan,
-    *,
-    encoder: Any,
-    columns: InputColumns,
-    dtype: np.dtype,
-) -> dict[str, Any]:
+def name_choices(given: Parameters, resolved: ResolvedParameters) -> dict[str, Any]:
     """Return the values that stand for the parameters that were left open.
 
-    Passed to another estimator they make the same network. What is a rule and not a value has none:
-    "auto" for `initialization` and `n_iter_no_change`; nor has `max_fun`, which says more than it
-    is.
+    Passed to another estimator they make the same network.
     """
-    told = {name: resolved[name] for name in (*ARCHITECTURE, *TRAINING)} | {
-        "encoder": None if encoder is None else clone(encoder),
-        "numeric_embedding": columns.embedding,
-        "weight_decay": _weight_decay(resolved),
-        "early_stopping": plan.stops_early,
-        "dtype": dtype.name,
-    }
-
-    def was_open(name: str) -> bool:
-        return _is_auto(given[name]) or (name == "weight_decay" and given[name] is None)
-
-    return {name: value for name, value in told.items() if was_open(name) and not _is_auto(value)}
+    chosen = {name: getattr(resolved, name) for name in OPEN if _is_auto(getattr(given, name))}
+    if given.weight_decay is None:
+        chosen["weight_decay"] = resolved.weight_decay
+    return {name: value for name, value in chosen.items() if not _is_auto(value)}
 
 
-def choose_batch_size(n_samples: int) -> int:
-    """Return the power of two next to a fortieth of the rows, from 64 to 512.
+def choose_batch_size(given: Parameters, n_samples: int) -> int:
+    """Return the rows in a step: all of them for solvers that take all.
 
-    Small tables need many steps, and large ones run faster in large batches.
+    "auto" is the power of two next to a fortieth of the rows, from 64 to 512: small tables need
+    many steps, and large ones run faster in large batches.
     """
+    if given.solver in FULL_BATCH:
+        return n_samples
+    if not _is_auto(given.batch_size):
+        return int(given.batch_size)
     return int(min(max(2 ** round(log2(max(n_samples, 1) / 40)), 64), 512))
 
 
@@ -152,123 +303,23 @@ def choose_epochs(n_samples: int) -> int:
     return int(min(max(round(64 * sqrt(12_000 / max(n_samples, 1))), 16), 64))
 
 
-def _is_auto(value: Any) -> bool:
-    return isinstance(value, str) and value == "auto"
+def check_for_lbfgs(given: Parameters) -> None:
+    """Refuse what has no meaning where SciPy minimises the cost itself."""
+    if not _is_auto(given.dropout) and np.any(given.dropout):
+        raise ValueError(
+            f"dropout={given.dropout!r} makes the cost random, which solver='lbfgs' cannot "
+            "minimise. Set dropout=0, or take another solver."
+        )
+    for name in ("weight_decay", "max_grad_norm", "ema_decay"):
+        value = getattr(given, name)
+        if value and not _is_auto(value):
+            raise ValueError(
+                f"{name}={value!r} acts on the steps of an optimizer, and has no effect "
+                f"on solver='lbfgs'. Leave it at None, or take another solver."
+            )
 
 
-def describe_architecture(
-    parameters: dict[str, Any], columns: InputColumns | int
-) -> dict[str, Any]:
-    """Return the arguments of `build_network`: one activation and one dropout rate a layer."""
-    sizes = check_hidden_layer_sizes(parameters["hidden_layer_sizes"])
-    return {
-        "columns": columns,
-        "hidden_layer_sizes": sizes,
-        "activation": check_activation(parameters["activation"], len(sizes)),
-        "dropout": check_dropout(parameters["dropout"], len(sizes)),
-        "initialization": parameters["initialization"],
-        "normalization": parameters["normalization"],
-        "residual": bool(parameters["residual"]),
-        "n_members": int(parameters["n_members"]),
-    }
-
-
-def make_plan(
-    parameters: dict[str, Any],
-    network: Network,
-    rows: Rows,
-    *,
-    is_part: bool,
-    is_validated: bool,
-    is_scaled: bool = False,
-) -> TrainingPlan:
-    """Decide all that a fit needs to know before it begins.
-
-    A part of a table, as `partial_fit` gets it, is gone through once and has no end to plan for.
-    `is_validated` says that there are rows to validate on already, `is_scaled` that an encoder has
-    brought the features to one scale.
-    """
-    _check_representable(parameters, rows.X.dtype)
-    # A penalty of alpha / 2 |W|^2 beside the *sum* of the losses, as in MLPClassifier and Ridge.
-    l2 = float(parameters["alpha"]) / (rows.total_weight or 1.0)
-    schedule = make_schedule(parameters["learning_rate"], float(parameters["power_t"]))
-    if is_part and schedule.needs_horizon:
-        schedule = Constant()
-    is_lbfgs, takes_all = parameters["solver"] == "lbfgs", parameters["solver"] in FULL_BATCH
-    n_members = 1 if is_lbfgs else network.n_members  # that are validated together
-    can_validate = is_validated or n_members > 1
-    stops_early = not is_part and _stops_early(parameters, len(rows), can_validate=can_validate)
-    n_iter_no_change, patience_growth = _choose_patience(
-        parameters["n_iter_no_change"],
-        schedule,
-        is_pooled=stops_early and not is_validated and n_members >= FEWEST_FOLDS,
-    )
-    watches = stops_early or not (is_part or schedule.needs_horizon or is_lbfgs)
-    max_time = parameters["max_time"]
-    return TrainingPlan(
-        network=network,
-        optimizer=_make_optimizer(parameters, network, l2),
-        schedule=schedule,
-        loss=make_loss(parameters["loss"], focal_gamma=float(parameters["focal_gamma"])),
-        # All rows are more than there are now if some are cut into parts.
-        batch_size=sys.maxsize if takes_all else int(parameters["batch_size"]),
-        max_iter=1 if is_part else int(parameters["max_iter"]),
-        max_fun=int(parameters["max_fun"]),
-        max_time=np.inf if max_time is None else float(max_time),
-        learning_rate_init=float(parameters["learning_rate_init"]),
-        l2=l2,
-        shuffle=parameters["shuffle"],
-        tol=float(parameters["tol"]),
-        stops_early=stops_early,
-        n_iter_no_change=n_iter_no_change if watches else np.inf,
-        patience_growth=patience_growth,
-        ema_decay=0.0 if is_lbfgs else float(parameters["ema_decay"] or 0.0),
-        is_adaptive=parameters["learning_rate"] == "adaptive" and not is_lbfgs,
-        is_part=is_part,
-        is_scaled=is_scaled,
-        n_threads=resolve_n_jobs(parameters["n_jobs"]),
-        verbose=int(parameters["verbose"]),
-    )
-
-
-def first_state(plan: TrainingPlan, seed: int, dtype: np.dtype) -> TrainingState:
-    """Draw the first weights and start everything else at zero."""
-    streams = RandomStreams.spawn(seed, range(plan.network.n_members))
-    params = plan.network.init_params(streams.initialization, dtype)
-    return TrainingState(
-        params=params,
-        optimizer=plan.optimizer.init(params[:, plan.network.layout.trainable]),
-        streams=streams,
-        rate_factor=np.ones((len(params), 1), dtype),
-    )
-
-
-def _stops_early(parameters: dict[str, Any], n_samples: int, *, can_validate: bool) -> bool:
-    """Say whether epochs are judged by rows that were not trained on.
-
-    "auto" does so where that takes no rows away, or where there are enough of them.
-    """
-    if not _is_auto(parameters["early_stopping"]):
-        return bool(parameters["early_stopping"])
-    n_enough = LARGE_TABLE if parameters["solver"] in FULL_BATCH else STOPPED_TABLE
-    return can_validate or n_samples > n_enough
-
-
-def _choose_patience(
-    n_iter_no_change: Any, schedule: Schedule, *, is_pooled: bool
-) -> tuple[float, float]:
-    """Return how many epochs to wait for progress, and how many more for each epoch before it.
-
-    `is_pooled` says that members are judged together, by all rows of the table.
-    """
-    if not _is_auto(n_iter_no_change):
-        return float(n_iter_no_change), 0.0
-    if isinstance(schedule, CosLog4):
-        return AUTO_PATIENCE, CYCLE_GROWTH
-    return (POOLED_PATIENCE, POOLED_GROWTH) if is_pooled else (AUTO_PATIENCE, 0.0)
-
-
-def _check_representable(parameters: dict[str, Any], dtype: np.dtype) -> None:
+def check_representable(parameters: ResolvedParameters, dtype: np.dtype) -> None:
     """Refuse numbers that are infinite, and divisors that are zero, in the precision of training.
 
     Raises
@@ -276,113 +327,21 @@ def _check_representable(parameters: dict[str, Any], dtype: np.dtype) -> None:
     ValueError
         If there is such a number among those that the solver uses.
     """
-    limits, solver = np.finfo(dtype), parameters["solver"]
+    limits, solver = np.finfo(dtype), parameters.solver
     largest, smallest = float(limits.max), float(limits.smallest_subnormal)
     names = ["alpha", "weight_decay"]
-    names += ["focal_gamma"] if parameters["loss"] == "focal" else []
+    names += ["focal_gamma"] if parameters.loss == "focal" else []
     names += [] if solver == "lbfgs" else ["learning_rate_init", "max_grad_norm"]
-    wrong = [(name, "infinite", "Lower") for name in names if (parameters[name] or 0) > largest]
-    if solver in ADAPTIVE_SOLVERS and parameters["epsilon"] < smallest:
+    values = {name: getattr(parameters, name) for name in (*names, "epsilon")}
+    wrong = [(name, "infinite", "Lower") for name in names if (values[name] or 0) > largest]
+    if solver in ADAPTIVE_SOLVERS and parameters.epsilon < smallest:
         wrong.append(("epsilon", "zero", "Raise"))
     for name, what, advice in wrong:
         raise ValueError(
-            f"{name}={parameters[name]!r} is {what} in {dtype}, the precision of training. "
+            f"{name}={values[name]!r} is {what} in {dtype}, the precision of training. "
             f"{advice} it, or pass dtype='float64'."
         )
 
 
-def _make_optimizer(parameters: dict[str, Any], network: Network, l2: float) -> Optimizer:
-    if parameters["solver"] == "lbfgs":  # SciPy takes the steps
-        check_lbfgs(parameters)
-        return chain()
-    return make_optimizer(
-        parameters["solver"],
-        decayed=network.layout.decayed,
-        lr_scales=network.layout.lr_scales,
-        l2=l2,
-        weight_decay=_weight_decay(parameters),
-        max_grad_norm=parameters["max_grad_norm"],
-        momentum=float(parameters["momentum"]),
-        nesterov=parameters["nesterovs_momentum"],
-        beta_1=float(parameters["beta_1"]),
-        beta_2=float(parameters["beta_2"]),
-        epsilon=float(parameters["epsilon"]),
-    )
-
-
-def _weight_decay(parameters: dict[str, Any]) -> float:
-    if parameters["weight_decay"] is None:
-        return ADAMW_WEIGHT_DECAY if parameters["solver"] == "adamw" else 0.0
-    return float(parameters["weight_decay"])
-
-
-def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[int, ...]:
-    """Return the widths as a tuple; an integer is one layer, an empty sequence none."""
-    sizes = _list_values("hidden_layer_sizes", hidden_layer_sizes)
-    sizes = sizes if isinstance(sizes, tuple) else (sizes,)
-    if not all(_is_number(size, Integral) and size > 0 for size in sizes):
-        raise ValueError(
-            "hidden_layer_sizes must be positive integers, one for each hidden layer, got "
-            f"{hidden_layer_sizes!r}."
-        )
-    return tuple(int(size) for size in sizes)
-
-
-def check_activation(activation: Any, n_layers: int) -> tuple[Any, ...]:
-    """Return one activation function, a name or an object, for each hidden layer."""
-    functions = _spread("activation", activation, n_layers)
-    for function in functions:
-        is_named = isinstance(function, str) and function in ACTIVATIONS
-        if not is_named and not _is_function(function):
-            raise ValueError(
-                f"activation must be one of {sorted(ACTIVATIONS)} or an object with the methods "
-                f"value and derivative, got {function!r}."
-            )
-    return functions
-
-
-def check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
-    """Return one dropout rate for each hidden layer."""
-    rates = _spread("dropout", dropout, n_layers)
-    if not all(_is_number(rate, Real) and 0.0 <= float(rate) < 1.0 for rate in rates):
-        raise ValueError(
-            "dropout must be a probability in [0, 1), or one for each hidden layer, got "
-            f"{dropout!r}."
-        )
-    return tuple(float(rate) for rate in rates)
-
-
-def _spread(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
-    """Return one value for each hidden layer."""
-    values = _list_values(name, value)
-    if not isinstance(values, tuple):
-        return (values,) * n_layers
-    if len(values) != n_layers:
-        raise ValueError(
-            f"{name} must be one value or one for each of the {n_layers} hidden layers, got "
-            f"{len(values)}: {value!r}."
-        )
-    return values
-
-
-def _list_values(name: str, value: Any) -> Any:
-    """Return a tuple of values, or a single value as it is; an array of no dimensions is single."""
-    if isinstance(value, Set | Mapping):
-        raise ValueError(
-            f"{name} must be one value, or a sequence with one for each hidden layer, got a "
-            f"{type(value).__name__}, {value!r}, which does not say which is whose. Pass a list."
-        )
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    is_one = isinstance(value, str) or _is_function(value) or not isinstance(value, Iterable)
-    if is_one:
-        return value
-    return tuple(v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v for v in value)
-
-
-def _is_function(value: Any) -> bool:
-    return hasattr(value, "value") and hasattr(value, "derivative")
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == "auto"

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from ..utils import find_stack_level
 from .categories import Category, Encounter, Levels, LevelStatistics
 from .columns import list_few
 from .numerals import DECIMAL, FORMATTED, TIME, WHOLE, has_twins, read_as
@@ -116,16 +117,14 @@ class Advice:
     def warn(self) -> None:
         """Warn once for each kind."""
         for message, labels in self._labels.items():
-            warn_of(message, labels, stacklevel=5)
+            warn_of(message, labels)
 
 
-def warn_of(
-    message: str, labels: list[Any], *, stacklevel: int, examples: Sequence[Any] = ()
-) -> None:
+def warn_of(message: str, labels: list[Any], *, examples: Sequence[Any] = ()) -> None:
     """Warn of columns, if there are any; the message has a place for their names."""
     if labels:
         text = message.format(list_few(labels), list_few(list(examples)))
-        warnings.warn(text, UserWarning, stacklevel=stacklevel)
+        warnings.warn(text, UserWarning, stacklevel=find_stack_level())
 
 
 def warn_of_unknown(
@@ -142,7 +141,7 @@ def warn_of_unknown(
         if category.rows and _is_suspicious(encounters, category.statistics):
             found.append(label)
             examples.append(next(iter(category.rows)))
-    warn_of(UNKNOWN, found, examples=examples, stacklevel=5)
+    warn_of(UNKNOWN, found, examples=examples)
 
 
 def _is_suspicious(encounters: Sequence[Encounter], statistics: LevelStatistics) -> bool:
@@ -174,4 +173,4 @@ def warn_of_new(
         and 0 < n_known < (1.0 - MOSTLY) * n_rows
         and category.statistics.n_rare <= MOSTLY * category.statistics.n_rows
     ]
-    warn_of(NEW, found, stacklevel=10)
+    warn_of(NEW, found)

@@ -324,7 +324,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             clipped = [
                 table.labels[c] for c, s in zip(self._numeric, share, strict=True) if s > MOSTLY
             ]
-            warn_of(CLIPPED, clipped, stacklevel=9)
+            warn_of(CLIPPED, clipped)
         return X_encoded
 
     def _encode(

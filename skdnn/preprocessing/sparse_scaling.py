@@ -14,6 +14,7 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from ..utils import find_stack_level
 from .scaling import clip_smoothly, find_quartiles, find_slopes
 
 LARGE = 16.0
@@ -67,7 +68,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
                 "network learns more of a dense table: X.toarray(), or sparse_threshold=0 in a "
                 "ColumnTransformer; or scale these columns before they are made sparse.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=find_stack_level(),
             )
         return self
 

@@ -37,7 +37,7 @@ NARROWEST = 1e-4
 """Width of a ramp at least: in float32 steeper ones would be lost in rounding."""
 
 
-def place_ramps(network: Network, params: np.ndarray, rows: Rows, folds: Folds | None) -> None:
+def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | None) -> None:
     """Move the ramps of all members that have some to where the labels of their rows change.
 
     Parameters

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 from sklearn.exceptions import ConvergenceWarning
 
+from ..utils import find_stack_level
+
 Result = TypeVar("Result")
 
 IN_QUICK_SUCCESSION = 2.0
@@ -87,7 +89,7 @@ class Interrupt:
                 "learned; rows that it held out may not have been judged, nor callbacks told of "
                 "the end.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=find_stack_level(),
             )
 
 

@@ -21,7 +21,12 @@ ROWS_TO_COMPARE = 1_000
 
 
 def hold_out(
-    estimator: Any, plan: TrainingPlan, state: TrainingState, rows: Rows, given: Rows | None
+    parameters: Any,
+    classes: np.ndarray,
+    plan: TrainingPlan,
+    state: TrainingState,
+    rows: Rows,
+    given: Rows | None,
 ) -> tuple[Rows, Rows | None, Folds | None]:
     """Return the rows to train on, those to validate on if there are to be any, and the folds.
 
@@ -31,18 +36,18 @@ def hold_out(
     if held_out is None and plan.stops_early:
         n_members = plan.network.n_members
         rng = deepcopy(state.streams.split)  # a warm start splits the same rows again
-        if n_members > 1 and estimator.solver != "lbfgs":
-            rows, folds = assign_folds(rows, n_members, estimator.validation_fraction, rng)
+        if n_members > 1 and parameters.solver != "lbfgs":
+            rows, folds = assign_folds(rows, n_members, parameters.validation_fraction, rng)
             held_out = rows
         else:
-            rows, held_out = split_validation(rows, estimator.validation_fraction, rng)
-    if estimator.calibration is not None:
-        _check_can_calibrate(estimator, rows, held_out, folds)
+            rows, held_out = split_validation(rows, parameters.validation_fraction, rng)
+    if parameters.calibration is not None:
+        _check_can_calibrate(parameters, classes, rows, held_out, folds)
     return rows, held_out, folds
 
 
 def _check_can_calibrate(
-    estimator: Any, rows: Rows, held_out: Rows | None, folds: Folds | None
+    parameters: Any, classes: np.ndarray, rows: Rows, held_out: Rows | None, folds: Folds | None
 ) -> None:
     """Refuse to calibrate without rows of both classes that were not trained on."""
     parts = [] if held_out is None else [held_out.y]
@@ -51,14 +56,14 @@ def _check_can_calibrate(
     labels = np.unique(np.concatenate(parts)) if parts else np.array([])
     if len(labels) == 0:
         raise ValueError(
-            f"calibration={estimator.calibration!r} needs rows that were not trained on, and "
-            f"early_stopping={estimator.early_stopping!r} holds none out here. Set it to True, "
+            f"calibration={parameters.calibration!r} needs rows that were not trained on, and "
+            f"early_stopping={parameters.early_stopping!r} holds none out here. Set it to True, "
             "pass X_val and y_val, or set calibration to None."
         )
     if len(labels) == 1:
-        only = estimator.classes_.tolist()[int(labels[0])]
+        only = classes.tolist()[int(labels[0])]
         raise ValueError(
-            f"calibration={estimator.calibration!r} needs rows of both classes that were not "
+            f"calibration={parameters.calibration!r} needs rows of both classes that were not "
             f"trained on, but all of these are of class {only!r}. Pass X_val and y_val with both, "
             "or more rows, or set calibration to None."
         )
@@ -66,13 +71,12 @@ def _check_can_calibrate(
 
 def judge_unseen(
     estimator: Any, X: Any, rows: Rows, held_out: Rows | None, folds: Folds | None
-) -> None:
+) -> dict[str, Any]:
     """Predict rows by members that did not train on them, and calibrate by these.
 
-    The estimator gets its `oof_decision_function_` and `temperature_` at the end, both together: an
-    interrupt leaves it with none of them.
+    Returns the fitted attributes `oof_decision_function_` and `temperature_`, as far as there are.
     """
-    network, params = estimator._network, estimator.params_
+    network, params = estimator._predictor.network, estimator.params_
     judged: dict[str, Any] = {}
     is_calibrated = estimator.calibration is not None
     with limit_blas_threads(0):
@@ -87,7 +91,7 @@ def judge_unseen(
             judged["temperature_"] = _fit_temperature(logits, held_out)
             if folds is not None:
                 judged["oof_decision_function_"] /= judged["temperature_"]
-    vars(estimator).update(judged)
+    return judged
 
 
 def _scale_of_average(network: Network, params: np.ndarray, rows: Rows, folds: Folds) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from copy import copy
 from inspect import signature
 from itertools import pairwise
 from typing import Any
@@ -68,10 +67,12 @@ def make_score(
 
     def score(params: np.ndarray, held_out_logits: np.ndarray | None) -> np.ndarray:
         if pool is None or held_out_logits is None:
-            return np.array([judge(_model_of(estimator, member)) for member in params[:, None]])
+            return np.array(
+                [judge(estimator._for_encoded_rows(member)) for member in params[:, None]]
+            )
         if not np.isfinite(held_out_logits).all():
             return np.array(np.nan)
-        model = _model_of(estimator, params)
+        model = estimator._for_encoded_rows(params)
         answers = _Answers(X, pool.logits(held_out_logits)[index])
         model._predict_logits = answers.predict_logits  # all other predictions come from these
         return np.array(judge(model))
@@ -82,17 +83,6 @@ def make_score(
 def name_score(scoring: Any) -> str:
     """Return a name that stays the same in another process."""
     return getattr(scoring, "__qualname__", repr(scoring))
-
-
-def _model_of(estimator: Any, params: np.ndarray) -> Any:
-    """Return an estimator with these weights, which takes rows without names."""
-    model = copy(estimator)
-    vars(model).pop("feature_names_in_", None)
-    model._encoder, model.temperature_ = None, 1.0  # the rows are encoded already
-    model.n_features_in_ = estimator._architecture["columns"].n_columns
-    model.params_ = params
-    model._describe({**estimator._architecture, "n_members": len(params)})
-    return model
 
 
 def _lay_out(rows: Rows, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

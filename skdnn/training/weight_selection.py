@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .._values import frozen
+from ..utils import find_stack_level
 from .progress import MAX_HALVINGS, TrainingProgress
 from .state import TrainingPlan, TrainingState
 
@@ -83,7 +84,7 @@ def select_weights(
         *([] if progress.has_diverged else _remarks_on_convergence(plan, state, progress, ending)),
     ]
     if remarks:
-        warnings.warn(" ".join(remarks), ConvergenceWarning, stacklevel=6)
+        warnings.warn(" ".join(remarks), ConvergenceWarning, stacklevel=find_stack_level())
 
 
 def looks_useless(plan: TrainingPlan, progress: TrainingProgress) -> np.ndarray:
