@@ -396,5 +396,5 @@ def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -
     if validation is not None:
         parts += [validation.name.encode(), *validation.rows.arrays()]
         if validation.folds is not None:
-            parts += [f"{validation.folds.n_folds}".encode(), validation.folds.of_row]
+            parts += [validation.folds.holders, validation.folds.of_row]
     return checksum(*parts)

@@ -319,10 +319,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     held out row by row; the only row of a class, or the only group that has one, is learned from by
     all networks and judged by none.
 
-    In tables of up to 1,000 rows, and where all rows form one batch, identical rows are merged into
-    one with the sum of their weights, so that a weight of k and k equal rows give the same network
-    to the last bit. Those that are observations of their own become copies again, 1,000 in all at
-    most, so that weights train as long as rows.
+    Where all rows form one batch, identical rows are merged into one with the sum of their weights,
+    so that a weight of k and k equal rows give the same network. Those that are observations of
+    their own become copies again, 1,000 in all at most, so that weights train as long as rows.
 
     Without `alpha`, only the ratios of weights matter. With it their sum does, as ``alpha`` stands
     beside the sum of the losses.

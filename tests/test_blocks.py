@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skdnn.preprocessing import TabularEncoder
-from skdnn.training.rows import Selection
 from skdnn.utils import BLOCK_VALUES, cut_rows
 
 
@@ -17,21 +16,6 @@ def test_blocks_cover_all_rows_and_are_small(n_rows, n_columns):
     assert [i for block in blocks for i in range(block.start, block.stop)] == list(range(n_rows))
     sizes = [block.stop - block.start for block in blocks]
     assert all(size == 1 or size * n_columns <= BLOCK_VALUES for size in sizes)
-
-
-@pytest.mark.parametrize("index", [np.array([4, 0, 4, 2]), np.array([[4, 0, 4, 2], [1, 1, 3, 0]])])
-def test_selection_is_read_like_the_array_it_stands_for(index):
-    table = np.arange(15.0).reshape(5, 3)
-    selection, array = Selection(table, index), table[index]
-    assert selection.shape == array.shape
-    for rows in (slice(None), slice(1, 3), np.array([0, 2, 2])):
-        keys = [(rows,)] if index.ndim == 1 else [(slice(None), rows), (slice(0, 1), rows)]
-        for key in keys:
-            np.testing.assert_array_equal(selection[key], array[key])
-            np.testing.assert_array_equal(
-                selection[(*key, slice(1, 3))], array[(*key, slice(1, 3))]
-            )
-    np.testing.assert_array_equal(selection[1:], array[1:])
 
 
 def mixed_arrays():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from strategies import seeds
 
-from skdnn.training.fold_assignment import assign_folds, split_validation
+from skdnn.training.fold_assignment import assign_folds, repeat_counted, split_validation
 from skdnn.training.rows import Rows
 
 many_labels = st.lists(st.sampled_from([0.0, 1.0]), min_size=16, max_size=60).map(np.array)
@@ -197,13 +197,17 @@ def both_labels(counts):
     return Rows(x[:, np.newaxis] * 1.0, np.arange(len(counts)) % 2 * 1.0, counts)
 
 
-def test_row_is_cut_into_as_many_units_as_its_weight_counts():
-    counts = np.random.default_rng(0).integers(1, 12, 60)
-    rows, folds = assign(both_labels(counts * 0.3))
+@pytest.mark.parametrize("factor", [0.3, 1e-30, 1e30])
+@pytest.mark.parametrize("class_weight", [1.0, 0.007])
+def test_row_is_cut_into_as_many_units_as_its_weight_counts(factor, class_weight):
+    """Units may be of any size, and differ by class."""
+    counts = np.random.default_rng(0).integers(2, 12, 60)
+    unit = factor * np.where(np.arange(60) % 2, class_weight, 1.0)
+    rows, folds = assign(both_labels(counts * unit))
     assert set(folds.of_row) == set(range(8))
     np.testing.assert_array_equal(np.bincount(rows.logit_index[rows.place]), 1)
-    np.testing.assert_allclose(np.bincount(rows.logit_index, rows.sample_weight), counts * 0.3)
-    units = rows.sample_weight / 0.3
+    np.testing.assert_allclose(np.bincount(rows.logit_index, rows.sample_weight), counts * unit)
+    units = rows.sample_weight / unit[rows.logit_index]
     np.testing.assert_allclose(units, np.rint(units))
     totals = [np.bincount(folds.of_row, units * (rows.y == label)) for label in (0, 1)]
     assert all(np.ptp(total) <= 1.0 + 1e-9 for total in totals)
@@ -227,6 +231,63 @@ def test_folds_do_not_depend_on_the_scale_of_the_weights(make, n_members):
         other, of_other = assign(scaled, n_members, 0.3)
         np.testing.assert_array_equal(of_one.of_row, of_other.of_row)
         np.testing.assert_allclose(weight_of(one) * factor, other.sample_weight)
+
+
+@pytest.mark.parametrize("is_counted", [False, True])
+@pytest.mark.parametrize(
+    ("n_distinct", "n_copies", "are_apart"),
+    [(2, 3, True), (15, 3, True), (16, 7, False), (16, 8, True), (64, 8, True), (65, 20, False)],
+)
+def test_copies_are_apart_where_few_x_stand_there_often(
+    n_distinct, n_copies, are_apart, is_counted
+):
+    """As rows, or counted by weights in whatever unit."""
+    others = np.random.default_rng(0).integers(0, n_distinct, n_distinct * (n_copies - 1))
+    x = np.concatenate([np.arange(n_distinct), others])
+    rows = Rows(x[:, np.newaxis] * 1.0, x % 2 * 1.0)
+    if is_counted:
+        rows = rows.merge_identical()
+        rows = replace(rows, sample_weight=rows.sample_weight * 0.3)
+    rows, folds = assign(rows)
+    has_several = [len(set(folds.of_row[rows.X[:, 0] == x])) > 1 for x in range(n_distinct)]
+    assert any(has_several) == are_apart
+
+
+def test_weights_without_a_unit_leave_rows_with_copies_whole():
+    """One that has none like it is shared by all folds, where x bears both labels."""
+    x = np.arange(40) // 2
+    x, y = np.append(x, [0, 2, 4]), np.append(np.arange(40) % 2, [0, 0, 0]) * 1.0
+    weight = np.random.default_rng(0).exponential(size=43)
+    rows, _ = assign(Rows(x[:, np.newaxis] * 1.0, y, weight))
+    n_parts = np.bincount(rows.logit_index)
+    has_copies = np.isin(np.arange(43), [0, 4, 8, 40, 41, 42])
+    assert n_parts.tolist() == np.where(has_copies, 1, 8).tolist()
+
+
+def test_repeating_takes_back_what_merging_did_to_observations():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 3, 200), rng.integers(0, 2, 200)
+    merged = Rows(x[:, np.newaxis] * 1.0, y * 1.0).merge_identical()
+    repeated = repeat_counted(merged, 1_000)
+    assert (len(merged), len(repeated)) == (6, 200)
+    assert (repeated.sample_weight == 1.0).all()
+    assert Counter(zip(repeated.X[:, 0], repeated.y, strict=True)) == Counter(
+        zip(x.tolist(), y.tolist(), strict=True)
+    )
+    np.testing.assert_array_equal(repeated.X[repeated.place, 0], x)
+
+
+def test_more_copies_than_there_is_room_for_have_parts_of_the_weight():
+    rows = Rows(np.eye(4), np.array([0.0, 1.0, 1.0, 0.0]), np.array([1e6, 3e6, 1e6, 5.0]))
+    repeated = repeat_counted(rows, 1_000)
+    assert 990 <= len(repeated) <= 1_010
+    weight = np.bincount(repeated.logit_index, repeated.sample_weight)
+    np.testing.assert_allclose(weight, rows.sample_weight)
+
+
+def test_copies_that_tell_nothing_new_stay_merged():
+    rows = Rows(np.eye(20), np.arange(20) % 2 * 1.0, np.arange(20) % 7 + 1.0)
+    assert repeat_counted(rows, 1_000) is rows
 
 
 # One network: a part of the rows.

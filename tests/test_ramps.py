@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.tree import DecisionTreeClassifier
 from strategies import seeds
+from trainings import even_folds
 
 from skdnn import DeepBinaryClassifier
 from skdnn.estimator.architecture import Architecture, InputColumns, build_network
 from skdnn.training.bins import MOST_FEATURES, MOST_ROWS, find_cuts, fit_bins
-from skdnn.training.folds import IN_NO_FOLD, Folds
+from skdnn.training.folds import IN_NO_FOLD
 from skdnn.training.random_streams import RandomStreams
 from skdnn.training.rows import Rows
 
@@ -80,7 +81,7 @@ def test_a_row_of_weight_k_cuts_as_k_rows(seed):
 
 def test_the_fold_of_a_member_has_no_say_in_its_cuts():
     rows, rng = random_rows(0), np.random.default_rng(1)
-    folds = Folds(rng.integers(IN_NO_FOLD, 3, len(rows)).astype(np.int8), 3, 3)
+    folds = even_folds(rng.integers(IN_NO_FOLD, 3, len(rows)).astype(np.int8), 3, 3)
     cuts = cuts_of(rows, folds=folds, members=range(3))
     lied = rows.y.copy()
     lied[folds.of_row == 1] = 1.0 - lied[folds.of_row == 1]
@@ -88,7 +89,7 @@ def test_the_fold_of_a_member_has_no_say_in_its_cuts():
     np.testing.assert_array_equal(told[1], cuts[1])
     for member in (0, 2):
         assert (told[member, 0] != cuts[member, 0]).any()
-    seen = folds.is_trained_on(1)
+    seen = ~folds.is_held_out(1)
     alone = cuts_of(Rows(rows.X[seen], rows.y[seen]))
     # The ends are those of all rows, and of all values those of the other folds too.
     np.testing.assert_array_equal(alone[0, 0], cuts[1, 0])

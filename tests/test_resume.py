@@ -208,18 +208,18 @@ def test_other_rows_begin_a_course_of_their_own(change, early_stopping, learning
 
 
 @stopping
-def test_other_order_of_a_small_table_is_the_same_training(early_stopping):
+def test_other_order_of_rows_in_one_batch_is_the_same_training(early_stopping):
     X, y = make_table()
-    settings = {"early_stopping": early_stopping, "n_members": 5}
+    settings = {"early_stopping": early_stopping, "n_members": 5, "batch_size": 120}
     whole = classifier(max_iter=8, **settings).fit(X, y)
     parts = classifier(max_iter=4, warm_start=True, **settings).fit(X, y)
     parts.fit(X[::-1].copy(), y[::-1].copy())
     assert_same_training(parts, whole)
 
 
-def test_other_order_of_a_large_table_begins_a_course_of_its_own():
-    X, y = make_table(1_001)
-    estimator = classifier((), max_iter=2, batch_size=500, warm_start=True).fit(X, y)
+def test_other_order_of_several_batches_begins_a_training_of_its_own():
+    X, y = make_table()
+    estimator = classifier((), max_iter=2, batch_size=50, warm_start=True).fit(X, y)
     same = deepcopy(estimator).fit(X, y)
     other = deepcopy(estimator).fit(X[::-1].copy(), y[::-1].copy())
     assert same._resume["progress"].n_epochs == 4
@@ -479,7 +479,7 @@ REJECTING = {
     "members": {"n_members": 3, "ema_decay": 0.8},
     "folds": {"n_members": 5, "ema_decay": 0.8},
     "batch normalisation": {"normalization": "batch", "ema_decay": 0.9},
-    "encoder": {"encoder": "auto", "n_members": 2, "ema_decay": 0.9, "random_state": 1},
+    "encoder": {"encoder": "auto", "n_members": 2, "ema_decay": 0.9, "random_state": 2},
 }
 
 
@@ -621,6 +621,8 @@ def test_divergence_of_a_course_gone_on_with_leaves_what_was_kept_before():
 
 def test_best_iter_under_a_rate_that_is_too_high_is_that_of_the_weights_kept():
     X, y = make_table()
+    order = np.lexsort(X.T[::-1])  # with which it diverges
+    X, y = X[order], y[order]
     setting = {"activation": "relu", "learning_rate_init": 10.0}
     with pytest.warns(ConvergenceWarning, match="diverged") as caught:
         estimator = classifier(max_iter=20, **setting).fit(X, y)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_st
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_array, csr_matrix
 from strategies import labels_N, seeds, weights_N
 
-from skdnn.training.rows import Rows
+from skdnn.training.rows import Rows, Selection
 
 
 @st.composite
@@ -80,6 +80,24 @@ def test_merge_identical_keeps_the_dtype_and_a_layout_that_is_fast():
     assert merged.X.dtype == merged.y.dtype == np.float32
     assert merged.X.flags.c_contiguous
     assert merged.y.flags.c_contiguous
+
+
+@pytest.mark.parametrize("make_table", [np.asarray, csr_array])
+def test_merge_identical_compares_values(make_table):
+    """Zero has no sign, and the columns of a row of a sparse table any order."""
+    X = np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    rows = Rows(make_table(X), np.zeros(5)).merge_identical()
+    assert Counter(rows.sample_weight) == {3.0: 1, 1.0: 2}
+    assert len(set(rows.place[[0, 1, 3]])) == 1
+
+
+def test_sparse_rows_may_hold_zeros_and_entries_twice():
+    table = csr_array(
+        (np.array([1.0, 2.0, 3.0, 0.0]), np.array([0, 0, 0, 1]), np.array([0, 2, 4])), (2, 2)
+    )
+    before = table.data.copy()
+    assert len(Rows(table, np.zeros(2)).merge_identical()) == 1
+    np.testing.assert_array_equal(table.data, before)
 
 
 @given(rows_N())
@@ -167,3 +185,18 @@ def test_place_of_a_row_that_is_left_out_is_none():
     assert rows.drop_weightless().place.tolist() == [0, -1, 1, -1, 2]
     assert rows.drop_weightless().normalize_weights().place.tolist() == [0, -1, 1, -1, 2]
     assert rows.drop_weightless().take(np.array([2, 0])).place.tolist() == [1, -1, -1, -1, 0]
+
+
+@pytest.mark.parametrize("index", [np.array([4, 0, 4, 2]), np.array([[4, 0, 4, 2], [1, 1, 3, 0]])])
+def test_selection_is_read_like_the_array_it_stands_for(index):
+    table = np.arange(15.0).reshape(5, 3)
+    selection, array = Selection(table, index), table[index]
+    assert selection.shape == array.shape
+    for rows in (slice(None), slice(1, 3), np.array([0, 2, 2])):
+        keys = [(rows,)] if index.ndim == 1 else [(slice(None), rows), (slice(0, 1), rows)]
+        for key in keys:
+            np.testing.assert_array_equal(selection[key], array[key])
+            np.testing.assert_array_equal(
+                selection[(*key, slice(1, 3))], array[(*key, slice(1, 3))]
+            )
+    np.testing.assert_array_equal(selection[1:], array[1:])

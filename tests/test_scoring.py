@@ -238,8 +238,9 @@ def test_score_of_several_rows_of_a_kind_is_that_of_their_weight():
     """Up to which rows merging leaves each member to hold out."""
     X, y = make_table(60)
     times = make_weights(60) + 1
-    one = ensemble(scoring="accuracy", alpha=0.0).fit(X, y, times)
-    other = ensemble(scoring="accuracy", alpha=0.0).fit(X.repeat(times, axis=0), y.repeat(times))
+    settings = {"scoring": "accuracy", "alpha": 0.0, "batch_size": 1_000}
+    one = ensemble(**settings).fit(X, y, times)
+    other = ensemble(**settings).fit(X.repeat(times, axis=0), y.repeat(times))
     np.testing.assert_array_equal(one.params_, other.params_)
     assert one.validation_scores_ == pytest.approx(other.validation_scores_, rel=1e-12)
 

@@ -52,12 +52,11 @@ SETTINGS = {
         max_iter=20,
         early_stopping=True,
         validation_fraction=0.3,
-        warm_start=True,
     ),
     "residual, batch normalisation": DeepBinaryClassifier(
         (16, 16, 16), normalization="batch", residual=True, **QUICK
     ),
-    "lbfgs": DeepBinaryClassifier((16,), solver="lbfgs", n_members=2, max_iter=50),
+    "lbfgs": DeepBinaryClassifier((16,), solver="lbfgs", n_members=2, max_iter=50, warm_start=True),
     "lbfgs, batch normalisation": DeepBinaryClassifier(
         (16,), solver="lbfgs", normalization="batch", max_iter=50
     ),

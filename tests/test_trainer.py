@@ -8,12 +8,11 @@ from data import classifier, make_table
 from scipy.special import expit
 from sklearn.metrics import log_loss
 from tables import pose_training
-from trainings import noisy_rows
+from trainings import even_folds, noisy_rows
 
 from skdnn import _batches, _trainer
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
-from skdnn.training.folds import Folds
 from skdnn.training.rows import Rows
 
 pytestmark = pytest.mark.usefixtures("many_workers")
@@ -41,7 +40,7 @@ def test_losses_do_not_depend_on_blocks(is_weighted, monkeypatch):
     if is_weighted:
         weight = np.random.default_rng(0).exponential(size=60)
         rows = replace(rows, sample_weight=weight).normalize_weights()
-    folds = Folds(np.arange(60) % 3, 2, 3)
+    folds = even_folds(np.arange(60) % 3, 2, 3)
     ends = []
     for n_rows in (8192, 20):
         monkeypatch.setattr(_batches, "BLOCK_ROWS", n_rows)
@@ -58,7 +57,7 @@ def test_losses_do_not_depend_on_blocks(is_weighted, monkeypatch):
 def test_loss_of_training_rows_is_by_the_rows_that_each_member_learns_from():
     rows = noisy_rows()
     rows = replace(rows, sample_weight=np.random.default_rng(0).exponential(size=60))
-    folds = Folds(np.arange(60) % 3, 2, 3)
+    folds = even_folds(np.arange(60) % 3, 2, 3)
     plan, state = pose_training(rows, members=(0, 1))
     trainer = Trainer(plan, state, rows, Validation(rows, folds=folds))
     logits = plan.network.logits(state.params, rows.X)

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning
 from tables import pose_training
 from threadpoolctl import threadpool_info, threadpool_limits
-from trainings import noisy_rows
+from trainings import even_folds, noisy_rows
 
 from skdnn import _trainer
 from skdnn._loading import load_compiled
@@ -27,7 +27,6 @@ from skdnn._values import frozen
 from skdnn._worker import Worker
 from skdnn.losses import BinaryCrossEntropy
 from skdnn.training import threads as _threads
-from skdnn.training.folds import Folds
 from skdnn.training.interrupt import Interrupt, listen_for_interrupts
 
 pytestmark = pytest.mark.usefixtures("many_workers")
@@ -81,7 +80,7 @@ def test_training_does_not_depend_on_threads_and_workers(monkeypatch, setting, k
         setting = {**setting, "learning_rate_init": 1e38}
     if kind == "sparse":
         rows = replace(rows, X=csr_matrix(rows.X))
-    folds = Folds(np.arange(50) % 3, N_MEMBERS, 3) if kind == "folds" else None
+    folds = even_folds(np.arange(50) % 3, N_MEMBERS, 3) if kind == "folds" else None
     validation = None if folds is None else Validation(rows, folds=folds)
     states = []
     for n_threads, n_numbers in ((1, ALL_TOGETHER), (1, 300), (2, 300), (8, 1)):
@@ -260,7 +259,7 @@ def test_interrupt_ends_training_in_all_threads_and_keeps_the_weights(monkeypatc
 
     plan, state = pose(2, rows, max_iter=10**6)
     plan = replace(plan, loss=LossWithAnEvent(press))
-    validation = Validation(rows, folds=Folds(np.arange(60) % 3, N_MEMBERS, 3))
+    validation = Validation(rows, folds=even_folds(np.arange(60) % 3, N_MEMBERS, 3))
     with (
         pytest.warns(ConvergenceWarning, match="Training was interrupted after"),
         listen_for_interrupts() as interrupt,

@@ -19,6 +19,7 @@ from tables import pose_training
 
 from skdnn._trainer import Validation
 from skdnn._training import train
+from skdnn.training.folds import Folds
 from skdnn.training.rows import Rows
 from skdnn.training.state import TrainingState
 
@@ -37,6 +38,11 @@ def assign_evenly(y: np.ndarray, n_folds: int, seed: int = 0) -> np.ndarray:
     of_row = np.empty(len(y), np.int8)
     of_row[order] = np.arange(len(y)) % n_folds
     return of_row
+
+
+def even_folds(of_row: np.ndarray, n_members: int, n_folds: int) -> Folds:
+    """Let member m hold out fold ``m % n_folds``."""
+    return Folds(of_row, np.arange(n_members) % n_folds == np.arange(n_folds)[:, np.newaxis])
 
 
 @dataclass

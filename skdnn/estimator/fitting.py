@@ -22,8 +22,8 @@ from ..optimizers import make_optimizer
 from ..preprocessing import TabularEncoder
 from ..schedules import Constant, CosLog4, Schedule, make_schedule
 from ..training.bins import fit_bins
+from ..training.fold_assignment import repeat_counted
 from ..training.folds import FEWEST_FOLDS
-from ..training.identical_rows import repeat_shared
 from ..training.interrupt import listen_for_interrupts
 from ..training.out_of_fold import hold_out, judge_unseen
 from ..training.random_streams import RandomStreams
@@ -47,8 +47,8 @@ from .parameters import (
 )
 from .tables import get_encoder, read_training_tables
 
-MERGED_TABLE = 1_000
-"""Rows up to which identical ones are merged even where a batch does not hold them all."""
+MOST_REPEATED = 1_000
+"""Rows that a table that has been counted becomes, at most."""
 
 AUTO_PATIENCE = 10
 CYCLE_GROWTH = 1.5
@@ -167,12 +167,11 @@ def run(estimator: Any, training: Training, X, y, sample_weight) -> None:
 
 
 def _merge_identical(rows: Rows, given: Parameters) -> Rows:
-    """Make one row of identical ones if their order does not matter."""
-    is_small = len(rows) <= MERGED_TABLE and given.shuffle
-    if not is_small and len(rows) > choose_batch_size(given, len(rows)):
+    """Make one row of identical ones if all rows form one batch."""
+    if len(rows) > choose_batch_size(given, len(rows)):
         return rows
     rows = rows.merge_identical()
-    return rows if given.solver in FULL_BATCH else repeat_shared(rows, MERGED_TABLE)
+    return rows if given.solver in FULL_BATCH else repeat_counted(rows, MOST_REPEATED)
 
 
 def _check_same_network(given: Parameters, wanted: Architecture, known: Architecture) -> None:

@@ -162,13 +162,10 @@ def _count(
             of_place = np.bincount(place, weights[order], minlength=(n_folds + 1) * N_FINE)
             count[:, j] = of_place.reshape(n_folds + 1, N_FINE)
     totals = counts.sum(axis=1)
-    own = np.stack(
-        [
-            totals if folds is None else totals - counts[:, folds.of_member(member)].sum(axis=1)
-            for member in members
-        ],
-        axis=1,
-    )
+    own = np.stack([totals] * len(members), axis=1)
+    if folds is not None:
+        for i, member in enumerate(members):
+            own[:, i] -= counts[:, np.flatnonzero(folds.holders[:, member])].sum(axis=1)
     n, p = own.cumsum(axis=-1)
     return edges, n, p
 

@@ -1,91 +1,39 @@
 """Assignment of rows to folds, class by class: copies of a row, and rows of a group, go together.
 
-A unit is what goes to one fold as a whole: a row with all its copies, since a network that has seen
+What goes to one fold as a whole is a unit: a row with all its copies, since a network that has seen
 one of them knows the others. Where the same x bears both labels, or few x are distinct, each copy
 is a unit, and a row whose weight stands for several units is cut into parts.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._values import frozen
-from .folds import FEWEST_FOLDS, IN_NO_FOLD, MOST_FOLDS, Folds, even_holders
-from .identical_rows import Alike
-from .rows import Rows
+from ..utils import ROUNDING
+from .folds import FEWEST_FOLDS, IN_NO_FOLD, Folds, make_holders
+from .rows import Rows, position_dtype, row_bytes
+
+FEW_X = 16
+"""Distinct x below which they are few: a fold would have the only ones of a kind."""
+
+MOST_X, COPIES_OF_X = 64, 8
+"""Distinct x that are few too, at most, if there are so many copies of each in the mean: new rows
+will hardly be unlike all of them, and a fold would have the only ones of several kinds."""
+
+MOST_COUNTED = 1_000
+"""Units that the least weight may be, at most; weights that need more have no unit."""
 
 MOST_UNITS = 1_000
 """Units of one weight above which each fold gets an equal share: chance would hardly show."""
 
+MOST_UNITS_IN_ALL = 10_000_000
+"""Units of all rows above which those of several units are shared."""
 
-@frozen
-class FoldRule:
-    """How many units of a class go to which fold.
-
-    Five members or more have folds of equal size, and member m holds out fold ``m % n_folds``.
-    Fewer members hold out a fraction each, which do not overlap as long as there are units enough:
-    there is a fold for each set of members that hold out the same units, numbered by the bits of
-    the set, less one.
-
-    Attributes
-    ----------
-    n_members : int
-    fraction : float
-        Of each class, that each of less than five members holds out.
-    n_most : int
-        Folds of equal size, at most.
-    """
-
-    n_members: int
-    fraction: float
-    n_most: int = MOST_FOLDS
-
-    @property
-    def is_even(self) -> bool:
-        """Whether folds have equal size, and each unit is in one of them."""
-        return self.n_members >= FEWEST_FOLDS
-
-    @property
-    def n_folds(self) -> int:
-        """The number of folds, of which some may be empty."""
-        return min(self.n_members, self.n_most) if self.is_even else 2**self.n_members - 1
-
-    @property
-    def holders(self) -> np.ndarray:
-        """Whether a member holds out a fold, of shape (n_folds, n_members)."""
-        if self.is_even:
-            return even_holders(self.n_folds, self.n_members)
-        sets = np.arange(1, self.n_folds + 1)[:, np.newaxis]
-        return (sets >> np.arange(self.n_members)) % 2 == 1
-
-    def assign(self, n_units: int, n_assigned: int = 0) -> np.ndarray:
-        """Return the fold of each unit of a shuffled class; a single unit is in none.
-
-        `n_assigned` counts the units of the other class that have a fold: folds of equal size are
-        filled in turn.
-        """
-        if n_units < 2:
-            return np.full(n_units, IN_NO_FOLD)
-        if self.is_even:
-            return (n_assigned + np.arange(n_units)) % self.n_folds
-        n_out = min(max(round(self.fraction * n_units), 1), n_units - 1)
-        is_apart = n_out * self.n_members <= n_units
-        sets = np.zeros(n_units, np.intp)
-        for member in range(self.n_members):
-            start = member * n_out if is_apart else member * n_units // self.n_members
-            sets[(start + np.arange(n_out)) % n_units] += 1 << member
-        return sets - 1
-
-    def count(self, folds: np.ndarray) -> np.ndarray:
-        """Count the units of each fold, those of no fold first."""
-        return np.bincount(folds - IN_NO_FOLD, minlength=self.n_folds + 1)
-
-    def shares(self) -> np.ndarray:
-        """Return the share of a large class that each fold gets, that of no fold first."""
-        n_units = 1_000 * self.n_folds if self.is_even else 10_000
-        return self.count(self.assign(n_units)) / n_units
+SHARES = 10_080
+"""Units by which shares of all folds are found; every number of folds up to 10 divides it."""
 
 
 def assign_folds(
@@ -93,14 +41,13 @@ def assign_folds(
 ) -> tuple[Rows, Folds]:
     """Assign rows to the folds of members; return the rows, some cut into parts, and the folds.
 
-    There are as many folds as members, up to ten. Less than five members hold out `fraction` of the
-    rows each.
+    There are as many folds as members, up to ten, and no more than groups. Less than five members
+    hold out `fraction` of the rows each.
     """
-    rule = FoldRule(n_members, fraction)
-    if rows.group is not None and rule.is_even:
-        rule = FoldRule(n_members, fraction, min(MOST_FOLDS, max(2, int(rows.group.max()) + 1)))
-    rows, of_row = _assign(rows, rule, rng)
-    return rows, Folds(of_row, n_members, rule.n_folds, rule.holders)
+    n_groups = None if rows.group is None else int(rows.group.max()) + 1
+    sizes = FoldSizes(make_holders(n_members, n_groups), fraction)
+    rows, of_row = _assign(rows, sizes, rng)
+    return rows, Folds(of_row, sizes.holders)
 
 
 def split_validation(rows: Rows, fraction: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
@@ -109,84 +56,211 @@ def split_validation(rows: Rows, fraction: float, rng: np.random.Generator) -> t
     At least one unit of each class is trained on, and if there are two, at least one is held out.
     Rows to train on, which are most, are not copied.
     """
-    rows, of_row = _assign(rows, FoldRule(1, fraction), rng)
+    rows, of_row = _assign(rows, FoldSizes(make_holders(1), fraction), rng)
     is_training = of_row == IN_NO_FOLD
-    return rows.select(np.flatnonzero(is_training)), rows.take(np.flatnonzero(~is_training))
+    training = rows.take(np.flatnonzero(is_training), is_view=True)
+    return training, rows.take(np.flatnonzero(~is_training))
 
 
-def _assign(rows: Rows, rule: FoldRule, rng: np.random.Generator) -> tuple[Rows, np.ndarray]:
+@dataclass(frozen=True)
+class FoldSizes:
+    """How many units of a class go to which fold.
+
+    Attributes
+    ----------
+    holders : ndarray of bool of shape (n_folds, n_members)
+        Whether a member holds out a fold; see `make_holders`.
+    fraction : float
+        Of each class, that each of less than five members holds out.
+    """
+
+    holders: np.ndarray
+    fraction: float
+
+    def list_folds(self, n_units: int, n_assigned: int = 0) -> np.ndarray:
+        """Return the fold of each unit of a shuffled class; a single unit is in none.
+
+        `n_assigned` counts the units of the other class that have a fold: folds of equal size are
+        filled in turn.
+        """
+        n_folds, n_members = self.holders.shape
+        if n_units < 2:
+            return np.full(n_units, IN_NO_FOLD)
+        if n_members >= FEWEST_FOLDS:
+            return (n_assigned + np.arange(n_units)) % n_folds
+        n_out = min(max(round(self.fraction * n_units), 1), n_units - 1)
+        is_apart = n_out * n_members <= n_units
+        sets = np.zeros(n_units, np.intp)
+        for member in range(n_members):
+            start = member * n_out if is_apart else member * n_units // n_members
+            sets[(start + np.arange(n_out)) % n_units] += 1 << member
+        return sets - 1
+
+    def shares(self, n_units: int = SHARES) -> np.ndarray:
+        """Return the share of each fold, of none first, in a class of so many units."""
+        folds = self.list_folds(n_units) - IN_NO_FOLD
+        return np.bincount(folds, minlength=len(self.holders) + 1) / n_units
+
+
+def _assign(rows: Rows, sizes: FoldSizes, rng: np.random.Generator) -> tuple[Rows, np.ndarray]:
     """Return the rows, some cut into parts, and the fold of each."""
+    dtype, n_folds = np.min_scalar_type(-len(sizes.holders)), len(sizes.holders)
     if rows.group is not None:
-        return rows, _assign_groups(rows, rows.group, rule, rng)
-    alike = Alike.find(rows)
-    if alike is None:
-        return rows, _assign_units(rows.y, np.ones(len(rows), np.intp), rule, rng)[0]
-    counts = alike.counts.copy()
-    counts[(counts > MOST_UNITS) | (alike.has_few_x & alike.is_single)] = 0
-    counts[~alike.is_shared] = 1
-    if alike.has_few_x:
+        return rows, _assign_groups(rows, rows.group, sizes, rng).astype(dtype)
+    rows, first, n_units = _find_units(rows)
+    row_of_unit = np.repeat(np.arange(len(rows), dtype=first.dtype), n_units)
+    of_unit = np.empty(len(row_of_unit), dtype)
+    n_assigned = 0
+    for label in np.unique(rows.y):
+        of_class = np.flatnonzero(rows.y[row_of_unit] == label)
+        folds = sizes.list_folds(len(of_class), n_assigned)
+        of_unit[rng.permutation(of_class)] = folds
+        n_assigned += int(np.count_nonzero(folds != IN_NO_FOLD))
+    if (n_units[first] == 1).all():
+        of_row = np.empty(len(rows), dtype)
+        of_row[row_of_unit] = of_unit
+        return rows, of_row[first]
+    # A row has a part for each fold that one of its units is in.
+    places = row_of_unit * (n_folds + 1) + (of_unit - IN_NO_FOLD)
+    parts = np.bincount(places, minlength=len(rows) * (n_folds + 1)).reshape(len(rows), -1)
+    parts = parts / np.maximum(n_units, 1)[:, np.newaxis]
+    parts[n_units == 0] = sizes.shares()
+    parts = parts[first]
+    index, folds = np.nonzero(parts)
+    return rows.cut(index, parts[index, folds]), (folds + IN_NO_FOLD).astype(dtype)
+
+
+def _find_units(rows: Rows) -> tuple[Rows, np.ndarray, np.ndarray]:
+    """Return the rows, the first row that each one goes with, and how many units each one is.
+
+    A row of no units goes with another, or else is shared by all folds.
+    """
+    copies, own = Copies.find(rows), np.arange(len(rows), dtype=position_dtype(len(rows)))
+    if copies is None:
+        return rows, own, np.ones(len(rows), np.int8)
+    n_units = copies.n_units.copy()
+    if copies.are_few:
         # A member that holds out more rows of a label has learned less of it, and its logits lean
         # to the other label: copies get one logit, of the members that hold out any of them.
-        rows = replace(rows, logit_index=alike.number)
-    is_unit = alike.is_shared | (alike.first == np.arange(len(rows)))
-    units = np.flatnonzero(is_unit)
-    of_unit, cuts = _assign_units(rows.y[units], counts[units].astype(np.intp), rule, rng)
-    of_row = np.empty(len(rows), of_unit.dtype)
-    of_row[units] = of_unit
-    of_row[~is_unit] = of_row[alike.first[~is_unit]]
-    return _cut(rows, of_row, {int(units[unit]): shares for unit, shares in cuts.items()})
+        rows = replace(rows, logit_index=copies.first)
+        n_units[copies.is_single] = 0
+    n_units[n_units > MOST_UNITS] = 0
+    first = np.where(copies.are_apart, own, copies.first)
+    n_units[~copies.are_apart] = (first == own)[~copies.are_apart]
+    if n_units.sum() > MOST_UNITS_IN_ALL:
+        n_units[n_units > 1] = 0
+    return rows, first, n_units.astype(np.intp)
 
 
-def _assign_units(
-    y: np.ndarray, counts: np.ndarray, rule: FoldRule, rng: np.random.Generator
-) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """Return the fold of each row, and for rows to be cut the share that each fold gets.
+def repeat_counted(rows: Rows, n_most: int) -> Rows:
+    """Turn weights into copies where each copy is a unit: the inverse of merging.
 
-    Parameters
-    ----------
-    y : ndarray of shape (n_rows,)
-    counts : ndarray of int of shape (n_rows,)
-        Units that each row is: 1 keeps it whole, 0 gives each fold its share of it.
-    rule : FoldRule
-    rng : Generator
+    A table that has been counted then gets as many steps as the one that it was counted from. There
+    are about `n_most` rows at most; where there are more units, copies stand for several.
     """
-    of_row = np.full(len(y), IN_NO_FOLD, np.min_scalar_type(-rule.n_folds))
-    cuts = dict.fromkeys(np.flatnonzero(counts == 0).tolist(), rule.shares())
-    n_assigned = 0
-    for label in np.unique(y):
-        of_class = y == label
-        folds = rule.assign(int(counts[of_class].sum()), n_assigned)
-        several = np.flatnonzero(of_class & (counts > 1)).tolist()
-        if several:
-            left = rule.count(folds)
-            for row in several:
-                own = rng.multivariate_hypergeometric(left, counts[row], method="marginals")
-                left, cuts[row] = left - own, own / counts[row]
-            folds = np.repeat(np.arange(rule.n_folds + 1) + IN_NO_FOLD, left)
-        of_row[rng.permutation(np.flatnonzero(of_class & (counts == 1)))] = folds
-        n_assigned += int(np.count_nonzero(folds != IN_NO_FOLD))
-    return of_row, cuts
+    copies = Copies.find(rows)
+    if copies is None:
+        return rows
+    n_copies = np.where(copies.are_apart, copies.n_units, 1.0)
+    n_copies *= min(1.0, n_most / n_copies.sum())
+    times = np.maximum(np.rint(n_copies), 1.0).astype(np.intp)
+    if (times == 1).all():
+        return rows
+    index = np.repeat(np.arange(len(rows)), times)
+    return rows.cut(index, 1.0 / times[index])
 
 
-def _cut(rows: Rows, of_row: np.ndarray, cuts: dict[int, np.ndarray]) -> tuple[Rows, np.ndarray]:
-    """Cut rows into parts, one for each fold that has a share; return all, and their folds."""
-    if not cuts:
-        return rows, of_row
-    n_parts = np.ones(len(rows), np.intp)
-    for row, shares in cuts.items():
-        n_parts[row] = np.count_nonzero(shares)
-    index = np.repeat(np.arange(len(rows)), n_parts)
-    starts = np.cumsum(n_parts) - n_parts
-    share, folds = np.ones(len(index)), of_row[index]
-    for row, shares in cuts.items():
-        parts = slice(starts[row], starts[row] + n_parts[row])
-        [found] = np.nonzero(shares)
-        share[parts], folds[parts] = shares[found], found + IN_NO_FOLD
-    return rows.cut(index, share), folds
+class Copies(NamedTuple):
+    """Which rows have the same x, and whether each of them is a unit.
+
+    Attributes
+    ----------
+    first : ndarray of int of shape (n_rows,)
+        The position of the first row with the same x.
+    is_single : ndarray of bool of shape (n_rows,)
+        Whether no other row has the same x and label.
+    n_units : ndarray of shape (n_rows,)
+        How many units each row is by its weight; 0 where the weights have no unit.
+    are_few : bool
+        Whether less than `FEW_X` x are distinct.
+    are_apart : ndarray of bool of shape (n_rows,)
+        Whether each copy of a row is a unit of its own.
+    """
+
+    first: np.ndarray
+    is_single: np.ndarray
+    n_units: np.ndarray
+    are_few: bool
+    are_apart: np.ndarray
+
+    @classmethod
+    def find(cls, rows: Rows) -> Copies | None:
+        """Compare the rows of a table; None if all are different and many."""
+        n_rows, first = len(rows), find_first_identical(rows.X)
+        n_distinct = int(np.count_nonzero(first == np.arange(n_rows)))
+        if n_distinct == n_rows > MOST_X:
+            return None
+        n_copies = np.stack(
+            [np.bincount(first[rows.y == y], minlength=n_rows)[first] for y in (0.0, 1.0)]
+        )
+        is_single = np.where(rows.y == 1.0, n_copies[1], n_copies[0]) == 1
+        n_units = count_units(rows, is_single)
+        are_few = n_distinct < FEW_X
+        are_often = bool(np.maximum(n_units, 1.0).sum() >= COPIES_OF_X * n_distinct)
+        is_observed = are_few or (n_distinct <= MOST_X and are_often)
+        are_apart = (n_copies > 0).all(axis=0) | np.full(n_rows, is_observed)
+        return cls(first, is_single, n_units, are_few, are_apart)
+
+
+def find_first_identical(X: Any) -> np.ndarray:
+    """Return the position of the first row that is equal to each one.
+
+    Rows are compared by hashes of 64 bits: of a million, two others coincide once in 10^7 tables.
+    """
+    hashes = np.fromiter(map(hash, row_bytes(X)), np.int64, X.shape[0])
+    ordered = np.sort(hashes)  # takes less memory than what follows
+    if (ordered[1:] != ordered[:-1]).all():
+        return np.arange(len(hashes))
+    _, first, number = np.unique(hashes, return_index=True, return_inverse=True)
+    return first[number]
+
+
+def count_units(rows: Rows, is_single: np.ndarray) -> np.ndarray:
+    """Return how many units each row is by its weight; 0 where the weights have no unit.
+
+    The weights of a class are multiples of some unit, of any size. Where they have none, a row with
+    copies is one unit, and how many units a single row is remains unknown.
+    """
+    counts = np.ones(len(rows))
+    if rows.sample_weight is None:
+        return counts
+    for label in np.unique(rows.y):
+        of_class = rows.y == label
+        weight = rows.sample_weight[of_class]
+        unit = find_unit(np.unique(weight))
+        counts[of_class] = ~is_single[of_class] if unit is None else np.rint(weight / unit)
+    return counts
+
+
+def find_unit(weights: np.ndarray, rounding: float = ROUNDING) -> float | None:
+    """Return the largest unit that all weights, in ascending order, are whole multiples of.
+
+    The least weight is `MOST_COUNTED` units at most; with more, None.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        for n_units in range(1, MOST_COUNTED + 1):
+            unit = float(weights[0] / n_units)
+            if all(_are_whole(some / unit, rounding) for some in (weights[:100], weights)):
+                return unit
+    return None
+
+
+def _are_whole(numbers: np.ndarray, rounding: float) -> bool:
+    return bool((np.abs(numbers - np.rint(numbers)) <= rounding * numbers).all())
 
 
 def _assign_groups(
-    rows: Rows, group: np.ndarray, rule: FoldRule, rng: np.random.Generator
+    rows: Rows, group: np.ndarray, sizes: FoldSizes, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the fold of each row, the same for all rows of a group.
 
@@ -202,17 +276,17 @@ def _assign_groups(
     shares = np.stack([total / total.sum() for total in of_class], axis=1)
     order = rng.permutation(len(shares))
     order = order[np.argsort(-shares.max(axis=1)[order], kind="stable")]
-    of_group = _balance_groups(shares[order], rule)[order.argsort()]
+    of_group = _balance_groups(shares[order], sizes)[order.argsort()]
     if (of_group == IN_NO_FOLD).all():
         raise ValueError(
             f"groups must leave some rows of each class to learn from when one is held out, but of "
             f"{len(shares)} group(s) none does. Take more groups, pass X_val and y_val, or set "
             "early_stopping=False."
         )
-    return of_group.astype(np.min_scalar_type(-rule.n_folds))[group]
+    return of_group[group]
 
 
-def _balance_groups(shares: np.ndarray, rule: FoldRule) -> np.ndarray:
+def _balance_groups(shares: np.ndarray, sizes: FoldSizes) -> np.ndarray:
     """Return the fold of each group, given its share of each class.
 
     One after the other, each group goes to the fold where it adds least to the squared distance
@@ -220,12 +294,12 @@ def _balance_groups(shares: np.ndarray, rule: FoldRule) -> np.ndarray:
     member may be left without a class to learn from: a group that has all of one is in no fold.
     """
     of_group = np.full(len(shares), IN_NO_FOLD)
-    goal = rule.count(rule.assign(len(shares))) / len(shares)
+    goal = sizes.shares(len(shares))
     folds = np.flatnonzero(goal)
     goal = goal[folds, np.newaxis]
-    holders = np.vstack([np.zeros(rule.n_members, bool), rule.holders])[folds]
+    holders = np.pad(sizes.holders, ((1, 0), (0, 0)))[folds]  # nobody holds out no fold
     assigned = np.zeros((len(folds), shares.shape[1]))
-    held_out = np.zeros((rule.n_members, shares.shape[1]))
+    held_out = np.zeros((holders.shape[1], shares.shape[1]))
     for number, own in enumerate(shares):
         has_all = ((own > 0.0) & (held_out + own > 1.0 - 1e-9)).any(axis=1)  # (n_members,)
         growth = (own * (2.0 * (assigned - goal) + own)).sum(axis=1) / goal[:, 0]

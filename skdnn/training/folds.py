@@ -5,13 +5,12 @@ An ensemble then validates on all rows, and still trains on all of them.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .._network import Network
 from .._sparse import SparseBatch, is_sparse
-from .._values import frozen
 from .calibration import average_logits
 from .rows import Rows, Selection, position_dtype
 
@@ -26,7 +25,7 @@ FEWEST_FOLDS = 5
 lest they learn too little."""
 
 
-@frozen
+@dataclass(frozen=True)
 class HeldOut:
     """The rows that each member holds out, side by side, by their positions among all rows.
 
@@ -68,7 +67,7 @@ class HeldOut:
         return y[places], own.astype(y.dtype, copy=False)
 
 
-@frozen
+@dataclass(frozen=True)
 class Folds:
     """Which rows each member holds out.
 
@@ -78,38 +77,25 @@ class Folds:
     ----------
     of_row : ndarray of int of shape (n_rows,)
         The fold of each row, or `IN_NO_FOLD`.
-    n_members : int
-    n_folds : int
-    holders : ndarray of bool of shape (n_folds, n_members) or None
-        Whether a member holds out a fold; None stands for `even_holders`.
+    holders : ndarray of bool of shape (n_folds, n_members)
+        Whether a member holds out a fold.
     """
 
     of_row: np.ndarray
-    n_members: int
-    n_folds: int
-    holders: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        if self.n_folds < 2:
-            raise ValueError(
-                f"n_folds must be at least 2, got {self.n_folds!r}; one fold has all the rows."
-            )
-        of_row = np.asarray(self.of_row)
-        is_known = (of_row >= IN_NO_FOLD) & (of_row < self.n_folds)
-        if of_row.dtype.kind != "i" or not is_known.all():
-            wrong = np.unique(of_row[~is_known])[:5].tolist()
-            raise ValueError(
-                f"Folds are numbered by integers from 0 to n_folds - 1 = {self.n_folds - 1}, with "
-                f"{IN_NO_FOLD} for none, got {wrong or of_row.dtype}; number them anew."
-            )
-        if self.n_training < 1:
-            raise ValueError(
-                "Members need rows that they do not hold out, but one fold has all the rows; take "
-                "more folds, or more rows."
-            )
+    holders: np.ndarray
 
     def __len__(self) -> int:
         return len(self.of_row)
+
+    @property
+    def n_folds(self) -> int:
+        """The number of folds, of which some may be empty."""
+        return self.holders.shape[0]
+
+    @property
+    def n_members(self) -> int:
+        """The number of members."""
+        return self.holders.shape[1]
 
     @property
     def n_training(self) -> int:
@@ -118,41 +104,19 @@ class Folds:
         Folds that no member holds out count too: it is the same for a member alone.
         """
         sizes = np.bincount(self.of_row[self.of_row >= 0], minlength=self.n_folds)
-        return int(len(self) - max(sizes.max(), (sizes @ self._is_holder).max()))
-
-    @property
-    def _is_holder(self) -> np.ndarray:
-        if self.holders is None:
-            return even_holders(self.n_folds, self.n_members)
-        return self.holders
-
-    def of_member(self, member: int) -> list[int]:
-        """Return the numbers of the folds that a member holds out."""
-        return np.flatnonzero(self._is_holder[:, member]).tolist()
-
-    def members_of(self, fold: int) -> np.ndarray:
-        """Return which members hold out a fold."""
-        return np.flatnonzero(self._is_holder[fold])
+        return int(len(self) - max(sizes.max(), (sizes @ self.holders).max()))
 
     def is_held_out(self, member: int, block: slice = slice(None)) -> np.ndarray:
-        """Say of each row whether a member holds it out."""
-        of_row, (first, *others) = self.of_row[block], self.of_member(member)
-        is_own = of_row == first
-        for fold in others:
-            is_own |= of_row == fold
-        return is_own
-
-    def is_trained_on(self, member: int, block: slice = slice(None)) -> np.ndarray:
-        """Say of each row whether a member learns from it."""
-        return ~self.is_held_out(member, block)
+        """Say of each row of a block whether a member holds it out."""
+        return np.append(self.holders[:, member], False)[self.of_row[block]]
 
     def count_training(self, member: int) -> int:
         """Return the number of rows that a member learns from."""
-        return int(np.count_nonzero(self.is_trained_on(member)))
+        return len(self) - int(np.count_nonzero(self.is_held_out(member)))
 
     def training_index(self, member: int, block: slice = slice(0, None)) -> np.ndarray:
         """Return the positions of the rows, of a block, that a member learns from."""
-        return block.start + np.flatnonzero(self.is_trained_on(member, block))
+        return block.start + np.flatnonzero(~self.is_held_out(member, block))
 
     def validation_index(self, member: int) -> np.ndarray:
         """Return the positions of the rows that a member holds out."""
@@ -172,7 +136,7 @@ class Folds:
     ) -> np.ndarray:
         """Return the weights of a block of rows: zero for rows held out, else as they are."""
         members = range(self.n_members) if members is None else members
-        is_trained_on = np.stack([self.is_trained_on(member, block) for member in members])
+        is_trained_on = np.stack([~self.is_held_out(member, block) for member in members])
         if rows.sample_weight is None:
             return is_trained_on.astype(np.float64)
         return np.multiply(is_trained_on, rows.sample_weight[block], dtype=np.float64)
@@ -183,25 +147,18 @@ class Folds:
         Raises
         ------
         ValueError
-            If nobody holds out any, or none with a weight that counts beside the others.
+            If none of them has a weight that counts beside the others.
         """
-        members = range(self.n_members)
-        counts = np.array([np.count_nonzero(self.is_held_out(member)) for member in members])
+        own = [self.validation_index(member) for member in range(self.n_members)]
+        counts = np.array([len(index) for index in own])
         n_samples = int(counts.max())
-        if n_samples == 0:
-            raise ValueError(
-                "No row is held out by any member, and there is nothing to validate on. Take other "
-                "folds, or train without."
-            )
         places = np.zeros((self.n_members, n_samples), position_dtype(len(self)))
-        factors, total_weight = 1.0 / np.maximum(self._is_holder.sum(axis=1), 1), 0.0
-        for member, n_rows in enumerate(counts.tolist()):
-            own = self.validation_index(member)
-            places[member, :n_rows] = own
-            if n_rows:
-                places[member, n_rows:] = own[-1]
-            weight = 1.0 if rows.sample_weight is None else rows.sample_weight[own]
-            total_weight += float((factors[self.of_row[own]] * weight).sum(dtype=np.float64))
+        factors, total_weight = 1.0 / np.maximum(self.holders.sum(axis=1), 1), 0.0
+        for of_member, index in zip(places, own, strict=True):
+            of_member[: len(index)] = index
+            of_member[len(index) :] = index[-1:]
+            weight = 1.0 if rows.sample_weight is None else rows.sample_weight[index]
+            total_weight += float((factors[self.of_row[index]] * weight).sum(dtype=np.float64))
         if total_weight == 0.0:
             raise ValueError(
                 "sample_weight of all rows that are held out is next to nothing beside that of "
@@ -217,8 +174,19 @@ class Folds:
         return HeldOut(X, rows, places, counts, self.of_row, factors)
 
 
-def even_holders(n_folds: int, n_members: int) -> np.ndarray:
-    """Say that member m holds out fold ``m % n_folds``, in shape (n_folds, n_members)."""
+def make_holders(n_members: int, n_groups: int | None = None) -> np.ndarray:
+    """Say which member holds out which fold, in shape (n_folds, n_members).
+
+    Of five members or more, member m holds out fold ``m % n_folds``. Fewer members hold out parts
+    that may overlap: there is a fold for each set of members that hold out the same rows, numbered
+    by the bits of the set, less one.
+    """
+    if n_members < FEWEST_FOLDS:
+        sets = np.arange(1, 2**n_members)[:, np.newaxis]
+        return (sets >> np.arange(n_members)) % 2 == 1
+    n_folds = min(n_members, MOST_FOLDS)
+    if n_groups is not None:
+        n_folds = min(n_folds, max(2, n_groups))
     return np.arange(n_members) % n_folds == np.arange(n_folds)[:, np.newaxis]
 
 
@@ -244,7 +212,7 @@ def out_of_fold_logits(
     logits = np.full(X.shape[0], np.nan, params.dtype)
     for fold in range(folds.n_folds):
         index = np.flatnonzero(folds.of_row == fold)
-        chosen = params[folds.members_of(fold)]
+        chosen = params[folds.holders[fold]]
         if len(index) and len(chosen):
             part = replace(network, n_members=len(chosen))
             rows = X[index] if is_sparse(X) else Selection(X, index[np.newaxis])

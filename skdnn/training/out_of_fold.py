@@ -101,7 +101,7 @@ def _scale_of_average(network: Network, params: np.ndarray, rows: Rows, folds: F
     """
     logits = network.logits(params, rows.X[:: max(1, len(rows) // ROWS_TO_COMPARE)])
     used = np.unique(folds.of_row[folds.of_row >= 0]).tolist()
-    of_folds = (logits[folds.members_of(fold)] for fold in used)
+    of_folds = (logits[folds.holders[fold]] for fold in used)
     judged = [average_logits(of_fold) for of_fold in of_folds if len(of_fold)]
     return relative_size(average_logits(logits), np.stack(judged))
 

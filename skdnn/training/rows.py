@@ -1,16 +1,17 @@
-"""Rows to learn from and to validate on: their weights, merging, and the split between the two."""
+"""Rows to learn from and to validate on, with labels, weights and groups."""
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from .._sparse import is_sparse
-from .._values import frozen
+from ..utils import cut_rows
 
 
 def position_dtype(n_rows: int) -> np.dtype:
@@ -56,7 +57,7 @@ class Selection:
         return self.table.take(self.index.take(key), axis=0, out=out, mode="clip")
 
 
-@frozen
+@dataclass(frozen=True)
 class Rows:
     """A table in the dtype of training, with labels and weights.
 
@@ -121,15 +122,24 @@ class Rows:
         weight = None if self.sample_weight is None else self.sample_weight.astype(dtype)
         return replace(self, X=self.X.astype(dtype), y=self.y.astype(dtype), sample_weight=weight)
 
-    def take(self, index: np.ndarray) -> Rows:
-        """Return the rows at these positions; of one taken twice, the last is where it stands."""
+    def take(self, index: np.ndarray, *, is_view: bool = False) -> Rows:
+        """Return the rows at these positions; of one taken twice, the last is where it stands.
+
+        `is_view` says not to copy a dense table.
+        """
         moved_to = np.full(len(self), -1, position_dtype(len(self)))
         moved_to[index] = np.arange(len(index))
-        others = (self.sample_weight, self.group, self.logit_index)
-        weight, group, logit_index = (None if a is None else a[index] for a in others)
-        return Rows(
-            self.X[index], self.y[index], weight, self._follow(moved_to), group, logit_index
+        weight, group, logit_index = (
+            None if a is None else a[index]
+            for a in (self.sample_weight, self.group, self.logit_index)
         )
+        is_view &= isinstance(self.X, np.ndarray)
+        X = Selection(self.X, index.astype(moved_to.dtype)) if is_view else self.X[index]
+        return Rows(X, self.y[index], weight, self._follow(moved_to), group, logit_index)
+
+    def gather(self) -> Rows:
+        """Return the rows with a table of their own, if they have been selected from another."""
+        return replace(self, X=self.X[:]) if isinstance(self.X, Selection) else self
 
     def cut(self, index: np.ndarray, share: np.ndarray) -> Rows:
         """Return the rows at these positions in order, some of them again and again: parts.
@@ -140,17 +150,6 @@ class Rows:
         logit_index = index if self.logit_index is None else parts.logit_index
         return replace(parts, sample_weight=parts.weights * share, logit_index=logit_index)
 
-    def select(self, index: np.ndarray) -> Rows:
-        """Return the rows at these positions, of a dense table without a copy of it."""
-        if is_sparse(self.X) or isinstance(self.X, Selection):
-            return self.take(index)
-        none = replace(self, X=self.X[:, :0]).take(index)
-        return replace(none, X=Selection(self.X, index.astype(position_dtype(len(self)))))
-
-    def gather(self) -> Rows:
-        """Return the rows with a table of their own, if they have been selected from another."""
-        return replace(self, X=self.X[:]) if isinstance(self.X, Selection) else self
-
     def _follow(self, moved_to: np.ndarray) -> np.ndarray:
         """Return the place of each given row when the one at i has moved to `moved_to[i]`."""
         if self.place is None:
@@ -159,13 +158,11 @@ class Rows:
 
     def with_groups(self, group: np.ndarray) -> Rows:
         """Return the rows with the number of the group of each one that was given."""
-        own = group
         if self.place is not None:
             is_here = self.place >= 0
-            own = np.empty(len(self), group.dtype)
-            own[self.place[is_here]] = group[is_here]
-        rows = replace(self, group=own)
-        return replace(rows, group=rows._groups_of(np.arange(len(self))))
+            group_given, group = group, np.empty(len(self), group.dtype)
+            group[self.place[is_here]] = group_given[is_here]
+        return replace(self, group=np.unique(group, return_inverse=True)[1])
 
     def drop_weightless(self) -> Rows:
         """Leave out rows of weight zero, which must change nothing, not even the random numbers."""
@@ -174,57 +171,18 @@ class Rows:
         return self.take(np.flatnonzero(self.sample_weight))
 
     def merge_identical(self) -> Rows:
-        """Make one row of identical ones, with the sum of their weights, in a canonical order.
+        """Make one row of identical ones, with the sum of their weights.
 
         Where all rows form one batch the cost stays the same function, and a row of weight k is the
-        same as k rows to the last bit (class weights add rounding), under dropout too.
+        same as k rows to the last bit (class weights add rounding), under dropout too. The order
+        depends on the values of the rows alone.
         """
-        if is_sparse(self.X):
-            return self._merge_identical_sparse()
-        group = np.zeros(len(self)) if self.group is None else self.group
-        keys = np.column_stack([self.X, self.y, group.astype(self.X.dtype)])
-        table, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        place = place.ravel()
+        labels = [self.y] if self.group is None else [self.y, self.group]
+        parts = [row_bytes(self.X), *(map(np.generic.tobytes, label) for label in labels)]
+        keys = np.fromiter(map(b"".join, zip(*parts, strict=True)), object, len(self))
+        _, first, place = np.unique(keys, return_index=True, return_inverse=True)
         weight = np.bincount(place, weights=self.sample_weight).astype(np.float64)
-        X, y = np.ascontiguousarray(table[:, :-2]), table[:, -2].copy()
-        return Rows(X, y, weight, self._follow(place), self._groups_of(first))
-
-    def _groups_of(self, index: np.ndarray) -> np.ndarray | None:
-        """Return the groups of the rows at these positions, numbered anew in their order."""
-        if self.group is None:
-            return None
-        return number_by_first(self.group[index])
-
-    def _merge_identical_sparse(self) -> Rows:
-        """Do the same by the values that a sparse row has, and by their places."""
-        X = self.X.copy()
-        X.sum_duplicates()
-        X.eliminate_zeros()
-        members: dict[bytes, list[int]] = {}
-        for i, (start, stop) in enumerate(pairwise(X.indptr)):
-            values = [X.indices[start:stop], X.data[start:stop], self.y[i : i + 1]]
-            if self.group is not None:
-                values.append(self.group[i : i + 1])
-            members.setdefault(b"".join(v.tobytes() for v in values), []).append(i)
-        groups = sorted(members.values(), key=lambda group: self._sorting_key(X, group[0]))
-        weight = self.weights
-        firsts = np.array([group[0] for group in groups])
-        merged = np.array([weight[group].sum(dtype=np.float64) for group in groups])
-        place = np.empty(len(self), np.intp)
-        for position, group in enumerate(groups):
-            place[group] = position
-        return Rows(X[firsts], self.y[firsts], merged, self._follow(place), self._groups_of(firsts))
-
-    def _sorting_key(self, X: Any, i: int) -> list[tuple[float, ...]]:
-        """Return what sorts row i of a sparse table among the others as if they were dense.
-
-        Where two rows differ first, the one with a positive number is greater than one with none
-        yet, the more so the further left it is, and one with a negative number is less.
-        """
-        row = slice(X.indptr[i], X.indptr[i + 1])
-        values = zip(X.indices[row].tolist(), X.data[row].tolist(), strict=True)
-        entries = [(1, -j, value) if value > 0 else (-1, j, value) for j, value in values]
-        return [*entries, (0, 0, 0.0), (float(self.y[i]),)]
+        return replace(self.take(first), sample_weight=weight, place=self._follow(place))
 
     def normalize_weights(self) -> Rows:
         """Scale the weights to mean 1; equal weights become None, the same as no weights."""
@@ -236,10 +194,21 @@ class Rows:
         return replace(self, sample_weight=scaled.astype(self.X.dtype, copy=False))
 
 
-def number_by_first(values: np.ndarray) -> np.ndarray:
-    """Return the same number for equal values, from 0 in the order in which they come first."""
-    _, first, number = np.unique(values, return_index=True, return_inverse=True)
-    return first.argsort().argsort()[number]
+def row_bytes(X: Any) -> Iterator[bytes]:
+    """Yield what is the same for equal rows of a table, in which zero has no sign."""
+    if is_sparse(X):
+        if not X.has_canonical_format or not X.data.all():
+            X = X.copy()
+            X.sum_duplicates()
+            X.eliminate_zeros()
+        for start, stop in pairwise(X.indptr):
+            yield X.indices[start:stop].tobytes() + X.data[start:stop].tobytes()
+        return
+    size = X.shape[1] * X.dtype.itemsize
+    for block in cut_rows(*X.shape):
+        content = (X[block] + 0.0).tobytes()
+        for i in range(block.stop - block.start):
+            yield content[i * size : (i + 1) * size]
 
 
 def checksum(*parts: Any) -> int:

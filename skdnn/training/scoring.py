@@ -13,8 +13,8 @@ from sklearn.metrics import check_scoring
 
 from .._sparse import is_sparse
 from .calibration import join_logits
+from .fold_assignment import find_unit
 from .folds import Folds, HeldOut
-from .identical_rows import find_unit
 from .rows import Rows
 
 Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
