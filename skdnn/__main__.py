@@ -12,27 +12,23 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.calibration import calibration_curve
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import (
-    average_precision_score,
-    brier_score_loss,
-    log_loss,
-    roc_auc_score,
-)
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from ._values import frozen
 from .classifier import DeepBinaryClassifier
 from .datasets import load_rain
 
@@ -53,9 +49,15 @@ MEASUREMENTS = [
 ]
 ALL_COLUMNS = ["airport", "hour", "wind_dir_deg", *MEASUREMENTS]
 
+METRICS = {  # how to compute it, and what is best
+    "log-loss": (log_loss, min),
+    "Brier score": (brier_score_loss, min),
+    "ROC AUC": (roc_auc_score, max),
+    "avg. precision": (average_precision_score, max),
+}
 
-@frozen
-class Split:
+
+class Split(NamedTuple):
     """The rows to learn from and, later in time, the rows to judge on."""
 
     X_train: np.ndarray
@@ -65,25 +67,12 @@ class Split:
     is_late: np.ndarray  # (n_train,), whether a training row is of the last two training months
 
 
-@frozen
-class Result:
-    """How one model did on the rows it had not seen."""
+class Result(NamedTuple):
+    """How one model did on the rows that it had not seen."""
 
-    name: str
     probability: np.ndarray  # (n_test,), of rain
-    log_loss: float
-    brier_score: float
-    roc_auc: float
-    average_precision: float
+    metrics: dict[str, float]
     fit_seconds: float
-
-
-METRICS = {  # field of Result: heading, and whether more is better
-    "log_loss": ("log-loss", False),
-    "brier_score": ("Brier score", False),
-    "roc_auc": ("ROC AUC", True),
-    "average_precision": ("avg. precision", True),
-}
 
 
 def split_by_time(rain, columns: list[str]) -> Split:
@@ -93,14 +82,9 @@ def split_by_time(rain, columns: list[str]) -> Split:
     """
     X = rain.data[:, [rain.feature_names.index(name) for name in columns]]
     month = rain.data[:, rain.feature_names.index("month")]
-    is_early = month <= LAST_TRAINING_MONTH
-    return Split(
-        X[is_early],
-        rain.target[is_early],
-        X[~is_early],
-        rain.target[~is_early],
-        month[is_early] >= FIRST_VALIDATION_MONTH,
-    )
+    early = month <= LAST_TRAINING_MONTH
+    is_late = month[early] >= FIRST_VALIDATION_MONTH
+    return Split(X[early], rain.target[early], X[~early], rain.target[~early], is_late)
 
 
 def to_circle(X: np.ndarray, period: float) -> np.ndarray:
@@ -139,102 +123,68 @@ def make_models(columns: list[str], *, seed: int, verbose: int = 0) -> dict[str,
     strengths to choose from. The test was looked at before the search was over, but the choice
     follows the validation alone.
     """
-    categories = [columns.index("airport")] if "airport" in columns else None
     boosting = HistGradientBoostingClassifier(
         learning_rate=0.05,
         max_iter=150,
         max_leaf_nodes=6,
         min_samples_leaf=400,
         early_stopping=False,
-        categorical_features=categories,
+        categorical_features=[columns.index("airport")] if "airport" in columns else None,
         random_state=seed,
     )
+    regression = LogisticRegression(C=0.03, max_iter=1000)
     perceptron = MLPClassifier((64, 64), alpha=0.1, max_iter=20, random_state=seed)
     return {
         "base rate": DummyClassifier(strategy="prior"),
-        "LogisticRegression": make_pipeline(
-            make_preprocessor(columns), LogisticRegression(C=0.03, max_iter=1000)
-        ),
+        "LogisticRegression": make_pipeline(make_preprocessor(columns), regression),
         "MLPClassifier": make_pipeline(make_preprocessor(columns), perceptron),
         "HistGradientBoostingClassifier": boosting,
         NETWORK: DeepBinaryClassifier(random_state=seed, verbose=verbose),
     }
 
 
-def judge(name: str, model: BaseEstimator, split: Split) -> Result:
+def judge(model: BaseEstimator, split: Split) -> Result:
     """Fit a model to the training rows and measure it on the test rows.
 
     Rows held out at random would be of the same hours as those to learn from, and call epochs good
     that have learnt these by heart: the network is given later months to choose its epoch by. One
     thread is as fast as two on tables of this size, and does not wait for a busy processor.
     """
+    X, y, is_late = split.X_train, split.y_train, split.is_late
     started_at = time.perf_counter()
     with warnings.catch_warnings(), threadpool_limits(1):
         # MLPClassifier warns when it ends at max_iter, which is what validation chose.
         warnings.filterwarnings("ignore", "Stochastic Optimizer: Max", ConvergenceWarning)
-        if name == NETWORK:
-            early, late = ~split.is_late, split.is_late
-            model.fit(
-                split.X_train[early],
-                split.y_train[early],
-                X_val=split.X_train[late],
-                y_val=split.y_train[late],
-            )
+        if isinstance(model, DeepBinaryClassifier):
+            model.fit(X[~is_late], y[~is_late], X_val=X[is_late], y_val=y[is_late])
         else:
-            model.fit(split.X_train, split.y_train)
+            model.fit(X, y)
     fit_seconds = time.perf_counter() - started_at
     probability = model.predict_proba(split.X_test)[:, 1]
-    return Result(
-        name=name,
-        probability=probability,
-        log_loss=log_loss(split.y_test, probability),
-        brier_score=brier_score_loss(split.y_test, probability),
-        roc_auc=roc_auc_score(split.y_test, probability),
-        average_precision=average_precision_score(split.y_test, probability),
-        fit_seconds=fit_seconds,
-    )
+    metrics = {name: compute(split.y_test, probability) for name, (compute, _) in METRICS.items()}
+    return Result(probability, metrics, fit_seconds)
 
 
-def find_best(results: Sequence[Result], metric: str) -> Result:
-    """Return the best result by that metric; the first of equals."""
-    _, more_is_better = METRICS[metric]
-    return (max if more_is_better else min)(results, key=lambda result: getattr(result, metric))
-
-
-def format_table(results: Sequence[Result]) -> str:
+def format_table(results: dict[str, Result]) -> str:
     """Return one line for each model, the best value of each metric starred."""
-    widths = [max(len(heading) + 2, 10) for heading, _ in METRICS.values()]
-    name_width = max(len(result.name) for result in results)
-    headings = "".join(
-        f"{heading:>{width}} " for (heading, _), width in zip(METRICS.values(), widths, strict=True)
-    )
-    lines = [f"{'model':<{name_width}}{headings}{'fit seconds':>12}"]
+    best = {
+        name: choose(result.metrics[name] for result in results.values())
+        for name, (_, choose) in METRICS.items()
+    }
+    headings = "".join(f"{name:>16} " for name in METRICS)
+    lines = [f"{'model':<30}{headings}{'fit seconds':>12}"]
     lines.append("-" * len(lines[0]))
-    best = {metric: find_best(results, metric) for metric in METRICS}
-    for result in results:
+    for model, result in results.items():
         cells = "".join(
-            f"{getattr(result, metric):{width}.4f}{'*' if best[metric] is result else ' '}"
-            for metric, width in zip(METRICS, widths, strict=True)
+            f"{value:16.4f}{'*' if value == best[name] else ' '}"
+            for name, value in result.metrics.items()
         )
-        lines.append(f"{result.name:<{name_width}}{cells}{result.fit_seconds:12.2f}")
-    return "\n".join(lines)
-
-
-def summarize(results: Sequence[Result]) -> str:
-    """Say in words what the table shows: which model is best by what, and where ours stands."""
-    lines = []
-    for metric, (heading, more_is_better) in METRICS.items():
-        ranked = sorted(results, key=lambda r: getattr(r, metric), reverse=more_is_better)
-        rank = [result.name for result in ranked].index(NETWORK) + 1
-        line = f"Best {heading}: {ranked[0].name} ({getattr(ranked[0], metric):.4f})"
-        if rank > 1:
-            line += f"; {NETWORK} is number {rank} of {len(ranked)}"
-        lines.append(f"{line}.")
-    base, network = (next(r for r in results if r.name == n) for n in ("base rate", NETWORK))
-    change = 1.0 - network.log_loss / base.log_loss
+        lines.append(f"{model:<30}{cells}{result.fit_seconds:12.2f}")
+    base, network = (results[name].metrics["log-loss"] for name in ("base rate", NETWORK))
+    change = "less" if network <= base else "more"
     lines.append(
-        f"{NETWORK} has {abs(change):.0%} {'less' if change >= 0.0 else 'more'} log-loss than the "
-        "base rate."
+        f"* best of its column\n\n{NETWORK} has {abs(1.0 - network / base):.0%} {change} log-loss "
+        "than the base rate."
     )
     return "\n".join(lines)
 
@@ -242,7 +192,8 @@ def summarize(results: Sequence[Result]) -> str:
 def describe(rain, split: Split, columns: list[str]) -> str:
     """Say what is learnt from what."""
     listed = textwrap.fill(", ".join(columns), 85, subsequent_indent=" " * 10)
-    text = (
+    circles = ", hour and wind direction on circles" if "hour" in columns else ""
+    return (
         f"Will it rain this hour? {len(rain.target):,} hours at the airports of New York, 2013.\n"
         f"Training: January to September, {len(split.y_train):,} hours, "
         f"rain in {split.y_train.mean():.1%}.\n"
@@ -250,31 +201,41 @@ def describe(rain, split: Split, columns: list[str]) -> str:
         f"rain in {split.y_test.mean():.1%}.\n"
         f"Columns:  {listed}.\n"
         "The month is left out: a model cannot learn from spring and summer what a December is.\n"
-    )
-    circles = ", hour and wind direction on circles" if "hour" in columns else ""
-    text += (
         f"LogisticRegression and MLPClassifier get them imputed and scaled{circles};\n"
         "the others get them as they are, missing values and all.\n"
-    )
-    return text + (
         f"{NETWORK} is at its defaults; it learns from January to July, and stops by\n"
         "August and September. The settings of the other models were chosen within the training\n"
         "months, on later ones than those trained on. Each trains in one thread.\n"
     )
 
 
-def draw(results: Sequence[Result], split: Split, network, directory: Path) -> None:
-    """Write the picture and say where it is; without matplotlib, say how to get it."""
-    try:
-        from ._demo_plots import draw_report
-    except ImportError as error:
-        print(f"No picture, for want of matplotlib ({error}): pip install matplotlib")
-        return
-    path = directory / PICTURE
-    predictions = {r.name: r.probability for r in results if r.name != "base rate"}
-    y_train = split.y_train[~split.is_late]
-    draw_report(network, y_train, split.y_test, predictions, highlight=NETWORK).savefig(path)
-    print(f"Loss curve and reliability diagram: {path.resolve()}")
+def draw(network: DeepBinaryClassifier, results: dict[str, Result], split: Split, path: Path):
+    """Draw the loss by epoch, and whether it rains as often as the models say."""
+    from matplotlib.figure import Figure  # no window system and no global state
+
+    figure = Figure(figsize=(11.0, 5.0), dpi=130, layout="constrained")
+    learning, reliability = figure.subplots(1, 2)
+    n_epochs = len(network.history_["loss"])
+    for name, label in (("loss", "January to July"), ("validation_loss", "August and September")):
+        learning.plot(range(1, n_epochs + 1), network.history_[name], label=label)
+    learning.axhline(
+        results["base rate"].metrics["log-loss"], color="grey", linestyle="--", label="base rate"
+    )
+    learning.set(title="Learning", xlabel="epoch", ylabel="cross-entropy", ylim=(0.0, None))
+    reliability.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfect")
+    for name, result in results.items():
+        if name != "base rate":
+            happened, said = calibration_curve(split.y_test, result.probability, n_bins=10)
+            reliability.plot(said, happened, marker="o", label=name)
+    reliability.set(
+        title="Judged on October to December",
+        xlabel="predicted probability of rain",
+        ylabel="how often it rained",
+    )
+    for axes in (learning, reliability):
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+    figure.savefig(path)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -315,12 +276,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     split = split_by_time(rain, columns)
     print(describe(rain, split, columns))
     models = make_models(columns, seed=options.seed, verbose=5)
-    results = []
+    results = {}
     for name, model in models.items():
         print(f"Training {name} ...", flush=True)
-        results.append(judge(name, model, split))
-    print(f"\n{format_table(results)}\n* best of its column\n\n{summarize(results)}\n")
-    draw(results, split, models[NETWORK], options.output)
+        results[name] = judge(model, split)
+    print(f"\n{format_table(results)}\n")
+    path = options.output / PICTURE
+    try:
+        draw(models[NETWORK], results, split, path)
+        print(f"Loss curve and reliability diagram: {path.resolve()}")
+    except ImportError as error:
+        print(f"No picture, for want of matplotlib ({error}): pip install matplotlib")
     return 0
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import distributions, packages_distributions, requires
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ from sklearn.utils.fixes import parse_version
 
 import skdnn
 from skdnn import DeepBinaryClassifier
-from skdnn._versions import find_versions
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -96,12 +95,15 @@ def canonical(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+INSTALLED = {canonical(distribution.name) for distribution in distributions()}
+
+
 def find_required(requirements):
     """Return the names of packages, and of all that they require."""
     required = set()
     for line in requirements:
         name = canonical(re.match(r"[\w.-]+", line)[0])
-        if "extra ==" not in line and find_versions([name])[name]:
+        if "extra ==" not in line and name in INSTALLED:
             required |= {name} | find_required(requires(name) or [])
     return required
 

@@ -1,6 +1,5 @@
 """`python -m skdnn`: its parts on every twentieth hour, and one whole run."""
 
-import dataclasses
 import os
 import re
 import subprocess
@@ -57,14 +56,14 @@ def small_demo(rain, monkeypatch, tmp_path):
 
 @pytest.fixture
 def without_matplotlib(monkeypatch):
-    monkeypatch.delitem(sys.modules, "skdnn._demo_plots", raising=False)
     for name in ("matplotlib", "matplotlib.figure", "matplotlib.ticker"):
         monkeypatch.setitem(sys.modules, name, None)
 
 
-def make_result(name, log_loss=0.2, brier_score=0.05, roc_auc=0.9, average_precision=0.5):
+def make_result(log_loss=0.2, brier_score=0.05, roc_auc=0.9, average_precision=0.5):
     values = (log_loss, brier_score, roc_auc, average_precision)
-    return demo.Result(name, np.array([0.1, 0.9]), *values, fit_seconds=1.25)
+    metrics = dict(zip(demo.METRICS, values, strict=True))
+    return demo.Result(np.array([0.1, 0.9]), metrics, fit_seconds=1.25)
 
 
 def read_table(output):
@@ -166,7 +165,7 @@ def test_network_is_at_its_defaults():
 def test_network_gets_the_table_as_it_is_and_stops_by_its_last_months(rain, split):
     assert np.isnan(split.X_train).any()
     network = demo.make_models(demo.ALL_COLUMNS, seed=0)[demo.NETWORK].set_params(max_iter=2)
-    result = demo.judge(demo.NETWORK, network, split)
+    result = demo.judge(network, split)
     assert np.isfinite(result.probability).all()
     month = rain.data[:, rain.feature_names.index("month")]
     assert split.is_late.sum() == np.isin(month, [8, 9]).sum()
@@ -184,36 +183,33 @@ def test_network_gets_the_table_as_it_is_and_stops_by_its_last_months(rain, spli
 
 def test_judge_measures_on_the_test_rows(split):
     model = demo.make_models(demo.ALL_COLUMNS, seed=0)["base rate"]
-    result = demo.judge("base rate", model, split)
+    result = demo.judge(model, split)
     p, q = split.y_train.mean(), split.y_test.mean()
     np.testing.assert_allclose(result.probability, np.full(len(split.y_test), p))
-    assert result.log_loss == pytest.approx(-(q * np.log(p) + (1 - q) * np.log(1 - p)))
-    assert result.brier_score == pytest.approx(q * (1 - p) ** 2 + (1 - q) * p**2)
-    assert result.roc_auc == 0.5
-    assert result.average_precision == pytest.approx(q)
+    assert result.metrics == {
+        "log-loss": pytest.approx(-(q * np.log(p) + (1 - q) * np.log(1 - p))),
+        "Brier score": pytest.approx(q * (1 - p) ** 2 + (1 - q) * p**2),
+        "ROC AUC": 0.5,
+        "avg. precision": pytest.approx(q),
+    }
     assert result.fit_seconds > 0.0
 
 
 def test_judge_gives_the_same_numbers_for_the_same_seed(split):
     first, second = (
-        demo.judge(name, demo.make_models(demo.ALL_COLUMNS, seed=3)[name], split)
+        demo.judge(demo.make_models(demo.ALL_COLUMNS, seed=3)[name], split)
         for name in ["HistGradientBoostingClassifier"] * 2
     )
     np.testing.assert_array_equal(first.probability, second.probability)
 
 
-def test_results_are_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        make_result("base rate").log_loss = 0.0
-
-
 def test_table_stars_the_best_of_each_column():
-    results = [
-        make_result("base rate", 0.3, 0.04, 0.5, 0.1),
-        make_result("DeepBinaryClassifier", 0.1, 0.05, 0.8, 0.2),
-        make_result("LogisticRegression", 0.2, 0.06, 0.9, 0.7),
-    ]
-    head, rule, *rows = demo.format_table(results).splitlines()
+    results = {
+        "base rate": make_result(0.3, 0.04, 0.5, 0.1),
+        "DeepBinaryClassifier": make_result(0.1, 0.05, 0.8, 0.2),
+        "LogisticRegression": make_result(0.2, 0.06, 0.9, 0.7),
+    }
+    head, rule, *rows, star, _, conclusion = demo.format_table(results).splitlines()
     assert all(
         heading in head for heading in ("log-loss", "Brier", "ROC AUC", "precision", "fit seconds")
     )
@@ -224,60 +220,31 @@ def test_table_stars_the_best_of_each_column():
         ["LogisticRegression", "0.2000", "0.0600", "0.9000*", "0.7000*", "1.25"],
     ]
     assert len({len(line) for line in (head, rule, *rows)}) == 1
+    assert star.startswith("* ")
+    assert conclusion == "DeepBinaryClassifier has 67% less log-loss than the base rate."
 
 
-def test_summary_says_where_the_network_stands():
-    text = demo.summarize(
-        [
-            make_result("base rate", 0.4, 0.06, 0.5, 0.1),
-            make_result("LogisticRegression", 0.3, 0.05, 0.9, 0.7),
-            make_result("DeepBinaryClassifier", 0.1, 0.04, 0.8, 0.05),
-        ]
-    )
-    assert text.splitlines() == [
-        "Best log-loss: DeepBinaryClassifier (0.1000).",
-        "Best Brier score: DeepBinaryClassifier (0.0400).",
-        "Best ROC AUC: LogisticRegression (0.9000); DeepBinaryClassifier is number 2 of 3.",
-        "Best avg. precision: LogisticRegression (0.7000); DeepBinaryClassifier is number 3 of 3.",
-        "DeepBinaryClassifier has 75% less log-loss than the base rate.",
-    ]
-
-
-def test_summary_does_not_flatter_a_network_worse_than_the_base_rate():
-    text = demo.summarize([make_result("base rate", 0.2), make_result("DeepBinaryClassifier", 0.3)])
+def test_conclusion_does_not_flatter_a_network_worse_than_the_base_rate():
+    results = {"base rate": make_result(0.2), "DeepBinaryClassifier": make_result(0.3)}
+    text = demo.format_table(results)
     assert text.endswith("DeepBinaryClassifier has 50% more log-loss than the base rate.")
 
 
-# The picture.
+def test_picture_shows_the_loss_of_every_epoch_and_every_model(monkeypatch, split):
+    from matplotlib.figure import Figure
 
-
-def test_reliability_bins_average_what_was_said_and_what_happened(monkeypatch):
-    from skdnn import _demo_plots as plots
-
-    monkeypatch.setattr(plots, "FEWEST_ROWS", 2)
-    probability = np.array([0.0, 0.04, 0.51, 0.59, 0.95, 1.0, 0.3])
-    y = np.array([0, 1, 1, 1, 0, 1, 1])
-    said, happened = plots.bin_reliability(y, probability)
-    np.testing.assert_allclose(said, [0.02, 0.55, 0.975])  # 0.3 is alone in its bin
-    np.testing.assert_allclose(happened, [0.5, 1.0, 0.5])
-
-
-def test_picture_shows_the_loss_of_every_epoch_and_every_model():
-    from skdnn._demo_plots import draw_report
-
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 2, 400)
-    network = Bunch(history_={"loss": [0.7, 0.5, 0.4]})
-    predictions = {"ours": rng.random(400), "theirs": rng.random(400)}
-    figure = draw_report(network, y, y, predictions, highlight="ours")
-    loss, reliability, histogram = figure.axes
-    curve = loss.lines[-1]
-    np.testing.assert_array_equal(curve.get_xydata(), [[1, 0.7], [2, 0.5], [3, 0.4]])
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: drawn.append(figure))
+    history = {"loss": [0.7, 0.5, 0.4], "validation_loss": [0.8, 0.6, 0.5]}
+    uniform = np.random.default_rng(0).random(len(split.y_test))
+    results = {name: make_result()._replace(probability=uniform) for name in MODELS}
+    demo.draw(Bunch(history_=history), results, split, "rain.png")
+    learning, reliability = drawn[0].axes
+    for curve, losses in zip(learning.lines, history.values(), strict=False):
+        np.testing.assert_array_equal(curve.get_xydata(), list(enumerate(losses, 1)))
     labels = [text.get_text() for text in reliability.get_legend().get_texts()]
-    assert labels == ["perfect", "ours", "theirs"]
-    assert all(axes.get_ylabel() for axes in figure.axes)
-    assert loss.get_xlabel() == "epoch"
-    assert histogram.get_xlabel() == "predicted probability of rain"
+    assert labels == ["perfect", *MODELS[1:]]
+    assert all(axes.get_xlabel() and axes.get_ylabel() for axes in drawn[0].axes)
 
 
 # The command.
@@ -288,7 +255,7 @@ def test_main_prints_progress_table_and_conclusion(small_demo, capsys):
     output = capsys.readouterr().out
     assert re.search(r"^Iteration +5/7, loss = [\d.]+, ", output, re.MULTILINE)
     assert list(read_table(output)) == MODELS
-    assert len(re.findall(r"^Best ", output, re.MULTILINE)) == 4
+    assert "log-loss than the base rate" in output
     assert "airport, hour, wind_dir_deg" in output
     assert "The month is left out" in output
     assert "hour and wind direction on circles" in output

@@ -6,11 +6,10 @@ was left open has a value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import log2, sqrt
 from numbers import Integral, Real
-from typing import Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import numpy as np
 from sklearn.metrics import get_scorer_names
@@ -43,122 +42,82 @@ NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 POSITIVE = Interval(Real, 0, None, closed="neither")
 SHARE = Interval(Real, 0, 1, closed="left")
 INNER_SHARE = Interval(Real, 0, 1, closed="neither")
-
-PARAMETER_CONSTRAINTS: dict[str, list] = {
-    "hidden_layer_sizes": [AUTO, "array-like", COUNT],
-    "activation": [
-        StrOptions({"auto", *ACTIVATIONS}),
-        "array-like",
-        HasMethods(["value", "derivative"]),
-    ],
-    "encoder": [AUTO, HasMethods(["fit", "transform"]), None],
-    "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
-    "numeric_embedding": [StrOptions({"auto", "mixed", "periodic", "piecewise"}), None],
-    "initialization": [StrOptions(set(INITIALIZER_NAMES))],
-    "normalization": [StrOptions({"batch", "layer"}), None],
-    "residual": ["boolean"],
-    "n_members": [AUTO, COUNT],
-    "dropout": [AUTO, SHARE, "array-like"],
-    "alpha": [NOT_NEGATIVE],
-    "weight_decay": [NOT_NEGATIVE, None],
-    "class_weight": [StrOptions({"balanced"}), dict, None],
-    "loss": [StrOptions(set(LOSSES))],
-    "focal_gamma": [NOT_NEGATIVE],
-    "label_smoothing": [SHARE],
-    "solver": [StrOptions({*SOLVERS, "lbfgs"})],
-    "batch_size": [AUTO, COUNT],
-    "learning_rate": [StrOptions(set(SCHEDULES))],
-    "learning_rate_init": [POSITIVE],
-    "power_t": [NOT_NEGATIVE],
-    "momentum": [SHARE],
-    "nesterovs_momentum": ["boolean"],
-    "beta_1": [SHARE],
-    "beta_2": [SHARE],
-    "epsilon": [POSITIVE],
-    "max_grad_norm": [POSITIVE, None],
-    "ema_decay": [INNER_SHARE, AUTO, None],
-    "max_iter": [AUTO, COUNT],
-    "max_fun": [COUNT, None],
-    "max_time": [POSITIVE, None],
-    "shuffle": ["boolean"],
-    "tol": [NOT_NEGATIVE],
-    "n_iter_no_change": [AUTO, COUNT, Options(Real, {np.inf})],
-    "early_stopping": [AUTO, "boolean"],
-    "validation_fraction": [INNER_SHARE],
-    "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
-    "calibration": [StrOptions({"temperature"}), None],
-    "dtype": [StrOptions({"auto", "float32", "float64"})],
-    "n_jobs": [COUNT, Interval(Integral, None, -1, closed="right"), None],
-    "warm_start": ["boolean"],
-    "random_state": ["random_state"],
-    "verbose": ["verbose"],
-}
-
-CONVERSIONS: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "bool": bool}
+OWN_ACTIVATION = HasMethods(["value", "derivative"])
+OWN_LOSS = HasMethods(["loss", "derivative"])
+OWN_SOLVER = HasMethods(["init", "update"])
 
 
 @dataclass(frozen=True)
 class Parameters:
     """All parameters of the constructor; its docstring says what they mean.
 
-    Numbers are Python's own, of the type that the field says.
+    Beside the type stands what scikit-learn checks. Numbers are Python's own, of that type.
     """
 
-    hidden_layer_sizes: Any
-    activation: Any
-    encoder: Any
-    categorical_features: Any
-    numeric_embedding: str | None
-    initialization: str
-    normalization: str | None
-    residual: bool
-    n_members: int | str
-    dropout: Any
-    alpha: float
-    weight_decay: float | None
-    class_weight: Any
-    loss: Any
-    focal_gamma: float
-    label_smoothing: float
-    solver: Any
-    batch_size: int | str
-    learning_rate: Any
-    learning_rate_init: float
-    power_t: float
-    momentum: float
-    nesterovs_momentum: bool
-    beta_1: float
-    beta_2: float
-    epsilon: float
-    max_grad_norm: float | None
-    ema_decay: float | str | None
-    max_iter: int | str
-    max_fun: int | None
-    max_time: float | None
-    shuffle: bool
-    tol: float
-    n_iter_no_change: float | str
-    early_stopping: bool | str
-    validation_fraction: float
-    scoring: Any
-    calibration: str | None
-    dtype: str
-    n_jobs: int | None
-    warm_start: bool
-    random_state: Any
-    verbose: int
+    hidden_layer_sizes: Annotated[Any, AUTO, "array-like", COUNT]
+    activation: Annotated[Any, StrOptions({"auto", *ACTIVATIONS}), "array-like", OWN_ACTIVATION]
+    encoder: Annotated[Any, AUTO, HasMethods(["fit", "transform"]), None]
+    categorical_features: Annotated[Any, "array-like", StrOptions({"from_dtype"}), None]
+    numeric_embedding: Annotated[
+        str | None, StrOptions({"auto", "mixed", "periodic", "piecewise"}), None
+    ]
+    initialization: Annotated[str, StrOptions(set(INITIALIZER_NAMES))]
+    normalization: Annotated[str | None, StrOptions({"batch", "layer"}), None]
+    residual: Annotated[bool, "boolean"]
+    n_members: Annotated[int | str, AUTO, COUNT]
+    dropout: Annotated[Any, AUTO, SHARE, "array-like"]
+    alpha: Annotated[float, NOT_NEGATIVE]
+    weight_decay: Annotated[float | None, NOT_NEGATIVE, None]
+    class_weight: Annotated[Any, StrOptions({"balanced"}), dict, None]
+    loss: Annotated[Any, StrOptions(set(LOSSES)), OWN_LOSS]
+    focal_gamma: Annotated[float, NOT_NEGATIVE]
+    label_smoothing: Annotated[float, SHARE]
+    solver: Annotated[Any, StrOptions({*SOLVERS, "lbfgs"}), OWN_SOLVER]
+    batch_size: Annotated[int | str, AUTO, COUNT]
+    learning_rate: Annotated[Any, StrOptions(set(SCHEDULES)), callable]
+    learning_rate_init: Annotated[float, POSITIVE]
+    power_t: Annotated[float, NOT_NEGATIVE]
+    momentum: Annotated[float, SHARE]
+    nesterovs_momentum: Annotated[bool, "boolean"]
+    beta_1: Annotated[float, SHARE]
+    beta_2: Annotated[float, SHARE]
+    epsilon: Annotated[float, POSITIVE]
+    max_grad_norm: Annotated[float | None, POSITIVE, None]
+    ema_decay: Annotated[float | str | None, INNER_SHARE, AUTO, None]
+    max_iter: Annotated[int | str, AUTO, COUNT]
+    max_fun: Annotated[int | None, COUNT, None]
+    max_time: Annotated[float | None, POSITIVE, None]
+    shuffle: Annotated[bool, "boolean"]
+    tol: Annotated[float, NOT_NEGATIVE]
+    n_iter_no_change: Annotated[float | str, AUTO, COUNT, Options(Real, {np.inf})]
+    early_stopping: Annotated[bool | str, AUTO, "boolean"]
+    validation_fraction: Annotated[float, INNER_SHARE]
+    scoring: Annotated[Any, StrOptions({"loss", *get_scorer_names()}), callable, None]
+    calibration: Annotated[str | None, StrOptions({"temperature"}), None]
+    dtype: Annotated[str, StrOptions({"auto", "float32", "float64"})]
+    n_jobs: Annotated[int | None, COUNT, Interval(Integral, None, -1, closed="right"), None]
+    warm_start: Annotated[bool, "boolean"]
+    random_state: Annotated[Any, "random_state"]
+    verbose: Annotated[int, "verbose"]
 
     @classmethod
     def of(cls, estimator: Any) -> Parameters:
         """Read them; a subclass may have an `__init__` that takes only some of them."""
-        values = {}
-        for field in fields(Parameters):
-            value = getattr(estimator, field.name)
-            convert = CONVERSIONS.get(str(field.type).partition(" ")[0])
-            if convert is not None and value is not None and not isinstance(value, str):
-                value = convert(value)
-            values[field.name] = value
+        values = {name: getattr(estimator, name) for name in PARAMETER_CONSTRAINTS}
+        for name, convert in CONVERSIONS.items():
+            if values[name] is not None and not isinstance(values[name], str):
+                values[name] = convert(values[name])
         return cls(**values)
+
+
+HINTS = get_type_hints(Parameters, include_extras=True)
+PARAMETER_CONSTRAINTS = {name: list(hint.__metadata__) for name, hint in HINTS.items()}
+CONVERSIONS = {
+    name: kind
+    for name, hint in HINTS.items()
+    for kind in (bool, int, float)
+    if kind in (hint.__origin__, *get_args(hint.__origin__))
+}
 
 
 @dataclass(frozen=True)
