@@ -9,10 +9,10 @@ and without numba) has a process of its own, which warms up first; then all of t
 the other direction each time. Cases are the steps of `speed.py`, default fits of growing tables,
 predictions, importing, and what the first fit of a process takes beside the second.
 
-Prints a table and writes JSON: `ratio` is the median of OLD over that of NEW, above 1 where NEW is
-faster; `cpu_ratio` the same of processor time, which other work on the machine disturbs less;
-`epoch_ratio` that of seconds an epoch, as versions may stop after different numbers of epochs; and
-`two_threads` the median with two threads over that with one. Run k of a fit has seed k.
+Prints a table and writes JSON, with medians of seconds, of processor time ("cpu"), which other
+work on the machine disturbs less, and of seconds an epoch ("epoch"), as versions may stop after
+different numbers of epochs. A `ratio` is OLD over NEW, above 1 where NEW is faster; `two_threads`
+is the seconds with two threads over those with one. Run k of a fit has seed k.
 """
 
 from __future__ import annotations
@@ -33,111 +33,91 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from measure import QUICK, make_rows, show_time, warm_up
+from measure import IMPORT, QUICK, make_rows, markdown, run_code, show_time, warm_up
+from speed_peers import make_table
+from speed_steps import CASES as STEPS
+from speed_steps import Case, skdnn_epoch
 
-Run = Callable[[int], int | None]
-"""What is timed: takes the number of the run, and returns the epochs it trained, if it did."""
+import skdnn
 
-N_ROWS = (2_000, 3_000, 6_000, 10_000, 50_000)
-PREDICTED = {1: 200, 70: 50, 10_000: 1}
+Run = Callable[[int], object]
+"""What is timed, for a seed. A dict that it returns has its epochs, or seconds it has measured."""
+
+FIRST_FIT = """
+from time import process_time
+from measure import make_rows
+from skdnn import DeepBinaryClassifier
+X, y = make_rows(10_000, 20)
+times = [process_time()]
+for _ in range(2):
+    DeepBinaryClassifier(random_state=0).fit(X, y)
+    times.append(process_time())
+print(2 * times[1] - times[0] - times[2])
+"""
+"""Prints how many seconds of the processor the first fit takes beyond those of the second."""
 
 
-# ---- cases, which run in the processes of the versions: each makes what is timed, by threads
+# ---- cases, in the processes of the versions: each function makes what is timed
 
 
-def step(number: int, n_threads: int) -> Run:
-    """Train one network of `speed.py` for a pass, on one thread or by those of BLAS."""
-    from speed_steps import CASES, skdnn_epoch
-
-    case = CASES[number]
-    epoch = skdnn_epoch(
-        case.hidden, case.batch_size, *make_rows(case.n_batches * case.batch_size, case.n_features)
-    )
+def step(case: Case, n_threads: int) -> Run:
+    """Train one network of `speed.py` for a pass."""
+    rows = make_rows(case.n_batches * case.batch_size, case.n_features)
+    epoch = skdnn_epoch(case.hidden, case.batch_size, *rows)
     warm_up(epoch, at_least=case.n_warm_up)
-
-    def train(number: int) -> None:
-        epoch()
-
-    return train
+    return lambda seed: epoch()
 
 
-def default_fit(n_rows: int, n_threads: int, *, is_mixed: bool = False) -> Run:
-    """Fit the default ensemble."""
-    from speed_fits import make_table
-
-    from skdnn import DeepBinaryClassifier
-
-    X, y = make_table(n_rows, is_mixed=True) if is_mixed else make_rows(n_rows, 20)
-    return lambda number: (
-        DeepBinaryClassifier(n_jobs=n_threads, random_state=number).fit(X, y).n_iter_
-    )
+def fit(n_rows: int, n_threads: int, *, n_features=20, is_mixed=False, **params: Any) -> Run:
+    """Fit the default ensemble, or another estimator."""
+    X, y = make_table(n_rows, is_mixed=True) if is_mixed else make_rows(n_rows, n_features)
+    model = skdnn.DeepBinaryClassifier(n_jobs=n_threads, **params)
+    return lambda seed: {"epochs": model.set_params(random_state=seed).fit(X, y).n_iter_}
 
 
-def one_epoch(n_threads: int) -> Run:
-    """Fit a wide network for one epoch: much of it is what a fit does beside its epochs."""
-    from skdnn import DeepBinaryClassifier
-
-    X, y = make_rows(20_000, 100)
-    model = DeepBinaryClassifier((512, 512), n_members=1, max_iter=1, early_stopping=False)
-    model.set_params(encoder=None, batch_size=1024, n_jobs=n_threads)
-    return lambda number: model.set_params(random_state=number).fit(X, y).n_iter_
-
-
-def prediction(n_rows: int, n_threads: int) -> Run:
-    """Predict rows by the default ensemble."""
-    from skdnn import DeepBinaryClassifier
-
+def predict(n_rows: int, n_threads: int) -> Run:
+    """Predict rows by the default ensemble, again and again where they are few."""
     X, y = make_rows(10_000, 20)
-    model = DeepBinaryClassifier(n_jobs=n_threads, random_state=0).fit(X, y)
-
-    def predict(number: int) -> None:
-        for _ in range(PREDICTED[n_rows]):
-            model.predict_proba(X[:n_rows])
-
-    return predict
+    model = skdnn.DeepBinaryClassifier(n_jobs=n_threads, random_state=0).fit(X, y)
+    n_calls = max(1, 2_000 // n_rows)
+    return lambda seed: [model.predict_proba(X[:n_rows]) for _ in range(n_calls)]
 
 
-def importing(n_threads: int) -> Run:
-    """Import the package, beside scikit-learn's network, which is there already."""
-    import sklearn.neural_network  # noqa: F401
-
-    def load(number: int) -> None:
-        import skdnn  # noqa: F401
-
-    return load
+def fresh(code: str, n_threads: int) -> Run:
+    """Run code in a new process, which prints seconds."""
+    return lambda seed: dict.fromkeys(("seconds", "cpu"), run_code(code))
 
 
-STEPS = ["(100,)", "(64, 64)", "(256, 256, 256)", "(512, 512)"]
-FRESH = {"import": importing, "first fit of a process, 10,000 x 20": partial(default_fit, 10_000)}
-"""Cases that take a new process for each run."""
+WIDE = {"hidden_layer_sizes": (512, 512), "encoder": None, "n_members": 1, "batch_size": 1024}
+WIDE |= {"early_stopping": False, "max_iter": 1, "n_features": 100}
 CASES: dict[str, Callable[[int], Run]] = {
-    **{f"step, hidden {name}": partial(step, number) for number, name in enumerate(STEPS)},
-    **{f"default fit, {n_rows:,} x 20": partial(default_fit, n_rows) for n_rows in N_ROWS},
-    "default fit, 10,000 rows with categories": partial(default_fit, 10_000, is_mixed=True),
-    "one epoch, 20,000 x 100, hidden (512, 512)": one_epoch,
-    **{f"predict_proba, {n_rows:,} x 20": partial(prediction, n_rows) for n_rows in PREDICTED},
-    **FRESH,
+    **{f"step, hidden {case.hidden}": partial(step, case) for case in STEPS},
+    **{f"default fit, {n:,} x 20": partial(fit, n) for n in (2_000, 3_000, 6_000, 10_000, 50_000)},
+    "default fit, 10,000 rows with categories": partial(fit, 10_000, is_mixed=True),
+    "one epoch, 20,000 x 100, hidden (512, 512)": partial(fit, 20_000, **WIDE),
+    **{f"predict_proba, {n:,} x 20": partial(predict, n) for n in (1, 70, 10_000)},
+    "import": partial(fresh, IMPORT),
+    "first fit of a process, 10,000 x 20": partial(fresh, FIRST_FIT),
 }
 
 
 def work(name: str, n_threads: int) -> None:
-    """Prepare a case, then run it for each number read, and write what the run took."""
+    """Prepare a case, then run it for each seed that is asked for, and write what it took."""
     warnings.simplefilter("ignore")
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever prints shall not answer
     run = CASES[name](n_threads)
-    if name not in FRESH:
-        warm_up(lambda: run(0))
-    for line in sys.stdin:
+    warm_up(lambda: run(0))
+    for seed in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
-        n_epochs = run(int(line))
+        found = run(int(seed))
         taken = {"seconds": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        import skdnn
+        taken |= found if isinstance(found, dict) else {}
+        taken["epoch"] = taken["seconds"] / taken.get("epochs", 1)
+        answers.write(json.dumps({**taken, "file": skdnn.__file__}) + "\n")
 
-        answers.write(json.dumps({**taken, "epochs": n_epochs, "file": skdnn.__file__}) + "\n")
 
-
-# ---- the process that tells them what to do
+# ---- the process that asks them
 
 
 @contextmanager
@@ -145,23 +125,23 @@ def worker(folder: Path, name: str, n_threads: int, numba: str) -> Iterator[Call
     """Start a process of a version, and give what asks it for a run."""
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     environment = os.environ | dict.fromkeys(threads, str(n_threads))
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is imported is compiled once
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # imports are those of a package installed
     environment |= {"PYTHONPATH": path, "NUMBA_DISABLE_JIT": str(int(numba == "off"))}
     command = [sys.executable, __file__, "--worker", name, str(n_threads)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
 
-    def ask(number: int) -> dict[str, Any]:
+    def ask(seed: int) -> dict[str, Any]:
         with suppress(BrokenPipeError):
-            process.stdin.write(f"{number}\n")
+            process.stdin.write(f"{seed}\n")
             process.stdin.flush()
         line = process.stdout.readline()
         if not line:
             raise RuntimeError(f"{name}: the process of {folder} ended; its error stands above")
         answer = json.loads(line)
-        if not Path(answer["file"]).resolve().is_relative_to(folder):
-            raise RuntimeError(f"expected skdnn of {folder}; got {answer['file']}")
+        if not Path(answer.pop("file")).resolve().is_relative_to(folder):
+            raise RuntimeError(f"expected skdnn of {folder}; another one is imported")
         return answer
 
     try:
@@ -170,75 +150,32 @@ def worker(folder: Path, name: str, n_threads: int, numba: str) -> Iterator[Call
         with suppress(BrokenPipeError):
             process.stdin.close()
         process.wait()
-        process.stdout.close()
 
 
-def measure_case(name: str, folders: dict[str, Path], settings: list, repeats: int) -> dict:
-    """Return the runs of a case, by (threads, numba, version)."""
-    keys = [(*setting, version) for setting in settings for version in folders]
-    start = {key: partial(worker, folders[key[2]], name, *key[:2]) for key in keys}
+def measure_case(name: str, folders: dict[str, Path], settings: list, repeats: int) -> list[dict]:
+    """Return the medians of a case and their ratios, by threads and numba."""
+    keys = [(version, *setting) for setting in settings for version in folders]
     runs: dict[tuple, list[dict]] = {key: [] for key in keys}
     with ExitStack() as stack:
-        if name in FRESH:
-            ask = {key: partial(ask_fresh, name, start[key]) for key in keys}
-        else:
-            ask = {key: stack.enter_context(start[key]()) for key in keys}
-        for number in range(-1, repeats):
+        asks = {}
+        for key in keys:  # one after the other: each is warm before the next starts
+            asks[key] = stack.enter_context(worker(folders[key[0]], name, *key[1:]))
+            asks[key](0)
+        for number in range(repeats):
             for key in keys if number % 2 else reversed(keys):
-                answer = ask[key](max(0, number))
-                if number >= 0:  # the run before waits for the warm-up, or fills caches
-                    runs[key].append(answer)
-    return runs
-
-
-def ask_fresh(name: str, start: Callable, number: int) -> dict[str, Any]:
-    """Ask a new process; for a fit, for what its first takes beside the second."""
-    with start() as ask:
-        first = ask(number)
-        if name != "import":
-            second = ask(number)
-            first |= {what: first[what] - second[what] for what in ("seconds", "cpu")}
-        return first
-
-
-def summarize(name: str, settings: list, runs: dict[tuple, list[dict]]) -> list[dict[str, Any]]:
-    """Return the medians of a case and their ratios, by setting."""
-
-    def middle(key: tuple, read: Callable[[dict], float]) -> float:
-        return median(map(read, runs[key]))
-
-    rows = []
-    for setting in settings:
-        old, new = ((*setting, version) for version in ("old", "new"))
-        n_threads, numba = setting
-        row = {"case": name, "threads": n_threads, "numba": numba}
-        row |= {"old": middle(old, seconds_of), "new": middle(new, seconds_of)}
-        row["ratio"] = ratio(row["old"], row["new"])
-        row["cpu_ratio"] = ratio(*(middle(key, lambda run: run["cpu"]) for key in (old, new)))
-        if runs[old][0]["epochs"] and name not in FRESH:
-            row["epoch_ratio"] = ratio(*(middle(key, seconds_an_epoch) for key in (old, new)))
-        if n_threads == 2 and (1, numba) in settings:
-            row["two_threads"] = {
-                version: ratio(row[version], middle((1, numba, version), seconds_of))
-                for version in ("old", "new")
-            }
-        rows.append(row | {"runs": {"old": runs[old], "new": runs[new]}})
+                runs[key].append(asks[key](number))
+    rows: list[dict[str, Any]] = []
+    for n_threads, numba in settings:
+        all_runs = {version: runs[version, n_threads, numba] for version in folders}
+        row = {"case": name, "threads": n_threads, "numba": numba, "runs": all_runs}
+        for what in ("seconds", "cpu", "epoch"):
+            figures = {v: median(run[what] for run in all_runs[v]) for v in folders}
+            row[what] = figures | {"ratio": figures["old"] / figures["new"]}
+        for one in rows:
+            if (one["threads"], one["numba"]) == (1, numba):
+                row["two_threads"] = {v: row["seconds"][v] / one["seconds"][v] for v in folders}
+        rows.append(row)
     return rows
-
-
-def seconds_of(run: dict[str, Any]) -> float:
-    """Return the seconds of a run."""
-    return run["seconds"]
-
-
-def seconds_an_epoch(run: dict[str, Any]) -> float:
-    """Return the seconds of a run for each epoch."""
-    return run["seconds"] / run["epochs"]
-
-
-def ratio(numerator: float, denominator: float) -> float | None:
-    """Return a ratio; None of what took no time."""
-    return numerator / denominator if denominator > 0 else None
 
 
 def find_version(spec: str, folder: Path) -> Path:
@@ -253,32 +190,25 @@ def find_version(spec: str, folder: Path) -> Path:
 HEADER = ["case", "threads", "numba", "old", "new", "ratio", "CPU", "epoch", "two threads"]
 
 
-def show_row(row: dict[str, Any]) -> str:
+def cells(row: dict[str, Any]) -> list[str]:
     """Return a line of the table."""
-    ratios = [row.get(name) for name in ("ratio", "cpu_ratio", "epoch_ratio")]
-    cells = [row["case"], str(row["threads"]), row["numba"]]
-    cells += [show_time(row["old"]), show_time(row["new"])]
-    cells += ["" if value is None else f"{value:.2f}x" for value in ratios]
-    share = row.get("two_threads")
-    cells += [f"{share['old']:.2f}, {share['new']:.2f}" if share else ""]
-    return f"| {' | '.join(cells)} |"
+    times = [show_time(row["seconds"][version]) for version in ("old", "new")]
+    ratios = [f"{row[what]['ratio']:.2f}x" for what in ("seconds", "cpu", "epoch")]
+    shares = " to ".join(f"{share:.2f}" for share in row.get("two_threads", {}).values())
+    return [row["case"], str(row["threads"]), row["numba"], *times, *ratios, shares]
 
 
 def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("versions", nargs=2, metavar=("OLD", "NEW"), help="folder or for pip")
+    parser.add_argument("versions", nargs=2, metavar=("OLD", "NEW"), help="folder, or for pip")
     parser.add_argument("--only", nargs="+", default=[""], help="parts of names of cases")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each process")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--numba", nargs="+", choices=("on", "off"), default=["on", "off"])
     parser.add_argument("--output", type=Path, help="file to write the figures to, as JSON")
     parser.add_argument("--quick", action="store_true", help="run on tiny tables, as a test")
-    options = parser.parse_args()
-    options.cases = [name for name in CASES if any(part in name for part in options.only)]
-    if not options.cases or options.repeats < 1:
-        parser.error(f"expected cases and runs of them; cases are {', '.join(CASES)}")
-    return options
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -289,25 +219,21 @@ def main() -> None:
     options = parse()
     if options.quick:
         os.environ[QUICK] = "1"
-    settings = list(product(options.threads, options.numba))
+    settings = list(product(sorted(options.threads), options.numba))
     figures: dict[str, Any] = dict(zip(("old", "new"), options.versions, strict=True))
     figures |= {"cases": [], "failed": {}}
-    print("\n".join(f"| {' | '.join(line)} |" for line in (HEADER, ["---"] * len(HEADER))))
     with TemporaryDirectory() as installed:
-        folders = {
-            version: find_version(figures[version], Path(installed, version))
-            for version in ("old", "new")
-        }
-        for name in options.cases:
+        folders = {v: find_version(figures[v], Path(installed, v)) for v in ("old", "new")}
+        for name in CASES:
+            if not any(part in name for part in options.only):
+                continue
             try:
-                runs = measure_case(name, folders, settings, options.repeats)
+                rows = measure_case(name, folders, settings, options.repeats)
+                figures["cases"] += rows
+                print(markdown(HEADER, map(cells, rows)), flush=True)
             except RuntimeError as error:  # one case that fails leaves the others
                 figures["failed"][name] = str(error)
                 print(error, file=sys.stderr)
-            else:
-                rows = summarize(name, settings, runs)
-                print(*map(show_row, rows), sep="\n", flush=True)
-                figures["cases"] += rows
             if options.output is not None:
                 options.output.write_text(json.dumps(figures, indent=1) + "\n")
     sys.exit(bool(figures["failed"]))

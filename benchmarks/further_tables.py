@@ -41,11 +41,6 @@ def make_table(source: pd.DataFrame, target: str, positive: str, left_out: str) 
     name = target or source.columns[-1]
     source = source[source[name].notna()].reset_index(drop=True)
     answers = source[name].astype(str).str.strip().isin(positive.split(";"))
-    if not 0 < answers.sum() < len(answers):
-        raise ValueError(
-            f"column {name!r} has no two answers, of which {positive} are one; it holds "
-            f"{source[name].unique().tolist()[:5]}."
-        )
     table = source.drop(columns=[name, *filter(None, left_out.split(";"))])
     table = table.loc[:, table.nunique() > 1]
     for column in table.select_dtypes("bool"):

@@ -1,4 +1,4 @@
-"""What the benchmarks of speed share: runs that alternate, held threads, memory, and the figures.
+"""What the benchmarks of speed share: runs that alternate, memory, and the figures.
 
 Whatever slows the machine down for a while slows all of those down that take turns: what is
 compared are runs that came one after the other.
@@ -9,26 +9,23 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
-from warnings import simplefilter
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 Call = Callable[[], object]
 
 WARM_UP_SECONDS = 1.5
-MEGABYTE = 2**20
+ENDLESS = {"learning_rate": "constant", "n_iter_no_change": float("inf"), "random_state": 0}
+"""Parameters of a fit that only `max_iter` ends."""
 QUICK = "SKDNN_BENCHMARKS_QUICK"
 """Set in the environment for tables of few rows and no warm-up: do the benchmarks still run?"""
 
@@ -53,11 +50,7 @@ def warm_up(call: Call, at_least: int = 1) -> None:
 
 
 def alternate(
-    calls: dict[str, Call],
-    repeats: int,
-    n_calls: int = 1,
-    clock: Callable[[], float] = time.perf_counter,
-    is_warm: bool = False,
+    calls: dict[str, Call], repeats: int, n_calls=1, clock=time.perf_counter, is_warm=False
 ) -> dict[str, list[float]]:
     """Return the seconds of each call, run by run, after a warm-up; of `n_calls` the mean."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -72,26 +65,21 @@ def alternate(
     return seconds
 
 
-@contextmanager
-def limited(n_threads: int) -> Iterator[None]:
-    """Hold BLAS, OpenMP and PyTorch, so far as they are loaded, to a number of threads."""
-    torch = sys.modules.get("torch")  # threadpoolctl cannot see what it was built with
-    before = torch.get_num_threads() if torch else 0
-    with threadpool_limits(n_threads):
-        if torch:
-            torch.set_num_threads(n_threads)
-        try:
-            yield
-        finally:
-            if torch:
-                torch.set_num_threads(before)
+IMPORT = """
+import sklearn.neural_network
+from time import perf_counter
+started = perf_counter()
+import skdnn
+print(perf_counter() - started)
+"""
+"""Prints how many seconds importing the package adds to scikit-learn's network."""
 
 
-def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a function of a module in a new Python that has done nothing else."""
-    silence = {"initializer": simplefilter, "initargs": ("ignore", ConvergenceWarning)}
-    with ProcessPoolExecutor(1, get_context("spawn"), **silence) as executor:
-        return executor.submit(function, *arguments).result()
+def run_code(code: str) -> float:
+    """Run code in a new Python beside these modules, and return the number that it prints."""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    folder = Path(__file__).parent
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=folder).stdout)
 
 
 def extra_memory(call: Call) -> float:
@@ -100,19 +88,17 @@ def extra_memory(call: Call) -> float:
     The resident set: what the system really had to give, whoever asked for it. tracemalloc would
     see NumPy's arrays and not the buffers of BLAS, and counts what is allocated and never touched.
     """
+
+    def peak() -> int:
+        return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+
     gc.collect()
     with suppress(AttributeError, OSError):  # where there is no glibc
         ctypes.CDLL(None).malloc_trim(0)  # memory that was freed and kept would seem not needed
     Path("/proc/self/clear_refs").write_text("5")  # forget an earlier peak
-    before = _peak()
+    before = peak()
     call()
-    return (_peak() - before) / MEGABYTE
-
-
-def _peak() -> int:
-    """Return the largest resident set of this process, in bytes."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    return (peak() - before) / 1024
 
 
 @dataclass(frozen=True)
@@ -132,26 +118,19 @@ class Row:
     details: str = ""
     missing: str = ""
 
-    @property
-    def is_met(self) -> bool | None:
-        """Whether the median meets the target; None without a target or a figure."""
-        if not self.values or self.least is self.most is None:
-            return None
-        figure = median(self.values)
-        return figure >= self.least if self.most is None else figure <= self.most
-
     def cells(self) -> list[str]:
         """Return the row as the table shows it."""
-        measured, spread, target = self.missing or "-", "", ""
+        measured, spread, target, met = self.missing, "", "", ""
+        bound = self.least if self.most is None else self.most
+        if bound is not None:
+            target = f"{'>=' if self.most is None else '<='} {show(bound, self.unit)}"
         if self.values:
             low, figure, high = np.quantile(self.values, [0.25, 0.5, 0.75])
             measured = show(figure, self.unit)
             spread = f"{show(low, self.unit)} to {show(high, self.unit)}"
-        if self.least is not None:
-            target = f">= {show(self.least, self.unit)}"
-        if self.most is not None:
-            target = f"<= {show(self.most, self.unit)}"
-        met = {None: "", True: "yes", False: "no"}[self.is_met]
+            if bound is not None:
+                is_met = figure >= bound if self.most is None else figure <= bound
+                met = "yes" if is_met else "no"
         return [self.path, self.against, measured, spread, target, met, self.details]
 
 
@@ -160,7 +139,8 @@ def compare_times(
 ) -> Row:
     """Compare two calls by their neighbouring runs: how many times longer one takes."""
     ratios = tuple(a / b for a, b in zip(seconds[slow], seconds[fast], strict=True))
-    return Row(path, against, ratios, details=show_medians(seconds, [fast, slow]), **row)
+    details = ", ".join(f"{name} {show_time(median(seconds[name]))}" for name in (fast, slow))
+    return Row(path, against, ratios, details=details, **row)
 
 
 def show(value: float, unit: str) -> str:
@@ -172,14 +152,9 @@ def show(value: float, unit: str) -> str:
 def show_time(seconds: float) -> str:
     """Write a time in a unit that suits it."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
+        if abs(seconds) >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds * 1e6:.3g} us"
-
-
-def show_medians(seconds: dict[str, list[float]], names: Iterable[str]) -> str:
-    """Write the median times of some calls."""
-    return ", ".join(f"{name} {show_time(median(seconds[name]))}" for name in names)
 
 
 def markdown(header: list[str], lines: Iterable[list[str]]) -> str:

@@ -9,7 +9,6 @@ model leaves a row with the error; delete it there to try again.
                                  [--max-rows 15000] [--threads 2] [--out quality.csv]
                                  [--skdnn-params JSON --label NAME]
     python benchmarks/quality.py --report quality.csv [more.csv] [--models x,y]
-                                 [--json out.json] [--pictures DIR]
 
 DIR holds files NAME.csv.gz: the last column is `target` (0 or 1), categories are strings, an empty
 field is a missing value. Split k samples at most --max-rows rows with seed k, holds out 30% of them
@@ -24,18 +23,17 @@ import os
 import time
 import warnings
 from contextlib import suppress
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from measure import limited
-from quality_models import MODELS, OURS, Model
+from quality_models import MODELS, Model
 from report import report
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 from sklearn.model_selection import train_test_split
+from threadpoolctl import threadpool_limits
 
 KEY = ["table", "split", "model"]
 SCORES = ["log_loss", "brier", "auc", "accuracy", "ece", "fit_seconds", "predict_seconds"]
@@ -114,7 +112,7 @@ def run_model(model: Model, table, y, train, held_out, seed: int, threads: int) 
     with suppress(PackageNotFoundError):  # where it is not installed, but on the path
         row["version"] = version(model.package)
     try:
-        with limited(threads), warnings.catch_warnings(record=True) as caught:
+        with threadpool_limits(threads), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             started = time.perf_counter()
             classifier.fit(X_train, y[train])
@@ -136,7 +134,10 @@ def run(models: dict[str, Model], tables: list[str], options: argparse.Namespace
     """
     if not options.out.exists():
         options.out.write_text(",".join(FIELDS) + "\n")
-    done = set(pd.read_csv(options.out)[KEY].itertuples(index=False, name=None))
+    written = pd.read_csv(options.out)
+    if list(written) != FIELDS:
+        raise SystemExit(f"{options.out}: expected the columns {FIELDS}; name another --out")
+    done = set(written[KEY].itertuples(index=False, name=None))
     missing: set[str] = set()
     for table_name in tables:
         table, y = read_table(options.data / f"{table_name}.csv.gz")
@@ -166,18 +167,6 @@ def pick(names: str | None, known: list[str], option: str) -> list[str]:
     return picked
 
 
-def pick_models(options: argparse.Namespace) -> dict[str, Model]:
-    """Return the picked models by their names in the CSV, ours with the parameters given."""
-    models = {name: MODELS[name] for name in pick(options.models, list(MODELS), "--models")}
-    if options.skdnn_params or options.label:
-        ours = [name for name in models if name in OURS]
-        if not options.label or len(ours) != 1 or options.label in MODELS:
-            raise SystemExit("--skdnn-params: pick one of ours, and name it anew with --label")
-        model, params = models.pop(ours[0]), json.loads(options.skdnn_params or "{}")
-        models[options.label] = model._replace(make=partial(model.make, **params))
-    return models
-
-
 def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -188,14 +177,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-rows", type=int, default=15000, help="rows sampled of each table")
     parser.add_argument("--threads", type=int, default=2, help="threads of each library")
     parser.add_argument("--out", type=Path, default="quality.csv", help="CSV file to append to")
-    parser.add_argument("--skdnn-params", help="JSON of constructor parameters of our classifier")
-    parser.add_argument("--label", help="name of our classifier with these parameters in the CSV")
+    parser.add_argument("--skdnn-params", dest="params", help="JSON of parameters of our model")
+    parser.add_argument("--label", help="name in the CSV of a single model with these parameters")
     parser.add_argument("--report", nargs="+", type=Path, help="CSV files to summarize")
-    parser.add_argument("--json", type=Path, help="file to write the summary to, with --report")
-    parser.add_argument("--pictures", type=Path, help="folder for the pictures, with --report")
     options = parser.parse_args()
     if not options.report and options.data is None:
         parser.error("give --data DIR to run the models, or --report FILE to summarize their rows")
+    if (options.params or options.label) and (not options.label or "," in (options.models or ",")):
+        parser.error("--skdnn-params: pick one model by --models, and name it by --label")
     return options
 
 
@@ -204,10 +193,15 @@ def main() -> None:
     options = parse()
     if options.report:
         picked = [name.strip() for name in options.models.split(",")] if options.models else None
-        print(report(options.report, picked, options.json, options.pictures))
+        print(report(options.report, picked))
         return
     known = sorted(path.name.removesuffix(".csv.gz") for path in options.data.glob("*.csv.gz"))
-    tables, models = pick(options.tables, known, "--tables"), pick_models(options)
+    tables = pick(options.tables, known, "--tables")
+    models = {name: MODELS[name] for name in pick(options.models, list(MODELS), "--models")}
+    if options.label:
+        params = json.loads(options.params or "{}")
+        [model] = models.values()
+        models = {options.label: model._replace(params=params)}
     # for what is loaded later; what is loaded already is limited around each fit
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(options.threads)

@@ -1,4 +1,4 @@
-"""Summarize the rows of `quality.py`: tables in Markdown, figures in JSON, and two pictures.
+"""Summarize the rows of `quality.py`: tables in Markdown.
 
 Models are compared on the splits that all of them have, and a table is one unit: its scores are
 means over its splits, and ranks, ratios and wins are taken between those means.
@@ -6,7 +6,6 @@ means over its splits, and ranks, ratios and wins are taken between those means.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -50,14 +49,13 @@ def select(rows: pd.DataFrame, picked: list[str] | None) -> tuple[pd.DataFrame, 
         picked = list(counts[counts >= SMALLEST_SHARE * counts.max()].index)
         left_out = [model for model in rows["model"].unique() if model not in picked]
         notes += [f"{m} left out for gaps: {counts.get(m, 0)} splits" for m in left_out]
-    if len(picked) < 2 or not set(picked) <= set(counts.index):
-        raise ValueError(
-            f"expected two or more models of {', '.join(counts.index)}; got {', '.join(picked)}"
-        )
     good = good[good["model"].isin(picked)]
     is_shared = good.groupby(["table", "split"])["model"].transform("size") == len(picked)
-    if not is_shared.any():
-        raise ValueError(f"expected splits that all of {', '.join(picked)} have; there are none")
+    if len(picked) < 2 or not is_shared.any():
+        raise ValueError(
+            f"expected two or more models of {', '.join(counts.index)} that have splits in common; "
+            f"got {', '.join(picked)}"
+        )
     n_lost = good[~is_shared].groupby(["table", "split"]).ngroups
     notes += [f"{n_lost} splits left out, which some model lacks"] if n_lost else []
     return good[is_shared], notes
@@ -76,7 +74,11 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     """
     losses, seconds = mean_scores(rows, "log_loss"), mean_scores(rows, "fit_seconds")
     gaps = (1 - mean_scores(rows, "auc")).clip(lower=SMALLEST_AUC_GAP)
-    ranked = {"log-loss": losses, "Brier": mean_scores(rows, "brier"), "AUC": gaps}
+    ranked = {
+        "log-loss": losses,
+        "Brier": mean_scores(rows, "brier"),
+        "AUC": -mean_scores(rows, "auc"),
+    }
     columns = {f"rank {title}": values.rank(axis=1).mean() for title, values in ranked.items()}
     references = [name for name in REFERENCES if name in losses]
     for title, values in (("log-loss", losses), ("1-AUC", gaps)):
@@ -109,76 +111,28 @@ def to_markdown(summary: pd.DataFrame, losses: pd.DataFrame) -> str:
     return f"{markdown(first, figures)}\n\n{markdown(second, by_table)}"
 
 
-def describe(rows: pd.DataFrame, notes: list[str]) -> str:
-    """Say what was compared, with which versions and how many threads."""
-    threads = sorted(rows["threads"].unique().tolist())
-    versions = sorted(set(rows["package"] + " " + rows["version"].fillna("").astype(str)))
+def describe(rows: pd.DataFrame, shape: tuple[int, int], notes: list[str]) -> str:
+    """Say what was compared, with which versions and how many threads.
+
+    The critical difference is that of the Nemenyi test at 5% (Demsar 2006): q sqrt(k (k + 1) / 6 N)
+    for k models on N tables, q being the studentized range statistic divided by sqrt(2).
+    """
+    n_tables, k = shape
+    q = studentized_range.ppf(0.95, k, np.inf) / np.sqrt(2)
+    versions = rows["package"] + " " + rows["version"].fillna("").astype(str)
     warned = rows.groupby("model")["warnings"].sum()
-    warned = [f"{model} {n:.0f}" for model, n in warned[warned > 0].items()]
     lines = [
-        f"{rows['table'].nunique()} tables, {rows.groupby(['table', 'split']).ngroups} splits; "
-        f"threads: {' and '.join(map(str, threads))}; {', '.join(versions)}.",
-        f"Warnings of the models, not shown: {', '.join(warned) or 'none'}.",
+        f"{n_tables} tables, {rows.groupby(['table', 'split']).ngroups} splits; threads: "
+        f"{' and '.join(map(str, rows['threads'].unique()))}; {', '.join(sorted(set(versions)))}.",
+        f"Warnings, not shown: {', '.join(f'{m} {n:.0f}' for m, n in warned.items() if n) or 0}.",
+        f"Critical difference of mean ranks: {q * np.sqrt(k * (k + 1) / (6 * n_tables)):.2f}.",
     ]
     return "\n".join([*lines, *(f"{note}." for note in notes)])
 
 
-def critical_difference(n_models: int, n_tables: int, level: float = 0.05) -> float:
-    """Return the difference of mean ranks that is significant by the Nemenyi test.
-
-    CD = q * sqrt(k (k + 1) / (6 N)) for k models on N tables, q being the studentized range
-    statistic for k groups and infinite degrees of freedom, divided by sqrt(2) (Demsar 2006).
-    """
-    q = studentized_range.ppf(1 - level, n_models, np.inf) / np.sqrt(2)
-    return float(q * np.sqrt(n_models * (n_models + 1) / (6 * n_tables)))
-
-
-def draw(summary: pd.DataFrame, n_tables: int, folder: Path) -> None:
-    """Draw the mean ranks with their critical difference, and log-loss against seconds."""
-    from matplotlib.figure import Figure
-
-    folder.mkdir(parents=True, exist_ok=True)
-    figure = Figure(figsize=(8, 1.6 + 0.28 * len(summary)), layout="constrained")
-    axes = figure.subplots()
-    difference = critical_difference(len(summary), n_tables)
-    ranks = summary["rank log-loss"]
-    axes.errorbar(ranks, ranks.index, xerr=difference / 2, fmt="o", ecolor="0.8")
-    axes.invert_yaxis()
-    label = f"models whose bars do not overlap differ by {difference:.2f} (Nemenyi test, 5%)"
-    axes.set(title=f"Mean rank by log-loss, {n_tables} tables", xlabel=label)
-    figure.savefig(folder / "quality_ranks.png", dpi=150)
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for model, row in summary.iterrows():
-        point = row["fit s"], row["log-loss / best"]
-        axes.plot(*point, "o")
-        axes.annotate(str(model), point, xytext=(6, 4), textcoords="offset points")
-    axes.set(
-        xscale="log",
-        xlabel="seconds of all fits",
-        ylabel="log-loss / best of the table (geometric mean)",
-        title="Quality against time: down and left is better",
-    )
-    axes.margins(x=0.2, y=0.1)
-    figure.savefig(folder / "quality_time.png", dpi=150)
-
-
-def report(
-    paths: list[Path], picked: list[str] | None, json_path: Path | None, pictures: Path | None
-) -> str:
-    """Return the summary of CSV files as Markdown, and write JSON and pictures if asked."""
+def report(paths: list[Path], picked: list[str] | None) -> str:
+    """Return the summary of CSV files as Markdown."""
     rows, notes = select(read_rows(paths), picked)
     summary = summarize(rows)
     losses = mean_scores(rows, "log_loss")[list(summary.index)]
-    if json_path is not None:
-        figures = {
-            "description": describe(rows, notes).split("\n"),
-            "summary": summary.to_dict("index"),
-            "log_loss": losses.to_dict("index"),
-            "critical_difference": critical_difference(len(summary), len(losses)),
-        }
-        json_path.write_text(json.dumps(figures, indent=1) + "\n")
-    if pictures is not None:
-        draw(summary, len(losses), pictures)
-    return f"{describe(rows, notes)}\n\n{to_markdown(summary, losses)}"
+    return f"{describe(rows, losses.shape, notes)}\n\n{to_markdown(summary, losses)}"

@@ -1,24 +1,23 @@
-"""Time training steps against MLPClassifier and PyTorch, and draw what an epoch costs.
+"""Time training steps against MLPClassifier and PyTorch.
 
 Each network is trained for one pass over the same float32 rows by each library's public way
 (`partial_fit`; for PyTorch a plain loop with fused Adam), and the time is divided by the number of
 batches. The share of the matrix products is what they alone would take, timed by `np.dot` on the
-same shapes. In the picture, members of MLPClassifier and PyTorch are as many networks.
+same shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
-from pathlib import Path
-from statistics import median
 
 import numpy as np
-from measure import Call, Row, alternate, compare_times, limited, make_rows, warm_up
+from measure import Call, Row, alternate, compare_times, make_rows, warm_up
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 
 from skdnn import DeepBinaryClassifier
 
@@ -28,7 +27,7 @@ class Case:
     """A network, its batches, and how many times longer the others' steps should be, in order.
 
     `n_batches` in a pass are enough for the checks that each library makes at the beginning of a
-    pass to vanish among the steps. `targets` are those of `LIBRARIES`; the last is a share.
+    pass to vanish among the steps. `targets` are those of `LIBRARIES` and a share.
     """
 
     hidden: tuple[int, ...]
@@ -51,13 +50,13 @@ CASES = [
 ]
 
 
-def skdnn_epoch(hidden, batch_size, X, y, n_members=1) -> Call:
+def skdnn_epoch(hidden, batch_size, X, y) -> Call:
     """Return a function that trains our network for one pass."""
     model = DeepBinaryClassifier(
         hidden,
         "relu",
         encoder=None,
-        n_members=n_members,
+        n_members=1,
         dropout=0.0,
         alpha=1e-4,
         solver="adam",
@@ -96,17 +95,6 @@ def torch_epoch(hidden, batch_size, X, y) -> Call:
     return epoch
 
 
-def dot_epoch(hidden, batch_size, X, y) -> Call:
-    """Return a function that computes the matrix products of one pass and nothing else."""
-    step = make_products([X.shape[1], *hidden, 1], batch_size)
-
-    def epoch() -> None:
-        for _ in range(len(X) // batch_size):
-            step()
-
-    return epoch
-
-
 def make_products(sizes, n_rows, *, has_backward=True, is_input_trained=False) -> Call:
     """Return a function that computes the products of one network's layers for some rows.
 
@@ -129,7 +117,7 @@ def make_products(sizes, n_rows, *, has_backward=True, is_input_trained=False) -
 
 
 OURS, PRODUCTS = "skdnn", "its matrix products"
-LIBRARIES = {"MLPClassifier": mlp_epoch, "torch": torch_epoch, PRODUCTS: dot_epoch}
+LIBRARIES = {"MLPClassifier": mlp_epoch, "torch": torch_epoch}
 
 
 def step_rows(threads: list[int], repeats: int) -> Iterator[Row]:
@@ -141,7 +129,7 @@ def step_rows(threads: list[int], repeats: int) -> Iterator[Row]:
                 f"step, hidden {case.hidden}, batch {case.batch_size}, {case.n_features} features, "
                 f"{n_threads} thread{'' if n_threads == 1 else 's'}"
             )
-            for name, bound in zip(LIBRARIES, case.targets, strict=True):
+            for name, bound in zip([*LIBRARIES, PRODUCTS], case.targets, strict=True):
                 if name in seconds:
                     unit = "%" if name == PRODUCTS else "x"
                     yield compare_times(path, name, seconds, name, OURS, unit=unit, least=bound)
@@ -152,65 +140,15 @@ def step_rows(threads: list[int], repeats: int) -> Iterator[Row]:
 def time_case(case: Case, n_threads: int, repeats: int) -> dict[str, list[float]]:
     """Return the seconds per step of each library that is installed, run by run."""
     X, y = make_rows(case.n_batches * case.batch_size, case.n_features)
-    epochs = make_epochs({OURS: skdnn_epoch, **LIBRARIES}, case.hidden, case.batch_size, X, y)
-    with limited(n_threads):
+    epochs = {}
+    for name, make in {OURS: skdnn_epoch, **LIBRARIES}.items():
+        with suppress(ImportError):
+            epochs[name] = make(case.hidden, case.batch_size, X, y)
+    step = make_products([case.n_features, *case.hidden, 1], case.batch_size)
+    epochs[PRODUCTS] = lambda: [step() for _ in range(case.n_batches)]
+    if "torch" in epochs:
+        sys.modules["torch"].set_num_threads(n_threads)  # which threadpoolctl may not see
+    with threadpool_limits(n_threads):
         warm_up(epochs[OURS], case.n_warm_up)
         seconds = alternate(epochs, repeats)
     return {name: [s / case.n_batches for s in runs] for name, runs in seconds.items()}
-
-
-def make_epochs(libraries: dict[str, Callable[..., Call]], *arguments) -> dict[str, Call]:
-    """Return the passes of those libraries that are installed."""
-    epochs = {}
-    for name, make in libraries.items():
-        with suppress(ImportError):
-            epochs[name] = make(*arguments)
-    return epochs
-
-
-# ---- the picture of growing costs: each panel changes one axis of a training, on one thread
-
-BASE = {"rows": 10_000, "features": 20, "width": 64, "members": 1}
-GRID = {
-    "rows": [1_000, 3_000, 10_000, 30_000, 100_000, 300_000],
-    "features": [5, 20, 80, 320, 1280],
-    "width": [16, 32, 64, 128, 256, 512, 1024],
-    "members": [1, 2, 4, 8, 16, 32],
-}
-
-
-def time_size(size: dict[str, int], repeats: int) -> dict[str, float]:
-    """Return the seconds of an epoch of each library that is installed."""
-    X, y = make_rows(size["rows"], size["features"])
-    makers = {OURS: partial(skdnn_epoch, n_members=size["members"])}
-    makers |= {name: LIBRARIES[name] for name in ("MLPClassifier", "torch")}
-    epochs = make_epochs(makers, (size["width"],) * 2, 200, X, y)
-    with limited(1):
-        for epoch in epochs.values():
-            epoch()
-        seconds = alternate(epochs, repeats, is_warm=True)
-    times = {OURS: 1, "MLPClassifier": size["members"], "torch": size["members"]}
-    return {name: times[name] * median(runs) for name, runs in seconds.items()}
-
-
-def draw_costs(repeats: int, folder: Path) -> Path:
-    """Measure and draw a panel for each axis, both scales logarithmic."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 7), layout="constrained")
-    panels = figure.subplots(2, 2, sharey=True)
-    for axes, (axis, values) in zip(panels.flat, GRID.items(), strict=True):
-        seconds = [time_size({**BASE, axis: value}, repeats) for value in values]
-        for name in seconds[0]:
-            axes.plot(values, [each[name] for each in seconds], "o-", ms=4, label=name)
-        axes.set(xscale="log", yscale="log", xlabel=axis, ylabel="seconds of an epoch")
-        axes.grid(alpha=0.3)
-    panels[0, 0].legend(frameon=False)
-    figure.suptitle(
-        f"One epoch on one thread: {BASE['rows']:,} rows, {BASE['features']} features, "
-        f"two hidden layers of {BASE['width']}, batch 200,\n"
-        "one network, but for what the panel changes"
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "speed_costs.png", dpi=120)
-    return folder / "speed_costs.png"

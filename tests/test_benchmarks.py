@@ -29,36 +29,33 @@ def run(script, *arguments):
 def run_speed(folder, *arguments):
     path = folder / "speed.json"
     run("speed.py", "--quick", "--repeats", 1, "--output", path, *arguments)
-    return json.loads(path.read_text())["rows"]
+    return json.loads(path.read_text())
 
 
-def test_speed_measures_fits_and_predictions(tmp_path):
-    rows = run_speed(tmp_path, "--only", "threads,predict-rows")
-    assert len(rows) == 11
+def test_speed_measures_predictions_and_importing(tmp_path):
+    rows = run_speed(tmp_path, "--only", "predict-rows", "import")
+    assert len(rows) == 6
     assert all(row["values"] or "is" in row["missing"] for row in rows)
 
 
 @pytest.mark.slow
 def test_speed_measures_all_it_knows(tmp_path):
-    pytest.importorskip("matplotlib")
-    rows = run_speed(tmp_path, "--pictures", tmp_path)
+    rows = run_speed(tmp_path)
     assert [row["missing"] for row in rows if row["missing"].startswith("failed")] == []
-    assert (tmp_path / "speed_costs.png").exists()
 
 
 def test_versions_are_compared(tmp_path):
     path, few = tmp_path / "compare.json", ["--threads", 1, "--numba", "off", "--repeats", 1]
-    cases = ["step, hidden (100,)", "import"]
+    cases = ["step, hidden (100,)"]
     shown = run("compare.py", ROOT, ROOT, "--quick", "--only", *cases, *few, "--output", path)
     figures = json.loads(path.read_text())
     assert figures["failed"] == {}
     assert [row["case"] for row in figures["cases"]] == cases
-    assert all(row["ratio"] > 0 for row in figures["cases"])
-    assert len(shown.splitlines()) == 4
+    assert figures["cases"][0]["seconds"]["ratio"] > 0
+    assert len(shown.splitlines()) == 3
 
 
 def test_quality_is_measured_and_summarized(tmp_path):
-    pytest.importorskip("matplotlib")
     rng = np.random.default_rng(0)
     for name in ("one", "two"):
         table = pd.DataFrame({"x": rng.normal(size=80), "level": rng.choice(["a", "b"], 80)})
@@ -67,12 +64,11 @@ def test_quality_is_measured_and_summarized(tmp_path):
     rows = tmp_path / "quality.csv"
     data = ["--data", tmp_path, "--splits", 1, "--threads", 1, "--out", rows]
     ours = ["--skdnn-params", '{"n_members": 1, "max_iter": 2}', "--label", "small"]
-    run("quality.py", *data, *ours, "--models", "skdnn,LogisticRegression")
+    run("quality.py", *data, *ours, "--models", "skdnn")
+    run("quality.py", *data, "--models", "LogisticRegression")
     assert run("quality.py", *data, "--models", "LogisticRegression") == ""  # done already
-    summary = ["--report", rows, "--json", tmp_path / "summary.json", "--pictures", tmp_path]
-    assert "| small |" in run("quality.py", *summary)
-    assert set(json.loads((tmp_path / "summary.json").read_text())["log_loss"]) == {"one", "two"}
-    assert (tmp_path / "quality_ranks.png").exists()
+    summary = run("quality.py", "--report", rows)
+    assert all(f"| {name} |" in summary for name in ("small", "LogisticRegression", "one", "two"))
 
 
 def test_further_tables_have_the_rarer_answer_last(monkeypatch):
