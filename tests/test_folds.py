@@ -19,7 +19,7 @@ from trainings import ScriptedLoss, assign_evenly, even_folds, noisy_rows
 from skdnn._batches import Minibatches
 from skdnn._trainer import Trainer, Validation, fingerprint
 from skdnn._training import train
-from skdnn.training.folds import IN_NO_FOLD, Folds, out_of_fold_logits
+from skdnn.training.folds import IN_NO_FOLD, Folds
 from skdnn.training.random_streams import RandomStreams
 from skdnn.training.rows import Rows
 
@@ -464,7 +464,8 @@ def test_out_of_fold_logits_are_of_the_members_that_hold_the_row_out(is_sparse):
         plan, state = pose_training(rows, members=range(n_members))
         all_logits = plan.network.logits(state.params, rows.X)
         X = csr_matrix(rows.X) if is_sparse else rows.X
-        logits = out_of_fold_logits(plan.network, state.params, X, folds)
+        held_out = folds.hold_out(replace(rows, X=X))
+        logits = held_out.pool(plan.network.logits(state.params, held_out.X))
         assert logits.dtype == np.float64
         for i, fold in enumerate(of_row):
             holders = [m for m in range(n_members) if m % 4 == fold]
@@ -504,13 +505,3 @@ def test_row_that_several_members_hold_out_counts_once():
     by_row = [losses[OVERLAPPING[folds.of_row[i]], i].mean() for i in judged]
     expected = np.average(by_row, weights=rows.sample_weight[judged])
     np.testing.assert_allclose(loss, expected, rtol=1e-12)
-
-
-def test_out_of_fold_logits_average_the_members_that_share_a_fold():
-    rows, of_row = noisy_rows(12), np.arange(12) % 2
-    folds = even_folds(of_row, 4, 2)
-    plan, state = pose_training(rows, members=range(4))
-    logits = out_of_fold_logits(plan.network, state.params, rows.X, folds)
-    all_logits = plan.network.logits(state.params, rows.X)
-    expected = [logit(expit(all_logits[fold::2, i]).mean()) for i, fold in enumerate(of_row)]
-    np.testing.assert_allclose(logits, expected)

@@ -142,7 +142,7 @@ def test_interrupt_between_epochs_ends_training_there(setting, n_epochs):
 @pytest.mark.parametrize("setting", [{}, {"n_members": 3}], ids=str)
 def test_interrupted_fit_keeps_the_best_epoch_so_far(setting):
     X, y = make_table()
-    settings = {"early_stopping": True, "learning_rate_init": 0.3, **setting}
+    settings = {"early_stopping": True, "learning_rate_init": 0.5, **setting}
     expected = classifier((32,), max_iter=12, **settings).fit(X, y)
     assert 0 < expected.best_iter_ < 12
     estimator = classifier((32,), max_iter=30, **settings)

@@ -5,13 +5,12 @@ An ensemble then validates on all rows, and still trains on all of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from .._network import Network
 from .._sparse import SparseBatch, is_sparse
-from .calibration import average_logits
+from .calibration import join_logits
 from .rows import Rows, Selection, position_dtype
 
 IN_NO_FOLD = -1
@@ -65,6 +64,30 @@ class HeldOut:
         if weight is not None:
             own *= weight[places]
         return y[places], own.astype(y.dtype, copy=False)
+
+    def row_weights(self) -> np.ndarray:
+        """Return how much each of all rows counts: nothing where no member holds it out."""
+        _, weight = self.labels_and_weights(slice(None))
+        return np.bincount(self.places.ravel(), weight.ravel(), minlength=len(self.rows))
+
+    def pool(self, logits: np.ndarray) -> np.ndarray:
+        """Return the logit of the mean probability of the members that hold a row out.
+
+        Rows of one `logit_index` have one. It is not a number where no member holds a row out.
+
+        Parameters
+        ----------
+        logits : ndarray of shape (n_members, n_samples)
+        """
+        is_own = np.arange(self.places.shape[1]) < self.counts[:, np.newaxis]
+        _, weight = self.labels_and_weights(slice(None))
+        weight = np.maximum(weight[is_own], np.finfo(weight.dtype).tiny)
+        number = self.rows.logit_index
+        number = np.arange(len(self.rows)) if number is None else number
+        pooled = np.full(int(number.max()) + 1, np.nan)
+        found, joined = join_logits(number[self.places[is_own]], logits[is_own], weight)
+        pooled[found] = joined
+        return pooled[number]
 
 
 @dataclass(frozen=True)
@@ -188,33 +211,3 @@ def make_holders(n_members: int, n_groups: int | None = None) -> np.ndarray:
     if n_groups is not None:
         n_folds = min(n_folds, max(2, n_groups))
     return np.arange(n_members) % n_folds == np.arange(n_folds)[:, np.newaxis]
-
-
-def out_of_fold_logits(
-    network: Network, params: np.ndarray, X: np.ndarray, folds: Folds
-) -> np.ndarray:
-    """Predict each row by the members that did not train on it.
-
-    Parameters
-    ----------
-    network : Network
-    params : ndarray of shape (n_members, n_params)
-    X : ndarray or CSR matrix or array of shape (n_samples, n_in)
-        The rows that the folds were made for.
-    folds : Folds
-
-    Returns
-    -------
-    logits : ndarray of shape (n_samples,)
-        The logit of the mean probability of the members that hold out the row's fold. Not a number
-        where every member trained on it.
-    """
-    logits = np.full(X.shape[0], np.nan, params.dtype)
-    for fold in range(folds.n_folds):
-        index = np.flatnonzero(folds.of_row == fold)
-        chosen = params[folds.holders[fold]]
-        if len(index) and len(chosen):
-            part = replace(network, n_members=len(chosen))
-            rows = X[index] if is_sparse(X) else Selection(X, index[np.newaxis])
-            logits[index] = average_logits(part.logits(chosen, rows))
-    return logits

@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 
 from .._network import Network
-from .calibration import average_logits, count_evidence, fit_temperature, join_logits, relative_size
+from .calibration import average_logits, count_evidence, fit_temperature, relative_size
 from .fold_assignment import assign_folds, split_validation
-from .folds import Folds, out_of_fold_logits
+from .folds import Folds
 from .rows import Rows
 from .state import TrainingPlan, TrainingState
 from .threads import limit_blas_threads
@@ -81,7 +81,8 @@ def judge_unseen(
     is_calibrated = estimator.calibration is not None
     with limit_blas_threads(0):
         if folds is not None:
-            logits = out_of_fold_logits(network, params, rows.X, folds)
+            out = folds.hold_out(rows)
+            logits = out.pool(network.logits(params, out.X)).astype(params.dtype)
             if is_calibrated:
                 logits = logits * _scale_of_average(network, params, rows, folds)
             judged["oof_decision_function_"] = _in_given_order(estimator, logits, X, rows)
@@ -116,7 +117,6 @@ def _fit_temperature(logits: np.ndarray, rows: Rows) -> float:
 
 def _in_given_order(estimator: Any, logits: np.ndarray, X: Any, rows: Rows) -> np.ndarray:
     """Return the logit of each row of X; rows without weight were seen by no member."""
-    logits = _join(logits, rows)
     if rows.place is None:
         return logits
     logits = np.append(logits, np.nan)[rows.place]
@@ -124,15 +124,3 @@ def _in_given_order(estimator: Any, logits: np.ndarray, X: Any, rows: Rows) -> n
     if len(is_unseen):
         logits[is_unseen] = estimator.decision_function(_safe_indexing(X, is_unseen))
     return logits
-
-
-def _join(logits: np.ndarray, rows: Rows) -> np.ndarray:
-    """Give rows of one `logit_index` the logit of their mean probability, where it is known."""
-    if rows.logit_index is None:
-        return logits
-    weight = rows.weights
-    known = np.flatnonzero(np.isfinite(logits) & (weight > 0.0))
-    joined = np.full(int(rows.logit_index.max()) + 1, np.nan)
-    numbers, joined_logits = join_logits(rows.logit_index[known], logits[known], weight[known])
-    joined[numbers] = joined_logits
-    return joined[rows.logit_index].astype(logits.dtype)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from inspect import signature
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import check_scoring
 
 from .._sparse import is_sparse
-from .calibration import join_logits
 from .fold_assignment import find_unit
-from .folds import Folds, HeldOut
-from .rows import Rows
+from .folds import Folds
+from .rows import Rows, row_bytes
 
 Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
@@ -49,11 +47,15 @@ def make_score(
     if isinstance(scoring, str) and scoring == "loss":
         return None
     scorer = check_scoring(estimator, scoring)
-    pool = None if folds is None else _Pool(folds.hold_out(rows))
-    index, weight = _lay_out(rows, rows.weights if pool is None else pool.weights)
-    if weight is not None and not _takes_weights(scorer):
-        index, weight = _repeat(rows, index, weight, scoring), None
-    arguments = {} if weight is None else {"sample_weight": weight}
+    held_out = None if folds is None else folds.hold_out(rows)
+    weight = rows.weights if held_out is None else held_out.row_weights()
+    index, arguments = np.flatnonzero(weight), {}
+    weight = weight[index]
+    if not np.allclose(weight, weight[:1], rtol=SAME_SHARE, atol=0.0):
+        if _takes_weights(scorer):
+            arguments["sample_weight"] = weight
+        else:
+            index = _repeat(rows, index, weight, scoring)
     # A table as it is takes no copy.
     is_whole = len(index) == len(rows) and bool((index[:-1] < index[1:]).all())
     X = rows.X if is_whole and isinstance(rows.X, np.ndarray) else rows.X[index]
@@ -66,14 +68,14 @@ def make_score(
             raise ValueError(_explain(error, scoring, scorer, X, estimator.classes_)) from error
 
     def score(params: np.ndarray, held_out_logits: np.ndarray | None) -> np.ndarray:
-        if pool is None or held_out_logits is None:
+        if held_out is None or held_out_logits is None:
             return np.array(
                 [judge(estimator._for_encoded_rows(member)) for member in params[:, None]]
             )
         if not np.isfinite(held_out_logits).all():
             return np.array(np.nan)
         model = estimator._for_encoded_rows(params)
-        answers = _Answers(X, pool.logits(held_out_logits)[index])
+        answers = _Answers(X, held_out.pool(held_out_logits)[index])
         model._predict_logits = answers.predict_logits  # all other predictions come from these
         return np.array(judge(model))
 
@@ -85,71 +87,30 @@ def name_score(scoring: Any) -> str:
     return getattr(scoring, "__qualname__", repr(scoring))
 
 
-def _lay_out(rows: Rows, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the positions of the rows that a scorer is shown, and their weights if they have any.
-
-    Weights that stand for rows that were merged are none: these are shown as they were given.
-    """
-    index = np.flatnonzero(weight)
-    given, n_copies = index, np.ones(len(rows))
-    if rows.place is not None and rows.logit_index is None:
-        given, n_copies = rows.place[rows.place >= 0], rows.count_copies()
-    given = given[weight[given] > 0.0]
-    share = weight[given] / n_copies[given]
-    if np.allclose(share, share[:1], rtol=SAME_SHARE, atol=0.0):
-        return given, None
-    return index, weight[index]
-
-
 def _takes_weights(scorer: Any) -> bool:
     accepted = signature(scorer).parameters.values()
     return any(p.name == "sample_weight" or p.kind == p.VAR_KEYWORD for p in accepted)
 
 
 def _repeat(rows: Rows, index: np.ndarray, weight: np.ndarray, scoring: Any) -> np.ndarray:
-    """Repeat rows of a table of which some have been cut into parts as often as weights say.
+    """Repeat rows of a table of which some have been merged or cut as often as weights say.
 
     Rows that are given without weights have some after that.
 
     Raises
     ------
     ValueError
-        If no row has been cut, or weights are not multiples of one unit, or make too many rows.
+        If all rows are as they were given, or weights are not multiples of one unit, or make too
+        many rows.
     """
-    unit = None if rows.logit_index is None else find_unit(np.unique(weight), SAME_SHARE)
+    is_as_given = rows.logit_index is None and (rows.count_copies() == 1).all()
+    unit = None if is_as_given else find_unit(np.unique(weight), SAME_SHARE)
     if unit is None or weight.sum() / unit > MOST_REPEATED:
         raise ValueError(
             f"scoring={scoring!r} does not take sample_weight, but the validation rows have "
             "weights. Let it accept sample_weight=None, or pass a scorer's name."
         )
     return index.repeat(np.rint(weight / unit).astype(np.intp))
-
-
-class _Pool:
-    """All rows that are held out, each with one logit: that of the members' mean probability.
-
-    Attributes
-    ----------
-    weights : ndarray of shape (n_rows,)
-        How much each of all rows counts: nothing where no member holds it out.
-    """
-
-    def __init__(self, held_out: HeldOut) -> None:
-        _, weight = held_out.labels_and_weights(slice(0, held_out.places.shape[1]))
-        weight, place = weight.ravel().astype(np.float64), held_out.places.ravel()
-        rows, own = held_out.rows, np.flatnonzero(weight)  # who has fewer has one repeated
-        self._own, self._own_weight = own, weight[own]
-        self._number = np.arange(len(rows)) if rows.logit_index is None else rows.logit_index
-        self._number_of_own = self._number[place[own]]
-        self.weights = np.bincount(place, weight, minlength=len(rows))
-
-    def logits(self, held_out_logits: np.ndarray) -> np.ndarray:
-        """Return the logit of each of all rows; not a number where no member holds it out."""
-        logits = np.full(int(self._number.max()) + 1, np.nan)
-        own = held_out_logits.ravel()[self._own]
-        numbers, joined = join_logits(self._number_of_own, own, self._own_weight)
-        logits[numbers] = joined
-        return logits[self._number]
 
 
 class _Answers:
@@ -173,7 +134,8 @@ class _Answers:
     def _find(self, X: Any) -> np.ndarray:
         if X is self.X:
             return self.logits
-        asked, known = _row_keys(X, self.X.dtype), _row_keys(self.X, self.X.dtype)
+        X = X if is_sparse(X) else np.ascontiguousarray(X, self.X.dtype)
+        asked, known = list(row_bytes(X)), list(row_bytes(self.X))
         if asked == known:
             return self.logits
         found: dict[bytes, list[float]] = {}
@@ -186,14 +148,6 @@ class _Answers:
                 "and y_val to have each network judged by itself, on any rows."
             )
         return np.array([np.mean(found[key]) for key in asked])
-
-
-def _row_keys(X: Any, dtype: np.dtype) -> list[bytes]:
-    """Return what is the same for the same row, and different for another."""
-    if not is_sparse(X):
-        return [row.tobytes() for row in np.ascontiguousarray(X, dtype)]
-    ends = pairwise(X.indptr.tolist())
-    return [X.indices[a:b].tobytes() + X.data[a:b].tobytes() for a, b in ends]
 
 
 def _explain(error: Exception, scoring: Any, scorer: Any, X: Any, classes: np.ndarray) -> str:
