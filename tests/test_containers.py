@@ -16,7 +16,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
-from skdnn import DeepBinaryClassifier, TabularEncoder
+from skdnn import DeepBinaryClassifier
+from skdnn.preprocessing import TabularEncoder
 
 X, Y = make_table(60, 6)
 FRAME = pd.DataFrame(X, columns=list("abcdef"))

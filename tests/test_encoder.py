@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skdnn import TabularEncoder
+from skdnn.preprocessing import TabularEncoder
 
 NUMBERS = st.one_of(
     st.floats(allow_nan=True, allow_infinity=False),
@@ -1006,8 +1006,11 @@ def test_levels_are_ranked_by_their_rows_not_by_their_weight():
 def test_identifiers_warn():
     frame = pd.DataFrame({"x": range(6), "id": list("abcdef"), "c": list("aabbcc")})
     for params in ({}, {"max_categories": 5}):
-        with pytest.warns(UserWarning, match=r"In columns \['id'\] of X most rows have a rare"):
+        with pytest.warns(
+            UserWarning, match=r"In columns \['id'\] of X most rows have a rare"
+        ) as w:
             encoder = TabularEncoder(**params).fit(frame)
+        assert w[0].filename == __file__
         assert encoder.categories_ == [None, [], ["a", "b", "c"]]
 
 

@@ -31,7 +31,8 @@ from sklearn.preprocessing import (
 from sklearn.utils import get_tags
 
 import skdnn._prediction
-from skdnn import DeepBinaryClassifier, TabularEncoder
+from skdnn import DeepBinaryClassifier
+from skdnn.preprocessing import TabularEncoder
 
 COLORS = ["blue", "green", "red"]
 PLACES = [f"place {i}" for i in range(12)]  # more than become flags: these are embedded

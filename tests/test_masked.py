@@ -8,7 +8,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skdnn import TabularEncoder
+from skdnn.preprocessing import TabularEncoder
 
 X, Y = make_table(80)
 MASK = np.zeros(X.shape, dtype=bool)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import skdnn._loading
-from skdnn import DeepBinaryClassifier, TabularEncoder
+from skdnn import DeepBinaryClassifier
+from skdnn.preprocessing import TabularEncoder
 from skdnn.training.fold_assignment import assign_folds
 from skdnn.training.rows import Rows
 

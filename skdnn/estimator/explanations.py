@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from sklearn.utils.validation import check_array
 
 from ..preprocessing import TabularEncoder
-from ..preprocessing.containers import take_table
+from ..preprocessing.columns import take_table
 from ..preprocessing.own_encoder import FLOATS, OwnEncoder
 from ..training.calibration import average_gradients
 from ..training.threads import limit_blas_threads

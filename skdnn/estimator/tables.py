@@ -18,8 +18,7 @@ from sklearn.utils.validation import has_fit_parameter, validate_data
 
 from ..preprocessing import TabularEncoder
 from ..preprocessing.column_warnings import CONSTANT, warn_of
-from ..preprocessing.columns import is_frame, is_sparse_frame, name_categories
-from ..preprocessing.containers import take_table
+from ..preprocessing.columns import is_frame, is_sparse_frame, name_categories, take_table
 from ..preprocessing.encoded_array import find_codes
 from ..preprocessing.own_encoder import (
     FLOATS,

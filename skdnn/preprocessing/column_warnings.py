@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..utils import find_stack_level
-from .categories import Category, Encounter, Levels, LevelStatistics
-from .columns import list_few
-from .numerals import DECIMAL, FORMATTED, TIME, WHOLE, has_twins, read_as
+from .categories import Category, LevelMatch, Levels
+
+WHOLE, DECIMAL, FORMATTED, TIME = "whole", "decimal", "formatted", "time"
+"""What strings read as: numbers that are whole, have decimals, or signs (1,234.5, 12%); times."""
+
+MARKERS = frozenset(
+    {"", "?", "-", "--", ".", "*", "#", "na", "n/a", "#n/a", "n.a.", "<na>", "nan", "nd"}
+    | {"nil", "none", "null", "missing", "unknown", "not available"}
+)
+"""What tables have in place of a missing number, in lower case."""
+
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])"
+_MONTH = r"(?:0?[1-9]|1[0-2])"
+_YEAR = r"(?:1[5-9]|2[01])\d\d"
+_HOUR = r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:[.,]\d+)?)?"
+_DATE = (
+    rf"{_YEAR}-{_MONTH}(?:-{_DAY})?|{_YEAR}([/.]){_MONTH}\1{_DAY}"
+    rf"|{_DAY}([/.-]){_MONTH}\2{_YEAR}|{_MONTH}([/-]){_DAY}\3{_YEAR}"
+)
+_TIME = re.compile(rf"(?:{_DATE})(?:[T ]{_HOUR} ?(?:Z|UTC|[+-]\d\d:?\d\d)?)?|{_HOUR}")
+_CODE = re.compile(r"[+-]?0\d")
+_WHOLE = re.compile(r"[+-]?\d+")
+_DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_FORMATTED = re.compile(
+    r"[-+\u2212]? ?[$€£¥]? ?[-+\u2212]?"
+    r"(?:\d{1,3}(?:([,.' \u00a0\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d+)?|\d+[.,]?\d*|[.,]\d+)"
+    r" ?[%‰$€£¥]?"
+)
 
 MOSTLY = 0.5
 """Of the rows that have a value, the share above which rare levels are worth a warning."""
@@ -59,6 +85,7 @@ TIMES = (
     "year, month, weekday, hour or days since an event, for instance by "
     "pandas.to_datetime(column); " + OR_CATEGORIES
 )
+OF_FORM = {TIME: TIMES, FORMATTED: SIGNS, DECIMAL: NUMBERS, WHOLE: NUMBERS}
 TWINS = (
     "Columns {} of X have numbers or booleans beside strings that read the same, as 1 and '1' do, "
     "which are taken for different levels. Make all of them strings before fit and predict, for "
@@ -82,53 +109,37 @@ CLIPPED = (
 )
 
 
-class Advice:
-    """Columns to warn of, by what there is to say of them."""
-
-    def __init__(self) -> None:
-        self._labels: dict[str, list[Any]] = {}
-
-    def add(self, message: str, label: Any) -> None:
-        """Note a column; the message has a place for the names of all that it is about."""
-        self._labels.setdefault(message, []).append(label)
-
-    def look_at(
-        self, label: Any, levels: Levels, statistics: LevelStatistics, *, is_declared: bool
-    ) -> None:
-        """Note what to warn of in a category column; `is_declared` if the user says that it is one.
-
-        If it reads as numbers or times, rare levels are not mentioned.
-        """
-        if has_twins(levels.values):
-            self.add(TWINS, label)
-        is_rare = statistics.n_rare > MOSTLY * statistics.n_rows
-        form = None if is_declared else read_as(levels.values)
-        if form == TIME:
-            self.add(TIMES, label)
-        elif form == FORMATTED:
-            self.add(SIGNS, label)
-        elif form == DECIMAL or (form == WHOLE and is_rare):
-            self.add(NUMBERS, label)
-        elif statistics.is_cut:
-            self.add(CUT, label)
-        elif is_rare:
-            self.add(RARE, label)
-
-    def warn(self) -> None:
-        """Warn once for each kind."""
-        for message, labels in self._labels.items():
-            warn_of(message, labels)
-
-
-def warn_of(message: str, labels: list[Any], *, examples: Sequence[Any] = ()) -> None:
+def warn_of(message: str, labels: list[Any], examples: Sequence[Any] = ()) -> None:
     """Warn of columns, if there are any; the message has a place for their names."""
     if labels:
         text = message.format(list_few(labels), list_few(list(examples)))
         warnings.warn(text, UserWarning, stacklevel=find_stack_level())
 
 
+def list_few(items: list) -> str:
+    """Write down the items of a list, and only the first of a long one."""
+    return repr(items) if len(items) <= 20 else f"{items[:20]!r} and {len(items) - 20} more"
+
+
+def advise(levels: Levels, category: Category, *, is_declared: bool) -> Iterator[str]:
+    """Yield what to warn of in a category column; `is_declared` if the user says that it is one.
+
+    If it reads as numbers or times, rare levels are not mentioned.
+    """
+    if has_twins(levels.values):
+        yield TWINS
+    is_rare = category.n_rare > MOSTLY * category.n_rows
+    form = None if is_declared else read_as(levels.values)
+    if form is not None and (form != WHOLE or is_rare):
+        yield OF_FORM[form]
+    elif category.is_cut:
+        yield CUT
+    elif is_rare:
+        yield RARE
+
+
 def warn_of_unknown(
-    labels: Sequence[Any], categories: Sequence[Category], blocks: Sequence[Sequence[Encounter]]
+    columns: Sequence[tuple[Any, Category]], blocks: Sequence[Sequence[LevelMatch]]
 ) -> None:
     """Warn of columns in which no row of all blocks has a level that `fit` saw.
 
@@ -136,41 +147,83 @@ def warn_of_unknown(
     levels in `fit` explain them; nor are levels of another kind, as numbers beside strings.
     """
     found, examples = [], []
-    for i, (label, category) in enumerate(zip(labels, categories, strict=True)):
-        encounters = [block[i] for block in blocks]
-        if category.rows and _is_suspicious(encounters, category.statistics):
+    for (label, category), matches in zip(columns, zip(*blocks, strict=True), strict=True):
+        if category.rows and _is_suspicious(matches, category):
             found.append(label)
             examples.append(next(iter(category.rows)))
-    warn_of(UNKNOWN, found, examples=examples)
+    warn_of(UNKNOWN, found, examples)
 
 
-def _is_suspicious(encounters: Sequence[Encounter], statistics: LevelStatistics) -> bool:
+def _is_suspicious(matches: Sequence[LevelMatch], category: Category) -> bool:
     """Say whether it is no accident that no level is known."""
-    n_rows = sum(encounter.n_rows for encounter in encounters)
-    if n_rows == 0 or any(encounter.n_known for encounter in encounters):
+    n_rows = sum(match.n_rows for match in matches)
+    if n_rows == 0 or any(match.n_known for match in matches):
         return False
-    kinds = frozenset[str]().union(*(encounter.kinds for encounter in encounters))
-    n_levels = sum(encounter.n_levels for encounter in encounters)
+    kinds = frozenset[str]().union(*(match.kinds for match in matches))
+    n_levels = sum(match.n_levels for match in matches)
     # How likely it is, by the rule of succession, that a row has a level that others do not have.
-    chance = (statistics.n_scarce + 1) / (statistics.n_rows + 2)
+    chance = (category.n_scarce + 1) / (category.n_rows + 2)
     is_unlikely = chance ** (n_rows if n_rows >= MANY_ROWS else n_levels) < TOO_UNLIKELY
-    return is_unlikely or kinds.isdisjoint(statistics.kinds)
+    return is_unlikely or kinds.isdisjoint(category.kinds)
 
 
-def warn_of_new(
-    labels: Sequence[Any], categories: Sequence[Category], encounters: Sequence[Encounter]
-) -> None:
+def warn_of_new(columns: Sequence[tuple[Any, Category]], matches: Sequence[LevelMatch]) -> None:
     """Warn of columns where most rows of a part have other levels than the first one had.
 
     Those without any are left to `warn_of_unknown`, and those of many rare levels to `fit`.
     """
     found = [
         label
-        for label, category, (n_rows, n_known, *_) in zip(
-            labels, categories, encounters, strict=True
-        )
-        if n_rows >= MANY_ROWS
-        and 0 < n_known < (1.0 - MOSTLY) * n_rows
-        and category.statistics.n_rare <= MOSTLY * category.statistics.n_rows
+        for (label, category), match in zip(columns, matches, strict=True)
+        if match.n_rows >= MANY_ROWS
+        and 0 < match.n_known < (1.0 - MOSTLY) * match.n_rows
+        and category.n_rare <= MOSTLY * category.n_rows
     ]
     warn_of(NEW, found)
+
+
+def read_as(levels: Iterable[Any]) -> str | None:
+    """Say what the levels of a column read as, or None if one of them is a code or other text.
+
+    Numbers among the levels count too; markers of missing values do not. A number with a leading
+    zero is a code.
+    """
+    forms = set()
+    for level in levels:
+        form = _read_level(level)
+        if form is None:
+            return None
+        forms.add(form)
+    forms.discard("")
+    if TIME in forms:
+        return TIME if len(forms) == 1 else None
+    return next((form for form in (FORMATTED, DECIMAL, WHOLE) if form in forms), None)
+
+
+def _read_level(level: Any) -> str | None:
+    """Say what one level reads as, "" for a marker and None for a code or other text."""
+    if isinstance(level, int | float) and not isinstance(level, bool):
+        return WHOLE if isinstance(level, int) or level.is_integer() else DECIMAL
+    text = level.decode("latin-1") if isinstance(level, bytes) else level
+    if not isinstance(text, str):
+        return None
+    text = text.strip()
+    if text.lower() in MARKERS:
+        return ""
+    if _TIME.fullmatch(text):
+        return TIME
+    if _CODE.match(text):
+        return None
+    patterns = {WHOLE: _WHOLE, DECIMAL: _DECIMAL, FORMATTED: _FORMATTED}
+    return next((form for form, pattern in patterns.items() if pattern.fullmatch(text)), None)
+
+
+def has_twins(levels: Collection[Any]) -> bool:
+    """Say whether strings stand beside other levels that read as they do, as "1" beside 1."""
+    others = {str(level) for level in levels if not isinstance(level, str)}
+    if not others:
+        return False
+    texts = {level.strip() for level in levels if isinstance(level, str)}
+    numbers = [float(text) for text in texts if _DECIMAL.fullmatch(text)]
+    wholes = {str(int(number)) for number in numbers if number.is_integer()}
+    return not others.isdisjoint(texts | wholes | {str(number) for number in numbers})

@@ -1,29 +1,23 @@
-"""Columns of a table, whoever made it: NumPy, pandas and polars through the same three methods.
+"""What a user may hand in as a table, and its columns, whoever made it.
 
-A column is read as numbers (float, NaN where missing) or as codes of levels (-1 where missing).
-Levels are plain Python values, so that what was learned from one kind of table meets any other.
+A column is read as numbers (float, NaN where missing) or as levels, which are plain Python values,
+so that what was learned from one kind of table meets any other.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from numbers import Integral
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-from .categories import (
-    Levels,
-    are_numbers,
-    describe_dates,
-    describe_others,
-    factorize_objects,
-    fill_missing,
-    hashable,
-    merge_levels,
-)
+from ..utils import cut_rows, fill_masked
+from .categories import DATES, INFINITE, OTHERS, Levels, are_numbers, to_floats, to_levels
+from .column_warnings import list_few
 
 NUMBER, CATEGORY, DATE, OTHER = "number", "category", "date", "other"
 """What a column is by its dtype; whoever reads it may want levels of numbers, or the reverse."""
@@ -37,29 +31,53 @@ EVERY_ROW = slice(None)
 SINGLE = ({"float32"}, {"Float32"})
 """Names of dtypes of columns that stay float32 if all of them have it, NumPy's and pandas' own."""
 
-
 NESTED = ("list", "large_list", "fixed_size_list", "struct", "map")
 """How names of Arrow's dtypes begin that hold several values."""
 
 
-class Table(Protocol):
-    """What a table is to the encoder. Columns go by position; labels are for messages.
+def take_table(X: Any, *, has_any_rows: bool = False) -> Any:
+    """Return a table with missing values for masked ones; tables of Arrow become DataFrames.
 
-    Numbers are read in blocks of rows where a table is large. The dtype of a block is that of all.
+    An encoder of the user's own, such as a DictVectorizer, may take rows of any kind.
+
+    Raises
+    ------
+    TypeError
+        If it is in a container without rows and columns, with what to do about it.
     """
+    library = type(X).__module__.partition(".")[0]
+    if library == "pyarrow" and hasattr(X, "to_pandas"):
+        return X.to_pandas()
+    advice = _find_advice(X, library, has_any_rows=has_any_rows)
+    if advice is not None:
+        raise TypeError(
+            "X must be a table of shape (n_samples, n_features), such as a two-dimensional array "
+            f"or a DataFrame, got {advice}"
+        )
+    return fill_masked(X)
 
-    @property
-    def labels(self) -> Sequence[Any]: ...
 
-    def __len__(self) -> int: ...
-
-    def kind(self, column: int) -> str: ...
-
-    def objects(self, column: int) -> list[Any]: ...
-
-    def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray: ...
-
-    def levels(self, column: int) -> Levels: ...
+def _find_advice(X: Any, library: str, *, has_any_rows: bool) -> str | None:
+    """Say what X is and how to make a table of it, if it is none."""
+    if issparse(X):  # some of which are dicts too
+        return None
+    name = type(X).__name__
+    if isinstance(X, Mapping):
+        rows = "X" if any(np.ndim(value) for value in X.values()) else "[X]"
+        return f"a {name}. Pass pandas.DataFrame({rows}), or polars.DataFrame({rows})."
+    if name == "LazyFrame":
+        return "a LazyFrame, which has not been computed yet. Pass X.collect()."
+    if library == "dask":
+        return "a table of dask, which has not been computed yet. Pass X.compute()."
+    if X is None or isinstance(X, str | bytes | Set | Iterator):
+        return f"{X!r}." if X is None else f"a {name}. Pass a list of rows."
+    if has_any_rows:
+        return None
+    if isinstance(X, list | tuple) and any(isinstance(row, Mapping) for row in X):
+        return f"a {name} of dicts. Pass pandas.DataFrame(X), or polars.DataFrame(X)."
+    if getattr(getattr(X, "dtype", None), "names", None):
+        return "an array with named fields. Pass pandas.DataFrame(X)."
+    return None
 
 
 def is_frame(X: Any) -> bool:
@@ -72,95 +90,91 @@ def is_sparse_frame(X: Any) -> bool:
     return is_frame(X) and hasattr(X, "sparse")
 
 
-def open_table(X: Any, codes: Sequence[int] = ()) -> Table:
-    """Look at a DataFrame, or a two-dimensional array, as columns; `codes` are categories.
-
-    Raises
-    ------
-    ValueError
-        If a column holds times, or what is neither a number nor a category; or if X is empty.
-    """
-    if is_frame(X):
-        # The checks of an array, and their messages, on one of this shape that costs nothing.
-        check_array(np.broadcast_to(0.0, X.shape), ensure_all_finite=False)
-        table: Table = PolarsTable(X) if _is_polars(X) else PandasTable(X)
-    else:
-        table = ArrayTable(X, codes)
-    kinds = [table.kind(column) for column in range(len(table.labels))]
-    dates = [label for label, kind in zip(table.labels, kinds, strict=True) if kind == DATE]
-    if dates:
-        raise ValueError(describe_dates(dates))
-    others = [label for label, kind in zip(table.labels, kinds, strict=True) if kind == OTHER]
-    if others:
-        raise ValueError(describe_others(others))
-    return table
+def _is_polars(X: Any) -> bool:
+    polars = sys.modules.get("polars")
+    return polars is not None and isinstance(X, polars.DataFrame)
 
 
-def name_categories(X: Any) -> list[Any]:
-    """Return the names of the columns of a DataFrame that are categories by themselves."""
-    table = open_table(X)
-    return [label for i, label in enumerate(table.labels) if find_kind(table, i) == CATEGORY]
+class Table:
+    """A table as the encoder reads it. Columns go by position; labels are for messages."""
+
+    X: Any
+    labels: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def kind(self, column: int) -> str:
+        """Say what a column is by its dtype."""
+        raise NotImplementedError
+
+    def has_floats(self, column: int) -> bool:
+        """Say whether `floats` reads the column."""
+        raise NotImplementedError
+
+    def floats(self, columns: Sequence[int], rows: slice) -> np.ndarray:
+        """Return columns of numbers: float32 if all of them are, else float64."""
+        raise NotImplementedError
+
+    def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
+        """Return the values of a column of any kind."""
+        raise NotImplementedError
+
+    def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
+        """Return columns, of which there may be none, as numbers; the dtype is that of any rows."""
+        is_float = np.array([self.has_floats(column) for column in columns], dtype=bool)
+        if len(columns) and is_float.all():
+            return self.floats(columns, rows)
+        numbers = np.empty((len(range(len(self))[rows]), len(columns)))
+        if is_float.any():
+            numbers[:, is_float] = self.floats(np.asarray(columns)[is_float].tolist(), rows)
+        for i in np.flatnonzero(~is_float).tolist():
+            values = self.objects(columns[i], rows)
+            numbers[:, i] = to_floats(values, self.labels[columns[i]])
+        return numbers
+
+    def distinct(self, column: int) -> tuple[list[Any], np.ndarray]:
+        """Return the values that occur in a column, and for each row which one it has."""
+        places: dict[Any, int] = {}
+        codes = [places.setdefault(value, len(places)) for value in self.objects(column)]
+        return list(places), np.array(codes, dtype=np.intp)
+
+    def levels(self, column: int) -> Levels:
+        """Return a column as levels."""
+        label = self.labels[column]
+        try:
+            return to_levels(*self.distinct(column), label)
+        except TypeError as error:  # a value without a hash, such as a list
+            raise TypeError(
+                f"Column {label!r} of X cannot be read as categories: an argument must be a string "
+                f"or a number, but {error}. Turn these values into strings, or leave the column "
+                "out."
+            ) from error
 
 
-def find_kind(table: Table, column: int) -> str:
-    """Say whether a column is a number or a category, by its values if its dtype does not."""
-    kind = table.kind(column)
-    if kind == OBJECT and are_numbers(table.objects(column)):
-        return NUMBER
-    return NUMBER if kind == NUMBER else CATEGORY
-
-
-def name_levels(X: Any) -> list[Any]:
-    """Return the names of the columns of a DataFrame that have a dtype for levels alone."""
-    return [
-        name
-        for name, dtype in zip(X.columns, X.dtypes, strict=True)
-        if str(dtype).lower().startswith(("category", "categorical", "enum"))
-    ]
-
-
-class ArrayTable:
+class ArrayTable(Table):
     """A NumPy array: all columns are numbers, whatever they hold, but for codes of an encoder."""
 
     def __init__(self, X: np.ndarray, codes: Sequence[int] = ()) -> None:
-        self._X, self._codes = X, set(codes)
-        self.labels = range(X.shape[1])
-
-    def __len__(self) -> int:
-        return len(self._X)
+        self.X, self.labels, self._codes = X, range(X.shape[1]), set(codes)
 
     def kind(self, column: int) -> str:
-        if self._X.dtype.kind in "mM":
+        if self.X.dtype.kind in "mM":
             return DATE
         return CATEGORY if column in self._codes else NUMBER
 
-    def objects(self, column: int) -> list[Any]:
-        return self._X[:, column].tolist()
+    def has_floats(self, column: int) -> bool:
+        return self.X.dtype.kind in "biuf"
 
-    def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
-        X = self._X[rows]
-        if len(columns) < len(self.labels):
-            X = X[:, list(columns)]
-        if X.dtype in (np.float32, np.float64):
-            return X
-        if X.dtype.kind in "biu":
-            return X.astype(np.float64)
-        numbers = np.empty(X.shape)
-        for i, column in enumerate(columns):
-            numbers[:, i] = _to_floats(X[:, i], self.labels[column])
-        return numbers
+    def floats(self, columns: Sequence[int], rows: slice) -> np.ndarray:
+        X = self.X[rows] if len(columns) == len(self.labels) else self.X[rows, columns]
+        return X if X.dtype == np.float32 else X.astype(np.float64, copy=False)
 
-    def levels(self, column: int) -> Levels:
-        values = self._X[:, column]
-        if values.dtype.kind == "O":
-            found, codes = factorize_objects(values.tolist(), self.labels[column])
-        else:
-            distinct, codes = np.unique(values, return_inverse=True)
-            found = distinct.tolist()
-        return merge_levels(found, codes, self.labels[column])
+    def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
+        return self.X[rows, column].tolist()
 
 
-class PandasTable:
+class PandasTable(Table):
     """A DataFrame of pandas, or of a library that follows it."""
 
     def __init__(self, X: Any) -> None:
@@ -169,12 +183,7 @@ class PandasTable:
             X = X.copy(deep=False)
             for column in np.flatnonzero(is_sparse).tolist():
                 X.isetitem(column, X.iloc[:, column].sparse.to_dense())
-        self._X = X
-        self._dtypes = list(X.dtypes)
-        self.labels = list(X.columns)
-
-    def __len__(self) -> int:
-        return len(self._X)
+        self.X, self.labels, self._dtypes = X, list(X.columns), list(X.dtypes)
 
     def kind(self, column: int) -> str:
         dtype = self._dtypes[column]
@@ -190,39 +199,26 @@ class PandasTable:
             return CATEGORY
         return OBJECT if dtype.kind == "O" else OTHER
 
-    def objects(self, column: int) -> list[Any]:
-        return self._X.iloc[:, column].to_numpy(dtype=object).tolist()
+    def has_floats(self, column: int) -> bool:
+        return self._dtypes[column].kind in "biuf"
 
-    def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
-        X = self._X.iloc[rows]
-        if len(columns) < len(self.labels):
-            X = X.iloc[:, list(columns)]
+    def floats(self, columns: Sequence[int], rows: slice) -> np.ndarray:
+        X = self.X.iloc[rows]
+        X = X if len(columns) == len(self.labels) else X.iloc[:, list(columns)]
         dtypes = [self._dtypes[column] for column in columns]
-        is_object = np.array([dtype.kind not in "biuf" for dtype in dtypes])
-        if not is_object.any():
-            dtype = np.float32 if {dtype.name for dtype in dtypes} in SINGLE else np.float64
-            is_plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
-            return X.to_numpy(dtype) if is_plain else X.to_numpy(dtype, na_value=np.nan)
-        numbers = np.empty(X.shape)
-        if not is_object.all():
-            others = X.iloc[:, np.flatnonzero(~is_object)]
-            numbers[:, ~is_object] = others.to_numpy(np.float64, na_value=np.nan)
-        for i in np.flatnonzero(is_object).tolist():
-            values = X.iloc[:, i].to_numpy(dtype=object)
-            numbers[:, i] = _to_floats(values, self.labels[columns[i]])
-        return numbers
+        dtype = np.float32 if {dtype.name for dtype in dtypes} in SINGLE else np.float64
+        is_plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
+        return X.to_numpy(dtype) if is_plain else X.to_numpy(dtype, na_value=np.nan)
 
-    def levels(self, column: int) -> Levels:
-        values = self._X.iloc[:, column]
-        if self._dtypes[column].name == "category":
-            codes, found = values.cat.codes.to_numpy(), values.cat.categories
-        else:
-            with hashable(self.labels[column]):
-                codes, found = values.factorize()
-        return merge_levels(found.tolist(), codes, self.labels[column])
+    def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
+        return self.X.iloc[rows, column].to_numpy(dtype=object).tolist()
+
+    def distinct(self, column: int) -> tuple[list[Any], np.ndarray]:
+        codes, found = self.X.iloc[:, column].factorize()  # many times as fast
+        return found.tolist(), codes
 
 
-class PolarsTable:
+class PolarsTable(Table):
     """A DataFrame of polars."""
 
     _KINDS: ClassVar = {
@@ -232,14 +228,10 @@ class PolarsTable:
     }
 
     def __init__(self, X: Any) -> None:
-        self._X = X
-        self.labels = X.columns
-
-    def __len__(self) -> int:
-        return len(self._X)
+        self.X, self.labels, self._dtypes = X, X.columns, X.dtypes
 
     def kind(self, column: int) -> str:
-        dtype = self._X.dtypes[column]
+        dtype = self._dtypes[column]
         if dtype.is_temporal():
             return DATE
         name = dtype.base_type().__name__
@@ -247,72 +239,91 @@ class PolarsTable:
             return NUMBER
         return self._KINDS.get(name, OTHER)
 
-    def objects(self, column: int) -> list[Any]:
-        return self._X.to_series(column).to_list()
+    def has_floats(self, column: int) -> bool:
+        return self.kind(column) == NUMBER
 
-    def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
+    def floats(self, columns: Sequence[int], rows: slice) -> np.ndarray:
         import polars
 
-        X, dtypes = self._X[rows], [self._X.dtypes[column].base_type() for column in columns]
-        number = polars.Float32 if set(dtypes) == {polars.Float32} else polars.Float64
+        is_single = all(self._dtypes[column] == polars.Float32 for column in columns)
         names = [self.labels[column] for column in columns]
-        is_object = np.array([self.kind(column) != NUMBER for column in columns])
-        if not is_object.any():
-            return X.select(polars.col(names).cast(number)).to_numpy()
-        numbers = np.empty((len(X), len(names)))
-        for i, name in enumerate(names):
-            if is_object[i]:
-                numbers[:, i] = _to_floats(_to_objects(X[name].to_list()), name)
-            else:
-                numbers[:, i] = X[name].cast(number).to_numpy()
-        return numbers
+        dtype = polars.Float32 if is_single else polars.Float64
+        return self.X[rows].select(polars.col(names).cast(dtype)).to_numpy()
 
-    def levels(self, column: int) -> Levels:
-        import polars
-
-        values = self._X.to_series(column)
-        if values.dtype == polars.Object:
-            found, codes = factorize_objects(values.to_list(), self.labels[column])
-            return merge_levels(found, codes, self.labels[column])
-        found = values.drop_nulls().unique()
-        if not len(found):
-            return Levels([], np.full(len(values), -1))
-        order = polars.Series(range(len(found)), dtype=polars.Int64)
-        places = values.replace_strict(found, order, default=-1, return_dtype=polars.Int64)
-        return merge_levels(found.to_list(), places.to_numpy(), self.labels[column])
+    def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
+        return self.X[rows].to_series(column).to_list()
 
 
-def _is_polars(X: Any) -> bool:
-    polars = sys.modules.get("polars")
-    return polars is not None and isinstance(X, polars.DataFrame)
+def open_columns(X: Any, codes: Sequence[int] = ()) -> Table:
+    """Look at a DataFrame, or a two-dimensional array, as columns; `codes` are categories.
+
+    Raises
+    ------
+    ValueError
+        If a column holds times, or what is neither a number nor a category; or if X is empty.
+    """
+    if is_frame(X):
+        # The checks of an array, and their messages, on one of this shape that costs nothing.
+        check_array(np.broadcast_to(0.0, X.shape), ensure_all_finite=False)
+        table: Table = PolarsTable(X) if _is_polars(X) else PandasTable(X)
+    else:
+        table = ArrayTable(X, codes)
+    kinds = [table.kind(column) for column in range(len(table.labels))]
+    for unfit, message in ((DATE, DATES), (OTHER, OTHERS)):
+        labels = [label for label, kind in zip(table.labels, kinds, strict=True) if kind == unfit]
+        if labels:
+            raise ValueError(message.format(labels))
+    return table
 
 
-def _to_objects(values: list) -> np.ndarray:
-    """Make an array of objects; NumPy would look into them and find more dimensions."""
-    objects = np.empty(len(values), dtype=object)
-    objects[:] = values
-    return objects
+def refuse_infinite(table: Table, columns: Sequence[int], is_infinite: np.ndarray) -> None:
+    """Refuse those of the columns that hold infinity."""
+    if is_infinite.any():
+        found = np.flatnonzero(is_infinite).tolist()
+        raise ValueError(INFINITE.format([table.labels[columns[i]] for i in found]))
 
 
-def _to_floats(values: np.ndarray, label: Any) -> np.ndarray:
-    """Convert a column to float64; what is missing becomes NaN."""
-    if values.dtype == object:
-        values = fill_missing(values, label)
-    try:
-        return values.astype(np.float64)
-    except OverflowError as error:
-        reason: Exception = ValueError(f"a number is too large for float64 ({error})")
-    except (TypeError, ValueError) as error:
-        reason = error
-    raise type(reason)(
-        f"Column {label!r} of X is read as numbers, but {str(reason).rstrip('.')}. If it holds "
-        "categories, name it in categorical_features."
-    ) from reason
+def iterate_numbers(
+    table: Table, columns: Sequence[int], order: np.ndarray | None
+) -> Iterator[np.ndarray]:
+    """Yield columns in float64, with their rows in the order given, which may leave out some.
+
+    Raises
+    ------
+    ValueError
+        In the end, if there were columns with infinite values.
+    """
+    is_infinite = np.zeros(len(columns), dtype=bool)
+    # As many at a time as make a block: a DataFrame takes its time to find each column.
+    for group in cut_rows(len(columns), len(table)):
+        x = table.numbers(columns[group]).T.astype(np.float64, order="C")
+        is_infinite[group] = np.isinf(x).any(axis=1)
+        if not is_infinite.any():
+            yield from x if order is None else x[:, order]
+    refuse_infinite(table, columns, is_infinite)
 
 
-def list_few(items: list) -> str:
-    """Write down the items of a list, and only the first of a long one."""
-    return repr(items) if len(items) <= 20 else f"{items[:20]!r} and {len(items) - 20} more"
+def find_kind(table: Table, column: int) -> str:
+    """Say whether a column is a number or a category, by its values if its dtype does not."""
+    kind = table.kind(column)
+    if kind == OBJECT and are_numbers(table.objects(column)):
+        return NUMBER
+    return NUMBER if kind == NUMBER else CATEGORY
+
+
+def name_categories(X: Any) -> list[Any]:
+    """Return the names of the columns of a DataFrame that are categories by themselves."""
+    table = open_columns(X)
+    return [label for i, label in enumerate(table.labels) if find_kind(table, i) == CATEGORY]
+
+
+def name_levels(X: Any) -> list[Any]:
+    """Return the names of the columns of a DataFrame that have a dtype for levels alone."""
+    return [
+        name
+        for name, dtype in zip(X.columns, X.dtypes, strict=True)
+        if str(dtype).lower().startswith(("category", "categorical", "enum"))
+    ]
 
 
 def find_categories(categorical_features: Any, table: Table) -> np.ndarray:

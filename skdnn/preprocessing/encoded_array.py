@@ -35,7 +35,7 @@ class EncodedArray(np.ndarray):
         result = super().__array_function__(func, types, args, kwargs)
         if func is np.concatenate and result.ndim == 2:  # hstack and vstack call it
             axis = args[1] if len(args) > 1 else kwargs.get("axis", 0)
-            marks = [read_marks(np.atleast_2d(part)) for part in args[0]]
+            marks = [read_marks(np.asanyarray(part)) for part in args[0]]
             if axis in (1, -1):
                 return mark(result, np.concatenate(marks))
             if all(np.array_equal(other, marks[0]) for other in marks):
@@ -52,9 +52,6 @@ class EncodedArray(np.ndarray):
 
     def __reduce__(self) -> tuple[Callable, tuple]:
         return mark, (np.asarray(self), self.marks)
-
-    def __repr__(self) -> str:
-        return repr(np.asarray(self))
 
     def __deepcopy__(self, memo: Any, /) -> EncodedArray:
         return self.copy()
@@ -77,34 +74,35 @@ def mark(matrix: np.ndarray, marks: np.ndarray | None) -> EncodedArray:
 
 def read_marks(X: Any) -> np.ndarray:
     """Return the marks of the columns of a matrix, which are unknown if it has none."""
-    marks = getattr(X, "marks", None) if isinstance(X, EncodedArray) else None
+    marks = X.marks if isinstance(X, EncodedArray) else None
     return np.full(X.shape[1], UNKNOWN) if marks is None else marks
+
+
+def order_by_group(marks: np.ndarray) -> np.ndarray:
+    """Return an order of columns with numbers first and codes last, stable otherwise."""
+    return np.argsort(np.minimum(marks, FLAG + 1), kind="stable")
 
 
 def find_codes(X: Any) -> list[int]:
     """Return the columns of an array that are marked as codes; none for any other table."""
-    return np.flatnonzero(read_marks(X) > FLAG).tolist() if isinstance(X, EncodedArray) else []
+    marks = X.marks if isinstance(X, EncodedArray) else None
+    return [] if marks is None else np.flatnonzero(marks > FLAG).tolist()
 
 
 def to_frame(encoded: EncodedArray, library: str, X: Any) -> Any:
     """Return a DataFrame of pandas, with the index of X, or of polars; codes are categories."""
-    codes = {j: int(read_marks(encoded)[j]) for j in find_codes(encoded)}
-    numbers = np.asarray(encoded)
+    columns: dict[str, Any] = {str(j): column for j, column in enumerate(np.asarray(encoded).T)}
+    codes = {str(j): int(read_marks(encoded)[j]) for j in find_codes(encoded)}
     if library == "polars":
         import polars
 
-        frame = polars.DataFrame(numbers, schema=[str(j) for j in range(numbers.shape[1])])
-        return frame.with_columns(
-            polars.Series(str(j), numbers[:, j].astype(int).astype(str)).cast(
-                polars.Enum([str(code) for code in range(n_codes)])
-            )
-            for j, n_codes in codes.items()
-        )
+        for name, n_codes in codes.items():
+            levels = polars.Enum([str(code) for code in range(n_codes)])
+            columns[name] = polars.Series(columns[name].astype(int).astype(str)).cast(levels)
+        return polars.DataFrame(columns)
     import pandas
 
-    index = X.index if isinstance(X, pandas.DataFrame) else None
-    frame = pandas.DataFrame(numbers, index=index)
-    for j, n_codes in codes.items():
-        values = pandas.Categorical.from_codes(numbers[:, j].astype(int), range(n_codes))
-        frame[j] = pandas.Series(values, index=index)
-    return frame
+    for name, n_codes in codes.items():
+        values = columns[name].astype(int)
+        columns[name] = pandas.Categorical.from_codes(values, range(n_codes))
+    return pandas.DataFrame(columns, index=X.index if isinstance(X, pandas.DataFrame) else None)

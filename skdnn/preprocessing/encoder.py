@@ -13,7 +13,6 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from .._values import frozen
 from ..utils import (
     Interval,
     RealNotInt,
@@ -26,32 +25,27 @@ from ..utils import (
     is_checked,
     with_usual_errors,
 )
-from .categories import FIRST_LEVEL, Encounter, fit_category
-from .column_warnings import CLIPPED, EMPTY, MOSTLY, Advice, warn_of, warn_of_new, warn_of_unknown
-from .columns import OBJECT, STRING, Table, find_categories, is_frame, open_table
-from .containers import take_table
-from .encoded_array import CONTINUOUS, find_codes, mark, to_frame
-from .reading import category_columns, number_columns, read_numbers, refuse_infinite
-from .scaling import fit_scaling
-from .weights import order_rows
-
-NUMBER, FLAG, CODE = 0, 1, 2
-"""The groups of columns of the result, in their order."""
+from .categories import FIRST_LEVEL, Category, LevelMatch, fit_category
+from .column_warnings import CLIPPED, EMPTY, MOSTLY, advise, warn_of, warn_of_new, warn_of_unknown
+from .columns import (
+    OBJECT,
+    STRING,
+    Table,
+    find_categories,
+    is_frame,
+    iterate_numbers,
+    open_columns,
+    refuse_infinite,
+    take_table,
+)
+from .encoded_array import CONTINUOUS, FLAG, find_codes, mark, order_by_group, to_frame
+from .scaling import NumberScale, Scaling, fit_number, order_rows
 
 ROWS_TO_LOOK_AT = 1_000
 """Rows of a part of a stream by which to see whether its numbers are of another kind."""
 
 LARGEST_CODE = 1 << 24
 """Up to here, codes are whole numbers in float32."""
-
-
-@frozen
-class Output:
-    """One column of the result: its group, the feature that it comes from, the end of its name."""
-
-    group: int
-    feature: int
-    suffix: str
 
 
 class TabularEncoder(TransformerMixin, BaseEstimator):
@@ -242,32 +236,35 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             self.categorical_features is None or isinstance(self.categorical_features, str)
         )
         table = self._open(X, has_levels=has_levels, reset=True)
+        self._labels = table.labels
         self.is_categorical_ = find_categories(self.categorical_features, table)
         order, weights = order_rows(check_weights(sample_weight, table, may_vanish=False))
-        empty: list[int] = []  # columns without any value
         numeric = np.flatnonzero(~self.is_categorical_).tolist()
-        self._scaling = fit_scaling(number_columns(table, numeric, order, empty), weights)
-        categorical = np.flatnonzero(self.is_categorical_).tolist()
-        self._categories, advice = [], Advice()
-        for column, levels in category_columns(table, categorical, order, empty):
-            category = fit_category(
+        columns: dict[int, NumberScale | Category | None] = {
+            j: fit_number(x, weights)
+            for j, x in zip(numeric, iterate_numbers(table, numeric, order), strict=True)
+        }
+        advice: dict[str, list[Any]] = {}  # message -> labels of columns
+        for j in np.flatnonzero(self.is_categorical_).tolist():
+            levels = table.levels(j)
+            if order is not None:
+                levels = levels._replace(codes=levels.codes[order])
+            columns[j] = category = fit_category(
                 levels,
                 weights,
                 max_one_hot=self.max_one_hot,
                 min_frequency=self.min_frequency,
                 max_categories=self.max_categories,
             )
-            self._categories.append(category)
-            is_declared = has_levels or table.kind(column) not in (STRING, OBJECT)
-            label = table.labels[column]
-            advice.look_at(label, levels, category.statistics, is_declared=is_declared)
-        self._numeric = [column for column in numeric if column not in empty]
-        self._categorical = [column for column in categorical if column not in empty]
-        self._category_labels = [table.labels[column] for column in self._categorical]
+            if category is not None:
+                is_declared = has_levels or table.kind(j) not in (STRING, OBJECT)
+                for message in advise(levels, category, is_declared=is_declared):
+                    advice.setdefault(message, []).append(self._labels[j])
+        self._columns = [columns[j] for j in range(len(columns))]
         self._arrange()
-        for column in sorted(empty):
-            advice.add(EMPTY, table.labels[column])
-        advice.warn()
+        empty = [self._labels[j] for j, column in enumerate(self._columns) if column is None]
+        for message, labels in [*advice.items(), (EMPTY, empty)]:
+            warn_of(message, labels)
         return self
 
     @with_usual_errors
@@ -292,12 +289,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
 
     def _find_constant(self) -> list[Any]:
         """Name the columns that had a single value in `fit`, and are encoded as 0 ever after."""
-        names = getattr(self, "feature_names_in_", np.arange(self.n_features_in_)).tolist()
-        numbers = zip(self._numeric, np.isinf(self._scaling.spread), strict=True)
-        categories = zip(self._categorical, self._categories, strict=True)
-        found = [column for column, is_constant in numbers if is_constant]
-        found += [column for column, category in categories if np.ptp(category.table[:, 0]) == 0.0]
-        return [names[column] for column in sorted(found)]
+        columns = zip(self._labels, self._columns, strict=True)
+        return [label for label, column in columns if column is not None and column.is_constant]
 
     def _transform(
         self, X: Any, dtype: np.typing.DTypeLike | None = None, *, reset: bool | None = None
@@ -307,47 +300,59 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         Names of columns are compared with those in `fit` if `reset` is False, and must have been if
         it is None.
         """
-        X_encoded, encounters = self._encode(X, dtype, reset=reset)
-        self._warn_of_unknown([encounters])
+        X_encoded, matches = self._encode(X, dtype, reset=reset)
+        self._warn_of_unknown([matches])
         return X_encoded
 
     def _transform_part(self, X: Any, dtype: np.typing.DTypeLike | None) -> np.ndarray:
         """Encode a later part of a stream, whose first part `fit` has seen."""
-        X_encoded, encounters = self._encode(X, dtype)
-        self._warn_of_unknown([encounters])
-        warn_of_new(self._category_labels, self._categories, encounters)
+        X_encoded, matches = self._encode(X, dtype)
+        self._warn_of_unknown([matches])
+        warn_of_new(self._labelled_categories, matches)
         if self._scaling.is_step.any():
-            table = self._open_fitted(X)
-            share = self._scaling.share_beside_steps(
-                read_numbers(table, self._numeric, slice(ROWS_TO_LOOK_AT))
-            )
-            clipped = [
-                table.labels[c] for c, s in zip(self._numeric, share, strict=True) if s > MOSTLY
-            ]
-            warn_of(CLIPPED, clipped)
+            numbers = self._open_fitted(X).numbers(self._numeric, slice(ROWS_TO_LOOK_AT))
+            share = self._scaling.share_beside_steps(numbers)
+            clipped = np.flatnonzero(share > MOSTLY).tolist()
+            warn_of(CLIPPED, [self._labels[self._numeric[i]] for i in clipped])
         return X_encoded
 
     def _encode(
         self, X: Any, dtype: np.typing.DTypeLike | None = None, *, reset: bool | None = None
-    ) -> tuple[np.ndarray, list[Encounter]]:
+    ) -> tuple[np.ndarray, list[LevelMatch]]:
         """Encode a table, or a block of one, and say what it has in each category column."""
         table = self._open_fitted(X, reset=reset)
-        own = read_numbers(table, self._numeric, slice(0, 1)).dtype
+        own = table.numbers(self._numeric, slice(0, 1)).dtype
         dtype = own if dtype is None else min(own, np.dtype(dtype), key=lambda d: d.itemsize)
         # Columns without any value in `fit` stay 0.
         X_encoded = np.zeros((len(table), len(self.source_features_)), dtype)
         self._encode_numbers(table, X_encoded)
-        encounters = [
-            category.encode_into(table.levels(column), X_encoded[:, place])
-            for category, place, column in zip(
-                self._categories, self._category_places, self._categorical, strict=True
-            )
+        matches = [
+            category.encode_into(table.levels(j), X_encoded[:, places])
+            for j, category, places in self._categorical
         ]
-        return X_encoded, encounters
+        return X_encoded, matches
 
-    def _warn_of_unknown(self, blocks: list[list[Encounter]]) -> None:
+    def _encode_numbers(self, table: Table, out: np.ndarray) -> None:
+        """Write what becomes of the numeric columns, in blocks of rows."""
+        scaling, is_infinite = self._scaling, np.zeros(len(self._numeric), dtype=bool)
+        for rows in cut_rows(len(out), len(self._numeric)):
+            numbers = table.numbers(self._numeric, rows)
+            is_infinite |= np.isinf(numbers).any(axis=0)
+            if is_infinite.any():
+                continue  # all that is left to learn is which columns they are
+            is_missing = np.isnan(numbers)
+            out[rows, self._places] = scaling.encode(numbers, is_missing)
+            flags = is_missing[:, scaling.has_missing] - scaling.missing[scaling.has_missing]
+            out[rows, self._missing_places] = flags
+        refuse_infinite(table, self._numeric, is_infinite)
+
+    def _warn_of_unknown(self, blocks: list[list[LevelMatch]]) -> None:
         """Warn of category columns in which no row of these blocks has a level of `fit`."""
-        warn_of_unknown(self._category_labels, self._categories, blocks)
+        warn_of_unknown(self._labelled_categories, blocks)
+
+    @property
+    def _labelled_categories(self) -> list[tuple[Any, Category]]:
+        return [(self._labels[j], category) for j, category, _ in self._categorical]
 
     @with_usual_errors
     def input_slopes(self, X):
@@ -387,7 +392,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 "which there is no derivative. Leave them out, or encode them as numbers before."
             )
         table = self._open_fitted(X, reset=reset)
-        numbers = read_numbers(table, self._numeric)
+        numbers = table.numbers(self._numeric)
         refuse_infinite(table, self._numeric, np.isinf(numbers).any(axis=0))
         slopes = np.zeros((len(numbers), len(self.source_features_)))
         slopes[:, self._places] = self._scaling.slopes(numbers, np.isnan(numbers))
@@ -410,8 +415,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         names_in = check_feature_names_in(self, input_features)
         names: dict[str, None] = {}
-        for output in self._outputs:
-            name = f"{names_in[output.feature]}{output.suffix}"
+        for feature, suffix in zip(self.source_features_, self._suffixes, strict=True):
+            name = f"{names_in[feature]}{suffix}"
             unique, i = name, 2
             while unique in names:
                 unique, i = f"{name}_{i}", i + 1
@@ -438,76 +443,46 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             )
         if reset is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
-        return open_table(X, codes)
-
-    @property
-    def _marks(self) -> np.ndarray:
-        """What the columns of the result are, as `EncodedArray` remembers it."""
-        marks = np.zeros(len(self.source_features_), dtype=np.intp)  # of flags
-        marks[: self.n_continuous_] = CONTINUOUS
-        marks[len(marks) - len(self.code_sizes_) :] = self.code_sizes_
-        return marks
+        return open_columns(X, codes)
 
     def _open_fitted(self, X: Any, *, reset: bool | None = None) -> Table:
         check_is_fitted(self)
         has_levels = bool(self.is_categorical_.any())
         if not has_levels and is_checked(self, X):
-            return open_table(X)
+            return open_columns(X)
         return self._open(X, has_levels=has_levels, reset=reset)
-
-    def _encode_numbers(self, table: Table, out: np.ndarray) -> None:
-        """Write what becomes of the numeric columns, in blocks of rows."""
-        scaling, numeric = self._scaling, self._numeric
-        is_infinite, n_numeric = np.zeros(len(numeric), dtype=bool), len(numeric)
-        has_flag = scaling.has_missing
-        for rows in cut_rows(len(out), n_numeric):
-            numbers = read_numbers(table, numeric, rows)
-            is_infinite |= np.isinf(numbers).any(axis=0)
-            if is_infinite.any():
-                continue  # all that is left to learn is which columns they are
-            is_missing = np.isnan(numbers)
-            out[rows, self._places] = scaling.encode(numbers, is_missing)
-            if has_flag.any():
-                flags = is_missing[:, has_flag] - scaling.missing[has_flag]
-                out[rows, self._missing_places] = flags
-        refuse_infinite(table, numeric, is_infinite)
 
     def _arrange(self) -> None:
         """Give each output its place: continuous columns, then flags, then codes."""
-        scaling = self._scaling
-        numbers = {feature: i for i, feature in enumerate(self._numeric)}
-        categories = dict(zip(self._categorical, self._categories, strict=True))
-        outputs: list[Output] = []
-        for feature, is_category in enumerate(self.is_categorical_.tolist()):
-            if feature in categories:
-                category = categories[feature]
-                group = CODE if category.is_code else FLAG
-                outputs += [Output(group, feature, suffix) for suffix in category.suffixes]
-            elif feature in numbers:
-                i = numbers[feature]
-                outputs.append(Output(FLAG if scaling.is_step[i] else NUMBER, feature, ""))
-                if scaling.has_missing[i]:
-                    outputs.append(Output(FLAG, feature, "_missing"))
-            else:  # a column without any value
-                outputs.append(Output(FLAG if is_category else NUMBER, feature, ""))
-        self._outputs = sorted(outputs, key=lambda output: output.group)  # stable: in X's order
-        self.n_continuous_ = sum(output.group == NUMBER for output in outputs)
-        self.code_sizes_ = tuple(len(c.table) for c in self._categories if c.is_code)
-        self.source_features_ = np.array([output.feature for output in self._outputs])
-        self.categories_ = [
-            (list(categories[feature].rows) if feature in categories else [])
-            if is_category
-            else None
-            for feature, is_category in enumerate(self.is_categorical_.tolist())
-        ]
+        outputs: list[tuple[int, int, str]] = []  # feature, mark, end of the name
+        for j, column in enumerate(self._columns):
+            of_empty = [(FLAG if self.is_categorical_[j] else CONTINUOUS, "")]
+            outputs += [(j, *out) for out in (of_empty if column is None else column.outputs)]
+        order = order_by_group(np.array([mark for _, mark, _ in outputs]))
+        outputs = [outputs[i] for i in order]
+        self.source_features_ = np.array([feature for feature, _, _ in outputs])
+        self._marks = np.array([mark for _, mark, _ in outputs])
+        self._suffixes = [suffix for *_, suffix in outputs]
+        self.n_continuous_ = int(np.count_nonzero(self._marks == CONTINUOUS))
+        self.code_sizes_ = tuple(self._marks[self._marks > FLAG].tolist())
 
         # The places of each feature: that of its value first, that of its missing flag second.
         places = [np.flatnonzero(self.source_features_ == j) for j in range(self.n_features_in_)]
+        numbers = {j: c for j, c in enumerate(self._columns) if isinstance(c, NumberScale)}
+        self._numeric, self._scaling = list(numbers), Scaling(list(numbers.values()))
         self._places = np.array([places[j][0] for j in numbers], dtype=np.intp)
         self._missing_places = np.array(
-            [places[j][1] for j in numbers if len(places[j]) > 1], dtype=np.intp
+            [places[j][1] for j, number in numbers.items() if number.missing], dtype=np.intp
         )
-        self._category_places = [slice(places[j][0], places[j][-1] + 1) for j in categories]
+        categories = {j: c for j, c in enumerate(self._columns) if isinstance(c, Category)}
+        self._categorical = [
+            (j, category, slice(places[j][0], places[j][-1] + 1))
+            for j, category in categories.items()
+        ]
+        self.categories_ = [
+            (list(categories[j].rows) if j in categories else []) if is_category else None
+            for j, is_category in enumerate(self.is_categorical_.tolist())
+        ]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -14,7 +13,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from ..utils import count_samples
 from .columns import is_frame, name_levels
-from .encoded_array import CONTINUOUS, FLAG, UNKNOWN, read_marks
+from .encoded_array import CONTINUOUS, FLAG, UNKNOWN, order_by_group, read_marks
 from .encoder import TabularEncoder
 from .sparse_scaling import SparseScaler
 
@@ -74,34 +73,37 @@ class OwnEncoder(BaseEstimator):
             to `reset` what is known of them.
         """
         table = self.encoder.transform(X)
-        matrix = self._check_numbers(table)
-        n_samples = count_samples(X)
-        if matrix.shape[0] != n_samples:
-            raise ValueError(
-                f"The encoder {self.encoder!r} must return a row for each of the {n_samples} rows "
-                f"of X, but returned {matrix.shape[0]}."
-            )
+        matrix = self._check_numbers(table, count_samples(X))
+        is_named = is_frame(table) and all(isinstance(name, str) for name in table.columns)
         try:
-            is_named = is_frame(table) and all(isinstance(name, str) for name in table.columns)
-            named = table if is_named else matrix
-            validate_data(self, named, reset=reset, skip_check_array=True)
+            validate_data(self, table if is_named else matrix, reset=reset, skip_check_array=True)
         except ValueError as error:
             raise ValueError(
                 f"The encoder {self.encoder!r} must return the same columns as in fit. {error}"
             ) from error
-        marks = self._read_marks(table, matrix)
+        marks = self._read_marks(table if isinstance(table, np.ndarray) else matrix)
         if reset:
-            self._arrange(marks)
+            order = order_by_group(marks)
+            self._marks, self._order = marks, None if (np.diff(order) == 1).all() else order
+            self.n_continuous_ = int(np.count_nonzero(marks == CONTINUOUS))
+            self.n_unknown_ = int(np.count_nonzero(marks == UNKNOWN))
+            self.code_sizes_ = tuple(marks[marks > FLAG].tolist())
         elif not np.array_equal(marks, self._marks):
             raise ValueError(
                 f"The encoder {self.encoder!r} must return the same columns as in fit, but now "
                 f"has other codes for levels: {marks.tolist()} and not {self._marks.tolist()}."
             )
-        self._check_codes(matrix)
+        if self.code_sizes_:
+            codes = matrix[:, marks > FLAG]
+            if not ((codes >= 0) & (codes < self.code_sizes_) & (codes == np.floor(codes))).all():
+                raise ValueError(
+                    f"The encoder {self.encoder!r} returned numbers in place of the codes of its "
+                    "TabularEncoder. Let no step compute with them."
+                )
         return matrix if self._order is None else matrix[:, self._order]
 
-    def _check_numbers(self, table: Any) -> Any:
-        """Return the output as a matrix of finite floats."""
+    def _check_numbers(self, table: Any, n_samples: int) -> Any:
+        """Return the output as a matrix of finite floats, with a row for each of X."""
         categories = name_levels(table) if is_frame(table) else []
         if categories:
             raise ValueError(
@@ -115,16 +117,20 @@ class OwnEncoder(BaseEstimator):
             raise ValueError(
                 f"The encoder {self.encoder!r} must return a table of numbers: {error}"
             ) from error
-        values = matrix.data if issparse(matrix) else matrix
-        if not np.isfinite(values).all():
+        if not np.isfinite(matrix.data if issparse(matrix) else matrix).all():
             raise ValueError(
                 f"The encoder {self.encoder!r} must return finite numbers, but returned NaN or "
                 "infinity. Let it fill missing values, for instance with SimpleImputer in a "
                 "pipeline, or take encoder='auto'."
             )
+        if matrix.shape[0] != n_samples:
+            raise ValueError(
+                f"The encoder {self.encoder!r} must return a row for each of the {n_samples} rows "
+                f"of X, but returned {matrix.shape[0]}."
+            )
         return matrix
 
-    def _read_marks(self, table: Any, matrix: Any) -> np.ndarray:
+    def _read_marks(self, matrix: Any) -> np.ndarray:
         """Return what the columns are, by the marks of the encoders within.
 
         Raises
@@ -132,11 +138,9 @@ class OwnEncoder(BaseEstimator):
         ValueError
             If columns of codes were lost on the way, or taken for numbers.
         """
-        marks = read_marks(table if isinstance(table, np.ndarray) else matrix)
-        if isinstance(self.encoder, TabularEncoder) and len(self.encoder._marks) == len(marks):
-            return self.encoder._marks  # a subclass that returns an array of its own
-        within = {id(encoder): encoder for encoder in _find_tabular(self.encoder)}.values()
-        if sum(len(encoder.code_sizes_) for encoder in within) > np.count_nonzero(marks > FLAG):
+        marks = read_marks(matrix)
+        n_codes = sum(len(encoder.code_sizes_) for encoder in _find_tabular(self.encoder))
+        if n_codes > np.count_nonzero(marks > FLAG):
             raise ValueError(
                 f"The encoder {self.encoder!r} holds a TabularEncoder whose codes are not among "
                 "the columns that it returns. They are names of levels, with which no other step "
@@ -145,37 +149,11 @@ class OwnEncoder(BaseEstimator):
             )
         return marks
 
-    def _arrange(self, marks: np.ndarray) -> None:
-        """Put numbers to embed first, and codes last."""
-        self._marks, is_code = marks, marks > FLAG
-        order = np.argsort(np.minimum(marks, FLAG + 1), kind="stable")
-        self._order = None if (np.diff(order) == 1).all() else order
-        self.n_continuous_ = int(np.count_nonzero(marks == CONTINUOUS))
-        self.n_unknown_ = int(np.count_nonzero(marks == UNKNOWN))
-        self.code_sizes_ = tuple(marks[is_code].tolist())
 
-    def _check_codes(self, matrix: Any) -> None:
-        """Refuse codes that there cannot be, as by a step that computes with them."""
-        if not self.code_sizes_:
-            return
-        sizes = self._marks[self._marks > FLAG]
-        codes = matrix[:, self._marks > FLAG]
-        if not ((codes >= 0) & (codes < sizes) & (codes == np.floor(codes))).all():
-            raise ValueError(
-                f"The encoder {self.encoder!r} returned numbers in place of the codes of its "
-                "TabularEncoder. Let no step compute with them."
-            )
-
-
-def _find_tabular(part: Any) -> Iterator[TabularEncoder]:
-    """Yield the fitted TabularEncoders within an encoder, or a list of steps."""
+def _find_tabular(part: Any) -> set[TabularEncoder]:
+    """Return the fitted TabularEncoders within an encoder, or a list or dict of steps."""
     if isinstance(part, TabularEncoder):
-        if hasattr(part, "code_sizes_"):
-            yield part
-    elif isinstance(part, BaseEstimator):
-        yield from _find_tabular(list(vars(part).values()))
-    elif isinstance(part, list | tuple):
-        for item in part:
-            yield from _find_tabular(item)
-    elif isinstance(part, dict):
-        yield from _find_tabular(list(part.values()))
+        return {part} if hasattr(part, "code_sizes_") else set()
+    part = vars(part) if isinstance(part, BaseEstimator) else part
+    parts = list(part.values()) if isinstance(part, dict) else part
+    return set().union(*map(_find_tabular, parts)) if isinstance(parts, list | tuple) else set()

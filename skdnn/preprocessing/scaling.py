@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from .._values import frozen
 from ..utils import ROUNDING
-from .weights import find_share
+from .encoded_array import CONTINUOUS, FLAG
 
 QUARTILES = np.array([0.25, 0.5, 0.75])
 
@@ -32,36 +32,47 @@ HUGE = 2.0**960
 """Numbers around this size are scaled down, lest a difference or a sum of two of them overflow."""
 
 
-@frozen
-class Scaling:
-    """How numeric columns become numbers around 0: ``u = (x * scale - center) / spread``.
+class NumberScale(NamedTuple):
+    """How one numeric column becomes a number around 0: ``u = (x * scale - center) / spread``.
 
     The scale is 1 but for columns of huge numbers. A constant column has an infinite spread. A
     step, which has two values, goes from ``u = 0`` to ``u = 1``; it becomes a flag.
     """
 
-    scale: np.ndarray  # (n_numeric,), as the others
-    center: np.ndarray
-    spread: np.ndarray
-    is_step: np.ndarray  # bool
-    mean: np.ndarray  # of u, for a step
-    missing: np.ndarray  # share of the weight
+    scale: float
+    center: float
+    spread: float
+    is_step: bool
+    mean: float  # of u, for a step
+    missing: float  # share of the weight
 
     @property
-    def has_missing(self) -> np.ndarray:
-        """Which columns had gaps, (n_numeric,)."""
-        return self.missing > 0.0
+    def is_constant(self) -> bool:
+        """Whether the column had a single value in `fit`."""
+        return bool(np.isinf(self.spread))
+
+    @property
+    def outputs(self) -> list[tuple[int, str]]:
+        """The mark of each column that this one becomes, and the end of its name."""
+        value = (FLAG if self.is_step else CONTINUOUS, "")
+        return [value, (FLAG, "_missing")] if self.missing > 0.0 else [value]
+
+
+class Scaling:
+    """The scales of all numeric columns, as arrays of shape (n_numeric,)."""
+
+    def __init__(self, columns: Sequence[NumberScale]) -> None:
+        values = np.array(columns, dtype=np.float64).reshape(-1, len(NumberScale._fields))
+        self.scale, self.center, self.spread, is_step, self.mean, self.missing = values.T.copy()
+        self.is_step, self.has_missing = is_step > 0.0, self.missing > 0.0
 
     def encode(self, x: np.ndarray, is_missing: np.ndarray) -> np.ndarray:
         """Clip u smoothly, or make it a flag of mean 0; (n_samples, n_numeric) -> the same."""
-        u = self._standardize(x)
-        steps = u[:, self.is_step] if self.is_step.any() else None
-        clip_smoothly(u, SATURATION)
-        if steps is not None:
-            u[:, self.is_step] = 2.0 * (np.clip(steps, 0.0, 1.0) - self.mean[self.is_step])
-        if is_missing.any():
-            u[is_missing] = 0.0
-        return u
+        u, is_step = self._standardize(x), self.is_step
+        encoded = clip_smoothly(u, SATURATION)
+        encoded[:, is_step] = 2.0 * (np.clip(u[:, is_step], 0.0, 1.0) - self.mean[is_step])
+        encoded[is_missing] = 0.0
+        return encoded
 
     def slopes(self, x: np.ndarray, is_missing: np.ndarray) -> np.ndarray:
         """Return the derivative of `encode` with respect to x, of the same shape."""
@@ -83,21 +94,13 @@ class Scaling:
 
     def _standardize(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # infinity is clipped like any large number
-            u = np.multiply(x, self.scale, dtype=np.float64)
-            u -= self.center
-            u /= self.spread
-        return u
+            return (np.multiply(x, self.scale, dtype=np.float64) - self.center) / self.spread
 
 
 def clip_smoothly(u: np.ndarray, limit: float) -> np.ndarray:
-    """Replace u by ``u / sqrt(1 + (u / limit)^2)``."""
-    np.clip(u, -ENDLESS, ENDLESS, out=u)
-    bend = u * (1.0 / limit)
-    np.square(bend, out=bend)
-    bend += 1.0
-    np.sqrt(bend, out=bend)
-    u /= bend
-    return u
+    """Return ``u / sqrt(1 + (u / limit)^2)``."""
+    u = np.clip(u, -ENDLESS, ENDLESS)
+    return u / np.sqrt(1.0 + (u * (1.0 / limit)) ** 2)
 
 
 def find_slopes(u: np.ndarray, limit: float) -> np.ndarray:
@@ -105,21 +108,14 @@ def find_slopes(u: np.ndarray, limit: float) -> np.ndarray:
     return (1.0 + (np.clip(u, -ENDLESS, ENDLESS) / limit) ** 2) ** -1.5
 
 
-def fit_scaling(columns: Iterable[np.ndarray], weights: np.ndarray | None) -> Scaling:
-    """Choose shift and scale of each numeric column; `weights` are above 0, in ascending order.
+def fit_number(x: np.ndarray, weights: np.ndarray | None) -> NumberScale | None:
+    """Choose shift and scale of a numeric column; None if it has no value.
 
-    Columns are taken one after the other, so that only one at a time need be in float64.
+    `weights` are above 0, in ascending order, and None if they are equal.
     """
-    fitted = np.array([_fit_column(x, weights) for x in columns], dtype=np.float64)
-    scale, center, spread, is_step, mean, missing = fitted.reshape(-1, 6).T.copy()
-    return Scaling(scale, center, spread, is_step > 0.0, mean, missing)
-
-
-def _fit_column(
-    x: np.ndarray, weights: np.ndarray | None
-) -> tuple[float, float, float, bool, float, float]:
-    """Return what a Scaling knows of a column, in its order."""
     is_present = ~np.isnan(x)
+    if not is_present.any():
+        return None
     missing = find_share(~is_present, weights)
     x = x[is_present]
     if weights is None:
@@ -129,7 +125,7 @@ def _fit_column(
         x, weights = x[order], weights[is_present][order]
     scale, center, spread, is_step = _fit_values(x, weights)
     mean = find_share(x == x[-1], weights) if is_step else 0.0
-    return scale, center, spread, is_step, mean, missing
+    return NumberScale(scale, center, spread, is_step, mean, missing)
 
 
 def _fit_values(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float, float, bool]:
@@ -190,3 +186,26 @@ def find_quartiles(x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         return x[np.ceil(QUARTILES * len(x)).astype(np.intp) - 1]
     totals = np.cumsum(weights)
     return x[np.searchsorted(totals, QUARTILES * (1.0 - ROUNDING) * totals[-1])]
+
+
+def order_rows(weights: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the rows of weight above 0 in ascending order of their weights, and these.
+
+    An order of None stands for all rows as they are, and weights of None for equal ones. The
+    largest weight is brought near 1 by a power of two, so that no sum overflows or vanishes. A
+    weight that becomes 0 by that is too small beside the largest to change any sum.
+    """
+    if weights is None:
+        return None, None
+    weights = np.ldexp(weights, -np.frexp(weights.max())[1])
+    order = np.argsort(weights, kind="stable")  # so that no sum depends on the order of the rows
+    order = order[np.count_nonzero(weights == 0.0) :]
+    weights = weights[order]
+    return order, None if weights[0] == weights[-1] else weights
+
+
+def find_share(is_in: np.ndarray, weights: np.ndarray | None) -> float:
+    """Return how much of the weight is in some rows, from 0 to 1."""
+    if weights is None:
+        return float(np.count_nonzero(is_in) / len(is_in))
+    return float(weights[is_in].sum() / weights.sum())

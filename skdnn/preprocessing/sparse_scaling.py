@@ -10,9 +10,9 @@ import warnings
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import csc_array, issparse
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from ..utils import find_stack_level
 from .scaling import clip_smoothly, find_quartiles, find_slopes
@@ -45,15 +45,16 @@ class SparseScaler(TransformerMixin, BaseEstimator):
 
     def fit(self, X, y=None, sample_weight=None):
         """Find columns of large numbers; `sample_weight` is an array or None."""
-        X = check_array(X, accept_sparse="csc")
+        X = csc_array(X)
         if sample_weight is not None and sample_weight.any():
             X, sample_weight = X[sample_weight > 0.0], sample_weight[sample_weight > 0.0]
-        largest = abs(X).max(axis=0)
-        largest = largest.toarray().ravel() if issparse(largest) else largest
+        largest = abs(X).max(axis=0).toarray().ravel()
         self.sizes_ = np.full(X.shape[1], np.inf)
         full = []
         for j in np.flatnonzero(largest > LARGE).tolist():
-            rows, values = _read_column(X, j)
+            part = slice(X.indptr[j], X.indptr[j + 1])
+            rows, values = X.indices[part], np.abs(X.data[part]).astype(np.float64)
+            rows, values = rows[values > 0.0], values[values > 0.0]
             order = np.argsort(values, kind="stable")
             weights = None if sample_weight is None else sample_weight[rows[order]]
             q25, size, q75 = find_quartiles(values[order], weights)
@@ -102,14 +103,3 @@ class SparseScaler(TransformerMixin, BaseEstimator):
         is_large, scaled = np.isfinite(sizes), x.copy()
         scaled[is_large] = clip_smoothly(x[is_large] / sizes[is_large], LARGE)
         return scaled
-
-
-def _read_column(X: Any, j: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows in which a column has other values than 0, and the absolute values."""
-    if issparse(X):
-        part = slice(X.indptr[j], X.indptr[j + 1])
-        rows, values = X.indices[part], X.data[part]
-    else:
-        rows, values = np.arange(len(X)), X[:, j]
-    is_there = values != 0.0
-    return rows[is_there], np.abs(values[is_there]).astype(np.float64)
