@@ -11,13 +11,13 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from .estimator import fitting
 from .estimator.checks import check_validation, read_labels
 from .estimator.explanations import input_gradients
-from .estimator.fitted import copy_for_encoded_rows, unchanged_by_failure, view_dense
-from .estimator.fitting import prepare, run
+from .estimator.fitted import copy_for_encoded_rows, view_dense
 from .estimator.mlp import check_mlp, take_over
 from .estimator.parameters import PARAMETER_CONSTRAINTS
-from .estimator.tables import choose_encoder, get_encoder, open_table
+from .estimator.tables import Given, choose_encoder, get_encoder, open_table
 from .preprocessing import TabularEncoder
 from .utils import (
     CallbackSupportMixin,
@@ -528,9 +528,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         validation = check_validation(
             X_val, y_val, sample_weight_val, early_stopping=self.early_stopping
         )
-        with unchanged_by_failure(self):
-            training = prepare(self, X, y, sample_weight, validation=validation, groups=groups)
-            run(self, training, X, y, sample_weight)
+        fitting.fit(self, Given(X, y, sample_weight, validation, groups))
         return self
 
     def _has_partial_fit(self) -> bool:
@@ -591,9 +589,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             raise ValueError(
                 f"classes={classes!r} are not those of the first call, {self.classes_!r}."
             )
-        with unchanged_by_failure(self):
-            training = prepare(self, X, y, sample_weight, classes=classes, is_part=True)
-            run(self, training, X, y, sample_weight)
+        fitting.fit(self, Given(X, y, sample_weight, classes=classes, is_part=True))
         return self
 
     @classmethod

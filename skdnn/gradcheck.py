@@ -18,6 +18,7 @@ from ._random import RandomWords
 from ._values import frozen
 from .activations import CustomActivation
 from .estimator.fitting import prepare
+from .estimator.tables import Given
 from .layers import Activation
 from .losses import BinaryCrossEntropy, Loss
 from .training.random_streams import RandomStreams
@@ -221,7 +222,8 @@ class _Cost:
         estimator.set_params(warm_start=True)  # at the weights that it has, if it has any
         if not is_fitted:
             estimator.set_params(random_state=seed)
-        _, _, plan, state, rows, _ = prepare(estimator, X, y, sample_weight)
+        training = prepare(estimator, Given(X, y, sample_weight))
+        plan, state, rows = training.plan, training.state, training.rows
         rows = rows.normalize_weights().astype(np.float64)
         params: np.ndarray = state.params.astype(np.float64)
         if not is_fitted:

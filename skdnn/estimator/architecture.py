@@ -68,6 +68,14 @@ class InputColumns:
     code_sizes: tuple[int, ...] = ()
     embedding: str | None = None
 
+    @classmethod
+    def of(cls, encoder: Any, matrix: Any, n_embedded: int, embedding: str | None) -> InputColumns:
+        """Say which columns of the matrix are embedded, of those that may be, and how."""
+        n_columns, code_sizes = matrix.shape[1], getattr(encoder, "code_sizes_", ())
+        if embedding is None or n_embedded == 0:
+            return cls(n_columns, code_sizes=code_sizes)
+        return cls(n_columns, n_embedded, code_sizes, embedding)
+
     @property
     def n_plain(self) -> int:
         """Columns that are taken as they are."""
@@ -141,16 +149,6 @@ def count_embedded(encoder: Any, matrix: Any, numeric_embedding: str | None) -> 
             "of 0 is not 0. Leave it at 'auto', or make X dense."
         )
     return n_embedded + getattr(encoder, "n_unknown_", matrix.shape[1])
-
-
-def describe_columns(
-    encoder: Any, matrix: Any, n_embedded: int, numeric_embedding: str | None
-) -> InputColumns:
-    """Say which columns of the matrix are embedded, and how."""
-    n_columns, code_sizes = matrix.shape[1], getattr(encoder, "code_sizes_", ())
-    if numeric_embedding is None or n_embedded == 0:
-        return InputColumns(n_columns, code_sizes=code_sizes)
-    return InputColumns(n_columns, n_embedded, code_sizes, numeric_embedding)
 
 
 def build_network(architecture: Architecture) -> Network:

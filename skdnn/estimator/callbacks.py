@@ -12,6 +12,7 @@ from typing import Any
 from ..training.progress import NO_TASKS, Tasks
 from ..training.state import TrainingPlan, TrainingState
 from .fitted import Model, as_it_is_now, describe_training, set_fitted
+from .tables import Given
 
 
 class FitTasks(Tasks):
@@ -22,7 +23,7 @@ class FitTasks(Tasks):
 
     Parameters
     ----------
-    given : dict
+    told : dict
         "estimator", "X" and "y" as the user gave them, and "metadata": what else a score of these
         takes.
     model : Model
@@ -33,41 +34,36 @@ class FitTasks(Tasks):
     """
 
     def __init__(
-        self, given: dict[str, Any], model: Model, state: TrainingState, max_epochs: int | None
+        self, told: dict[str, Any], model: Model, state: TrainingState, max_epochs: int | None
     ) -> None:
-        self._given, self._model, self._state = given, model, state
-        self._fit = given["estimator"]._init_callback_context(max_subtasks=max_epochs)
-        self._fit.call_on_fit_task_begin(**given)
+        self._told, self._model, self._state = told, model, state
+        self._fit = told["estimator"]._init_callback_context(max_subtasks=max_epochs)
+        self._fit.call_on_fit_task_begin(**told)
 
     def begin_epoch(self) -> None:
         self._epoch = self._fit.subcontext(task_name="epoch")
-        self._epoch.call_on_fit_task_begin(**self._given)
+        self._epoch.call_on_fit_task_begin(**self._told)
 
     def end_epoch(self) -> bool:
         state = as_it_is_now(self._state)
-        set_fitted(self._given["estimator"], self._model, state)
+        set_fitted(self._told["estimator"], self._model, state)
         return self._epoch.call_on_fit_task_end(
-            **self._given, reconstruction_attributes=lambda: deepcopy(describe_training(state))
+            **self._told, reconstruction_attributes=lambda: deepcopy(describe_training(state))
         )
 
     def end_fit(self) -> None:
-        self._fit.call_on_fit_task_end(**self._given, reconstruction_attributes={})
+        self._fit.call_on_fit_task_end(**self._told, reconstruction_attributes={})
 
 
 def make_tasks(
-    estimator: Any,
-    X: Any,
-    y: Any,
-    sample_weight: Any,
-    model: Model,
-    plan: TrainingPlan,
-    state: TrainingState,
+    estimator: Any, given: Given, model: Model, plan: TrainingPlan, state: TrainingState
 ) -> Tasks:
     """Return what is to be told of each epoch: the callbacks, if there are any."""
     if not hasattr(estimator, "_skl_callbacks") and not hasattr(estimator, "_parent_callback_ctx"):
         return NO_TASKS
     is_new = state.progress is None and estimator.solver != "lbfgs"
     # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
-    metadata = {} if sample_weight is None else {"sample_weight": sample_weight}
-    given = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
-    return FitTasks(given, model, state, plan.max_iter if is_new else None)
+    weight = given.sample_weight
+    metadata = {} if weight is None else {"sample_weight": weight}
+    told = {"estimator": estimator, "X": given.X, "y": given.y, "metadata": metadata}
+    return FitTasks(told, model, state, plan.max_iter if is_new else None)

@@ -31,10 +31,10 @@ from ..training.rows import Rows
 from ..training.scoring import make_score, name_score
 from ..training.state import TrainingPlan, TrainingState
 from ..training.threads import resolve_n_jobs
-from .architecture import Architecture, count_embedded, describe_columns
+from .architecture import Architecture, InputColumns, count_embedded
 from .callbacks import make_tasks
 from .checks import number_groups
-from .fitted import Model, as_it_is_now, resume_training, set_fitted
+from .fitted import Model, as_it_is_now, resume_training, set_fitted, unchanged_by_failure
 from .parameters import (
     FULL_BATCH,
     Parameters,
@@ -45,7 +45,7 @@ from .parameters import (
     name_choices,
     resolve,
 )
-from .tables import get_encoder, read_training_tables
+from .tables import Given, get_encoder, read_training_tables
 
 MOST_REPEATED = 1_000
 """Rows that a table that has been counted becomes, at most."""
@@ -61,6 +61,7 @@ POOLED_PATIENCE, POOLED_GROWTH = 6, 0.2
 class Training(NamedTuple):
     """A training that can begin: all is checked, and the estimator still as it was."""
 
+    given: Given
     parameters: Parameters  # as given
     model: Model
     plan: TrainingPlan
@@ -69,77 +70,58 @@ class Training(NamedTuple):
     validation: Rows | None  # if some are given
 
 
-def prepare(
-    estimator: Any,
-    X,
-    y,
-    sample_weight,
-    *,
-    validation: tuple[Any, Any, Any] | None = None,
-    groups: Any = None,
-    classes: np.ndarray | None = None,
-    is_part: bool = False,
-) -> Training:
-    """Check everything, and return all that training needs.
+def fit(estimator: Any, given: Given) -> None:
+    """Do what `fit` and `partial_fit` promise, or leave the estimator as it was."""
+    with unchanged_by_failure(estimator):
+        run(estimator, prepare(estimator, given))
 
-    `validation` are X, y and weights of rows to validate on, `classes` those that are known before.
-    """
-    given = Parameters.of(estimator)
-    continues = (is_part or given.warm_start) and hasattr(estimator, "params_")
-    rows, validation_rows, encoder, classes = read_training_tables(
-        estimator,
-        given,
-        X,
-        y,
-        sample_weight,
-        validation=validation,
-        classes=classes,
-        continues=continues,
-        is_part=is_part,
+
+def prepare(estimator: Any, given: Given) -> Training:
+    """Check everything, and return all that training needs."""
+    wanted = Parameters.of(estimator)
+    continues = (given.is_part or wanted.warm_start) and hasattr(estimator, "params_")
+    rows, validation, encoder, classes = read_training_tables(
+        estimator, wanted, given, continues=continues
     )
-    if groups is not None:
-        rows = rows.with_groups(number_groups(groups, X))
-    if not is_part:
-        rows = _merge_identical(rows, given)
-    n_embedded = count_embedded(encoder, rows.X, given.numeric_embedding)
+    if given.groups is not None:
+        rows = rows.with_groups(number_groups(given.groups, given.X))
+    if not given.is_part:
+        rows = _merge_identical(rows, wanted)
+    n_embedded = count_embedded(encoder, rows.X, wanted.numeric_embedding)
     parameters = resolve(
-        given,
+        wanted,
         estimator.resolved_params_ if continues else {},
         n_samples=len(rows),
         n_embedded=n_embedded,
         encoder=get_encoder(encoder),
         dtype=rows.X.dtype,
-        is_part=is_part,
+        is_part=given.is_part,
         is_validated=validation is not None,
     )
-    columns = describe_columns(encoder, rows.X, n_embedded, parameters.numeric_embedding)
+    columns = InputColumns.of(encoder, rows.X, n_embedded, parameters.numeric_embedding)
     architecture = Architecture.of(parameters, columns)
     if continues:
-        _check_same_network(given, architecture, estimator._architecture)
-    model = Model.of(
-        architecture,
-        encoder=encoder,
-        classes=classes,
-        resolved_params=name_choices(given, parameters),
-    )
+        _check_same_network(wanted, architecture, estimator._architecture)
+    choices = name_choices(wanted, parameters)
+    model = Model.of(architecture, encoder=encoder, classes=classes, resolved_params=choices)
     plan = make_plan(
         parameters,
         model.network,
         rows,
-        is_part=is_part,
+        is_part=given.is_part,
         is_validated=validation is not None,
         is_scaled=isinstance(encoder, TabularEncoder),
     )
     if continues:
         state = resume_training(estimator, plan)
     else:
-        state = first_state(plan, given.random_state, rows.X.dtype)
-    return Training(given, model, plan, state, rows, validation_rows)
+        state = first_state(plan, wanted.random_state, rows.X.dtype)
+    return Training(given, wanted, model, plan, state, rows, validation)
 
 
-def run(estimator: Any, training: Training, X, y, sample_weight) -> None:
-    """Train, and set the fitted attributes; X, y and weights are as the user gave them."""
-    parameters, model, plan, state, rows, held_out = training
+def run(estimator: Any, training: Training) -> None:
+    """Train, and set the fitted attributes."""
+    given, parameters, model, plan, state, rows, held_out = training
     folds = validation = None
     if not plan.is_part:
         rows, held_out, folds = hold_out(parameters, model.classes, plan, state, rows, held_out)
@@ -151,12 +133,12 @@ def run(estimator: Any, training: Training, X, y, sample_weight) -> None:
         held_out = held_out.normalize_weights()
         score = make_score(estimator, parameters.scoring, held_out, folds)
         validation = Validation(held_out, score, name_score(parameters.scoring), folds)
-    tasks = make_tasks(estimator, X, y, sample_weight, model, plan, state)
+    tasks = make_tasks(estimator, given, model, plan, state)
     smoothed = replace(rows, y=smooth_labels(rows.y, parameters.label_smoothing))
     run_training = train_lbfgs if parameters.solver == "lbfgs" else train
 
     def finish() -> None:
-        judged = judge_unseen(estimator, X, rows, held_out, folds)
+        judged = judge_unseen(estimator, given.X, rows, held_out, folds)
         set_fitted(estimator, model, state, **judged)
         tasks.end_fit()
 

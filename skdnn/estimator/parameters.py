@@ -44,7 +44,7 @@ SHARE = Interval(Real, 0, 1, closed="left")
 INNER_SHARE = Interval(Real, 0, 1, closed="neither")
 OWN_ACTIVATION = HasMethods(["value", "derivative"])
 OWN_LOSS = HasMethods(["loss", "derivative"])
-OWN_SOLVER = HasMethods(["init", "update"])
+OWN_SOLVER = HasMethods(["init", "prepare", "update"])
 
 
 @dataclass(frozen=True)
@@ -146,19 +146,6 @@ SAME_NETWORK = (
 )
 """What a training that goes on must find as it was."""
 
-OPEN = (
-    *SAME_NETWORK,
-    "encoder",
-    "dropout",
-    "weight_decay",
-    "batch_size",
-    "ema_decay",
-    "max_iter",
-    "early_stopping",
-    "dtype",
-)
-"""What may be left open and has a value in the end; `max_fun` says more than its value."""
-
 
 def resolve(
     given: Parameters,
@@ -233,9 +220,10 @@ def resolve(
 def name_choices(given: Parameters, resolved: ResolvedParameters) -> dict[str, Any]:
     """Return the values that stand for the parameters that were left open.
 
-    Passed to another estimator they make the same network.
+    Passed to another estimator they make the same network. `max_fun` is not among them: it says
+    more than its value.
     """
-    chosen = {name: getattr(resolved, name) for name in OPEN if _is_auto(getattr(given, name))}
+    chosen = {name: getattr(resolved, name) for name, v in vars(given).items() if _is_auto(v)}
     if given.weight_decay is None:
         chosen["weight_decay"] = resolved.weight_decay
     return {name: value for name, value in chosen.items() if not _is_auto(value)}

@@ -47,6 +47,18 @@ Encoder = TabularEncoder | OwnEncoder | SparseScaler | None
 """What makes numbers of a table; None where it enters the network as it is."""
 
 
+class Given(NamedTuple):
+    """What `fit` or `partial_fit` is given."""
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
+    validation: tuple[Any, Any, Any] | None = None  # X, y and weights of rows to validate on
+    groups: Any = None
+    classes: np.ndarray | None = None  # those that are known before
+    is_part: bool = False  # of a table: it may lack a class, and may have no weight at all
+
+
 class TrainingTables(NamedTuple):
     """What a fit is given, as it enters the network, and what was learnt from it on the way."""
 
@@ -57,33 +69,24 @@ class TrainingTables(NamedTuple):
 
 
 def read_training_tables(
-    estimator: Any,
-    parameters: Parameters,
-    X,
-    y,
-    sample_weight,
-    *,
-    validation: tuple[Any, Any, Any] | None,
-    classes: np.ndarray | None,
-    continues: bool,
-    is_part: bool,
+    estimator: Any, parameters: Parameters, given: Given, *, continues: bool
 ) -> TrainingTables:
-    """Return rows to train on and, where X, y and weights of them are given, to validate on.
+    """Return rows to train on and, where some are given, to validate on.
 
-    Where training `continues`, the encoder and the classes are those of the estimator. A part of a
-    table may lack a class, and may have no weight at all.
+    Where training `continues`, the encoder and the classes are those of the estimator.
     """
-    wanted = choose_encoder(parameters)
-    X, y = take_table(X, has_any_rows=is_own(wanted)), read_labels(y)
-    weights = check_weights(sample_weight, X, may_vanish=is_part)  # before an encoder meets them
+    is_part, wanted = given.is_part, choose_encoder(parameters)
+    X, y = take_table(given.X, has_any_rows=is_own(wanted)), read_labels(given.y)
+    # before an encoder meets them
+    weights = check_weights(given.sample_weight, X, may_vanish=is_part)
     encoder = make_encoder(wanted, parameters.categorical_features, X)
     if continues:
         check_same_encoder(estimator._encoder, encoder)
-        encoder, classes = estimator._encoder, estimator.classes_
+        encoder = estimator._encoder
     matrix, y, encoder, dtype = _encode_to_train(
         estimator, encoder, parameters.dtype, X, y, weights, continues=continues, is_part=is_part
     )
-    classes, codes = encode_labels(y, classes)
+    classes, codes = encode_labels(y, estimator.classes_ if continues else given.classes)
     if not is_part:
         check_classes_have_weight(codes, weights, classes)
     class_factors = weigh_classes(parameters.class_weight, classes, codes, weights)
@@ -92,12 +95,12 @@ def read_training_tables(
         check_weights_of_part(rows.sample_weight, dtype)
     else:
         rows = rows.drop_weightless()
-    validation_rows = None
-    if validation is not None:
-        validation_rows = _read_validation(
-            estimator, encoder, validation, classes, class_factors, dtype
+    validation = None
+    if given.validation is not None:
+        validation = _read_validation(
+            estimator, encoder, given.validation, classes, class_factors, dtype
         )
-    return TrainingTables(rows, validation_rows, encoder, classes)
+    return TrainingTables(rows, validation, encoder, classes)
 
 
 def _encode_to_train(
@@ -126,10 +129,8 @@ def _encode_to_train(
         matrix = encoder._transform_part(X, chosen)
     else:
         matrix = encode(encoder, X, chosen, reset=not continues)
-    if chosen is None:
-        chosen = choose_dtype(dtype, matrix, is_scaled=False)
     check_consistent_length(matrix, y)
-    return matrix, y, encoder, chosen
+    return matrix, y, encoder, chosen or choose_dtype(dtype, matrix, is_scaled=False)
 
 
 def _read_validation(

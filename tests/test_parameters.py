@@ -1,0 +1,103 @@
+"""What "auto" stands for: rules that depend on the networks, the schedule and the rows."""
+
+import numpy as np
+import pytest
+from data import classifier, make_table
+
+from skdnn import DeepBinaryClassifier
+
+FOLDS = {"early_stopping": True, "n_iter_no_change": "auto"}
+
+
+def chosen(n_samples, **parameters):
+    """Return what was chosen for a table of so many rows, of a fit that takes no epoch's time."""
+    X, y = np.arange(n_samples)[:, np.newaxis] / n_samples, np.arange(n_samples) % 2
+    settings = {"hidden_layer_sizes": (), "max_iter": 1, "random_state": 0}
+    return DeepBinaryClassifier(**settings | parameters).fit(X, y).resolved_params_
+
+
+@pytest.mark.parametrize(
+    ("n_members", "parameters", "n_epochs"),
+    [
+        (5, FOLDS, 1 + 7),  # 6 and a fifth
+        (4, FOLDS, 1 + 10),
+        (1, FOLDS, 1 + 10),
+        (5, {**FOLDS, "learning_rate": "coslog4"}, 1 + 12),  # 10 and one and a half times 1
+        (5, {**FOLDS, "n_iter_no_change": 3}, 1 + 3),
+        (5, {**FOLDS, "early_stopping": False}, 1 + 10),
+        (5, {**FOLDS, "early_stopping": False, "learning_rate": "cosine"}, 14),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_patience_is_short_where_all_rows_judge(n_members, parameters, n_epochs):
+    """With such a `tol` no epoch after the first is progress."""
+    X, y = make_table()
+    model = classifier(n_members=n_members, max_iter=14, tol=1e9, **parameters).fit(X, y)
+    assert model.n_iter_ == n_epochs
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "parameters", "expected"),
+    [
+        (640, {}, 0.9),  # ten steps of 64 rows
+        (6_400, {"batch_size": 64}, 0.98),  # fifty at most
+        (100, {}, None),  # one step
+        (640, {"solver": "gd"}, None),
+        (640, {"n_members": 1, "early_stopping": False}, 0.9),
+        (640, {"solver": "lbfgs"}, None),
+        (640, {"max_fun": 15_000, "n_members": 2}, None),  # MLPClassifier's parameters
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_weights_are_averaged_over_the_steps_of_an_epoch(n_samples, parameters, expected):
+    decay = chosen(n_samples, **parameters)["ema_decay"]
+    assert decay == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize("decay", [None, 0.5])
+def test_averages_that_are_given_stay(decay):
+    assert "ema_decay" not in chosen(60, ema_decay=decay)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_members", "solver", "expected"),
+    [
+        (500, 1, "adamw", False),
+        (501, 1, "adamw", True),
+        (501, 1, "sgd", True),
+        (60, 2, "adamw", True),
+        (501, 1, "gd", False),
+        (501, 1, "lbfgs", False),
+        (10_001, 1, "gd", True),
+        (10_001, 1, "lbfgs", True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_single_networks_stop_early_where_they_would_learn_rows_by_heart(
+    n_samples, n_members, solver, expected
+):
+    choices = chosen(n_samples, n_members=n_members, solver=solver)
+    assert choices["early_stopping"] == expected
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "batch_size", "max_iter"),
+    [(10, 64, 64), (2_559, 64, 64), (5_000, 128, 64), (12_000, 256, 64), (20_001, 512, 50)],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_batches_and_epochs_go_by_the_rows(n_samples, batch_size, max_iter):
+    choices = chosen(n_samples, n_members=1, max_iter="auto", max_time=1e-9)
+    assert (choices["batch_size"], choices["max_iter"]) == (batch_size, max_iter)
+
+
+def test_numbers_of_numpy_are_as_good_as_those_of_python():
+    X, y = make_table()
+    numbers = {"hidden_layer_sizes": 4, "dropout": 0.25, "alpha": 0.5, "residual": False}
+    theirs = {
+        "hidden_layer_sizes": np.int64(4),
+        "dropout": np.float32(0.25),
+        "alpha": np.float64(0.5),
+        "residual": np.bool_(False),
+    }
+    ours, other = (classifier(**parameters).fit(X, y) for parameters in (numbers, theirs))
+    np.testing.assert_array_equal(ours.params_, other.params_)
