@@ -131,7 +131,7 @@ def test_next_hold_lifts_what_a_context_that_is_gone_has_left():
 FORK = """
 import os, sys, threading, time
 from threadpoolctl import threadpool_info, threadpool_limits
-from skdnn.training.threads import _HELD, limit_blas_threads
+from skdnn.training.threads import _BLAS, limit_blas_threads
 
 def check_child():
     # In the child there is nobody else: BLAS has its threads, and can be held.
@@ -164,7 +164,7 @@ thread.join()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-@pytest.mark.parametrize("also_held", ["_HELD.lock", "threading.Lock()"])
+@pytest.mark.parametrize("also_held", ["_BLAS.lock", "threading.Lock()"])
 def test_child_forked_while_another_thread_holds_blas_is_free(also_held):
     """A lock of another thread would stay locked in the child."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK % also_held]

@@ -11,7 +11,7 @@ from sklearn.utils import _safe_indexing
 from .._network import Network
 from .calibration import average_logits, count_evidence, fit_temperature, relative_size
 from .fold_assignment import assign_folds, split_validation
-from .folds import Folds
+from .folds import IN_NO_FOLD, Folds
 from .rows import Rows
 from .state import TrainingPlan, TrainingState
 from .threads import limit_blas_threads
@@ -42,18 +42,16 @@ def hold_out(
         else:
             rows, held_out = split_validation(rows, parameters.validation_fraction, rng)
     if parameters.calibration is not None:
-        _check_can_calibrate(parameters, classes, rows, held_out, folds)
+        _check_can_calibrate(parameters, classes, held_out, folds)
     return rows, held_out, folds
 
 
 def _check_can_calibrate(
-    parameters: Any, classes: np.ndarray, rows: Rows, held_out: Rows | None, folds: Folds | None
+    parameters: Any, classes: np.ndarray, held_out: Rows | None, folds: Folds | None
 ) -> None:
     """Refuse to calibrate without rows of both classes that were not trained on."""
-    parts = [] if held_out is None else [held_out.y]
-    if folds is not None:
-        parts = [rows.y[folds.validation_index(member)] for member in range(folds.n_members)]
-    labels = np.unique(np.concatenate(parts)) if parts else np.array([])
+    labels = np.array([]) if held_out is None else held_out.y
+    labels = np.unique(labels if folds is None else labels[folds.of_row != IN_NO_FOLD])
     if len(labels) == 0:
         raise ValueError(
             f"calibration={parameters.calibration!r} needs rows that were not trained on, and "

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import cache
 from itertools import product
 from threading import RLock
 from typing import Any, NamedTuple, Self, TypeVar
-from weakref import ref
+from weakref import WeakSet
 
 from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
@@ -24,83 +24,79 @@ SMALL_PRODUCT = 4_000_000
 """Multiplications that are worth a thread of BLAS; with fewer, it waits longer than it computes."""
 
 
-def limit_blas_threads(n_multiplications: int) -> AbstractContextManager[None]:
+@contextmanager
+def limit_blas_threads(n_multiplications: int) -> Iterator[None]:
     """Hold BLAS to as many threads as its largest product is worth."""
-    return _HELD.hold(max(1, -(-n_multiplications // SMALL_PRODUCT)))
+    limit = _Limit(max(1, -(-n_multiplications // SMALL_PRODUCT)))
+    try:
+        try:
+            _BLAS.add(limit)
+            yield
+        finally:
+            _BLAS.remove(limit)
+    finally:  # again, as an interrupt may have come in the middle of the first
+        _BLAS.remove(limit)
 
 
-class _Bound:
+class _Limit:
     """A number of threads that somebody holds BLAS to, as long as this object lives."""
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
 
 
-class _HeldThreads:
-    """Threads that BLAS is held to while anyone is in a context, in whichever thread of Python.
+class _BlasThreads:
+    """The number of threads of BLAS while anyone limits it, in whichever thread of Python.
 
     BLAS has one number of threads for the whole process. It is the lowest that anyone asks for; the
     first one in remembers what it was, and the last one out sets it back. Each for itself would set
     back what another has changed it to.
 
     A KeyboardInterrupt may come between any two steps, the handler of a signal may predict too, and
-    the process may be forked at any time. So each step may be taken again. Bounds are known weakly:
-    one whose context has gone in whatever way counts no more.
+    the process may be forked at any time. So each step may be taken again, and limits are known
+    weakly: one whose context has gone in whatever way counts no more.
     """
 
     def __init__(self) -> None:
-        self.lock, self._bounds = RLock(), list[ref[_Bound]]()
+        self.lock, self._limits = RLock(), WeakSet[_Limit]()
         self._before: list[tuple[_Library, int]] = []  # and their numbers of threads
 
-    @contextmanager
-    def hold(self, n_threads: int) -> Iterator[None]:
-        bound = _Bound(n_threads)
-        try:
-            try:
-                self._run_locked(self._bind, bound)
-                yield
-            finally:
-                self._run_locked(self._release, bound)
-        finally:  # again, as an interrupt may have come in the middle of the first
-            self._run_locked(self._release, bound)
+    # Locks are held on one line: what interrupts between lines, as tracers may, must not keep them.
+
+    def add(self, limit: _Limit) -> None:
+        with self.lock: self._add(limit)  # fmt: skip # noqa: E701
+
+    def remove(self, limit: _Limit) -> None:
+        with self.lock: self._limits.discard(limit); self._apply()  # fmt: skip # noqa: E701, E702
 
     def forget(self) -> None:
-        """Begin anew in a process that was forked: the threads with these bounds are not in it."""
-        self.lock, self._bounds = RLock(), []
+        """Begin anew in a process that was forked: the threads with these limits are not in it."""
+        self.lock, self._limits = RLock(), WeakSet()
         self._apply()
 
-    def _run_locked(self, change: Callable[[_Bound], None], bound: _Bound) -> None:
-        """Change the bounds while no other thread does."""
-        # On one line: what interrupts between lines, as tracers may, must not keep the lock.
-        with self.lock: change(bound)  # fmt: skip # noqa: E701
-
-    def _bind(self, bound: _Bound) -> None:
-        self._apply()  # sets back what an interrupt has left, if no bound is live
+    def _add(self, limit: _Limit) -> None:
+        self._apply()  # sets back what an interrupt has left, if no limit is live
         if not self._before:
             self._before = [(library, library.get()) for library in _blas_libraries()]
-        self._bounds.append(ref(bound))
-        self._apply()
-
-    def _release(self, bound: _Bound) -> None:
-        self._bounds = [known for known in self._bounds if known() is not bound]
+        self._limits.add(limit)
         self._apply()
 
     def _apply(self) -> None:
-        """Give each library its number of threads, but no more than any bound."""
-        live = [bound for known in self._bounds if (bound := known()) is not None]
+        """Give each library its number of threads, but no more than any limit."""
+        limits = [limit.n_threads for limit in self._limits]
         for library, n_before in self._before:
-            library.set(min([n_before, *(bound.n_threads for bound in live)]))
-        if not live:
-            self._bounds, self._before = [], []
+            library.set(min([n_before, *limits]))
+        if not limits:
+            self._before = []
 
 
-_HELD = _HeldThreads()
+_BLAS = _BlasThreads()
 if hasattr(os, "register_at_fork"):
     # With our lock: OpenBLAS has one too, which a thread that sets its number would leave locked.
     os.register_at_fork(
-        before=lambda: _HELD.lock.acquire(),
-        after_in_parent=lambda: _HELD.lock.release(),
-        after_in_child=_HELD.forget,
+        before=lambda: _BLAS.lock.acquire(),
+        after_in_parent=lambda: _BLAS.lock.release(),
+        after_in_child=_BLAS.forget,
     )
 
 
