@@ -2,150 +2,91 @@
 
 import re
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from data import classifier, make_table
+from data import at_first_weights, classifier, make_table, make_weights
 from sklearn.exceptions import ConvergenceWarning
-from tables import pose_training
-from trainings import noisy_rows
-
-from skdnn._trainer import Validation
-from skdnn._training import train
-from skdnn.training.fold_assignment import split_validation
-from skdnn.training.progress import record
-from skdnn.training.rows import Rows
+from sklearn.metrics import log_loss
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("n_iter_no_change", [2, np.inf])
 def test_history_has_one_value_of_each_kind_for_each_epoch(early_stopping, n_iter_no_change):
-    rows, validation = noisy_rows(), None
-    plan, state = pose_training(
-        rows,
-        members=(0, 1),
-        hidden_layer_sizes=(5,),
-        n_iter_no_change=n_iter_no_change,
-        tol=0.1,
-        max_iter=20,
-    )
-    if early_stopping:
-        rows, held_out = split_validation(rows, 0.3, state.streams.split)
-        validation = Validation(held_out)
-    train(plan, state, rows, validation)
+    X, y = make_table()
+    settings = {"n_members": 5, "n_iter_no_change": n_iter_no_change, "tol": 0.1, "max_iter": 20}
+    model = classifier(early_stopping=early_stopping, **settings).fit(X, y)
+    history = model.history_
     kinds = {"loss", "penalty", "learning_rate", "seconds"}
     of_validation = {"validation_loss", "validation_score"}
-    assert set(state.history) == (kinds | of_validation if early_stopping else kinds)
-    assert len({len(values) for values in state.history.values()}) == 1
-    for values in state.history.values():
+    assert set(history) == (kinds | of_validation if early_stopping else kinds)
+    assert {len(values) for values in history.values()} == {model.n_iter_}
+    for values in history.values():
         assert all(type(value) is float for value in values)
-    n_epochs = len(state.history["loss"])
-    assert n_epochs < 20 if n_iter_no_change == 2 else n_epochs == 20
-    assert state.n_samples_seen == n_epochs * len(rows)
+    assert model.n_iter_ < 20 if n_iter_no_change == 2 else model.n_iter_ == 20
+    assert model.t_ == model.n_iter_ * (96 if early_stopping else 120)
 
 
 def test_history_goes_on_where_it_ended():
-    rows = noisy_rows()
-    plan, state = pose_training(rows, max_iter=3)
-    train(plan, state, rows)
-    first = list(state.history["loss"])
-    train(plan, state, rows)
-    assert state.history["loss"][:3] == first
-    assert len(state.history["loss"]) == 6
-    assert state.history["loss"][-1] < first[0]
+    X, y = make_table()
+    model = classifier(max_iter=3, warm_start=True).fit(X, y)
+    first = list(model.history_["loss"])
+    model.fit(X, y)
+    assert model.history_["loss"][:3] == first
+    assert len(model.history_["loss"]) == 6
+    assert model.history_["loss"][-1] < first[0]
 
 
 def test_loss_of_the_first_epoch_in_one_batch_is_that_of_the_first_weights():
     """Weighted, averaged over the members, with the penalty apart."""
-    rng = np.random.default_rng(0)
-    rows = noisy_rows()
-    rows = Rows(rows.X, rows.y, rng.exponential(size=60)).normalize_weights()
-    plan, state = pose_training(
-        rows, members=(0, 1), hidden_layer_sizes=(5,), batch_size=60, max_iter=1, alpha=0.5
-    )
-    logits = plan.network.logits(state.params, rows.X)
-    W = state.params[:, plan.network.layout.decayed].copy()
-    train(plan, state, rows)
-    losses = np.logaddexp(0.0, logits) - rows.y * logits
-    assert state.history["loss"] == pytest.approx([(rows.sample_weight * losses).mean()])
-    penalty = 0.5 * 0.5 / 60.0 * (W**2).sum(axis=1).mean()
-    assert state.history["penalty"] == pytest.approx([penalty])
+    X, y = make_table(60)
+    weight = make_weights(60) + 0.5
+    model = classifier(n_members=2, batch_size=60, max_iter=1, alpha=0.5)
+    first = at_first_weights(model, X, y)
+    model.fit(X, y, weight)
+    losses = []
+    for member in range(2):
+        alone = at_first_weights(model, X, y)
+        alone.params_[1 - member] = alone.params_[member]
+        losses.append(log_loss(y, alone.predict_proba(X)[:, 1], sample_weight=weight))
+    assert model.history_["loss"] == pytest.approx([np.mean(losses)])
+    penalty = 0.25 / weight.sum() * sum((W**2).sum() for W in first.coefs_) / 2
+    assert model.history_["penalty"] == pytest.approx([penalty])
 
 
 def test_loss_of_an_epoch_is_the_mean_over_its_rows_whatever_the_batches():
     """A last batch of one row among batches of ten counts as one row."""
-    rows = noisy_rows(61)
-    losses = []
-    for batch_size in (10, 61):
-        plan, state = pose_training(
-            rows, batch_size=batch_size, max_iter=1, learning_rate_init=1e-12, shuffle=False
-        )
-        train(plan, state, rows)
-        losses.append(state.history["loss"][0])
+    X, y = make_table(61)
+    losses = [
+        classifier(batch_size=size, max_iter=1, learning_rate_init=1e-12).fit(X, y).loss_
+        for size in (10, 61)
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
 
 
 @pytest.mark.parametrize(("verbose", "epochs"), [(0, []), (1, [1, 2, 3, 4, 5]), (2, [2, 4, 5])])
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_verbose_prints_one_line_for_every_nth_epoch(verbose, epochs, early_stopping, capsys):
-    rows = noisy_rows()
-    plan, state = pose_training(rows, max_iter=5, verbose=verbose)
-    train(plan, state, rows, Validation(rows) if early_stopping else None)
+    model = classifier(verbose=verbose, early_stopping=early_stopping).fit(*make_table())
     lines = capsys.readouterr().out.splitlines()
     assert [int(re.match(r"Iteration (\d)/5, ", line)[1]) for line in lines] == epochs
     for line, epoch in zip(lines, epochs, strict=True):
-        assert f", loss = {state.history['loss'][epoch - 1]:.6f}, " in line
+        assert f", loss = {model.history_['loss'][epoch - 1]:.6f}, " in line
         assert ("validation loss = " in line) == early_stopping
-        assert re.search(r", learning rate = 1\.00e-03, time left = \d+\.\d s$", line)
+        assert re.search(r", learning rate = 1\.00e-02, time left = \d+\.\d s$", line)
 
 
 def test_verbose_shows_the_score_and_how_long_it_still_takes(capsys):
-    rows = noisy_rows()
-    plan, state = pose_training(
-        rows, members=(0, 1), learning_rate_init=0.05, max_iter=12, verbose=1
-    )
-    seconds = iter(range(10_000))
-    with pytest.MonkeyPatch.context() as patch:
-        clock = SimpleNamespace(perf_counter=lambda: 1.0 * next(seconds))
-        patch.setattr("skdnn._training.time", clock)
-        train(
-            plan,
-            state,
-            rows,
-            Validation(rows, lambda params, held_out_logits: np.array([0.25, 0.75])),
-        )
+    X, y = make_table()
+    scores = iter([0.0] * 2 + [0.25, 0.75] * 12)
+    settings = {"n_members": 2, "max_iter": 12, "verbose": 1, "early_stopping": True}
+    model = classifier(scoring=lambda *_: next(scores), **settings)
+    model.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 12
     assert lines[0].startswith("Iteration  1/12, loss = ")
     assert all(", validation score = 0.500000, " in line for line in lines)
-    left = [float(re.search(r"time left = ([\d.]+) s", line)[1]) for line in lines]
-    assert left[-1] == 0.0
-    np.testing.assert_allclose(left[:-1], left[0] * np.arange(11, 0, -1) / 11, atol=0.05)
-
-
-def test_record_keeps_all_columns_of_equal_length():
-    history = {}
-    both = np.ones(2, dtype=bool)
-    record(history, both, loss=np.array([1.0, 3.0]), learning_rate=0.1, validation_loss=None)
-    record(history, both, loss=np.array([1.0, 1.0]), validation_loss=np.array([4.0, 6.0]))
-    record(history, both, learning_rate=0.1)
-    np.testing.assert_equal(
-        history,
-        {
-            "loss": [2.0, 1.0, np.nan],
-            "learning_rate": [0.1, np.nan, 0.1],
-            "validation_loss": [np.nan, 5.0, np.nan],
-        },
-    )
-
-
-def test_record_averages_over_the_members_that_count():
-    history = {}
-    loss = np.array([1.0, np.nan, 3.0])
-    record(history, np.array([True, False, True]), loss=loss)
-    record(history, np.array([False, False, False]), loss=loss)
-    np.testing.assert_equal(history, {"loss": [2.0, np.nan]})
+    assert lines[-1].endswith("time left = 0.0 s")
 
 
 @pytest.mark.parametrize("turns", [(False, True, False), (True, False, True)])

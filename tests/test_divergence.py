@@ -1,4 +1,4 @@
-"""What becomes of each member: its best weights, when it stops, and how it loses epochs."""
+"""What becomes of members that diverge: epochs that they lose, and weights that they go back to."""
 
 import warnings
 from copy import deepcopy
@@ -23,40 +23,6 @@ def n_steps(params):
     return params[:, -1].tolist()
 
 
-def test_training_without_validation_keeps_the_last_weights():
-    kept, state = train_by_script([[0.6], [0.5], [0.55]])
-    assert kept == [3.0]
-    assert state.history["loss"] == [0.6, 0.5, 0.55]
-
-
-def test_training_with_validation_keeps_the_weights_of_the_best_epoch():
-    """The loss on validation rows is that of the weights after the epoch."""
-    kept, state = train_by_script([[0.6], [0.5], [0.55], [0.5]], with_validation=True)
-    assert kept == [2.0]
-    assert state.history["validation_loss"] == [0.6, 0.5, 0.55, 0.5]
-
-
-def test_training_stops_when_no_member_makes_progress():
-    kept, state = train_by_script([[0.5]] * 10, n_iter_no_change=3)
-    assert kept == [4.0]
-    assert len(state.history["loss"]) == 4
-
-
-def test_member_that_stops_keeps_its_weights_while_others_go_on():
-    script = [[0.6, 0.6], [0.6, 0.5], [0.6, 0.4], [0.1, 0.3], [0.1, 0.3], [0.1, 0.3], [0.1, 0.3]]
-    kept, state = train_by_script(script, n_iter_no_change=2)
-    assert kept == [3.0, 6.0]
-    np.testing.assert_allclose(state.history["loss"], [0.6, 0.55, 0.5, 0.3, 0.3, 0.3])
-
-
-def test_member_that_stops_keeps_its_best_weights_under_validation():
-    """What it reaches afterwards, without being asked, does not count."""
-    script = [[0.6, 0.6], [0.7, 0.5], [0.7, 0.4], [0.1, 0.3], [0.1, 0.2]]
-    with pytest.warns(ConvergenceWarning, match="still falling"):
-        kept, _ = train_by_script(script, n_iter_no_change=2, with_validation=True)
-    assert kept == [1.0, 5.0]
-
-
 @pytest.mark.parametrize("afterwards", [5.0, np.inf, np.nan])
 @pytest.mark.parametrize("with_validation", [False, True])
 def test_member_that_has_stopped_cannot_diverge_any_more(afterwards, with_validation):
@@ -66,17 +32,6 @@ def test_member_that_has_stopped_cannot_diverge_any_more(afterwards, with_valida
     kept, state = train_by_script(script, n_iter_no_change=2, with_validation=with_validation)
     assert kept == ([1.0, 4.0] if with_validation else [3.0, 6.0])
     assert len(state.history["loss"]) == 6
-
-
-def test_training_warns_if_the_loss_was_still_falling():
-    with pytest.warns(ConvergenceWarning, match=r"max_iter=3 .*learning_rate_init=1.0"):
-        kept, _ = train_by_script([[0.6], [0.5], [0.4]], n_iter_no_change=5)
-    assert kept == [3.0]
-
-
-def test_training_says_nothing_if_no_plateau_is_waited_for():
-    kept, _ = train_by_script([[0.6], [0.5], [0.4]], n_iter_no_change=np.inf)
-    assert kept == [3.0]
 
 
 def test_weights_that_diverged_are_replaced_by_the_best_so_far():
