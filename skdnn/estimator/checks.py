@@ -98,14 +98,10 @@ def encode_labels(
     ValueError
         If y is not a set of class labels, or has other than two classes.
     """
-    # Known labels need no sorting.
-    is_known = classes is not None and len(classes) == 2 and y.dtype.kind == classes.dtype.kind
-    if not is_known or not ((y == classes[0]) | (y == classes[1])).all():  # type: ignore[index]
-        classes = _check_classes(y, classes, name)
-    return classes, (y == classes[1]).astype(np.float64)  # type: ignore[index,return-value]
-
-
-def _check_classes(y: np.ndarray, classes: np.ndarray | None, name: str) -> np.ndarray:
+    if classes is not None and len(classes) == 2 and y.dtype.kind == classes.dtype.kind:
+        is_second = y == classes[1]
+        if (is_second | (y == classes[0])).all():  # without sorting
+            return classes, is_second.astype(np.float64)
     kind = type_of_target(y, input_name=name, raise_unknown=True)
     if kind not in ("binary", "multiclass"):
         check_classification_targets(y)
@@ -125,24 +121,10 @@ def _check_classes(y: np.ndarray, classes: np.ndarray | None, name: str) -> np.n
         raise ValueError(
             f"{name} has labels {unknown!r} that are not among the classes {classes!r}."
         )
-    return classes
+    return classes, (y == classes[1]).astype(np.float64)
 
 
-def check_classes_have_weight(
-    codes: np.ndarray, weights: np.ndarray | None, classes: np.ndarray
-) -> None:
-    """Refuse a table to train on in which no row of a class has a weight."""
-    totals = np.bincount(codes.astype(np.intp), weights=weights, minlength=2)
-    if not totals.all():
-        raise ValueError(
-            f"y needs rows of two classes with a sample_weight above 0; class "
-            f"{classes.tolist()[int(totals[1] == 0)]!r} has none."
-        )
-
-
-def weigh_classes(
-    class_weight: Any, classes: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
-) -> np.ndarray | None:
+def weigh_classes(class_weight: Any, classes: np.ndarray, totals: np.ndarray) -> np.ndarray | None:
     """Return what the weights of the rows of each class are multiplied by, or None.
 
     "balanced" gives class c the weight ``total / (2 * total of c)``, with totals of
@@ -164,7 +146,6 @@ def weigh_classes(
                 "weight cannot be told from the other."
             )
         return np.array(given, dtype=np.float64)
-    totals = np.bincount(y.astype(np.intp), weights=sample_weight, minlength=2)
     return totals.sum() / (2.0 * totals)
 
 

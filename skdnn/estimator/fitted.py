@@ -77,9 +77,9 @@ def describe_training(state: TrainingState) -> dict[str, Any]:
         "history_": history,
         "loss_curve_": curve,
         "loss_": curve[-1] if curve else np.nan,
-        "best_loss_": _best(np.nanmin, curve) if scores is None else None,
+        "best_loss_": _best(min, curve) if scores is None else None,
         "validation_scores_": scores,
-        "best_validation_score_": None if scores is None else _best(np.nanmax, scores),
+        "best_validation_score_": None if scores is None else _best(max, scores),
         "best_iter_": state.best_iter,
         "n_iter_": len(curve) - state.n_epochs_before,
         "t_": state.n_samples_seen,
@@ -88,8 +88,8 @@ def describe_training(state: TrainingState) -> dict[str, Any]:
 
 
 def _best(choose: Any, values: list[float]) -> float:
-    """Return the least or greatest of some values, if one of them is a number."""
-    return float(choose(values)) if np.isfinite(values).any() else np.nan
+    """Return the least or greatest of some values that are numbers, if there are any."""
+    return float(choose((value for value in values if np.isfinite(value)), default=np.nan))
 
 
 def as_it_is_now(state: TrainingState) -> TrainingState:

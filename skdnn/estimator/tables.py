@@ -32,7 +32,6 @@ from ..preprocessing.sparse_scaling import SparseScaler
 from ..training.rows import Rows
 from ..utils import check_labels, check_weights, is_checked
 from .checks import (
-    check_classes_have_weight,
     check_weights_of_part,
     choose_dtype,
     encode_labels,
@@ -87,9 +86,13 @@ def read_training_tables(
         estimator, encoder, parameters.dtype, X, y, weights, continues=continues, is_part=is_part
     )
     classes, codes = encode_labels(y, estimator.classes_ if continues else given.classes)
-    if not is_part:
-        check_classes_have_weight(codes, weights, classes)
-    class_factors = weigh_classes(parameters.class_weight, classes, codes, weights)
+    totals = np.bincount(codes.astype(np.intp), weights=weights, minlength=2)
+    if not is_part and not totals.all():
+        raise ValueError(
+            f"y needs rows of two classes with a sample_weight above 0; class "
+            f"{classes.tolist()[int(totals[1] == 0)]!r} has none."
+        )
+    class_factors = weigh_classes(parameters.class_weight, classes, totals)
     rows = make_rows(matrix, codes, weights, class_factors, dtype)
     if is_part:
         check_weights_of_part(rows.sample_weight, dtype)

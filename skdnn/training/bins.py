@@ -61,7 +61,10 @@ def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | No
         members = np.flatnonzero(is_ramp[:, 0])
         for features in cut_rows(w.shape[1] if len(members) else 0, n_values=MOST_FEATURES):
             cuts = find_cuts(rows, features, w.shape[2], folds, members.tolist())
-            w[members, features], b[members, features] = _make_ramps(cuts)
+            slopes = 1.0 / np.maximum(np.diff(cuts, axis=-1), NARROWEST)
+            # Those without cuts never rise.
+            w[members, features] = np.nan_to_num(slopes)
+            b[members, features] = np.nan_to_num(-cuts[..., :-1] * slopes, nan=-1.0)
 
 
 def find_cuts(
@@ -118,15 +121,12 @@ def _choose_cuts(n: np.ndarray, p: np.ndarray, n_cuts: int) -> np.ndarray:
             gain = p_1**2 / n_1 + p_2**2 / n_2 - (p_end - p_start) ** 2 / (n_end - n_start)
         gain = np.where((n_1 > 0.0) & (n_2 > 0.0), gain, 0.0)
         best = gain.argmax(axis=-1)[..., np.newaxis]
-
-        def at_best(values: np.ndarray, best: np.ndarray = best) -> np.ndarray:
-            return np.take_along_axis(values, best, axis=-1)
-
-        gains = at_best(gain) > GAIN_TO_CUT * n_total
-        is_same = gains & (n_start == at_best(n_start))
+        gain, start, n_best, p_best = np.take_along_axis(
+            np.stack([gain, n_start, n, p]), best[np.newaxis], axis=-1
+        )
+        is_same = (n_start == start) & (gain > GAIN_TO_CUT * n_total)
         is_left, is_right = is_same & (positions <= best), is_same & (positions > best)
-        np.put_along_axis(is_cut, best, gains | at_best(is_cut), axis=-1)
-        n_best, p_best = at_best(n), at_best(p)
+        is_cut |= is_left & (positions == best)
         n_end, p_end = np.where(is_left, n_best, n_end), np.where(is_left, p_best, p_end)
         n_start, p_start = np.where(is_right, n_best, n_start), np.where(is_right, p_best, p_start)
     return is_cut
@@ -185,10 +185,3 @@ def _cut_finely(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     edges[0] = x[0]
     edges[1 : len(ends) + 1] = 0.5 * (ends + x[np.searchsorted(x, ends, side="right")])
     return edges
-
-
-def _make_ramps(cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return w and b of ramps that rise from one cut to the next; those without cuts never do."""
-    low, width = cuts[..., :-1], np.maximum(np.diff(cuts, axis=-1), NARROWEST)
-    w = 1.0 / width
-    return np.nan_to_num(w), np.nan_to_num(-low * w, nan=-1.0)
