@@ -129,7 +129,7 @@ def _encode_to_train(
     elif is_scaled:
         chosen = choose_dtype(dtype, None, is_scaled=True)
     if is_part and continues and is_scaled:
-        matrix = encoder._transform_part(X, chosen)
+        matrix = encoder._transform(X, chosen, is_part=True)
     else:
         matrix = encode(encoder, X, chosen, reset=not continues)
     check_consistent_length(matrix, y)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..utils import ROUNDING, cut_rows
+from ..utils import ROUNDING
 from .encoded_array import FLAG
 
 UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
@@ -73,6 +73,11 @@ class Category:
     kinds: frozenset[str]  # of all levels, rare or not
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the column had no value in `fit`."""
+        return self.n_rows == 0
+
+    @property
     def is_constant(self) -> bool:
         """Whether the column had a single value in `fit`."""
         return bool(np.ptp(self.table[:, 0]) == 0.0)
@@ -81,12 +86,11 @@ class Category:
         """Write the outputs, (n_samples, n_outputs), and say what the levels were."""
         # A code of -1, which is a missing level, picks the last entry.
         rows = np.array([*(self.rows.get(level, UNKNOWN) for level in levels.values), MISSING])
-        n_rows, n_known = 0, 0
-        for block in cut_rows(*out.shape):
-            picked = rows[levels.codes[block]]
-            out[block] = self.table[picked]
-            n_rows += int(np.count_nonzero(picked != MISSING))
-            n_known += int(np.count_nonzero(picked > MISSING))
+        picked = rows[levels.codes]
+        for k, values in enumerate(self.table.T):
+            out[:, k] = values[picked]
+        n_rows = int(np.count_nonzero(picked != MISSING))
+        n_known = int(np.count_nonzero(picked > MISSING))
         unknown = [] if n_known else levels.values
         return LevelMatch(n_rows, n_known, len(unknown), find_kinds(unknown))
 
@@ -205,8 +209,8 @@ def fit_category(
     max_one_hot: int,
     min_frequency: float,
     max_categories: int,
-) -> Category | None:
-    """Choose what a category column becomes; None if it has no value.
+) -> Category:
+    """Choose what a category column becomes.
 
     `weights` are above 0, in ascending order, and None if they are equal.
     """
@@ -214,8 +218,6 @@ def fit_category(
     n_codes = len(column.values) + 1
     counts = np.bincount(column.codes + 1, minlength=n_codes)
     totals = np.bincount(column.codes + 1, weights, minlength=n_codes)
-    if not counts[1:].any():
-        return None
     if min_frequency < 1:
         is_common = totals >= min_frequency * (1.0 - ROUNDING) * totals.sum()
         fewest = min_frequency * counts.sum()
@@ -252,7 +254,8 @@ def make_lookup(
     `weight_of_row` says how much of the data each row of the lookup table stands for. Over the data
     the mean of a flag is 0; and so is every flag in a row that stands for nothing.
     """
-    has_rare, has_missing = (weight_of_row[:FIRST_LEVEL] > 0.0).tolist()
+    has_rare = weight_of_row[UNKNOWN] > 0.0
+    has_missing = 0.0 < weight_of_row[MISSING] < weight_of_row.sum()
     is_constant = len(levels) <= (0 if has_rare else 1)
     is_pair = len(levels) == 2 and not has_rare
     n_rows = len(weight_of_row)

@@ -103,10 +103,6 @@ CONSTANT = (
     "Columns {} of X do not tell the rows of this first part apart. Scales and levels are learnt "
     "from it alone, so that these columns are encoded as 0, whatever comes later. " + BEGIN
 )
-CLIPPED = (
-    "Columns {} of X had two values at first, and have others in most rows of this part: they are "
-    "encoded as flags, of which other values are cut off. " + BEGIN
-)
 
 
 def warn_of(message: str, labels: list[Any], examples: Sequence[Any] = ()) -> None:
@@ -124,8 +120,10 @@ def list_few(items: list) -> str:
 def advise(levels: Levels, category: Category, *, is_declared: bool) -> Iterator[str]:
     """Yield what to warn of in a category column; `is_declared` if the user says that it is one.
 
-    If it reads as numbers or times, rare levels are not mentioned.
+    If it reads as numbers or times, rare levels are not mentioned; without a value, nothing is.
     """
+    if category.is_empty:
+        return
     if has_twins(levels.values):
         yield TWINS
     is_rare = category.n_rare > MOSTLY * category.n_rows
@@ -139,47 +137,42 @@ def advise(levels: Levels, category: Category, *, is_declared: bool) -> Iterator
 
 
 def warn_of_unknown(
-    columns: Sequence[tuple[Any, Category]], blocks: Sequence[Sequence[LevelMatch]]
+    columns: Sequence[tuple[Any, Category]],
+    blocks: Sequence[Sequence[LevelMatch]],
+    *,
+    is_part: bool,
 ) -> None:
     """Warn of columns in which no row of all blocks has a level that `fit` saw.
+
+    In a part of a stream, also of those in which most rows have other levels than the first part
+    had, unless most levels of that were rare too.
+    """
+    unknown, examples, new = [], [], []
+    for (label, category), matches in zip(columns, zip(*blocks, strict=True), strict=True):
+        n_rows = sum(match.n_rows for match in matches)
+        n_known = sum(match.n_known for match in matches)
+        is_rare = category.n_rare > MOSTLY * category.n_rows
+        if n_known == 0 and category.rows and _is_suspicious(n_rows, matches, category):
+            unknown.append(label)
+            examples.append(next(iter(category.rows)))
+        elif n_rows >= MANY_ROWS and 0 < n_known < (1.0 - MOSTLY) * n_rows and not is_rare:
+            new.append(label)
+    warn_of(UNKNOWN, unknown, examples)
+    if is_part:
+        warn_of(NEW, new)
+
+
+def _is_suspicious(n_rows: int, matches: Sequence[LevelMatch], category: Category) -> bool:
+    """Say whether it is no accident that none of some rows has a known level.
 
     A few rows with one new level are usual. Ten rows, or several levels, are not, unless rare
     levels in `fit` explain them; nor are levels of another kind, as numbers beside strings.
     """
-    found, examples = [], []
-    for (label, category), matches in zip(columns, zip(*blocks, strict=True), strict=True):
-        if category.rows and _is_suspicious(matches, category):
-            found.append(label)
-            examples.append(next(iter(category.rows)))
-    warn_of(UNKNOWN, found, examples)
-
-
-def _is_suspicious(matches: Sequence[LevelMatch], category: Category) -> bool:
-    """Say whether it is no accident that no level is known."""
-    n_rows = sum(match.n_rows for match in matches)
-    if n_rows == 0 or any(match.n_known for match in matches):
-        return False
-    kinds = frozenset[str]().union(*(match.kinds for match in matches))
-    n_levels = sum(match.n_levels for match in matches)
     # How likely it is, by the rule of succession, that a row has a level that others do not have.
     chance = (category.n_scarce + 1) / (category.n_rows + 2)
-    is_unlikely = chance ** (n_rows if n_rows >= MANY_ROWS else n_levels) < TOO_UNLIKELY
-    return is_unlikely or kinds.isdisjoint(category.kinds)
-
-
-def warn_of_new(columns: Sequence[tuple[Any, Category]], matches: Sequence[LevelMatch]) -> None:
-    """Warn of columns where most rows of a part have other levels than the first one had.
-
-    Those without any are left to `warn_of_unknown`, and those of many rare levels to `fit`.
-    """
-    found = [
-        label
-        for (label, category), match in zip(columns, matches, strict=True)
-        if match.n_rows >= MANY_ROWS
-        and 0 < match.n_known < (1.0 - MOSTLY) * match.n_rows
-        and category.n_rare <= MOSTLY * category.n_rows
-    ]
-    warn_of(NEW, found)
+    n_draws = n_rows if n_rows >= MANY_ROWS else sum(match.n_levels for match in matches)
+    kinds = frozenset[str]().union(*(match.kinds for match in matches))
+    return n_rows > 0 and (chance**n_draws < TOO_UNLIKELY or kinds.isdisjoint(category.kinds))
 
 
 def read_as(levels: Iterable[Any]) -> str | None:

@@ -100,19 +100,13 @@ class Table:
 
     X: Any
     labels: Sequence[Any]
+    kinds: list[str]  # what each column is by its dtype
+    has_floats: list[bool]  # whether `floats` reads it
 
     def __len__(self) -> int:
         return len(self.X)
 
-    def kind(self, column: int) -> str:
-        """Say what a column is by its dtype."""
-        raise NotImplementedError
-
-    def has_floats(self, column: int) -> bool:
-        """Say whether `floats` reads the column."""
-        raise NotImplementedError
-
-    def floats(self, columns: Sequence[int], rows: slice) -> np.ndarray:
+    def floats(self, columns: list[int], rows: slice) -> np.ndarray:
         """Return columns of numbers: float32 if all of them are, else float64."""
         raise NotImplementedError
 
@@ -120,17 +114,17 @@ class Table:
         """Return the values of a column of any kind."""
         raise NotImplementedError
 
-    def numbers(self, columns: Sequence[int], rows: slice = EVERY_ROW) -> np.ndarray:
+    def numbers(self, columns: list[int], rows: slice = EVERY_ROW) -> np.ndarray:
         """Return columns, of which there may be none, as numbers; the dtype is that of any rows."""
-        is_float = np.array([self.has_floats(column) for column in columns], dtype=bool)
-        if len(columns) and is_float.all():
+        floats = [column for column in columns if self.has_floats[column]]
+        if columns and floats == columns:
             return self.floats(columns, rows)
         numbers = np.empty((len(range(len(self))[rows]), len(columns)))
-        if is_float.any():
-            numbers[:, is_float] = self.floats(np.asarray(columns)[is_float].tolist(), rows)
-        for i in np.flatnonzero(~is_float).tolist():
-            values = self.objects(columns[i], rows)
-            numbers[:, i] = to_floats(values, self.labels[columns[i]])
+        if floats:
+            numbers[:, [self.has_floats[column] for column in columns]] = self.floats(floats, rows)
+        for i, column in enumerate(columns):
+            if not self.has_floats[column]:
+                numbers[:, i] = to_floats(self.objects(column, rows), self.labels[column])
         return numbers
 
     def distinct(self, column: int) -> tuple[list[Any], np.ndarray]:
@@ -156,17 +150,13 @@ class ArrayTable(Table):
     """A NumPy array: all columns are numbers, whatever they hold, but for codes of an encoder."""
 
     def __init__(self, X: np.ndarray, codes: Sequence[int] = ()) -> None:
-        self.X, self.labels, self._codes = X, range(X.shape[1]), set(codes)
+        self.X, self.labels = X, range(X.shape[1])
+        self.kinds = [DATE if X.dtype.kind in "mM" else NUMBER] * len(self.labels)
+        self.has_floats = [X.dtype.kind in "biuf"] * len(self.labels)
+        for column in codes:
+            self.kinds[column] = CATEGORY
 
-    def kind(self, column: int) -> str:
-        if self.X.dtype.kind in "mM":
-            return DATE
-        return CATEGORY if column in self._codes else NUMBER
-
-    def has_floats(self, column: int) -> bool:
-        return self.X.dtype.kind in "biuf"
-
-    def floats(self, columns: Sequence[int], rows: slice) -> np.ndarray:
+    def floats(self, columns: list[int], rows: slice) -> np.ndarray:
         X = self.X[rows] if len(columns) == len(self.labels) else self.X[rows, columns]
         return X if X.dtype == np.float32 else X.astype(np.float64, copy=False)
 
@@ -184,9 +174,11 @@ class PandasTable(Table):
             for column in np.flatnonzero(is_sparse).tolist():
                 X.isetitem(column, X.iloc[:, column].sparse.to_dense())
         self.X, self.labels, self._dtypes = X, list(X.columns), list(X.dtypes)
+        self.kinds = [self._find_kind(dtype) for dtype in self._dtypes]
+        self.has_floats = [dtype.kind in "biuf" for dtype in self._dtypes]
 
-    def kind(self, column: int) -> str:
-        dtype = self._dtypes[column]
+    @staticmethod
+    def _find_kind(dtype: Any) -> str:
         if dtype.kind in "mM" or type(dtype).__name__ == "PeriodDtype":
             return DATE
         if dtype.kind in "iuf":
@@ -199,12 +191,9 @@ class PandasTable(Table):
             return CATEGORY
         return OBJECT if dtype.kind == "O" else OTHER
 
-    def has_floats(self, column: int) -> bool:
-        return self._dtypes[column].kind in "biuf"
-
-    def floats(self, columns: Sequence[int], rows: slice) -> np.ndarray:
+    def floats(self, columns: list[int], rows: slice) -> np.ndarray:
         X = self.X.iloc[rows]
-        X = X if len(columns) == len(self.labels) else X.iloc[:, list(columns)]
+        X = X if len(columns) == len(self.labels) else X.iloc[:, columns]
         dtypes = [self._dtypes[column] for column in columns]
         dtype = np.float32 if {dtype.name for dtype in dtypes} in SINGLE else np.float64
         is_plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
@@ -222,33 +211,29 @@ class PolarsTable(Table):
     """A DataFrame of polars."""
 
     _KINDS: ClassVar = {
+        "Null": NUMBER,
         "String": STRING,
         "Object": OBJECT,
         **dict.fromkeys(["Categorical", "Enum", "Boolean", "Binary"], CATEGORY),
     }
 
     def __init__(self, X: Any) -> None:
-        self.X, self.labels, self._dtypes = X, X.columns, X.dtypes
+        self.X, self.labels = X, X.columns
+        self.kinds = [self._find_kind(dtype) for dtype in X.dtypes]
+        self.has_floats = [kind == NUMBER for kind in self.kinds]
 
-    def kind(self, column: int) -> str:
-        dtype = self._dtypes[column]
+    @classmethod
+    def _find_kind(cls, dtype: Any) -> str:
         if dtype.is_temporal():
             return DATE
-        name = dtype.base_type().__name__
-        if dtype.is_numeric() or name == "Null":
-            return NUMBER
-        return self._KINDS.get(name, OTHER)
+        return NUMBER if dtype.is_numeric() else cls._KINDS.get(dtype.base_type().__name__, OTHER)
 
-    def has_floats(self, column: int) -> bool:
-        return self.kind(column) == NUMBER
-
-    def floats(self, columns: Sequence[int], rows: slice) -> np.ndarray:
+    def floats(self, columns: list[int], rows: slice) -> np.ndarray:
         import polars
 
-        is_single = all(self._dtypes[column] == polars.Float32 for column in columns)
-        names = [self.labels[column] for column in columns]
-        dtype = polars.Float32 if is_single else polars.Float64
-        return self.X[rows].select(polars.col(names).cast(dtype)).to_numpy()
+        X = self.X[rows].select([self.labels[column] for column in columns])
+        is_single = all(dtype == polars.Float32 for dtype in X.dtypes)
+        return X.cast(polars.Float32 if is_single else polars.Float64).to_numpy()
 
     def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
         return self.X[rows].to_series(column).to_list()
@@ -268,15 +253,14 @@ def open_columns(X: Any, codes: Sequence[int] = ()) -> Table:
         table: Table = PolarsTable(X) if _is_polars(X) else PandasTable(X)
     else:
         table = ArrayTable(X, codes)
-    kinds = [table.kind(column) for column in range(len(table.labels))]
     for unfit, message in ((DATE, DATES), (OTHER, OTHERS)):
-        labels = [label for label, kind in zip(table.labels, kinds, strict=True) if kind == unfit]
-        if labels:
-            raise ValueError(message.format(labels))
+        if unfit in table.kinds:
+            kinds = zip(table.labels, table.kinds, strict=True)
+            raise ValueError(message.format([label for label, kind in kinds if kind == unfit]))
     return table
 
 
-def refuse_infinite(table: Table, columns: Sequence[int], is_infinite: np.ndarray) -> None:
+def refuse_infinite(table: Table, columns: list[int], is_infinite: np.ndarray) -> None:
     """Refuse those of the columns that hold infinity."""
     if is_infinite.any():
         found = np.flatnonzero(is_infinite).tolist()
@@ -284,7 +268,7 @@ def refuse_infinite(table: Table, columns: Sequence[int], is_infinite: np.ndarra
 
 
 def iterate_numbers(
-    table: Table, columns: Sequence[int], order: np.ndarray | None
+    table: Table, columns: list[int], order: np.ndarray | None
 ) -> Iterator[np.ndarray]:
     """Yield columns in float64, with their rows in the order given, which may leave out some.
 
@@ -305,7 +289,7 @@ def iterate_numbers(
 
 def find_kind(table: Table, column: int) -> str:
     """Say whether a column is a number or a category, by its values if its dtype does not."""
-    kind = table.kind(column)
+    kind = table.kinds[column]
     if kind == OBJECT and are_numbers(table.objects(column)):
         return NUMBER
     return NUMBER if kind == NUMBER else CATEGORY

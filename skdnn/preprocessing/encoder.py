@@ -26,7 +26,7 @@ from ..utils import (
     with_usual_errors,
 )
 from .categories import FIRST_LEVEL, Category, LevelMatch, fit_category
-from .column_warnings import CLIPPED, EMPTY, MOSTLY, advise, warn_of, warn_of_new, warn_of_unknown
+from .column_warnings import EMPTY, advise, warn_of, warn_of_unknown
 from .columns import (
     OBJECT,
     STRING,
@@ -38,11 +38,8 @@ from .columns import (
     refuse_infinite,
     take_table,
 )
-from .encoded_array import CONTINUOUS, FLAG, find_codes, mark, order_by_group, to_frame
+from .encoded_array import CONTINUOUS, FLAG, find_codes, mark, to_frame
 from .scaling import NumberScale, Scaling, fit_number, order_rows
-
-ROWS_TO_LOOK_AT = 1_000
-"""Rows of a part of a stream by which to see whether its numbers are of another kind."""
 
 LARGEST_CODE = 1 << 24
 """Up to here, codes are whole numbers in float32."""
@@ -232,17 +229,14 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         TypeError
             If X is sparse.
         """
-        has_levels = not (
-            self.categorical_features is None or isinstance(self.categorical_features, str)
-        )
-        table = self._open(X, has_levels=has_levels, reset=True)
+        table = self._open(X, reset=True)
         self._labels = table.labels
         self.is_categorical_ = find_categories(self.categorical_features, table)
         order, weights = order_rows(check_weights(sample_weight, table, may_vanish=False))
         numeric = np.flatnonzero(~self.is_categorical_).tolist()
-        columns: dict[int, NumberScale | Category | None] = {
-            j: fit_number(x, weights)
-            for j, x in zip(numeric, iterate_numbers(table, numeric, order), strict=True)
+        numbers = iterate_numbers(table, numeric, order)
+        columns: dict[int, NumberScale | Category] = {
+            j: fit_number(x, weights) for j, x in zip(numeric, numbers, strict=True)
         }
         advice: dict[str, list[Any]] = {}  # message -> labels of columns
         for j in np.flatnonzero(self.is_categorical_).tolist():
@@ -256,14 +250,13 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 min_frequency=self.min_frequency,
                 max_categories=self.max_categories,
             )
-            if category is not None:
-                is_declared = has_levels or table.kind(j) not in (STRING, OBJECT)
-                for message in advise(levels, category, is_declared=is_declared):
-                    advice.setdefault(message, []).append(self._labels[j])
-        self._columns = [columns[j] for j in range(len(columns))]
-        self._arrange()
-        empty = [self._labels[j] for j, column in enumerate(self._columns) if column is None]
-        for message, labels in [*advice.items(), (EMPTY, empty)]:
+            is_by_dtype = isinstance(self.categorical_features, str)
+            is_declared = not is_by_dtype or table.kinds[j] not in (STRING, OBJECT)
+            for message in advise(levels, category, is_declared=is_declared):
+                advice.setdefault(message, []).append(self._labels[j])
+        self._arrange([columns[j] for j in range(len(columns))])
+        advice[EMPTY] = [self._labels[j] for j in sorted(columns) if columns[j].is_empty]
+        for message, labels in advice.items():
             warn_of(message, labels)
         return self
 
@@ -289,31 +282,23 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
 
     def _find_constant(self) -> list[Any]:
         """Name the columns that had a single value in `fit`, and are encoded as 0 ever after."""
-        columns = zip(self._labels, self._columns, strict=True)
-        return [label for label, column in columns if column is not None and column.is_constant]
+        return [self._labels[j] for j, column in self._columns.items() if column.is_constant]
 
     def _transform(
-        self, X: Any, dtype: np.typing.DTypeLike | None = None, *, reset: bool | None = None
+        self,
+        X: Any,
+        dtype: np.typing.DTypeLike | None = None,
+        *,
+        reset: bool | None = None,
+        is_part: bool = False,
     ) -> np.ndarray:
         """Encode a table as `transform` does, but in `dtype` if that is the narrower one.
 
         Names of columns are compared with those in `fit` if `reset` is False, and must have been if
-        it is None.
+        it is None. `is_part` says that it is a later part of a stream, whose first part `fit` saw.
         """
         X_encoded, matches = self._encode(X, dtype, reset=reset)
-        self._warn_of_unknown([matches])
-        return X_encoded
-
-    def _transform_part(self, X: Any, dtype: np.typing.DTypeLike | None) -> np.ndarray:
-        """Encode a later part of a stream, whose first part `fit` has seen."""
-        X_encoded, matches = self._encode(X, dtype)
-        self._warn_of_unknown([matches])
-        warn_of_new(self._labelled_categories, matches)
-        if self._scaling.is_step.any():
-            numbers = self._open_fitted(X).numbers(self._numeric, slice(ROWS_TO_LOOK_AT))
-            share = self._scaling.share_beside_steps(numbers)
-            clipped = np.flatnonzero(share > MOSTLY).tolist()
-            warn_of(CLIPPED, [self._labels[self._numeric[i]] for i in clipped])
+        self._warn_of_unknown([matches], is_part=is_part)
         return X_encoded
 
     def _encode(
@@ -327,8 +312,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         X_encoded = np.zeros((len(table), len(self.source_features_)), dtype)
         self._encode_numbers(table, X_encoded)
         matches = [
-            category.encode_into(table.levels(j), X_encoded[:, places])
-            for j, category, places in self._categorical
+            category.encode_into(table.levels(j), X_encoded[:, self._category_places[j]])
+            for j, category in self._categories.items()
         ]
         return X_encoded, matches
 
@@ -346,13 +331,10 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             out[rows, self._missing_places] = flags
         refuse_infinite(table, self._numeric, is_infinite)
 
-    def _warn_of_unknown(self, blocks: list[list[LevelMatch]]) -> None:
+    def _warn_of_unknown(self, blocks: list[list[LevelMatch]], *, is_part: bool = False) -> None:
         """Warn of category columns in which no row of these blocks has a level of `fit`."""
-        warn_of_unknown(self._labelled_categories, blocks)
-
-    @property
-    def _labelled_categories(self) -> list[tuple[Any, Category]]:
-        return [(self._labels[j], category) for j, category, _ in self._categorical]
+        columns = [(self._labels[j], category) for j, category in self._categories.items()]
+        warn_of_unknown(columns, blocks, is_part=is_part)
 
     @with_usual_errors
     def input_slopes(self, X):
@@ -423,7 +405,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             names[unique] = None
         return np.array(list(names), dtype=object)
 
-    def _open(self, X: Any, *, has_levels: bool, reset: bool | None = None) -> Table:
+    def _open(self, X: Any, *, reset: bool | None = None) -> Table:
         """Check a table as scikit-learn does, and look at its columns.
 
         Their names and number are learnt by a `reset`, compared if that is False, and left to the
@@ -432,57 +414,43 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         X = take_table(X)
         codes = find_codes(X)
         if not is_frame(X):
-            dtype = getattr(X, "dtype", None)
-            options: Any = (np.float64, np.float32)
-            if dtype is None:
-                options = object  # NumPy would turn a whole list into strings if it has one
-            elif has_levels or getattr(dtype, "kind", "") in tuple("OmMTUS"):
-                options = None
-            X = check_array(
-                X, dtype=options, ensure_all_finite=False, estimator=self, input_name="X"
-            )
+            # Of a list with one string NumPy would make strings.
+            dtype = None if hasattr(X, "dtype") else object
+            X = check_array(X, dtype=dtype, ensure_all_finite=False, estimator=self, input_name="X")
         if reset is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
         return open_columns(X, codes)
 
     def _open_fitted(self, X: Any, *, reset: bool | None = None) -> Table:
         check_is_fitted(self)
-        has_levels = bool(self.is_categorical_.any())
-        if not has_levels and is_checked(self, X):
-            return open_columns(X)
-        return self._open(X, has_levels=has_levels, reset=reset)
+        return open_columns(X) if is_checked(self, X) else self._open(X, reset=reset)
 
-    def _arrange(self) -> None:
+    def _arrange(self, columns: list[NumberScale | Category]) -> None:
         """Give each output its place: continuous columns, then flags, then codes."""
-        outputs: list[tuple[int, int, str]] = []  # feature, mark, end of the name
-        for j, column in enumerate(self._columns):
-            of_empty = [(FLAG if self.is_categorical_[j] else CONTINUOUS, "")]
-            outputs += [(j, *out) for out in (of_empty if column is None else column.outputs)]
-        order = order_by_group(np.array([mark for _, mark, _ in outputs]))
-        outputs = [outputs[i] for i in order]
-        self.source_features_ = np.array([feature for feature, _, _ in outputs])
-        self._marks = np.array([mark for _, mark, _ in outputs])
-        self._suffixes = [suffix for *_, suffix in outputs]
+        outputs = [
+            (mark, j, suffix) for j, column in enumerate(columns) for mark, suffix in column.outputs
+        ]
+        outputs.sort(key=lambda output: min(output[0], FLAG + 1))  # stable: in X's order
+        self._marks = np.array([mark for mark, _, _ in outputs])
+        self.source_features_ = np.array([j for _, j, _ in outputs])
+        self._suffixes = [suffix for _, _, suffix in outputs]
         self.n_continuous_ = int(np.count_nonzero(self._marks == CONTINUOUS))
         self.code_sizes_ = tuple(self._marks[self._marks > FLAG].tolist())
-
-        # The places of each feature: that of its value first, that of its missing flag second.
-        places = [np.flatnonzero(self.source_features_ == j) for j in range(self.n_features_in_)]
-        numbers = {j: c for j, c in enumerate(self._columns) if isinstance(c, NumberScale)}
-        self._numeric, self._scaling = list(numbers), Scaling(list(numbers.values()))
-        self._places = np.array([places[j][0] for j in numbers], dtype=np.intp)
-        self._missing_places = np.array(
-            [places[j][1] for j, number in numbers.items() if number.missing], dtype=np.intp
-        )
-        categories = {j: c for j, c in enumerate(self._columns) if isinstance(c, Category)}
-        self._categorical = [
-            (j, category, slice(places[j][0], places[j][-1] + 1))
-            for j, category in categories.items()
-        ]
         self.categories_ = [
-            (list(categories[j].rows) if j in categories else []) if is_category else None
-            for j, is_category in enumerate(self.is_categorical_.tolist())
+            list(column.rows) if isinstance(column, Category) else None for column in columns
         ]
+        # Columns without any value in `fit` are not read, whatever comes later.
+        self._columns = {j: column for j, column in enumerate(columns) if not column.is_empty}
+        self._categories = {j: c for j, c in self._columns.items() if isinstance(c, Category)}
+        numbers = {j: c for j, c in self._columns.items() if isinstance(c, NumberScale)}
+        self._numeric, self._scaling = list(numbers), Scaling(list(numbers.values()))
+        # The places of each feature: that of its value first, that of its missing flag second.
+        places = {j: np.flatnonzero(self.source_features_ == j).tolist() for j in self._columns}
+        self._places = [places[j][0] for j in numbers]
+        self._missing_places = [places[j][1] for j, number in numbers.items() if number.missing]
+        self._category_places = {
+            j: slice(places[j][0], places[j][-1] + 1) for j in self._categories
+        }
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -47,6 +47,11 @@ class NumberScale(NamedTuple):
     missing: float  # share of the weight
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the column had no value in `fit`."""
+        return self.missing == 1.0
+
+    @property
     def is_constant(self) -> bool:
         """Whether the column had a single value in `fit`."""
         return bool(np.isinf(self.spread))
@@ -55,7 +60,7 @@ class NumberScale(NamedTuple):
     def outputs(self) -> list[tuple[int, str]]:
         """The mark of each column that this one becomes, and the end of its name."""
         value = (FLAG if self.is_step else CONTINUOUS, "")
-        return [value, (FLAG, "_missing")] if self.missing > 0.0 else [value]
+        return [value, (FLAG, "_missing")] if 0.0 < self.missing < 1.0 else [value]
 
 
 class Scaling:
@@ -86,12 +91,6 @@ class Scaling:
         slopes[is_missing] = 0.0
         return slopes
 
-    def share_beside_steps(self, x: np.ndarray) -> np.ndarray:
-        """Return which share of the values of each step are neither of its two: (n_numeric,)."""
-        u = self._standardize(x)
-        is_beside = self.is_step & (np.abs(u * (u - 1.0)) > 1e-9)  # not where it is missing
-        return np.count_nonzero(is_beside, axis=0) / np.maximum((~np.isnan(x)).sum(axis=0), 1)
-
     def _standardize(self, x: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # infinity is clipped like any large number
             return (np.multiply(x, self.scale, dtype=np.float64) - self.center) / self.spread
@@ -108,15 +107,15 @@ def find_slopes(u: np.ndarray, limit: float) -> np.ndarray:
     return (1.0 + (np.clip(u, -ENDLESS, ENDLESS) / limit) ** 2) ** -1.5
 
 
-def fit_number(x: np.ndarray, weights: np.ndarray | None) -> NumberScale | None:
-    """Choose shift and scale of a numeric column; None if it has no value.
+def fit_number(x: np.ndarray, weights: np.ndarray | None) -> NumberScale:
+    """Choose shift and scale of a numeric column.
 
     `weights` are above 0, in ascending order, and None if they are equal.
     """
     is_present = ~np.isnan(x)
-    if not is_present.any():
-        return None
     missing = find_share(~is_present, weights)
+    if missing == 1.0:
+        return NumberScale(1.0, 0.0, 1.0, False, 0.0, missing)
     x = x[is_present]
     if weights is None:
         x.sort()
