@@ -2,18 +2,19 @@
 
 import warnings
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 from tables import pose_training
-from trainings import ScriptedLoss, noisy_rows, train_by_script
+from trainings import ScriptedLoss, even_folds, noisy_rows, train_by_script
 
 from skdnn._trainer import Trainer, Validation
 from skdnn._training import train
 from skdnn.training.fold_assignment import split_validation
 from skdnn.training.progress import MAX_HALVINGS
+from skdnn.training.rows import Rows
 
 pytestmark = pytest.mark.usefixtures("one_worker")  # the scripts are of all members
 
@@ -265,3 +266,70 @@ def test_loss_that_stays_high_and_wavers_is_not_called_divergence():
     with pytest.warns(ConvergenceWarning, match="has not converged"):
         kept, _ = train_by_script([[1.60], [1.54], [1.55]])
     assert kept == [3.0]
+
+
+# Members that are judged together.
+
+
+class SpoiltLoss(ScriptedLoss):
+    """Count what all see, and let member 0 diverge in some steps."""
+
+    def gradient(self, y_true, logits, sample_weight, gradient_out, xp=np):
+        gradient_out.fill(-1.0 / logits.shape[1])
+        self.n_steps = getattr(self, "n_steps", 0) + 1
+        if self.n_steps in self.spoilt:
+            gradient_out[0] = np.nan
+        return gradient_out
+
+    def losses(self, y_true, logits):
+        return (logits - self.target) ** 2
+
+    def mean(self, y_true, logits, sample_weight):
+        losses = self.losses(y_true, logits)
+        return (losses if sample_weight is None else losses * sample_weight).mean(axis=1)
+
+
+def spoil(spoilt, target, max_iter=6):
+    """Train two members, whose logits are the number of steps that they have taken."""
+    rows = Rows(np.zeros((4, 1)), np.array([0.0, 1.0, 0.0, 1.0]))
+    plan, state = pose_training(
+        rows,
+        members=range(2),
+        hidden_layer_sizes=(),
+        initialization="zeros",
+        solver="gd",
+        alpha=0.0,
+        learning_rate_init=1.0,
+        max_iter=max_iter,
+        tol=0.0,
+    )
+    loss = SpoiltLoss([])
+    loss.spoilt, loss.target = spoilt, target
+    folds = even_folds(np.array([0, 0, 1, 1]), 2, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        train(replace(plan, loss=loss), state, rows, Validation(rows, folds=folds))
+    return state, plan.network.layout.view(state.final_params, "dense_1.b")[:, 0, 0].tolist()
+
+
+def test_member_that_loses_an_epoch_is_judged_where_it_went_back_to():
+    """It loses the third, and goes on at half the rate: 1, 2, 2, 2.5, 3, 3.5; the other 1 to 6."""
+    state, kept = spoil({3}, target=4.0)
+    own = (np.array([[1, 2, 2, 2.5, 3, 3.5], [1, 2, 3, 4, 5, 6]]) - 4.0) ** 2
+    np.testing.assert_allclose(state.history["validation_loss"], own.mean(axis=0))
+    assert state.progress.best_epoch.tolist() == [5, 5]
+    assert kept == [3.0, 5.0]
+    assert state.progress.n_diverged.tolist() == [1, 0]
+
+
+def test_member_that_is_given_up_does_not_hold_the_others_back():
+    state, kept = spoil(set(range(3, 20)), target=9.0, max_iter=12)
+    own = np.array([[1] + [2] * 11, range(1, 13)])
+    np.testing.assert_allclose(state.history["validation_loss"], ((own - 9.0) ** 2).mean(axis=0))
+    assert state.progress.running.tolist() == [False, True]
+    assert kept == [2.0, 9.0]
+
+
+def test_member_that_never_had_a_finite_loss_is_an_error():
+    with pytest.raises(ValueError, match="Training diverged"):
+        spoil(set(range(1, 20)), target=9.0)

@@ -9,8 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from strategies import seeds
+from trainings import assign_evenly, even_folds
 
 from skdnn.training.fold_assignment import assign_folds, repeat_counted, split_validation
+from skdnn.training.folds import IN_NO_FOLD, Folds
 from skdnn.training.rows import Rows
 
 many_labels = st.lists(st.sampled_from([0.0, 1.0]), min_size=16, max_size=60).map(np.array)
@@ -446,3 +448,48 @@ def test_groups_come_before_likeness():
     assert assigned is rows
     for number in range(10):
         assert len(set(folds.of_row[rows.group == number])) == 1
+
+
+# What a member trains on.
+
+
+@given(y=many_labels, n_folds=st.integers(2, 6), n_members=st.integers(1, 8), seed=seeds)
+def test_each_row_is_trained_on_or_held_out_by_each_member(y, n_folds, n_members, seed):
+    of_row = assign_evenly(y, n_folds, seed)
+    folds = even_folds(of_row, n_members, n_folds)
+    for member in range(n_members):
+        training, held_out = folds.training_index(member), folds.validation_index(member)
+        assert sorted([*training, *held_out]) == list(range(len(y)))
+        assert set(of_row[held_out]) <= {member % n_folds}
+        assert len(training) >= folds.n_training
+    lengths = {fold: n for fold, n in Counter(of_row).items() if fold >= 0}
+    assert folds.n_training == len(y) - max(lengths.values(), default=0)
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_training_weights_make_the_mean_over_all_rows_one_over_the_members_own(is_weighted):
+    rows, losses = indexed(np.arange(50) % 2, is_weighted), np.random.default_rng(1).normal(size=50)
+    folds = even_folds(assign_evenly(rows.y, 3), 3, 3)
+    weights = folds.training_weights(rows)
+    np.testing.assert_allclose(weights.mean(axis=1), 1.0)
+    for member in range(3):
+        own = folds.training_index(member)
+        given_weights = None if rows.sample_weight is None else rows.sample_weight[own]
+        expected = np.average(losses[own], weights=given_weights)
+        assert np.mean(weights[member] * losses) == pytest.approx(expected)
+        assert not weights[member, folds.validation_index(member)].any()
+
+
+OVERLAPPING = np.array([[True, False, True], [True, True, False], [False, False, False]])
+
+
+def test_members_may_hold_out_the_same_rows():
+    of_row = np.array([0, 0, 1, 1, 2, IN_NO_FOLD])
+    folds = Folds(of_row, OVERLAPPING)
+    assert [folds.validation_index(m).tolist() for m in range(3)] == [[0, 1, 2, 3], [2, 3], [0, 1]]
+    assert [folds.training_index(m).tolist() for m in range(3)] == [
+        [4, 5],
+        [0, 1, 4, 5],
+        [2, 3, 4, 5],
+    ]
+    assert folds.n_training == 2

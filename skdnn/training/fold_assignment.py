@@ -248,15 +248,16 @@ def find_unit(weights: np.ndarray, rounding: float = ROUNDING) -> float | None:
     The least weight is `MOST_COUNTED` units at most; with more, None.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        for n_units in range(1, MOST_COUNTED + 1):
-            unit = float(weights[0] / n_units)
-            if all(_are_whole(some / unit, rounding) for some in (weights[:100], weights)):
+        units = weights[0] / np.arange(1, MOST_COUNTED + 1)
+        some_are_whole = _are_whole(weights[:100] / units[:, np.newaxis], rounding).all(axis=1)
+        for unit in units[some_are_whole].tolist():
+            if _are_whole(weights / unit, rounding).all():
                 return unit
     return None
 
 
-def _are_whole(numbers: np.ndarray, rounding: float) -> bool:
-    return bool((np.abs(numbers - np.rint(numbers)) <= rounding * numbers).all())
+def _are_whole(numbers: np.ndarray, rounding: float) -> np.ndarray:
+    return np.abs(numbers - np.rint(numbers)) <= rounding * numbers
 
 
 def _assign_groups(
