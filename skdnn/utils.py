@@ -170,10 +170,15 @@ def is_checked(estimator: Any, X: Any) -> bool:
 def find_stack_level() -> int:
     """Return the `stacklevel` of a warning that is to name the line that called this package.
 
-    Wrappers of scikit-learn and NumPy around its methods are passed over.
+    Wrappers of scikit-learn, NumPy and joblib around its methods are passed over.
     """
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and _package_of(frame) in ("skdnn", "sklearn", "numpy"):
+    while frame.f_back is not None and _package_of(frame) in (
+        "skdnn",
+        "sklearn",
+        "numpy",
+        "joblib",
+    ):
         frame, level = frame.f_back, level + 1
     return level
 

@@ -15,6 +15,8 @@ from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
 from sklearn.utils.class_weight import compute_sample_weight
 
 from skdnn.activations import ACTIVATIONS, SiLU
@@ -1218,3 +1220,23 @@ def test_part_that_cannot_be_learned_from_leaves_no_trace(solver):
     assert len(estimator.history_["loss"]) == estimator.n_iter_ == 1
     estimator.partial_fit(X, y)
     np.testing.assert_array_equal(estimator.params_, undisturbed.params_)
+
+
+# Warnings.
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        lambda model, X, y: model.fit(X, y),
+        lambda model, X, y: make_pipeline(model).fit(X, y),
+        lambda model, X, y: cross_val_score(model, X, y, cv=2),
+    ],
+    ids=["fit", "pipeline", "cross-validation"],
+)
+def test_warnings_name_the_line_of_the_caller(train):
+    X, y = make_table()
+    model = classifier(n_iter_no_change=50)
+    with pytest.warns(ConvergenceWarning, match="max_iter=5") as caught:
+        train(model, X, y)
+    assert {warning.filename for warning in caught} == {__file__}

@@ -128,10 +128,7 @@ def _encode_to_train(
         chosen = estimator.params_.dtype
     elif is_scaled:
         chosen = choose_dtype(dtype, None, is_scaled=True)
-    if is_part and continues and is_scaled:
-        matrix = encoder._transform(X, chosen, is_part=True)
-    else:
-        matrix = encode(encoder, X, chosen, reset=not continues)
+    matrix = encode(encoder, X, chosen, reset=not continues, is_part=is_part and continues)
     check_consistent_length(matrix, y)
     return matrix, y, encoder, chosen or choose_dtype(dtype, matrix, is_scaled=False)
 
@@ -334,16 +331,21 @@ def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any) -> Any:
 
 
 def encode(
-    encoder: Encoder, X: Any, dtype: np.typing.DTypeLike | None = None, *, reset: bool = False
+    encoder: Encoder,
+    X: Any,
+    dtype: np.typing.DTypeLike | None = None,
+    *,
+    reset: bool = False,
+    is_part: bool = False,
 ) -> Any:
     """Return the matrix that an encoder makes of a table.
 
-    A TabularEncoder writes it straight in `dtype`, if that is narrower than its own choice. Of
-    another one the columns are learnt, to `reset` what is known, or checked. Names of those of X
+    A TabularEncoder writes it straight in `dtype`, if that is narrower than its own choice, and
+    looks closer at a part of a stream. Of another one the columns are learnt, to `reset` what is known, or checked. Names of those of X
     are compared by a `reset`, for an encoder that was fitted before; else they must have been.
     """
     if isinstance(encoder, TabularEncoder):
-        return encoder._transform(X, dtype, reset=False if reset else None)
+        return encoder._transform(X, dtype, reset=False if reset else None, is_part=is_part)
     if isinstance(encoder, OwnEncoder):
         return encoder.transform(X, reset=reset)
     return X if encoder is None else encoder.transform(X)
