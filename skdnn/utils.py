@@ -167,18 +167,14 @@ def is_checked(estimator: Any, X: Any) -> bool:
     )
 
 
-def find_stack_level() -> int:
-    """Return the `stacklevel` of a warning that is to name the line that called this package.
+PASSED_OVER = ("skdnn", "sklearn", "numpy", "joblib")
+"""Packages of wrappers around methods, and of what runs searches."""
 
-    Wrappers of scikit-learn, NumPy and joblib around its methods are passed over.
-    """
+
+def find_stack_level() -> int:
+    """Return the `stacklevel` of a warning that is to name the line that called this package."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and _package_of(frame) in (
-        "skdnn",
-        "sklearn",
-        "numpy",
-        "joblib",
-    ):
+    while frame.f_back is not None and _package_of(frame) in PASSED_OVER:
         frame, level = frame.f_back, level + 1
     return level
 

@@ -341,8 +341,9 @@ def encode(
     """Return the matrix that an encoder makes of a table.
 
     A TabularEncoder writes it straight in `dtype`, if that is narrower than its own choice, and
-    looks closer at a part of a stream. Of another one the columns are learnt, to `reset` what is known, or checked. Names of those of X
-    are compared by a `reset`, for an encoder that was fitted before; else they must have been.
+    looks closer at a part of a stream. Of another one the columns are learnt, to `reset` what is
+    known, or checked. Names of those of X are compared by a `reset`, for an encoder that was fitted
+    before; else they must have been.
     """
     if isinstance(encoder, TabularEncoder):
         return encoder._transform(X, dtype, reset=False if reset else None, is_part=is_part)
