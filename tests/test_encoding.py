@@ -30,7 +30,6 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils import get_tags
 
-import skdnn._prediction
 from skdnn import DeepBinaryClassifier
 from skdnn.preprocessing import TabularEncoder
 
@@ -333,12 +332,11 @@ def test_levels_that_were_never_seen_are_all_the_same_at_predict(make_frame):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_unknown_levels_are_judged_by_the_whole_table(monkeypatch, n_jobs):
+def test_unknown_levels_are_judged_by_the_whole_table(n_jobs):
     """Not block by block: rows may be sorted by a column."""
-    monkeypatch.setattr(skdnn._prediction, "BLOCK_ROWS", 32)
     frame, y = people()
     estimator = encoded(n_jobs=n_jobs).fit(frame, y)
-    later = frame.assign(place=["the moon"] * 159 + ["place 3"])
+    later = pd.concat([frame] * 60).assign(place=["the moon"] * 9599 + ["place 3"])
     estimator.predict(later)
     later["place"] = "the moon"
     with pytest.warns(UserWarning, match=r"In columns \['place'\] of X no level") as caught:

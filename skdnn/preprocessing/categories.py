@@ -55,7 +55,7 @@ class LevelMatch(NamedTuple):
     n_rows: int  # with a value
     n_known: int  # of these, with a level of `fit` that is not rare
     n_levels: int  # if there are none of these, how many levels they have
-    kinds: frozenset[str]  # and of what kinds
+    types: frozenset[str]  # and of what types
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Category:
     n_rare: int  # of these, with a rare level
     n_scarce: int  # and with one that would be rare without the row
     is_cut: bool  # whether levels are rare for no other reason than max_categories
-    kinds: frozenset[str]  # of all levels, rare or not
+    types: frozenset[str]  # of all levels, rare or not
 
     @property
     def is_empty(self) -> bool:
@@ -92,7 +92,7 @@ class Category:
         n_rows = int(np.count_nonzero(picked != MISSING))
         n_known = int(np.count_nonzero(picked > MISSING))
         unknown = [] if n_known else levels.values
-        return LevelMatch(n_rows, n_known, len(unknown), find_kinds(unknown))
+        return LevelMatch(n_rows, n_known, len(unknown), find_types(unknown))
 
 
 def is_missing(value: Any) -> bool:
@@ -114,12 +114,11 @@ def time_types() -> tuple[type, ...]:
 
 def are_numbers(values: list) -> bool:
     """Say whether all values are numbers, with True and False among others, or missing."""
-    types, times = set(map(type, values)), time_types()
-    booleans = types & {bool, np.bool_}
-    numbers = {t for t in types if issubclass(t, Real | Decimal) and not issubclass(t, times)}
+    samples, times = {type(value): value for value in values}, time_types()
+    booleans = samples.keys() & {bool, np.bool_}
+    numbers = {t for t in samples if issubclass(t, Real | Decimal) and not issubclass(t, times)}
     numbers -= booleans
-    others = types - booleans - numbers
-    if others and any(type(value) in others and not is_missing(value) for value in values):
+    if not all(is_missing(samples[t]) for t in samples.keys() - booleans - numbers):
         return False
     if not booleans:
         return bool(numbers)
@@ -177,8 +176,8 @@ def simplify(value: Any, label: Any) -> Any:
     return value
 
 
-def find_kinds(levels: Iterable[Any]) -> frozenset[str]:
-    """Say of what kinds levels are: numbers, with booleans among them, or types of their own."""
+def find_types(levels: Iterable[Any]) -> frozenset[str]:
+    """Name the types of levels; all numbers, with booleans among them, are of one."""
     types = set(map(type, levels))
     return frozenset("number" if issubclass(t, Real) else t.__qualname__ for t in types)
 
@@ -242,7 +241,7 @@ def fit_category(
         n_rare=int(counts[rare].sum()),
         n_scarce=int(counts[[*rare, *scarce]].sum()),
         is_cut=len(common) > max_categories,
-        kinds=find_kinds(levels),
+        types=find_types(levels),
     )
 
 
@@ -255,7 +254,7 @@ def make_lookup(
     the mean of a flag is 0; and so is every flag in a row that stands for nothing.
     """
     has_rare = weight_of_row[UNKNOWN] > 0.0
-    has_missing = 0.0 < weight_of_row[MISSING] < weight_of_row.sum()
+    has_missing = weight_of_row[MISSING] > 0.0 and np.count_nonzero(weight_of_row) > 1
     is_constant = len(levels) <= (0 if has_rare else 1)
     is_pair = len(levels) == 2 and not has_rare
     n_rows = len(weight_of_row)

@@ -91,11 +91,11 @@ TWINS = (
     "which are taken for different levels. Make all of them strings before fit and predict, for "
     "instance by column.astype(str), or all numbers."
 )
-UNKNOWN = (
+UNKNOWN_LEVELS = (
     "In columns {} of X no level is among those of fit, such as {}: all rows count as unknown "
     "there. Check that values are written as in fit: 1 is neither '1' nor '01', nor is True 'True'."
 )
-NEW = (
+NEW_LEVELS = (
     "In columns {} of X most rows of this part have levels that are new, or were rare at first: "
     "they count as unknown, as levels are learnt from the rows that came first alone. " + BEGIN
 )
@@ -157,22 +157,22 @@ def warn_of_unknown(
             examples.append(next(iter(category.rows)))
         elif n_rows >= MANY_ROWS and 0 < n_known < (1.0 - MOSTLY) * n_rows and not is_rare:
             new.append(label)
-    warn_of(UNKNOWN, unknown, examples)
+    warn_of(UNKNOWN_LEVELS, unknown, examples)
     if is_part:
-        warn_of(NEW, new)
+        warn_of(NEW_LEVELS, new)
 
 
 def _is_suspicious(n_rows: int, matches: Sequence[LevelMatch], category: Category) -> bool:
     """Say whether it is no accident that none of some rows has a known level.
 
     A few rows with one new level are usual. Ten rows, or several levels, are not, unless rare
-    levels in `fit` explain them; nor are levels of another kind, as numbers beside strings.
+    levels in `fit` explain them; nor are levels of another type, as numbers beside strings.
     """
     # How likely it is, by the rule of succession, that a row has a level that others do not have.
     chance = (category.n_scarce + 1) / (category.n_rows + 2)
     n_draws = n_rows if n_rows >= MANY_ROWS else sum(match.n_levels for match in matches)
-    kinds = frozenset[str]().union(*(match.kinds for match in matches))
-    return n_rows > 0 and (chance**n_draws < TOO_UNLIKELY or kinds.isdisjoint(category.kinds))
+    types = frozenset[str]().union(*(match.types for match in matches))
+    return n_rows > 0 and (chance**n_draws < TOO_UNLIKELY or types.isdisjoint(category.types))
 
 
 def read_as(levels: Iterable[Any]) -> str | None:

@@ -174,11 +174,11 @@ class PandasTable(Table):
             for column in np.flatnonzero(is_sparse).tolist():
                 X.isetitem(column, X.iloc[:, column].sparse.to_dense())
         self.X, self.labels, self._dtypes = X, list(X.columns), list(X.dtypes)
-        self.kinds = [self._find_kind(dtype) for dtype in self._dtypes]
+        self.kinds = [self._kind_of(dtype) for dtype in self._dtypes]
         self.has_floats = [dtype.kind in "biuf" for dtype in self._dtypes]
 
     @staticmethod
-    def _find_kind(dtype: Any) -> str:
+    def _kind_of(dtype: Any) -> str:
         if dtype.kind in "mM" or type(dtype).__name__ == "PeriodDtype":
             return DATE
         if dtype.kind in "iuf":
@@ -219,11 +219,11 @@ class PolarsTable(Table):
 
     def __init__(self, X: Any) -> None:
         self.X, self.labels = X, X.columns
-        self.kinds = [self._find_kind(dtype) for dtype in X.dtypes]
+        self.kinds = [self._kind_of(dtype) for dtype in X.dtypes]
         self.has_floats = [kind == NUMBER for kind in self.kinds]
 
     @classmethod
-    def _find_kind(cls, dtype: Any) -> str:
+    def _kind_of(cls, dtype: Any) -> str:
         if dtype.is_temporal():
             return DATE
         return NUMBER if dtype.is_numeric() else cls._KINDS.get(dtype.base_type().__name__, OTHER)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-CONTINUOUS, UNKNOWN, FLAG = -2, -1, 0
+CONTINUOUS, UNMARKED, FLAG = -2, -1, 0
 """Marks of numbers to embed, of columns of other origin, and of flags. The mark of codes is how
 many there are."""
 
@@ -75,7 +75,7 @@ def mark(matrix: np.ndarray, marks: np.ndarray | None) -> EncodedArray:
 def read_marks(X: Any) -> np.ndarray:
     """Return the marks of the columns of a matrix, which are unknown if it has none."""
     marks = X.marks if isinstance(X, EncodedArray) else None
-    return np.full(X.shape[1], UNKNOWN) if marks is None else marks
+    return np.full(X.shape[1], UNMARKED) if marks is None else marks
 
 
 def order_by_group(marks: np.ndarray) -> np.ndarray:

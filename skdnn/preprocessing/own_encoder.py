@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from ..utils import count_samples
 from .columns import is_frame, name_levels
-from .encoded_array import CONTINUOUS, FLAG, UNKNOWN, order_by_group, read_marks
+from .encoded_array import CONTINUOUS, FLAG, UNMARKED, order_by_group, read_marks
 from .encoder import TabularEncoder
 from .sparse_scaling import SparseScaler
 
@@ -86,7 +86,7 @@ class OwnEncoder(BaseEstimator):
             order = order_by_group(marks)
             self._marks, self._order = marks, None if (np.diff(order) == 1).all() else order
             self.n_continuous_ = int(np.count_nonzero(marks == CONTINUOUS))
-            self.n_unknown_ = int(np.count_nonzero(marks == UNKNOWN))
+            self.n_unknown_ = int(np.count_nonzero(marks == UNMARKED))
             self.code_sizes_ = tuple(marks[marks > FLAG].tolist())
         elif not np.array_equal(marks, self._marks):
             raise ValueError(

@@ -35,8 +35,9 @@ HUGE = 2.0**960
 class NumberScale(NamedTuple):
     """How one numeric column becomes a number around 0: ``u = (x * scale - center) / spread``.
 
-    The scale is 1 but for columns of huge numbers. A constant column has an infinite spread. A
-    step, which has two values, goes from ``u = 0`` to ``u = 1``; it becomes a flag.
+    The scale is 1 but for columns of huge numbers. The spread of a constant column is infinite, of
+    an empty one NaN. A step, which has two values, goes from ``u = 0`` to ``u = 1``; it becomes a
+    flag.
     """
 
     scale: float
@@ -49,7 +50,7 @@ class NumberScale(NamedTuple):
     @property
     def is_empty(self) -> bool:
         """Whether the column had no value in `fit`."""
-        return self.missing == 1.0
+        return bool(np.isnan(self.spread))
 
     @property
     def is_constant(self) -> bool:
@@ -60,7 +61,7 @@ class NumberScale(NamedTuple):
     def outputs(self) -> list[tuple[int, str]]:
         """The mark of each column that this one becomes, and the end of its name."""
         value = (FLAG if self.is_step else CONTINUOUS, "")
-        return [value, (FLAG, "_missing")] if 0.0 < self.missing < 1.0 else [value]
+        return [value, (FLAG, "_missing")] if self.missing and not self.is_empty else [value]
 
 
 class Scaling:
@@ -114,8 +115,8 @@ def fit_number(x: np.ndarray, weights: np.ndarray | None) -> NumberScale:
     """
     is_present = ~np.isnan(x)
     missing = find_share(~is_present, weights)
-    if missing == 1.0:
-        return NumberScale(1.0, 0.0, 1.0, False, 0.0, missing)
+    if not is_present.any():
+        return NumberScale(1.0, 0.0, np.nan, False, 0.0, missing)
     x = x[is_present]
     if weights is None:
         x.sort()

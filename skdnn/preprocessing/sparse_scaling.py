@@ -20,7 +20,7 @@ from .scaling import clip_smoothly, find_quartiles, find_slopes
 LARGE = 16.0
 """Columns whose numbers are all within this enter as they are, be they frequent or rare."""
 
-MOSTLY = 0.5
+FULL = 0.5
 """The share of rows with a number above which a column is no sparse one."""
 
 FARTHEST = 4.0
@@ -58,7 +58,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
             order = np.argsort(values, kind="stable")
             weights = None if sample_weight is None else sample_weight[rows[order]]
             q25, size, q75 = find_quartiles(values[order], weights)
-            if len(rows) > MOSTLY * X.shape[0]:
+            if len(rows) > FULL * X.shape[0]:
                 full.append(j)
                 size = min(max(q75 - q25, size / FARTHEST), size) if q25 < q75 else size
             self.sizes_[j] = max(2.0 ** np.round(np.log2(size)), 1.0)
