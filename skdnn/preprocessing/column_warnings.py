@@ -27,15 +27,19 @@ _DATE = (
     rf"{_YEAR}-{_MONTH}(?:-{_DAY})?|{_YEAR}([/.]){_MONTH}\1{_DAY}"
     rf"|{_DAY}([/.-]){_MONTH}\2{_YEAR}|{_MONTH}([/-]){_DAY}\3{_YEAR}"
 )
-_TIME = re.compile(rf"(?:{_DATE})(?:[T ]{_HOUR} ?(?:Z|UTC|[+-]\d\d:?\d\d)?)?|{_HOUR}")
-_CODE = re.compile(r"[+-]?0\d")
-_WHOLE = re.compile(r"[+-]?\d+")
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-_FORMATTED = re.compile(
-    r"[-+\u2212]? ?[$€£¥]? ?[-+\u2212]?"
-    r"(?:\d{1,3}(?:([,.' \u00a0\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d+)?|\d+[.,]?\d*|[.,]\d+)"
-    r" ?[%‰$€£¥]?"
-)
+_CODE = re.compile(r"[+-]?0\d")
+PATTERNS = {
+    TIME: re.compile(rf"(?:{_DATE})(?:[T ]{_HOUR} ?(?:Z|UTC|[+-]\d\d:?\d\d)?)?|{_HOUR}"),
+    WHOLE: re.compile(r"[+-]?\d+"),
+    DECIMAL: _DECIMAL,
+    FORMATTED: re.compile(
+        r"[-+\u2212]? ?[$€£¥]? ?[-+\u2212]?"
+        r"(?:\d{1,3}(?:([,.' \u00a0\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d+)?|\d+[.,]?\d*|[.,]\d+)"
+        r" ?[%‰$€£¥]?"
+    ),
+}
+"""What strings of each form look like; of several, the first one counts."""
 
 MOSTLY = 0.5
 """Of the rows that have a value, the share above which rare levels are worth a warning."""
@@ -183,14 +187,10 @@ def read_as(levels: Iterable[Any]) -> str | None:
     """
     forms = set()
     for level in levels:
-        form = _read_level(level)
-        if form is None:
+        forms.add(_read_level(level))
+        if None in forms or (len(forms - {""}) > 1 and TIME in forms):
             return None
-        forms.add(form)
-    forms.discard("")
-    if TIME in forms:
-        return TIME if len(forms) == 1 else None
-    return next((form for form in (FORMATTED, DECIMAL, WHOLE) if form in forms), None)
+    return next((form for form in (TIME, FORMATTED, DECIMAL, WHOLE) if form in forms), None)
 
 
 def _read_level(level: Any) -> str | None:
@@ -203,12 +203,8 @@ def _read_level(level: Any) -> str | None:
     text = text.strip()
     if text.lower() in MARKERS:
         return ""
-    if _TIME.fullmatch(text):
-        return TIME
-    if _CODE.match(text):
-        return None
-    patterns = {WHOLE: _WHOLE, DECIMAL: _DECIMAL, FORMATTED: _FORMATTED}
-    return next((form for form, pattern in patterns.items() if pattern.fullmatch(text)), None)
+    form = next((form for form, pattern in PATTERNS.items() if pattern.fullmatch(text)), None)
+    return None if form != TIME and _CODE.match(text) else form
 
 
 def has_twins(levels: Collection[Any]) -> bool:

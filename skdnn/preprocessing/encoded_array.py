@@ -78,11 +78,6 @@ def read_marks(X: Any) -> np.ndarray:
     return np.full(X.shape[1], UNMARKED) if marks is None else marks
 
 
-def order_by_group(marks: np.ndarray) -> np.ndarray:
-    """Return an order of columns with numbers first and codes last, stable otherwise."""
-    return np.argsort(np.minimum(marks, FLAG + 1), kind="stable")
-
-
 def find_codes(X: Any) -> list[int]:
     """Return the columns of an array that are marked as codes; none for any other table."""
     marks = X.marks if isinstance(X, EncodedArray) else None

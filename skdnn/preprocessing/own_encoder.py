@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from ..utils import count_samples
 from .columns import is_frame, name_levels
-from .encoded_array import CONTINUOUS, FLAG, UNMARKED, order_by_group, read_marks
+from .encoded_array import CONTINUOUS, FLAG, UNMARKED, read_marks
 from .encoder import TabularEncoder
 from .sparse_scaling import SparseScaler
 
@@ -73,7 +73,7 @@ class OwnEncoder(BaseEstimator):
             to `reset` what is known of them.
         """
         table = self.encoder.transform(X)
-        matrix = self._check_numbers(table, count_samples(X))
+        matrix = self._read_matrix(table, count_samples(X))
         is_named = is_frame(table) and all(isinstance(name, str) for name in table.columns)
         try:
             validate_data(self, table if is_named else matrix, reset=reset, skip_check_array=True)
@@ -83,7 +83,7 @@ class OwnEncoder(BaseEstimator):
             ) from error
         marks = self._read_marks(table if isinstance(table, np.ndarray) else matrix)
         if reset:
-            order = order_by_group(marks)
+            order = np.argsort(np.minimum(marks, FLAG + 1), kind="stable")  # codes last
             self._marks, self._order = marks, None if (np.diff(order) == 1).all() else order
             self.n_continuous_ = int(np.count_nonzero(marks == CONTINUOUS))
             self.n_unknown_ = int(np.count_nonzero(marks == UNMARKED))
@@ -102,7 +102,7 @@ class OwnEncoder(BaseEstimator):
                 )
         return matrix if self._order is None else matrix[:, self._order]
 
-    def _check_numbers(self, table: Any, n_samples: int) -> Any:
+    def _read_matrix(self, table: Any, n_samples: int) -> Any:
         """Return the output as a matrix of finite floats, with a row for each of X."""
         categories = name_levels(table) if is_frame(table) else []
         if categories:

@@ -23,7 +23,7 @@ LARGE = 16.0
 FULL = 0.5
 """The share of rows with a number above which a column is no sparse one."""
 
-FARTHEST = 4.0
+LARGEST_RATIO = 4.0
 """Largest ratio of median and size of a column with numbers in most rows: without centring, one
 farther from 0 is like a constant."""
 
@@ -60,7 +60,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
             q25, size, q75 = find_quartiles(values[order], weights)
             if len(rows) > FULL * X.shape[0]:
                 full.append(j)
-                size = min(max(q75 - q25, size / FARTHEST), size) if q25 < q75 else size
+                size = min(max(q75 - q25, size / LARGEST_RATIO), size) if q25 < q75 else size
             self.sizes_[j] = max(2.0 ** np.round(np.log2(size)), 1.0)
         if full:
             warnings.warn(
