@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from data import classifier, make_table
 
-from skdnn import DeepBinaryClassifier
+from skdnn import DeepBinaryClassifier, TabularEncoder
 
 FOLDS = {"early_stopping": True, "n_iter_no_change": "auto"}
 
@@ -101,3 +101,10 @@ def test_numbers_of_numpy_are_as_good_as_those_of_python():
     }
     ours, other = (classifier(**parameters).fit(X, y) for parameters in (numbers, theirs))
     np.testing.assert_array_equal(ours.params_, other.params_)
+
+
+def test_the_encoder_among_the_choices_has_learnt_nothing():
+    encoder = chosen(60)["encoder"]
+    assert encoder.get_params() == TabularEncoder().get_params()
+    assert not hasattr(encoder, "n_features_in_")
+    assert chosen(60, max_fun=15_000)["encoder"] is None

@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import Annotated, Any, get_args, get_type_hints
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.metrics import get_scorer_names
 
 from ..activations import ACTIVATIONS
@@ -226,6 +227,8 @@ def name_choices(given: Parameters, resolved: ResolvedParameters) -> dict[str, A
     chosen = {name: getattr(resolved, name) for name, v in vars(given).items() if _is_auto(v)}
     if given.weight_decay is None:
         chosen["weight_decay"] = resolved.weight_decay
+    if chosen.get("encoder") is not None:
+        chosen["encoder"] = clone(chosen["encoder"])  # without what it has learnt
     return {name: value for name, value in chosen.items() if not _is_auto(value)}
 
 
