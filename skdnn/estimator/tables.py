@@ -176,20 +176,21 @@ def open_table(
     warns of what all rows tell together.
     """
     encoder = estimator._encoder
-    X = take_table(X, has_any_rows=is_own(encoder))
-    is_array = isinstance(X, np.ndarray) and X.ndim == 2
-    if isinstance(encoder, TabularEncoder) and (is_array or is_frame(X)) and len(X):
-        _check_features(estimator, encoder, X)
-        index = X.__getitem__ if is_array else partial(_safe_indexing, X)
-        shape = (len(X), len(encoder.source_features_))
-        blocks: list = []
+    if isinstance(encoder, TabularEncoder):
+        X = take_table(X)
+        is_array = isinstance(X, np.ndarray) and X.ndim == 2
+        if (is_array or is_frame(X)) and len(X):
+            _check_features(estimator, encoder, X)
+            index = X.__getitem__ if is_array else partial(_safe_indexing, X)
+            blocks: list = []
 
-        def take(rows: slice, dtype: np.dtype) -> np.ndarray:
-            encoded, encounters = encoder._encode(index(rows), dtype)
-            blocks.append(encounters)
-            return encoded
+            def take(rows: slice, dtype: np.dtype) -> np.ndarray:
+                encoded, encounters = encoder._encode(index(rows), dtype)
+                blocks.append(encounters)
+                return encoded
 
-        return take, shape, lambda: encoder._warn_of_unknown(blocks)
+            shape = (len(X), len(encoder.source_features_))
+            return take, shape, lambda: encoder._warn_of_unknown(blocks)
     matrix = read_table(estimator, X, encoder)
     return (
         lambda rows, dtype: matrix[rows].astype(dtype, copy=False),
@@ -345,8 +346,10 @@ def encode(
     known, or checked. Names of those of X are compared by a `reset`, for an encoder that was fitted
     before; else they must have been.
     """
+    if encoder is None:
+        return X
     if isinstance(encoder, TabularEncoder):
         return encoder._transform(X, dtype, reset=False if reset else None, is_part=is_part)
     if isinstance(encoder, OwnEncoder):
         return encoder.transform(X, reset=reset)
-    return X if encoder is None else encoder.transform(X)
+    return encoder.transform(X)
