@@ -43,7 +43,7 @@ def test_tables_with_little_to_say_are_no_failure_of_training(X, y):
 def test_noise_of_dropout_is_no_divergence():
     """The loss of a batch is then many times that of predictions."""
     X, y = make_separable(60)
-    settings = {"dropout": 0.9, "learning_rate_init": 0.3, "max_iter": 30, "alpha": 0.0}
+    settings = {"dropout": 0.9, "learning_rate_init": 0.5, "max_iter": 30, "alpha": 0.0}
     model = classifier((32, 32), "relu", early_stopping=True, n_members=3, **settings).fit(X, y)
     assert model.history_["loss"][-1] > 2.0
     assert log_loss(y, model.predict_proba(X)) < 0.5
