@@ -148,11 +148,11 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Learning: length to which a longer gradient is cut, for each member. Refused with solver
         "lbfgs".
     ema_decay : float, "auto" or None, default="auto"
-        Learning: judge, keep and predict with a moving average of the weights: the share in (0, 1)
-        that it keeps of itself at each step. "auto" is ``1 - 1 / k``, with k the steps of an epoch,
-        50 at most: about the mean over the last k steps, which is calmer than the last one. In full
-        batches, with solver "lbfgs" and where `max_fun` is set it is None, which leaves the weights
-        as they are. Numbers are refused with "lbfgs".
+        Learning: validate, keep and predict with a moving average of the weights: the share in
+        (0, 1) that it keeps of itself at each step. "auto" is ``1 - 1 / k``, with k the steps of an
+        epoch, 50 at most: about the mean over the last k steps, which is calmer than the last one.
+        In full batches, with solver "lbfgs" and where `max_fun` is set it is None, which leaves the
+        weights as they are. Numbers are refused with "lbfgs".
     max_iter : int or "auto", default="auto"
         Duration: epochs, that is passes over the rows, at most. "auto" is 64 up to 12,000 rows, and
         falls as the inverse root of their number to 16. MLPClassifier's is 200.
@@ -303,9 +303,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     ``classes_[1]``. `docs/from_scratch.md` derives everything that follows from this.
 
     Ctrl-C stops training after the batch and warns; the model has the best weights so far, or the
-    last ones without validation rows. When training is over it ends what follows, which is to judge
-    rows held out, and keeps the model. A second Ctrl-C aborts, and leaves the estimator as it was.
-    So does one before training begins.
+    last ones without validation rows. When training is over it ends what follows, which is to
+    predict rows held out, and keeps the model. A second Ctrl-C aborts, and leaves the estimator as
+    it was. So does one before training begins.
 
     A member whose loss stops being finite goes back to where the epoch began and on at half the
     learning rate, five times at most.
@@ -637,7 +637,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Parameters
         ----------
         X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
-            The rows to judge.
+            Rows to predict.
 
         Returns
         -------
@@ -669,7 +669,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Parameters
         ----------
         X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
-            The rows to judge.
+            Rows to predict.
 
         Returns
         -------
@@ -688,7 +688,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Parameters
         ----------
         X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
-            The rows to judge.
+            Rows to predict.
 
         Returns
         -------
@@ -706,7 +706,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Parameters
         ----------
         X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
-            The rows to judge.
+            Rows to predict.
 
         Returns
         -------
@@ -722,7 +722,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Parameters
         ----------
         X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
-            The rows to judge.
+            Rows to predict.
         y : array-like of shape (n_samples,)
             Their labels, of any type that `fit` takes.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -752,8 +752,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             features are standardised. For a table in units of its own, pass a usual row.
         steps : int, default=512
             Points on that line. The more, the closer the sum over the features comes to the
-            difference of the logits; ramps, as `numeric_embedding` may make them, are steep and
-            take many.
+            difference of the logits; piecewise-linear functions, as `numeric_embedding` may make
+            them, are steep and take many.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Where along a number the labels change: ramps of an embedding are placed there, by member.
+"""Bins of piecewise-linear embeddings, cut for each member where the labels of its rows change.
 
 The cuts are those of a small decision tree on one feature, found for all members and features at
 once from counts of the classes in fine bins. The labels of a member's own fold have no say in them:
@@ -31,20 +31,19 @@ ROUNDING = 1e-9
 """Share of the weight that adding up weights may be wrong by."""
 
 MARGIN = 1e-3
-"""Share of the range that the outer ramps reach beyond it."""
+"""Share of the range that the outer bins reach beyond it."""
 
 NARROWEST = 1e-4
-"""Width of a ramp at least: in float32 steeper ones would be lost in rounding."""
+"""Width of a bin at least: in float32 steeper functions would be lost in rounding."""
 
 
 def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | None) -> None:
-    """Move the ramps of all members that have some to where the labels of their rows change.
+    """Let the piecewise-linear functions of each member rise within bins of its own rows.
 
     Parameters
     ----------
     network : Network
-        One whose first layer is a Concatenate that begins with a NumericEmbedding has ramps; for
-        others nothing happens.
+        Nothing happens to one without a piecewise-linear NumericEmbedding.
     params : ndarray of shape (n_members, n_params)
         Changed in place.
     rows : Rows
@@ -88,8 +87,8 @@ def find_cuts(
     -------
     cuts : ndarray of shape (n_members, n_features, n_bins + 1)
         In ascending order, from a little below the least value to a little above the greatest one,
-        so that no row lies where a ramp begins. Not a number at the end, where fewer bins are of
-        any use; all are for a constant feature.
+        so that no row lies where a function begins to rise. Not a number at the end, where fewer
+        bins are of any use; all are for a constant feature.
     """
     edges, n, p = _count(rows, features, folds, members)
     is_cut = _choose_cuts(n, p, n_bins - 1)
