@@ -62,7 +62,7 @@ class Training(NamedTuple):
     """A training that can begin: all is checked, and the estimator still as it was."""
 
     given: Given
-    parameters: Parameters  # as given
+    parameters: Parameters  # as they were set
     model: Model
     plan: TrainingPlan
     state: TrainingState
@@ -78,18 +78,18 @@ def fit(estimator: Any, given: Given) -> None:
 
 def prepare(estimator: Any, given: Given) -> Training:
     """Check everything, and return all that training needs."""
-    wanted = Parameters.of(estimator)
-    continues = (given.is_part or wanted.warm_start) and hasattr(estimator, "params_")
+    parameters = Parameters.of(estimator)
+    continues = (given.is_part or parameters.warm_start) and hasattr(estimator, "params_")
     rows, validation, encoder, classes = read_training_tables(
-        estimator, wanted, given, continues=continues
+        estimator, parameters, given, continues=continues
     )
     if given.groups is not None:
         rows = rows.with_groups(number_groups(given.groups, given.X))
     if not given.is_part:
-        rows = _merge_identical(rows, wanted)
-    n_embedded = count_embedded(encoder, rows.X, wanted.numeric_embedding)
-    parameters = resolve(
-        wanted,
+        rows = _merge_identical(rows, parameters)
+    n_embedded = count_embedded(encoder, rows.X, parameters.numeric_embedding)
+    resolved = resolve(
+        parameters,
         estimator.resolved_params_ if continues else {},
         n_samples=len(rows),
         n_embedded=n_embedded,
@@ -98,14 +98,14 @@ def prepare(estimator: Any, given: Given) -> Training:
         is_part=given.is_part,
         is_validated=validation is not None,
     )
-    columns = InputColumns.of(encoder, rows.X, n_embedded, parameters.numeric_embedding)
-    architecture = Architecture.of(parameters, columns)
+    columns = InputColumns.of(encoder, rows.X, n_embedded, resolved.numeric_embedding)
+    architecture = Architecture.of(resolved, columns)
     if continues:
-        _check_same_network(wanted, architecture, estimator._architecture)
-    choices = name_choices(wanted, parameters)
+        _check_same_network(parameters, architecture, estimator._architecture)
+    choices = name_choices(parameters, resolved)
     model = Model.of(architecture, encoder=encoder, classes=classes, resolved_params=choices)
     plan = make_plan(
-        parameters,
+        resolved,
         model.network,
         rows,
         is_part=given.is_part,
@@ -115,8 +115,8 @@ def prepare(estimator: Any, given: Given) -> Training:
     if continues:
         state = resume_training(estimator, plan)
     else:
-        state = first_state(plan, wanted.random_state, rows.X.dtype)
-    return Training(given, wanted, model, plan, state, rows, validation)
+        state = first_state(plan, parameters.random_state, rows.X.dtype)
+    return Training(given, parameters, model, plan, state, rows, validation)
 
 
 def run(estimator: Any, training: Training) -> None:
@@ -148,17 +148,17 @@ def run(estimator: Any, training: Training) -> None:
         interrupt.follow_training(finish)
 
 
-def _merge_identical(rows: Rows, given: Parameters) -> Rows:
+def _merge_identical(rows: Rows, parameters: Parameters) -> Rows:
     """Make one row of identical ones if all rows form one batch."""
-    if len(rows) > choose_batch_size(given, len(rows)):
+    if len(rows) > choose_batch_size(parameters, len(rows)):
         return rows
     rows = rows.merge_identical()
-    return rows if given.solver in FULL_BATCH else repeat_counted(rows, MOST_REPEATED)
+    return rows if parameters.solver in FULL_BATCH else repeat_counted(rows, MOST_REPEATED)
 
 
-def _check_same_network(given: Parameters, wanted: Architecture, known: Architecture) -> None:
+def _check_same_network(parameters: Parameters, wanted: Architecture, known: Architecture) -> None:
     """Refuse to go on with another network than the one that has been trained."""
-    free = ["dropout"] if isinstance(given.dropout, str) else []  # it changes no parameter
+    free = ["dropout"] if isinstance(parameters.dropout, str) else []  # it changes no parameter
     changed = [name for name in wanted.changes(known) if name not in free]
     if changed:
         raise ValueError(
