@@ -50,6 +50,9 @@ from .tables import Given, get_encoder, read_training_tables
 MOST_REPEATED = 1_000
 """Rows that a table that has been counted becomes, at most."""
 
+ALL_ROWS = sys.maxsize
+"""More than there are now: some may be cut into parts."""
+
 AUTO_PATIENCE = 10
 CYCLE_GROWTH = 1.5
 """A cycle of "coslog4" is a little over twice as long as all those before it."""
@@ -180,30 +183,23 @@ def make_plan(
 
     A part of a table, as `partial_fit` gets it, is gone through once and has no end to plan for.
     `is_validated` says that there are rows to validate on already, `is_scaled` that an encoder has
-    brought the features to one scale.
+    brought the features to one scale. The penalty ``alpha / 2 |W|^2`` stands beside the *sum* of
+    the losses, as in MLPClassifier and Ridge.
     """
     check_representable(parameters, rows.X.dtype)
     is_lbfgs = parameters.solver == "lbfgs"
-    # A penalty of alpha / 2 |W|^2 beside the *sum* of the losses, as in MLPClassifier and Ridge.
     l2 = parameters.alpha / (rows.total_weight or 1.0)
     schedule = make_schedule(parameters.learning_rate, parameters.power_t)
     if is_part and schedule.needs_horizon:
         schedule = Constant()
-    patience, growth = _choose_patience(
-        parameters.n_iter_no_change,
-        schedule,
-        is_pooled=parameters.early_stopping
-        and not (is_validated or is_lbfgs)
-        and network.n_members >= FEWEST_FOLDS,
-    )
-    watches = parameters.early_stopping or not (is_part or schedule.needs_horizon or is_lbfgs)
+    n_pooled = 0 if is_validated or is_lbfgs else network.n_members
+    patience, growth = _choose_patience(parameters, schedule, n_pooled, is_part=is_part)
     return TrainingPlan(
         network=network,
         optimizer=_make_optimizer(parameters, network, l2),
         schedule=schedule,
         loss=make_loss(parameters.loss, focal_gamma=parameters.focal_gamma),
-        # All rows are more than there are now if some are cut into parts.
-        batch_size=sys.maxsize if parameters.solver in FULL_BATCH else parameters.batch_size,
+        batch_size=ALL_ROWS if parameters.solver in FULL_BATCH else parameters.batch_size,
         max_iter=1 if is_part else parameters.max_iter,
         max_fun=parameters.max_fun,
         max_time=np.inf if parameters.max_time is None else parameters.max_time,
@@ -212,7 +208,7 @@ def make_plan(
         shuffle=parameters.shuffle,
         tol=parameters.tol,
         stops_early=parameters.early_stopping,
-        n_iter_no_change=patience if watches else np.inf,
+        n_iter_no_change=patience,
         patience_growth=growth,
         ema_decay=0.0 if is_lbfgs else parameters.ema_decay or 0.0,
         is_adaptive=parameters.learning_rate == "adaptive" and not is_lbfgs,
@@ -224,16 +220,20 @@ def make_plan(
 
 
 def _choose_patience(
-    n_iter_no_change: float | str, schedule: Schedule, *, is_pooled: bool
+    parameters: ResolvedParameters, schedule: Schedule, n_pooled: int, *, is_part: bool
 ) -> tuple[float, float]:
     """Return how many epochs to wait for progress, and how many more for each epoch before it.
 
-    `is_pooled` says that members are judged together, by all rows of the table.
+    `n_pooled` members would be validated together, by all rows that they hold out.
     """
-    if not isinstance(n_iter_no_change, str):
-        return n_iter_no_change, 0.0
+    has_end = is_part or schedule.needs_horizon or parameters.solver == "lbfgs"
+    if has_end and not parameters.early_stopping:
+        return np.inf, 0.0  # nothing is watched
+    if not isinstance(parameters.n_iter_no_change, str):
+        return parameters.n_iter_no_change, 0.0
     if isinstance(schedule, CosLog4):
         return AUTO_PATIENCE, CYCLE_GROWTH
+    is_pooled = parameters.early_stopping and n_pooled >= FEWEST_FOLDS
     return (POOLED_PATIENCE, POOLED_GROWTH) if is_pooled else (AUTO_PATIENCE, 0.0)
 
 

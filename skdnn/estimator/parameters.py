@@ -185,18 +185,13 @@ def resolve(
     is_mlp, is_lbfgs = given.max_fun is not None, given.solver == "lbfgs"
     is_single, takes_all = is_mlp or is_lbfgs, given.solver in FULL_BATCH
     known = {name: known[name] for name in SAME_NETWORK if name in known}
-    n_members: Any = given.n_members
-    if _is_auto(n_members):
-        n_members = known.get("n_members", 1 if is_single else 8)
+    n_members: Any = known.get("n_members", 1 if is_single else 8)
+    n_members = n_members if _is_auto(given.n_members) else given.n_members
     batch_size = choose_batch_size(given, n_samples)
     n_averaged = min(n_samples // batch_size, MOST_AVERAGED)  # steps
-    # One network minimised to the end learns by heart what an embedding lets it tell apart; without
-    # hidden layers it is to be logistic regression.
-    is_linear = np.size(given.hidden_layer_sizes) == 0
-    is_embedded = n_embedded > 0 and not (is_lbfgs or is_linear)
     has_enough = n_samples > (LARGE_TABLE if takes_all else STOPPED_TABLE)
     choices: dict[str, Any] = {
-        "numeric_embedding": ("mixed" if n_members > 1 else "periodic") if is_embedded else None,
+        "numeric_embedding": choose_embedding(given, n_embedded, n_members),
         "hidden_layer_sizes": (64, 64),
         "activation": "relu" if is_mlp else "silu",
         "n_members": n_members,
@@ -230,6 +225,17 @@ def name_choices(given: Parameters, resolved: ResolvedParameters) -> dict[str, A
     if chosen.get("encoder") is not None:
         chosen["encoder"] = clone(chosen["encoder"])  # without what it has learnt
     return {name: value for name, value in chosen.items() if not _is_auto(value)}
+
+
+def choose_embedding(given: Parameters, n_embedded: int, n_members: int) -> str | None:
+    """Return what is made of the numbers of a table, if there are any to embed.
+
+    One network minimised to the end learns by heart what an embedding lets it tell apart; without
+    hidden layers it is to be logistic regression.
+    """
+    if n_embedded == 0 or given.solver == "lbfgs" or np.size(given.hidden_layer_sizes) == 0:
+        return None
+    return "mixed" if n_members > 1 else "periodic"
 
 
 def choose_batch_size(given: Parameters, n_samples: int) -> int:
