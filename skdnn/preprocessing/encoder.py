@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from ..utils import (
+    BLOCK_VALUES,
     Interval,
     RealNotInt,
     StrOptions,
@@ -320,7 +321,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     def _encode_numbers(self, table: Table, out: np.ndarray) -> None:
         """Write what becomes of the numeric columns, in blocks of rows."""
         scaling, is_infinite = self._scaling, np.zeros(len(self._numeric), dtype=bool)
-        for rows in cut_rows(len(out), len(self._numeric)):
+        # In parts of a block, as the formulas take several arrays of their size.
+        for rows in cut_rows(len(out), len(self._numeric), BLOCK_VALUES // 4):
             numbers = table.numbers(self._numeric, rows)
             is_infinite |= np.isinf(numbers).any(axis=0)
             if is_infinite.any():
