@@ -2,8 +2,8 @@
 
 from ._versions import show_versions
 from .classifier import DeepBinaryClassifier
-from .gradcheck import GradientReport, check_gradients
 from .preprocessing import TabularEncoder
+from .testing import GradientReport, check_gradients
 
 __version__ = "0.1.0"
 

@@ -11,7 +11,7 @@ import numpy as np
 from joblib import cpu_count
 from threadpoolctl import threadpool_info
 
-from ._loading import is_numba_usable
+from .engine.loading import is_numba_usable
 from .training.threads import resolve_n_jobs
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "numba")
@@ -40,8 +40,8 @@ def show_versions():
 
     Notes
     -----
-    "compiled passes" says whether numba (``pip install numba``) is there and has not failed; a
-    training takes them where NumPy would take half a second or more. Threads are those that
+    "compiled kernels" says whether numba (``pip install numba``) is there and has not failed; a
+    training runs by them where NumPy would take half a second or more. Threads are those that
     ``n_jobs=None`` stands for, here and now.
 
     Examples
@@ -56,7 +56,7 @@ def show_versions():
     libraries = [info for info in threadpool_info() if info["user_api"] == "blas"]
     lines = [("skdnn", __version__), ("Python", platform.python_version())]
     lines += [(name, find_version(name) or "not installed") for name in PACKAGES]
-    lines.append(("compiled passes", "yes" if is_numba_usable() else "no"))
+    lines.append(("compiled kernels", "yes" if is_numba_usable() else "no"))
     for blas in libraries:  # NumPy and SciPy may have one each
         text = (
             f"{blas['internal_api']} {blas.get('version') or '?'}, "

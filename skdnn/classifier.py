@@ -41,7 +41,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     ----------
     hidden_layer_sizes : int, array-like of shape (n_hidden_layers,) or "auto", default="auto"
         The network: units in each hidden layer. An integer is one layer; an empty sequence is
-        logistic regression. "auto" is (64, 64); MLPClassifier has one layer of 100.
+        logistic regression. Layers of `skdnn.nn`, or of your own, may stand among the integers or
+        in their place; `activation`, `normalization`, `residual` and `dropout` are for those that
+        integers make. "auto" is (64, 64); MLPClassifier has one layer of 100.
     activation : str, object or sequence of these, default="auto"
         The network: activation function of the hidden layers, or one for each: "identity",
         "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus",
@@ -59,9 +61,10 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         The table: which columns are categories, for encoder "auto"; see `TabularEncoder`.
     numeric_embedding : {"auto", "mixed", "periodic", "piecewise"} or None, default="auto"
         The table: describes each number by functions of it, beside itself; see
-        `skdnn.layers.NumericEmbedding`. They are learnt cosines for "periodic"; for "piecewise"
-        ramps between cuts where the labels of a member's own rows change (`partial_fit`: those of
-        the first part); with "mixed" members take turns. "auto" is "mixed", or "periodic" for a
+        `skdnn.nn.NumericEmbedding`. They are learnt cosines for "periodic"; for "piecewise"
+        piecewise-linear functions that rise within a bin each, with edges where the labels of a
+        member's own rows change (`partial_fit`: those of the first part); with "mixed" members take
+        turns. "auto" is "mixed", or "periodic" for a
         single network, for the numbers that a `TabularEncoder` returns; it is None without one,
         with solver "lbfgs" and without hidden layers.
     initialization : {"auto", "zeros", "normal", "uniform", "he_normal", "he_uniform", \
@@ -98,32 +101,37 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         Weights of the classes, above 0, multiplied with `sample_weight`; labels that a dict leaves
         out have weight 1. "balanced" makes both classes weigh the same. Weights shift the
         probabilities.
-    loss : {"log_loss", "focal"}, default="log_loss"
+    loss : {"log_loss", "focal"} or object, default="log_loss"
         The cost of a row: cross-entropy, or the focal loss, which turns to the rows that are hard.
-        The focal loss gives up calibrated probabilities: they are drawn towards 1/2.
+        The focal loss gives up calibrated probabilities: they are drawn towards 1/2. An object of
+        your own has the methods ``loss(y, z)`` and ``derivative(y, z)``; see `skdnn.nn.Loss`.
     focal_gamma : float, default=2.0
         The cost of a row: how much less the focal loss minds easy rows; 0 is cross-entropy. Only
         used when loss='focal'.
     label_smoothing : float, default=0.0
         The cost of a row: train on labels moved this share of the way to 1/2, in [0, 1). It holds
         probabilities back from 0 and 1. Validation rows keep their labels.
-    solver : {"gd", "sgd", "rmsprop", "adam", "adamw", "nadam", "lbfgs"}, default="adamw"
+    solver : {"gd", "sgd", "rmsprop", "adam", "adamw", "nadam", "lbfgs"} or Transform, \
+            default="adamw"
         Learning: the optimizer. "gd" is gradient descent on all rows at each step; "sgd" takes
         mini-batches and `momentum`; "lbfgs" is SciPy's minimiser on all rows, good for small
-        tables, whose iterations count as epochs.
+        tables, whose iterations count as epochs. An object of your own is a
+        `skdnn.optim.Transform`, which stands where "adam" has its means of the gradient.
     batch_size : int or "auto", default="auto"
         Learning: rows in a step, at most. "auto" is the power of two next to a fortieth of the
         rows, from 64 to 512; small tables need steps, and large ones gain by speed. MLPClassifier's
         is 200. A table with fewer rows is one batch, without MLPClassifier's warning. Not used when
         solver is 'gd' or 'lbfgs', whose steps take all rows.
-    learning_rate : {"constant", "invscaling", "adaptive", "cosine", "one_cycle", "coslog4"}, \
-            default="cosine"
+    learning_rate : {"constant", "invscaling", "adaptive", "cosine", "one_cycle", "coslog4"} or \
+            callable, default="cosine"
         Learning: schedule of the learning rate. "cosine" warms up for a twentieth of the steps and
         then falls to zero; "one_cycle" rises and falls; "coslog4" falls to zero and rises again
         four times, ever more slowly. These know their end, which is at `max_iter` epochs: where
         training stops long before, "cosine" has hardly fallen. "adaptive" divides the rate by 5
         whenever progress ends; "invscaling" divides it by ``(1 + t_)^power_t``. MLPClassifier has
-        schedules for "sgd" alone, and is "constant" otherwise. Not used when solver='lbfgs'.
+        schedules for "sgd" alone, and is "constant" otherwise. A function of your own,
+        ``f(done, total)`` of the steps done and of all, returns what `learning_rate_init` is
+        multiplied by. Not used when solver='lbfgs'.
     learning_rate_init : float, default=0.01
         Learning: the learning rate that the schedule multiplies. MLPClassifier's is 1e-3. Not used
         when solver='lbfgs'.
@@ -215,11 +223,10 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     n_jobs : int or None, default=None
         Run: threads that share the networks; -1 stands for all processors. None is as many as BLAS
         would take, so that joblib's workers, OMP_NUM_THREADS and threadpoolctl limit them too. The
-        result does not depend on it. Small batches are computed in one thread, as others would wait
-        more than compute. A single network of large layers leaves the threads to BLAS.
+        result does not depend on it. A single network of large layers leaves the threads to BLAS.
     warm_start : bool, default=False
         Run: whether `fit` goes on from where the last one ended instead of starting anew. On the
-        same rows it goes on to the last bit, with the optimizer's state and random streams: a fit
+        same rows it goes on exactly, with the optimizer's state and random streams: a fit
         that a callback or `max_time` cut short is brought to its end, and one that `max_iter` ended
         gets as many epochs more. Everything else begins with the weights that were kept and an
         optimizer that knows nothing, as in MLPClassifier: other rows, another cycle of a
@@ -806,8 +813,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         A list of arrays of shape (n_out,); with several members of shape (n_members, n_out).
         """
         check_is_fitted(self)
-        biases = view_dense(self._predictor.network.layout, self.params_, "b")
-        return [b[..., 0, :] for b in biases]
+        return view_dense(self._predictor.network.layout, self.params_, "b")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -841,6 +847,6 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         is_short = getattr(X, "dtype", None) == np.float32
         return logit / self.temperature_, self.params_.dtype if is_short else np.dtype(np.float64)
 
-    def _for_encoded_rows(self, params: np.ndarray) -> DeepBinaryClassifier:
+    def _for_encoded_rows(self, params: np.ndarray, first_member: int = 0) -> DeepBinaryClassifier:
         """Return a copy with these weights for scorers, which see what enters the network."""
-        return copy_for_encoded_rows(self, params)
+        return copy_for_encoded_rows(self, params, first_member)

@@ -9,7 +9,6 @@ import os
 # Set before NumPy is imported, for the processes that tests start too.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("dev", max_examples=5, deadline=None)
@@ -24,18 +23,3 @@ for name, max_examples in {"quick": 10, "ci": 100}.items():
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
 settings.load_profile(PROFILE)
-
-
-@pytest.fixture(autouse=PROFILE in ("ci", "thorough"))
-def many_workers(monkeypatch):
-    """Each member has a worker of its own, and threads share them; `.ci/run` does so in all tests.
-
-    Networks of tests are too small for threads to gain anything; what they do is to be seen.
-    """
-    monkeypatch.setattr("skdnn._trainer.NUMBERS_TO_SHARE", 1)
-
-
-@pytest.fixture
-def one_worker(monkeypatch, many_workers):
-    """All members go through the same calls, for tests that count these or act there."""
-    monkeypatch.setattr("skdnn._trainer.NUMBERS_TO_SHARE", 10**9)

@@ -92,7 +92,9 @@ def make_weights(n_samples: int, *, random_state: int = 0) -> np.ndarray:
     return np.random.default_rng(random_state).integers(0, 4, n_samples)
 
 
-def at_first_weights(estimator: DeepBinaryClassifier, X: Any, y: Any) -> DeepBinaryClassifier:
+def at_first_weights(
+    estimator: DeepBinaryClassifier, X: Any, y: Any, sample_weight: Any = None
+) -> DeepBinaryClassifier:
     """Return a clone that has drawn its first weights and, as good as, learned nothing yet.
 
     It has taken one step of 1e-300 of gradient descent: too small to change any weight but zero.
@@ -100,4 +102,5 @@ def at_first_weights(estimator: DeepBinaryClassifier, X: Any, y: Any) -> DeepBin
     standstill = {"solver": "gd", "learning_rate_init": 1e-300, "alpha": 0.0, "weight_decay": 0.0}
     parameters = {name: getattr(estimator, name) for name in standstill}
     unlearned = clone(estimator).set_params(**standstill)
-    return unlearned.partial_fit(X, y, classes=np.unique(y)).set_params(**parameters)
+    unlearned.partial_fit(X, y, np.unique(y), sample_weight)
+    return unlearned.set_params(**parameters)

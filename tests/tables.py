@@ -1,45 +1,63 @@
 """One table for each kind of part. A part with a row here has all the property tests of its kind.
 
-Each table is guarded by a test that it names everything there is. Below the tables stand the two
-short ways in which several test files run a part: `run_layer` and `pose_training`.
+Each table is guarded by a test that it names everything there is. `PARTS` joins the rows that are
+formulas (layers, losses, transforms and solvers), each as a function of named arrays, with arrays
+to try it on. Below stand the ways in which several test files run a formula, or train.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from scipy import special
 
-from skdnn import DeepBinaryClassifier
-from skdnn import activations as activations_module
-from skdnn._network import Network
-from skdnn._random import RandomWords
-from skdnn.activations import ACTIVATIONS, CustomActivation
-from skdnn.estimator.architecture import Architecture, InputColumns, build_network
-from skdnn.estimator.fitting import make_plan
-from skdnn.estimator.parameters import Parameters, resolve
-from skdnn.layers import (
+from skdnn.engine.executors import Executor, Memory
+from skdnn.engine.feed import Feed
+from skdnn.engine.formula import Formula
+from skdnn.nn import (
     Activation,
     BatchNorm,
+    BinaryCrossEntropy,
     Branch,
     CategoricalEmbedding,
     Concatenate,
+    Context,
     Dense,
     Dropout,
     FeatureScaling,
+    FocalLoss,
     Layer,
     LayerNorm,
+    Loss,
+    Network,
     NumericEmbedding,
+    Params,
     Residual,
-    Slot,
 )
-from skdnn.losses import BinaryCrossEntropy, FocalLoss
-from skdnn.training.random_streams import RandomStreams
-from skdnn.training.rows import Rows
-from skdnn.training.state import TrainingPlan, TrainingState
+from skdnn.nn.activations import ACTIVATIONS
+from skdnn.nn.layers import RandomBits
+from skdnn.nn.losses import OwnLoss
+from skdnn.optim.solvers import make_optimizer
+from skdnn.optim.transforms import (
+    AccumulateMomentum,
+    AddL2Gradient,
+    ClipByGlobalNorm,
+    DecayWeights,
+    Optimizer,
+    ScaleByAdam,
+    ScaleByLearningRate,
+    ScaleByNAdam,
+    ScaleByRMS,
+    chain,
+)
+from skdnn.training.step import training_formula
+
+Arrays = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,7 +71,6 @@ class ActivationRow:
     value: Callable[[np.ndarray], np.ndarray]
     initialization: str = "he_normal"
     has_kink: bool = False
-    allocates: str = ""  # why its derivative may make arrays of the size of the batch, if it may
 
 
 def _selu(z: np.ndarray) -> np.ndarray:
@@ -70,10 +87,7 @@ ACTIVATION_ROWS = {
     "selu": ActivationRow(_selu, "lecun_normal", has_kink=True),
     "gelu": ActivationRow(lambda z: z * special.ndtr(z)),
     "silu": ActivationRow(lambda z: z * special.expit(z)),
-    "mish": ActivationRow(
-        lambda z: z * np.tanh(np.logaddexp(0.0, z)),
-        allocates="its derivative needs a third array beside the two that it is given",
-    ),
+    "mish": ActivationRow(lambda z: z * np.tanh(np.logaddexp(0.0, z))),
     "softplus": ActivationRow(lambda z: np.logaddexp(0.0, z)),
 }
 
@@ -108,8 +122,6 @@ class LayerRow:
 
     make_layer: Callable[[int], Layer]
     is_analytic: bool = True
-    has_kink: bool = False
-    allocates: str = ""
     make_x: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] = normal_off_zero
 
 
@@ -124,15 +136,15 @@ def categories(n_in: int) -> CategoricalEmbedding:
 
 def codes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Return codes for `categories`, as floats."""
-    sizes = np.array(categories(shape[2]).sizes)
+    sizes = np.array(categories(shape[1]).sizes)
     return rng.integers(0, sizes, shape).astype(np.float64)
 
 
 def numbers_and_codes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Return columns of which the last third, rounded down, are codes for `categories`."""
-    x, n_codes = normal_off_zero(rng, shape), shape[2] // 3
+    x, n_codes = normal_off_zero(rng, shape), shape[1] // 3
     if n_codes:
-        x[..., -n_codes:] = codes(rng, (*shape[:2], n_codes))
+        x[..., -n_codes:] = codes(rng, (shape[0], n_codes))
     return x
 
 
@@ -148,8 +160,6 @@ def numbers_and_categories(n_in: int) -> Concatenate:
     ]
     return Concatenate(tuple(branch for branch in branches if branch.n_columns))
 
-
-BOTH_KINDS = ("waves", "ramps")
 
 LAYER_ROWS = {
     "dense": LayerRow(lambda n_in: Dense(5)),
@@ -174,8 +184,9 @@ LAYER_ROWS = {
     "feature_scaling": LayerRow(lambda n_in: FeatureScaling()),
     "numeric_embedding": LayerRow(lambda n_in: NumericEmbedding(3, 2)),
     "numeric_embedding_with_one_unit": LayerRow(lambda n_in: NumericEmbedding(1, 1)),
-    "numeric_embedding_by_ramps": LayerRow(lambda n_in: NumericEmbedding(3, 2, ("ramps",))),
-    "numeric_embedding_by_turns": LayerRow(lambda n_in: NumericEmbedding(3, 2, BOTH_KINDS)),
+    "numeric_embedding_piecewise": LayerRow(
+        lambda n_in: NumericEmbedding(3, 2, ("piecewise_linear",))
+    ),
     "categorical_embedding": LayerRow(categories, make_x=codes),
     "concatenate": LayerRow(numbers_and_categories, make_x=numbers_and_codes),
     "concatenate_in_concatenate": LayerRow(
@@ -185,24 +196,16 @@ LAYER_ROWS = {
         make_x=numbers_and_codes,
     ),
     **{
-        f"activation_{name}": LayerRow(
-            lambda n_in, name=name: Activation(ACTIVATIONS[name]()),
-            has_kink=row.has_kink,
-            allocates=row.allocates,
-        )
-        for name, row in ACTIVATION_ROWS.items()
+        f"activation_{name}": LayerRow(lambda n_in, name=name: Activation(ACTIVATIONS[name]()))
+        for name in ACTIVATION_ROWS
     },
-    "activation_custom": LayerRow(
-        lambda n_in: Activation(CustomActivation(Bump())),
-        is_analytic=False,
-        has_kink=True,
-        allocates="the user's function returns a new array",
-    ),
+    "activation_custom": LayerRow(lambda n_in: Activation(Bump()), is_analytic=False),
 }
 
 LOSS_ROWS = {
     "binary_cross_entropy": BinaryCrossEntropy(),
     **{f"focal_{gamma}": FocalLoss(gamma) for gamma in (0.0, 0.5, 2.0, 5.0)},
+    "own": OwnLoss(BinaryCrossEntropy()),  # an object with the two methods, whatever its class
 }
 
 INITIALIZER_VARIANCE = {
@@ -259,6 +262,29 @@ SOLVER_ROWS = {
 }
 
 
+N_PARAMS, N_DECAYED = 7, 5
+LR_FACTORS = ((3, 1.0), (2, 0.1), (2, 6.0))
+
+TRANSFORM_ROWS = {
+    "add_l2_gradient": AddL2Gradient(0.1, N_DECAYED),
+    "clip_by_global_norm": ClipByGlobalNorm(0.5),
+    "scale_by_rms": ScaleByRMS(0.9, 1e-8),
+    "scale_by_adam": ScaleByAdam(0.9, 0.99, 1e-8),
+    "scale_by_nadam": ScaleByNAdam(0.9, 0.99, 1e-8),
+    "scale_by_learning_rate": ScaleByLearningRate(((N_PARAMS, 1.0),)),
+    "scale_by_learning_rate_with_factors": ScaleByLearningRate(LR_FACTORS),
+    "accumulate_momentum": AccumulateMomentum(0.9),
+    "accumulate_momentum_with_nesterov": AccumulateMomentum(0.9, nesterov=True),
+    "decay_weights": DecayWeights(0.1, N_DECAYED),
+}
+
+
+def build_optimizer(row: SolverRow, n: int = N_PARAMS, **arguments: Any) -> Optimizer:
+    """Build the optimizer of a row for n parameters, of which the first five decay."""
+    arguments = {"lr_factors": ((n, 1.0),), "n_decayed": N_DECAYED, **row.arguments, **arguments}
+    return make_optimizer(row.solver, **arguments)
+
+
 def classes_defined_in(module: Any, method: str) -> set[type]:
     """Return the classes of a module, made in it, that have this method; protocols left out."""
     return {
@@ -271,118 +297,265 @@ def classes_defined_in(module: Any, method: str) -> set[type]:
     }
 
 
-def random_params(network: Network, rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
-    """Return normal numbers, and positive ones for statistics: a variance is among them.
+# Formulas as functions of named arrays, and arrays to try them on.
 
-    What members take turns in without training it is as it begins: it says what they are.
+TakeBits = Callable[[int, int], Any]
+EXECUTORS = ("numpy", "numba") if find_spec("numba") else ("numpy",)
+N_BITS = 4096  # more random numbers than any part takes of the small arrays here
+
+
+@dataclass(frozen=True)
+class Part:
+    """A formula, and arrays to try it on.
+
+    Attributes
+    ----------
+    function : callable
+        ``function(arrays, take_bits)`` returns arrays by name. If "cost" is among them, "grad NAME"
+        is what the formula says is its gradient with respect to the input NAME.
+    arrays : dict of str to ndarray
+    bits : ndarray of uint16
+    is_analytic : bool
+        Whether complex numbers pass through it.
     """
+
+    function: Callable[[Arrays, TakeBits], Arrays]
+    arrays: Arrays
+    bits: np.ndarray
+    is_analytic: bool = True
+
+    def cast(self, dtype: Any) -> Arrays:
+        """Return the inputs in a dtype, which nobody may write into."""
+        arrays = {name: np.array(array, dtype) for name, array in self.arrays.items()}
+        for array in arrays.values():
+            array.flags.writeable = False
+        return arrays
+
+    def run(self, arrays: Arrays) -> Arrays:
+        """Run the formula as it stands."""
+        return self.function(arrays, lambda start, size: self.bits[start : start + size])
+
+    def run_traced(self, dtype: Any, executor: str) -> Arrays:
+        """Run the program of the formula."""
+        arrays = self.cast(dtype)
+        return run_traced(self.function, arrays, self.run(arrays), self.bits, executor)
+
+
+def run_traced(
+    function: Callable[[Arrays, TakeBits], Arrays],
+    arrays: Arrays,
+    outputs: Arrays,
+    bits: np.ndarray | None = None,
+    executor: str = "numpy",
+) -> Arrays:
+    """Run the program of a function of named arrays; `outputs` says which there are."""
+    arrays = {"x": np.zeros((1, 1), np.result_type(*arrays.values())), **arrays}
+    shapes = {name: np.shape(array) for name, array in (outputs | arrays).items()}
+    by, x = Executor(executor), arrays["x"]
+    program = by.compile(Formula(function, shapes))
+    executable = Memory(x.dtype).executable(by, program)
+    for name, array in arrays.items():
+        executable.views[name][0] = array
+    bits = None if bits is None else bits[np.newaxis, np.newaxis, : program.n_bits]
+    with np.errstate(over="ignore"):  # as in training; e^-z may be infinite
+        executable.run(Feed(x, np.arange(len(x))[np.newaxis, np.newaxis], bits=bits))
+    return {name: executable.views[name][0].copy() for name in outputs}
+
+
+def make_context(
+    training: bool = False, weight: np.ndarray | None = None, seed: int = 0, n_bits: int = N_BITS
+) -> Context:
+    """Return a context that gives a layer the same random numbers each time."""
+    bits = np.random.default_rng(seed).integers(0, 1 << 16, n_bits, dtype=np.uint16)
+    return Context(training, weight, RandomBits(lambda start, size: bits[start : start + size]))
+
+
+def draw_params(layer: Layer, n_in: int, rng: np.random.Generator) -> Arrays:
+    """Return normal numbers by name, and positive ones for statistics: a variance is among them."""
+    return {
+        spec.name: rng.normal(size=spec.shape)
+        if spec.trainable
+        else 0.5 + np.abs(rng.normal(size=spec.shape))
+        for spec in layer.params(n_in)
+    }
+
+
+def make_layer_part(
+    row: LayerRow, n_samples: int, n_in: int, seed: int, *, is_training: bool
+) -> Part:
+    """Return the passes of a layer in a batch of which some rows weigh nothing."""
+    layer, rng = row.make_layer(n_in), np.random.default_rng(seed)
+    params = draw_params(layer, n_in, rng)
+    arrays = {
+        "x": row.make_x(rng, (n_samples, n_in)),
+        "grad_y": rng.normal(size=(n_samples, layer.n_out(n_in))),
+        **{f"p.{name}": array for name, array in params.items()},
+    }
+    if rng.integers(2):
+        arrays["weight"] = np.maximum(rng.normal(1.0, 1.0, n_samples), 0.0)
+
+    def function(arrays: Arrays, take_bits: TakeBits) -> Arrays:
+        x, p = arrays["x"], Params({name: arrays[f"p.{name}"] for name in params})
+        ctx = Context(is_training, arrays.get("weight"), RandomBits(take_bits))
+        y = layer.forward(x, p, ctx)
+        grad_x, grads = layer.backward(arrays["grad_y"], x, p, ctx)
+        outputs = {"y": y, "cost": (arrays["grad_y"] * y).sum(), "grad x": grad_x}
+        outputs |= {f"grad p.{name}": grad for name, grad in grads.items()}
+        statistics = layer.statistics(x, p, ctx) if is_training else {}
+        return outputs | {f"p.{name}": values for name, values in statistics.items()}
+
+    bits = rng.integers(0, 1 << 16, N_BITS, dtype=np.uint16)
+    return Part(function, arrays, bits, row.is_analytic)
+
+
+def make_loss_part(loss: Loss, n_samples: int, n_in: int, seed: int) -> Part:
+    """Return the cost of a batch, whose labels may lie between 0 and 1."""
+    rng = np.random.default_rng(seed)
+    smoothing = rng.choice([0.0, 0.1, 1.0])
+    arrays = {
+        "z": rng.normal(0.0, 10.0, n_samples),
+        "y_true": rng.integers(0, 2, n_samples) * (1.0 - smoothing) + 0.5 * smoothing,
+    }
+    if rng.integers(2):
+        arrays["weight"] = np.maximum(rng.normal(1.0, 1.0, n_samples), 0.0)
+
+    def function(arrays: Arrays, take_bits: TakeBits) -> Arrays:
+        y_true, z, weight = arrays["y_true"], arrays["z"], arrays.get("weight")
+        losses = loss.loss(y_true, z)
+        weighted = losses if weight is None else losses * weight
+        gradient = loss.gradient(y_true, z, weight)
+        return {"losses": losses, "cost": weighted.mean(), "grad z": gradient}
+
+    return Part(function, arrays, np.zeros(0, np.uint16))
+
+
+def make_step_part(optimizer: Optimizer, n_samples: int, n_in: int, seed: int) -> Part:
+    """Return a step of an optimizer, the third, from a state that has moments already."""
+    rng = np.random.default_rng(seed)
+    grads, params = rng.normal(size=(2, N_PARAMS))
+    state = {name: np.abs(rng.normal(size=N_PARAMS)) for name in optimizer.init(params)}
+    scalars = optimizer.prepare(np.array([3]), np.array([0.05]))
+    arrays = {"grads": grads, "params": params, **state}
+    arrays |= {name: np.array(value[0]) for name, value in scalars.items()}
+
+    def function(arrays: Arrays, take_bits: TakeBits) -> Arrays:
+        new_params, new_state = optimizer.update(
+            arrays["grads"],
+            arrays["params"],
+            {name: arrays[name] for name in state},
+            {name: arrays[name] for name in scalars},
+        )
+        return {"params": new_params, **new_state}
+
+    return Part(function, arrays, np.zeros(0, np.uint16))
+
+
+PARTS: dict[str, Callable[[int, int, int], Part]] = {
+    **{
+        f"{name} in {mode}": partial(make_layer_part, row, is_training=mode == "training")
+        for name, row in LAYER_ROWS.items()
+        for mode in ("training", "prediction")
+    },
+    **{name: partial(make_loss_part, loss) for name, loss in LOSS_ROWS.items()},
+    **{name: partial(make_step_part, chain(row)) for name, row in TRANSFORM_ROWS.items()},
+    **{
+        f"solver {name}": partial(
+            make_step_part,
+            build_optimizer(
+                row, lr_factors=LR_FACTORS, l2=0.1, weight_decay=0.2, max_grad_norm=0.5
+            ),
+        )
+        for name, row in SOLVER_ROWS.items()
+    },
+}
+"""``make_part(n_samples, n_in, seed)`` by name, for all that is a formula."""
+
+
+# Networks.
+
+
+def random_params(network: Network, rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
+    """Return normal numbers, and positive ones for statistics: a variance is among them."""
     params = rng.normal(0.0, scale, (network.n_members, network.layout.n_params))
-    statistics = params[:, network.layout.trainable.stop :]
+    statistics = params[:, network.layout.n_trainable :]
     statistics[...] = 0.5 + np.abs(statistics)
-    for name, entry in network.layout.entries.items():
-        if isinstance(entry.spec.init, tuple) and not entry.spec.trainable:
-            for member, values in enumerate(network.layout.view(params, name)):
-                values[...] = entry.spec.draw(rng, member)
     return params
 
 
-def nan_grads(network: Network, dtype: np.typing.DTypeLike = np.float64) -> np.ndarray:
-    """Return an array for gradients in which it shows what has not been written."""
-    return np.full((network.n_members, network.layout.trainable.stop), np.nan, dtype)
+def unflatten(network: Network, params: np.ndarray, member: int = 0) -> Params:
+    """Return the parameters of a member by name."""
+    n_trainable = network.layout.n_trainable
+    own = params[member]
+    return network.layout.unflatten(own[:n_trainable], own[n_trainable:])
 
 
-def random_arrays(
-    row: LayerRow, n_members: int, n_samples: int, n_in: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return an input of the row's, parameters, and a cotangent in the shape of the output."""
-    rng = np.random.default_rng(seed)
-    network = Network((row.make_layer(n_in),), n_in, n_members)
-    x = row.make_x(rng, (n_members, n_samples, n_in))
-    params = random_params(network, rng)
-    return x, params, rng.normal(size=(n_members, n_samples, network.nodes[0].plan.n_out))
+def logits_of(network: Network, params: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """Return the logits of each member, (n_members, n_samples), by the layers' own formulas."""
+    return np.stack(
+        [
+            network.of_member(k).forward(X, unflatten(network, params, k), Context())[:, 0]
+            for k in range(len(params))
+        ]
+    )
 
 
-def run_layer(
-    layer: Layer,
-    x: np.ndarray,
+def draw_first(network: Network, seed: int = 0, first_member: int = 0) -> np.ndarray:
+    """Return first values, of each member by a stream of its own."""
+    numbers = range(first_member, first_member + network.n_members)
+    return network.init_params([np.random.default_rng([seed, k]) for k in numbers])
+
+
+def take_steps(
+    network: Network,
     params: np.ndarray,
+    X: Any,
+    y: np.ndarray,
     *,
-    training: bool = False,
-    grads: np.ndarray | None = None,
-    rngs: Sequence[Any] | None = None,
-    sample_weight: np.ndarray | None = None,
-) -> tuple[np.ndarray, Slot]:
-    """Run a layer forward, alone in a network of its own; return the output and the slot.
-
-    Unless `rngs` are given, the random streams begin anew in every
-    call, so that a layer that draws numbers is the same function each time.
-    """
-    network = Network((layer,), x.shape[2], len(params))
-    if rngs is None:
-        rngs = RandomStreams.spawn(0, range(len(params))).dropout
-    passage = network.bind(
-        params,
-        x.shape[1],
-        need_grad_x=True,
-        grads=grads,
-        training=training,
-        words=RandomWords(rngs),
-    )
-    [(_, slot)] = passage._steps
-    slot.batch.sample_weight = sample_weight
-    return layer.forward(x, slot), slot
-
-
-# A plain fit, whatever the defaults of the estimator are; plateaus do not end it.
-PLAIN_FIT = {
-    "hidden_layer_sizes": (10,),
-    "activation": "relu",
-    "initialization": "auto",
-    "dropout": 0.0,
-    "alpha": 1e-4,
-    "weight_decay": None,
-    "solver": "adam",
-    "batch_size": "auto",
-    "learning_rate": "constant",
-    "learning_rate_init": 1e-3,
-    "max_iter": 100,
-    "shuffle": True,
-    "tol": 1e-4,
-    "n_iter_no_change": np.inf,
-    "early_stopping": False,
-    "max_grad_norm": None,
-    "ema_decay": None,
-}
-
-
-def pose_training(
-    rows: Rows,
-    *,
+    executor: str = "numpy",
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
+    weight: np.ndarray | None = None,
+    batch_size: int = 8,
+    n_steps: int = 5,
     members: Sequence[int] = (0,),
-    seed: int = 0,
-    dtype: type = np.float64,
-    **parameters: Any,
-) -> tuple[TrainingPlan, TrainingState]:
-    """Pose a fit of the engine: the plan, and the first state of the members with these numbers.
+) -> Arrays:
+    """Train members of one kind for some steps; return what they end in, by name.
 
-    The parameters are the estimator's, on top of `PLAIN_FIT`.
+    Each has rows and random numbers of its own, which go by its number.
     """
-    parameters = {**PLAIN_FIT, "n_members": len(members), **parameters}
-    given = Parameters.of(DeepBinaryClassifier(**parameters))
-    resolved = resolve(given, {}, n_samples=len(rows))
-    network = build_network(Architecture.of(resolved, InputColumns(rows.X.shape[1])))
-    plan = make_plan(resolved, network, rows)
-    streams = RandomStreams.spawn(seed, members)
-    params = network.init_params(streams.initialization, dtype)
-    return plan, TrainingState(
-        params=params,
-        optimizer=plan.optimizer.init(params[:, network.layout.trainable]),
-        streams=streams,
-        rate_factor=np.ones((len(members), 1), dtype),
+    layout, dtype = network.layout, params.dtype
+    n, first = layout.n_trainable, min(members)
+    if optimizer is None:
+        optimizer = chain(ScaleByLearningRate(((n, 1.0),)))
+    scalars = optimizer.prepare(np.arange(1, n_steps + 1), np.full(n_steps, 0.05))
+    values = np.stack([*scalars.values(), np.linspace(1.0, 0.1, n_steps)], axis=1)
+    own = params[: len(members)]
+    state = {"params": own[:, :n], "ema_params": own[:, :n]}
+    if layout.n_params > n:
+        state |= {"statistics": own[:, n:], "ema_statistics": own[:, n:]}
+    state |= {f"optimizer.{name}": array for name, array in optimizer.init(own[:, :n]).items()}
+    formula = training_formula(
+        network,
+        network.of_member(first),
+        BinaryCrossEntropy() if loss is None else loss,
+        optimizer,
+        tuple(optimizer.init(own[:, :n])),
+        batch_size,
+        is_sparse=not isinstance(X, np.ndarray),
+        is_weighted=weight is not None,
+        has_ema=True,
     )
-
-
-BUILTIN_ACTIVATION_CLASSES = classes_defined_in(activations_module, "value_into") - {
-    activations_module.BuiltinActivation,
-    CustomActivation,
-}
+    rngs = [np.random.default_rng(member) for member in members]
+    index = np.stack([rng.integers(0, X.shape[0], (n_steps, batch_size)) for rng in rngs])
+    bits = [rng.integers(0, 1 << 16, (n_steps, formula.n_bits), dtype=np.uint16) for rng in rngs]
+    by = Executor(executor)
+    executable = Memory(dtype).executable(by, by.compile(formula), len(members))
+    for name, array in state.items():
+        executable.views[name][...] = array
+    logits = np.empty(index.shape, dtype)
+    own_weight = None if weight is None else np.stack([weight.astype(dtype)] * len(members))
+    of_step = np.stack([values.astype(dtype)] * len(members))
+    feed = Feed(X, index, y.astype(dtype), own_weight, of_step, np.stack(bits), logits)
+    with np.errstate(over="ignore"):
+        executable.run(feed)
+    return {name: executable.views[name].copy() for name in state} | {"logits": logits}

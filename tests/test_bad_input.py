@@ -15,7 +15,10 @@ from data import PINNED, Untrainable, classifier, make_table
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
-import skdnn
+from skdnn.nn.activations import ACTIVATIONS
+from skdnn.nn.initializers import INITIALIZER_NAMES
+from skdnn.optim.schedules import SCHEDULES
+from skdnn.optim.solvers import SOLVERS
 
 X, y = make_table(40)
 NAMES = list("abcdef")
@@ -236,10 +239,10 @@ UNKNOWN = {
 @pytest.mark.parametrize(
     ("name", "known"),
     [
-        ("activation", skdnn.activations.ACTIVATIONS),
-        ("solver", (*skdnn.optimizers.SOLVERS, "lbfgs")),
-        ("learning_rate", skdnn.schedules.SCHEDULES),
-        ("initialization", skdnn.initializers.INITIALIZER_NAMES),
+        ("activation", ACTIVATIONS),
+        ("solver", (*SOLVERS, "lbfgs")),
+        ("learning_rate", SCHEDULES),
+        ("initialization", INITIALIZER_NAMES),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -20,8 +20,6 @@ from sklearn.preprocessing import StandardScaler
 
 from skdnn import DeepBinaryClassifier, utils
 
-pytestmark = pytest.mark.usefixtures("many_workers")
-
 HAS_CALLBACKS = hasattr(LogisticRegression(), "set_callbacks")
 
 needs_callbacks = pytest.mark.skipif(

@@ -19,10 +19,10 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.class_weight import compute_sample_weight
 
-from skdnn.activations import ACTIVATIONS, SiLU
-from skdnn.initializers import INITIALIZERS
-from skdnn.optimizers import SOLVERS
-from skdnn.schedules import SCHEDULES
+from skdnn.nn.activations import ACTIVATIONS, SiLU
+from skdnn.nn.initializers import INITIALIZERS
+from skdnn.optim.schedules import SCHEDULES
+from skdnn.optim.solvers import SOLVERS
 
 # Labels of every kind: two values, and what they come in.
 
@@ -792,6 +792,29 @@ def test_members_differ_and_shuffle_apart():
     X, y = make_table()
     estimator = classifier(n_members=3, initialization="zeros", hidden_layer_sizes=()).fit(X, y)
     assert len(np.unique(estimator.params_, axis=0)) == 3
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("n_members", [1, 2, 5])
+def test_drawing_for_dropout_moves_no_other_random_numbers(n_members, early_stopping):
+    """Rates have steps of 2^-16: a millionth is drawn for and drops nothing."""
+    X, y = make_table()
+    settings = {"n_members": n_members, "early_stopping": early_stopping}
+    drawn, not_drawn = (classifier(dropout=p, **settings).fit(X, y) for p in (1e-6, 0.0))
+    np.testing.assert_array_equal(drawn.params_, not_drawn.params_)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"shuffle": False}, {"dropout": 0.5}, {"early_stopping": True}], ids=str
+)
+def test_first_weights_depend_on_the_seed_and_the_network_alone(setting):
+    X, y = make_table()
+    plain, other = (
+        at_first_weights(classifier(n_members=n, **changes), X, y).params_
+        for n, changes in ((2, {}), (3, setting))
+    )
+    np.testing.assert_allclose(other[:2], plain, rtol=0, atol=1e-200)
+    assert not np.allclose(other[0], other[1])
 
 
 # Verbose.

@@ -131,3 +131,31 @@ def test_defaults_stop_early_and_keep_the_best_epoch():
     assert model.n_iter_ < 64
     assert model.best_validation_score_ == max(model.validation_scores_)
     assert model.best_iter_ == 1 + np.argmax(model.validation_scores_)
+
+
+# Rates that fall where the score stands still.
+
+ADAPTIVE = {"learning_rate": "adaptive", "solver": "gd", "learning_rate_init": 1.0}
+
+
+def test_adaptive_divides_the_rate_by_five_on_a_plateau():
+    """After two epochs without progress, and again after two more."""
+    with pytest.warns(ConvergenceWarning, match="max_iter=7"):
+        model = fit_by_script([0.0, *[1.0] * 6], n_iter_no_change=2, **ADAPTIVE)
+    expected = [1.0, 1.0, 1.0, 1.0, 0.2, 0.2, 0.04]
+    np.testing.assert_allclose(model.history_["learning_rate"], expected)
+
+
+def test_adaptive_lowers_the_rate_of_the_member_on_a_plateau_only():
+    """The history has the mean of the rates of 1/5 and 1."""
+    script = [[0.0, 0.0], [0.0, 1.0], [0.0, 2.0], [0.0, 3.0]]
+    with pytest.warns(ConvergenceWarning, match="still falling"):
+        model = fit_by_script(script, n_members=2, n_iter_no_change=2, **ADAPTIVE)
+    np.testing.assert_allclose(model.history_["learning_rate"], [1.0, 1.0, 1.0, 0.6])
+
+
+def test_adaptive_stops_when_the_rate_has_become_too_small():
+    """At a millionth: nine divisions by five."""
+    model = fit_by_script([1.0] * 30, n_iter_no_change=1, **ADAPTIVE)
+    assert model.n_iter_ == 11
+    assert model.history_["learning_rate"][-1] == pytest.approx(5.0**-9)

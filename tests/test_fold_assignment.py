@@ -9,7 +9,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from strategies import seeds
-from trainings import assign_evenly, even_folds
 
 from skdnn.training.fold_assignment import assign_folds, repeat_counted, split_validation
 from skdnn.training.folds import IN_NO_FOLD, Folds
@@ -453,10 +452,17 @@ def test_groups_come_before_likeness():
 # What a member trains on.
 
 
+def even_folds(y, n_members, n_folds, seed=0):
+    """Let member m hold out fold ``m % n_folds``; rows are assigned at random, in turn."""
+    of_row = np.empty(len(y), np.int8)
+    of_row[np.random.default_rng(seed).permutation(len(y))] = np.arange(len(y)) % n_folds
+    return Folds(of_row, np.arange(n_members) % n_folds == np.arange(n_folds)[:, np.newaxis])
+
+
 @given(y=many_labels, n_folds=st.integers(2, 6), n_members=st.integers(1, 8), seed=seeds)
 def test_each_row_is_trained_on_or_held_out_by_each_member(y, n_folds, n_members, seed):
-    of_row = assign_evenly(y, n_folds, seed)
-    folds = even_folds(of_row, n_members, n_folds)
+    folds = even_folds(y, n_members, n_folds, seed)
+    of_row = folds.of_row
     for member in range(n_members):
         training, held_out = folds.training_index(member), folds.validation_index(member)
         assert sorted([*training, *held_out]) == list(range(len(y)))
@@ -469,7 +475,7 @@ def test_each_row_is_trained_on_or_held_out_by_each_member(y, n_folds, n_members
 @pytest.mark.parametrize("is_weighted", [False, True])
 def test_training_weights_make_the_mean_over_all_rows_one_over_the_members_own(is_weighted):
     rows, losses = indexed(np.arange(50) % 2, is_weighted), np.random.default_rng(1).normal(size=50)
-    folds = even_folds(assign_evenly(rows.y, 3), 3, 3)
+    folds = even_folds(rows.y, 3, 3)
     weights = folds.training_weights(rows)
     np.testing.assert_allclose(weights.mean(axis=1), 1.0)
     for member in range(3):

@@ -7,8 +7,6 @@ from data import classifier, make_table, make_weights
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-pytestmark = pytest.mark.usefixtures("many_workers")
-
 SETTINGS = {
     "one batch": {"solver": "gd", "learning_rate_init": 0.3},
     "mini-batches": {"batch_size": 16},

@@ -8,7 +8,7 @@ import pytest
 from tables import ACTIVATION_ROWS, Bump
 
 from skdnn import DeepBinaryClassifier, GradientReport, check_gradients
-from skdnn.estimator.architecture import Architecture, build_network
+from skdnn.nn import Activation, BatchNorm, Dense, Dropout, Network
 
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(12, 3)), np.arange(12) % 2
@@ -30,16 +30,8 @@ class NoSlope(Bump):
 
 def network_of(*activation, dropout=0.0, n_members=1):
     """Return a network with a hidden layer of four units for each activation."""
-    n_layers = len(activation)
-    return build_network(
-        Architecture(
-            3,
-            hidden_layer_sizes=(4,) * n_layers,
-            activation=activation,
-            dropout=(dropout,) * n_layers,
-            n_members=n_members,
-        )
-    )
+    layers = [(Dense(4), Activation(function), Dropout(dropout)) for function in activation]
+    return Network((*sum(layers, ()), Dense(1)), 3, n_members)
 
 
 def error_of_derivative(report, name):
@@ -105,15 +97,11 @@ def test_check_tells_two_activations_of_one_class_apart():
 @pytest.mark.parametrize("part", ["W", "b"])
 def test_check_finds_a_wrong_gradient_of_one_parameter(part, monkeypatch):
     """And says which, among those that are right."""
-    from skdnn.layers import Dense
-
     backward = Dense.backward
 
-    def wrong_backward(self, grad_y, slot, *, need_grad_x):
-        grad_x = backward(self, grad_y, slot, need_grad_x=need_grad_x)
-        if self.n_units == 4:
-            getattr(slot.grads, part)[...] *= 1.0 + 1e-9
-        return grad_x
+    def wrong_backward(self, grad_y, x, p, ctx):
+        grad_x, grads = backward(self, grad_y, x, p, ctx)
+        return grad_x, {**grads, part: grads[part] * (1.0 + 1e-9 * (self.n_units == 4))}
 
     monkeypatch.setattr(Dense, "backward", wrong_backward)
     report = check_gradients(network_of("tanh"), X, y)
@@ -150,17 +138,13 @@ def test_check_of_a_network_takes_weights():
 
 def test_check_tells_layers_the_weights_of_the_rows():
     """For batch normalisation a row of weight k is k rows, in the check as in training."""
-    network = build_network(
-        Architecture(
-            3, hidden_layer_sizes=(4,), activation=("tanh",), dropout=(0.0,), normalization="batch"
-        )
-    )
+    network = Network((Dense(4), BatchNorm(), Activation("tanh"), Dense(1)), 3)
     k = 1 + np.arange(12) % 3
     weighted = check_gradients(network, X, y, k / k.mean())
     repeated = check_gradients(network, X.repeat(k, axis=0), y.repeat(k))
     assert weighted.passed
     assert weighted.gradients == pytest.approx(repeated.gradients, rel=1e-9, abs=1e-12)
-    assert "batchnorm_1.gain" in weighted.gradients
+    assert "batchnorm_1.gamma" in weighted.gradients
     assert "batchnorm_1.running_mean" not in weighted.gradients
 
 

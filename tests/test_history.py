@@ -1,6 +1,5 @@
 """What is recorded and printed of each epoch."""
 
-import re
 import warnings
 
 import numpy as np
@@ -62,18 +61,6 @@ def test_loss_of_an_epoch_is_the_mean_over_its_rows_whatever_the_batches():
         for size in (10, 61)
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
-
-
-@pytest.mark.parametrize(("verbose", "epochs"), [(0, []), (1, [1, 2, 3, 4, 5]), (2, [2, 4, 5])])
-@pytest.mark.parametrize("early_stopping", [False, True])
-def test_verbose_prints_one_line_for_every_nth_epoch(verbose, epochs, early_stopping, capsys):
-    model = classifier(verbose=verbose, early_stopping=early_stopping).fit(*make_table())
-    lines = capsys.readouterr().out.splitlines()
-    assert [int(re.match(r"Iteration (\d)/5, ", line)[1]) for line in lines] == epochs
-    for line, epoch in zip(lines, epochs, strict=True):
-        assert f", loss = {model.history_['loss'][epoch - 1]:.6f}, " in line
-        assert ("validation loss = " in line) == early_stopping
-        assert re.search(r", learning rate = 1\.00e-02, time left = \d+\.\d s$", line)
 
 
 def test_verbose_shows_the_score_and_how_long_it_still_takes(capsys):

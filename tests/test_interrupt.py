@@ -13,18 +13,11 @@ from data import classifier, make_table
 from sklearn.exceptions import ConvergenceWarning
 from trainings import AfterEpoch, needs_callbacks
 
-from skdnn import _trainer
-from skdnn._loading import load_compiled
-from skdnn._passes import NUMPY
-from skdnn.training import interrupt as _interrupt
-from skdnn.training.interrupt import Interrupt, listen_for_interrupts
+pytestmark = pytest.mark.skipif(
+    not hasattr(signal, "pthread_kill"), reason="needs signals of its own process"
+)
+LAST_REQUEST = "skdnn.training.interrupt.Interrupt.last_request"
 
-pytestmark = [
-    pytest.mark.usefixtures("many_workers"),
-    pytest.mark.skipif(
-        not hasattr(signal, "pthread_kill"), reason="needs signals of its own process"
-    ),
-]
 SOLVERS = {
     "adam": {"solver": "adam"},
     "sgd in one batch": {"solver": "sgd", "batch_size": 120},
@@ -39,7 +32,7 @@ settings = pytest.mark.parametrize("setting", SOLVERS.values(), ids=SOLVERS)
 @pytest.fixture(autouse=True)
 def long_after_the_last_one(monkeypatch):
     """Forget interrupts of other tests, which are only milliseconds ago; restore the handler."""
-    monkeypatch.setattr(Interrupt, "last_request", -1e9)
+    monkeypatch.setattr(LAST_REQUEST, -1e9)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, handler)
@@ -56,7 +49,8 @@ def raise_keyboard_interrupt():
 class Tanh:
     """An activation that acts in its n-th derivatives: within a step, before the update.
 
-    Or in its n-th values since the last derivative: when training is over.
+    Or in its n-th values since the last derivative: when training is over. It is no formula, and so
+    each step calls it. To see what it does, it is tried out before, on arrays of equal rows.
     """
 
     def __init__(self, actions, at_the_end=None):
@@ -64,6 +58,9 @@ class Tanh:
         self.n_steps = self.n_values = 0
 
     def value(self, z):
+        z = np.asarray(z)
+        if is_trial(z):
+            return np.tanh(z)
         self.n_values += 1
         if self.n_steps == self.n_steps_in_all and self.n_values in self.at_the_end:
             self.at_the_end[self.n_values]()
@@ -72,14 +69,19 @@ class Tanh:
     n_steps_in_all = -1
 
     def derivative(self, z):
-        self.n_steps += 1
-        self.n_values = 0
-        if self.n_steps in self.actions:
-            self.actions[self.n_steps]()
+        if not is_trial(z):
+            self.n_steps += 1
+            self.n_values = 0
+            if self.n_steps in self.actions:
+                self.actions[self.n_steps]()
         return 1.0 - np.tanh(z) ** 2
 
     def __deepcopy__(self, memo):  # clones share the count
         return self
+
+
+def is_trial(z):
+    return bool((z == z[:1]).all())
 
 
 def interrupted_in_step(step, action=press_ctrl_c, **parameters):
@@ -166,11 +168,11 @@ def test_interrupted_lbfgs_keeps_its_last_iterate_and_no_point_tried_on_the_way(
         np.testing.assert_array_equal(estimator.params_, whole.params_)
 
 
-@pytest.mark.parametrize("module", [NUMPY, load_compiled("float32")], ids=["numpy", "fastest"])
-def test_interrupt_by_a_timer_ends_a_long_fit(monkeypatch, module):
-    monkeypatch.setattr(_trainer, "choose_module", lambda *_: module)
+@pytest.mark.parametrize("seconds", [np.inf, pytest.param(0.5, marks=pytest.mark.slow)])
+def test_interrupt_by_a_timer_ends_a_long_fit(monkeypatch, seconds):
+    """By NumPy, and by numba, which may have to compile at first."""
+    monkeypatch.setattr("skdnn.engine.loading.SECONDS_BEFORE_LOADING", seconds)
     X, y = make_table()
-    classifier(max_iter=50).fit(X, y)  # compiles what is to run
     for seconds in (
         0.2,
         0.4,
@@ -219,14 +221,15 @@ JUDGEMENTS = ("temperature_", "oof_decision_function_")
 
 def fit_by(activation, X, y, **setting):
     """Fit, and return what is said about interrupts."""
-    estimator = classifier((4,), activation, **{"batch_size": 60, "max_iter": 2, **setting})
+    estimator = classifier(
+        (4,), activation, **{"batch_size": 60, "max_iter": 2, "n_jobs": 1, **setting}
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         estimator.fit(X, y)
     return estimator, [str(w.message) for w in caught if "interrupted" in str(w.message)]
 
 
-@pytest.mark.usefixtures("one_worker")
 @pytest.mark.parametrize("action", [press_ctrl_c, raise_keyboard_interrupt])
 @pytest.mark.parametrize("setting", ENDS.values(), ids=ENDS)
 def test_interrupt_of_what_follows_training_keeps_the_model(monkeypatch, setting, action):
@@ -237,7 +240,7 @@ def test_interrupt_of_what_follows_training_keeps_the_model(monkeypatch, setting
     n_steps, n_values = whole.activation.n_steps, whole.activation.n_values
     assert n_values > 0
     for value in range(1, n_values + 1):
-        monkeypatch.setattr(Interrupt, "last_request", -1e9)
+        monkeypatch.setattr(LAST_REQUEST, -1e9)
         activation = Tanh({}, {value: action})
         activation.n_steps_in_all = n_steps
         estimator, said = fit_by(activation, X, y, **setting)
@@ -256,7 +259,6 @@ def test_interrupt_of_what_follows_training_keeps_the_model(monkeypatch, setting
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.usefixtures("one_worker")
 @pytest.mark.parametrize("setting", ENDS.values(), ids=ENDS)
 def test_second_interrupt_of_what_follows_training_aborts(setting):
     X, y = make_table()
@@ -265,7 +267,7 @@ def test_second_interrupt_of_what_follows_training_aborts(setting):
     activation = whole.activation
     activation.actions[activation.n_steps + 2] = press_ctrl_c
     activation.n_steps_in_all = activation.n_steps + 2
-    activation.at_the_end = {activation.n_values: press_ctrl_c}
+    activation.at_the_end = {1: press_ctrl_c}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         with pytest.raises(KeyboardInterrupt):
@@ -329,7 +331,7 @@ def test_second_interrupt_aborts_and_leaves_the_estimator_as_it_was(setting, is_
 
 def test_second_interrupt_aborts_however_late_it_comes(monkeypatch):
     """Within one fit they need not follow each other quickly."""
-    monkeypatch.setattr(_interrupt, "IN_QUICK_SUCCESSION", 0.0)
+    monkeypatch.setattr("skdnn.training.interrupt.IN_QUICK_SUCCESSION", 0.0)
     X, y = make_table()
 
     def press_twice():
@@ -350,7 +352,7 @@ def test_interrupts_of_two_fits_in_quick_succession_abort_the_second():
 
 def test_interrupts_of_two_fits_that_are_far_apart_stop_each_gently(monkeypatch):
     interrupted_in_step(3)
-    monkeypatch.setattr(Interrupt, "last_request", Interrupt.last_request - 2.0)
+    monkeypatch.setattr(LAST_REQUEST, time.monotonic() - 2.1)
     estimator, _ = interrupted_in_step(9)
     assert estimator.n_iter_ == 2
 
@@ -451,10 +453,12 @@ def test_handler_is_restored_after_an_error():
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL], ids=str)
 def test_signal_that_is_ignored_or_deadly_stays_so(handler):
+    X, y = make_table()
+    seen = []
     signal.signal(signal.SIGINT, handler)
-    with listen_for_interrupts():
-        assert signal.getsignal(signal.SIGINT) == handler
-    assert signal.getsignal(signal.SIGINT) == handler
+    activation = Tanh({2: lambda: seen.append(signal.getsignal(signal.SIGINT))})
+    classifier((8,), activation).fit(X, y)
+    assert [*seen, signal.getsignal(signal.SIGINT)] == [handler, handler]
 
 
 def test_handler_of_the_user_is_respected():
@@ -496,16 +500,13 @@ def test_no_handler_is_installed_outside_the_main_thread():
     assert seen == [signal.default_int_handler]
 
 
-def test_listening_twice_leaves_the_outer_one_in_charge():
-    with listen_for_interrupts() as outer:
-        with listen_for_interrupts() as inner:
-            press_ctrl_c()
-            time.sleep(0.0)
-        assert outer.is_requested
-        assert not inner.is_requested
-        with pytest.raises(KeyboardInterrupt):
-            outer.check()
-    inner.check()
+def test_fit_within_a_fit_leaves_the_outer_one_in_charge():
+    X, y = make_table()
+    inner = classifier((8,), Tanh({2: press_ctrl_c}))
+    outer = classifier((8,), Tanh({6: lambda: inner.fit(X, y)}))
+    with pytest.warns(ConvergenceWarning, match="interrupted after 1 of 5"):
+        outer.fit(X, y)
+    assert inner.n_iter_ == 5
 
 
 # Whose line it is.
@@ -522,10 +523,7 @@ def test_warnings_of_a_fit_name_the_line_that_asked_for_it():
         classifier((4,), activation, max_iter=2).fit(X, y)
         streamed = classifier((4,), encoder="auto", max_iter=1)
         streamed.partial_fit(X[:1], y[:1], classes=[0, 1])
-        classifier((4,), encoder="auto").partial_fit(X[:2], [0, 1], classes=[0, 1]).partial_fit(
-            X, y
-        )
-    words = ("diverged", "without converging", "training was over", "first part", "two values")
+    words = ("diverged", "without converging", "training was over", "first part")
     for word, warning in zip(words, caught, strict=True):
         assert word in str(warning.message)
         assert warning.filename == __file__

@@ -75,9 +75,7 @@ def test_iterations_are_those_of_scipy_on_the_same_cost():
 
 def mlp_from(network, X, y):
     """Return an MLPClassifier that will start from the first weights of a network."""
-    origin = at_first_weights(network, X, y).params_
-    origin = np.where(np.abs(origin) < 1e-200, 0.0, origin)  # its one step has moved the biases
-    layout = network._predictor.network.layout
+    first = at_first_weights(network, X, y)
     peer = MLPClassifier(
         network.hidden_layer_sizes,
         network.activation,
@@ -90,9 +88,9 @@ def mlp_from(network, X, y):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         peer.fit(X, y)
-    names = list(layout.entries)
-    peer.coefs_ = [layout.view(origin, n)[0].copy() for n in names if n.endswith(".W")]
-    peer.intercepts_ = [layout.view(origin, n)[0, 0].copy() for n in names if n.endswith(".b")]
+    peer.coefs_ = [W.copy() for W in first.coefs_]
+    # The one step has moved the biases, which were zero.
+    peer.intercepts_ = [np.where(np.abs(b) < 1e-200, 0.0, b) for b in first.intercepts_]
     return peer
 
 
@@ -365,11 +363,11 @@ def test_early_stopping_that_stopped_is_an_end_in_silence():
 def assert_statistics_are_those_of_all_rows(estimator, X, weights=None):
     """Check those of the one hidden layer, under the weights that are kept."""
     view = estimator._predictor.network.layout.view
-    z = X @ view(estimator.params_, "dense_1.W")[0] + view(estimator.params_, "dense_1.b")[0]
+    z = X @ estimator.coefs_[0] + estimator.intercepts_[0]
     mean = np.average(z, axis=0, weights=weights)
     variance = np.average((z - mean) ** 2, axis=0, weights=weights)
     for name, expected in (("running_mean", mean), ("running_variance", variance)):
-        statistic = view(estimator.params_, f"batchnorm_1.{name}")[0, 0]
+        statistic = view(estimator.params_, f"batchnorm_1.{name}").ravel()
         np.testing.assert_allclose(statistic, expected, rtol=1e-9, atol=1e-12)
 
 

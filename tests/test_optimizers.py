@@ -1,66 +1,71 @@
-"""The optimizers: against their formulas written out naively, against PyTorch, part by part."""
+"""Solvers and their parts against their formulas and PyTorch; schedules where they are known.
 
-import copy
-import pickle
+What they have in common with all formulas is in `test_parts`.
+"""
+
+import math
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from data import classifier, make_table
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import seeds
-from tables import SOLVER_ROWS
+from tables import (
+    N_DECAYED,
+    N_PARAMS,
+    SCHEDULE_ROWS,
+    SOLVER_ROWS,
+    build_optimizer,
+    classes_defined_in,
+    draw_first,
+    make_context,
+)
 
-from skdnn._chain import Optimizer, Work, chain
-from skdnn._loading import load_compiled
-from skdnn._tape import Recorder, Series, is_recordable, record
-from skdnn.estimator.architecture import Architecture, build_network
-from skdnn.losses import BinaryCrossEntropy
-from skdnn.optimizers import (
-    SOLVERS,
+from skdnn.nn import Activation, BinaryCrossEntropy, Dense, Network
+from skdnn.nn.activations import SiLU, Tanh
+from skdnn.optim import schedules
+from skdnn.optim.schedules import (
+    SCHEDULES,
+    Constant,
+    Cosine,
+    CosLog4,
+    OneCycle,
+    OwnSchedule,
+    make_schedule,
+)
+from skdnn.optim.solvers import make_optimizer
+from skdnn.optim.transforms import (
     AccumulateMomentum,
     AddL2Gradient,
     ClipByGlobalNorm,
     DecayWeights,
+    Optimizer,
     ScaleByLearningRate,
-    make_optimizer,
+    chain,
 )
-from skdnn.training.random_streams import RandomStreams
 
 rows = pytest.mark.parametrize("row", SOLVER_ROWS.values(), ids=SOLVER_ROWS)
-N_PARAMS, N_DECAYED = 7, 5
 LEARNING_RATE = 0.05
 
 
-def build(row, **arguments):
-    """Build the optimizer of a row for seven parameters, of which five decay."""
-    arguments = {"lr_scales": [(slice(0, N_PARAMS), 1.0)], **row.arguments, **arguments}
-    return make_optimizer(row.solver, decayed=slice(0, N_DECAYED), **arguments)
-
-
-def quadratic(n_members, seed, dtype=np.float64):
+def quadratic(seed, dtype=np.float64):
     """Return first parameters, and the gradient of a bowl around a random point."""
     rng = np.random.default_rng(seed)
-    curvature = rng.exponential(size=(n_members, N_PARAMS))
-    centre = rng.normal(size=(n_members, N_PARAMS))
-    params = rng.normal(size=(n_members, N_PARAMS)).astype(dtype)
+    curvature, centre = rng.exponential(size=N_PARAMS), rng.normal(size=N_PARAMS)
+    params = rng.normal(size=N_PARAMS).astype(dtype)
     return params, lambda params: (curvature * (params - centre)).astype(dtype)
 
 
-def take_step(optimizer, grads, params, state, learning_rate):
-    numbers = optimizer.make_numbers(params, 1)
-    optimizer.begin(state, numbers, np.reshape(learning_rate, (1, -1, 1)))
-    of_step = [array[0] for array in numbers]
-    optimizer.update(grads, params, state, of_step, np.full_like(params, np.nan))
-
-
 def descend(optimizer, params, gradient, n_steps, learning_rate=LEARNING_RATE) -> Iterator:
-    """Take steps on a copy of the parameters; yield them after each one."""
-    params = params.copy()
-    state = optimizer.init(params)
-    for _ in range(n_steps):
-        take_step(optimizer, gradient(params), params, state, learning_rate)
-        yield params.copy()
+    """Take steps; yield the parameters after each one."""
+    state, rates = optimizer.init(params), np.broadcast_to(learning_rate, n_steps)
+    scalars = optimizer.prepare(np.arange(1, n_steps + 1), rates)
+    for i in range(n_steps):
+        of_step = {name: values[i].astype(params.dtype) for name, values in scalars.items()}
+        params, state = optimizer.update(gradient(params), params, state, of_step)
+        yield params
 
 
 def last(steps):
@@ -69,15 +74,13 @@ def last(steps):
     return params
 
 
-def apply(transform, updates, params=None, learning_rate=LEARNING_RATE, number=1):
-    """Run one transform on a copy of the updates, from its first state."""
-    updates = np.array(updates, dtype=np.float64)
-    params = np.zeros_like(updates) if params is None else params
-    state, numbers = transform.init(params), np.empty((1, len(params), transform.n_numbers))
-    rates = np.reshape(learning_rate, (1, -1, 1))
-    transform.begin(state, numbers, range(number, number + 1), rates)
-    transform.update(updates, params, state, Work(numbers[0], np.full_like(updates, np.nan)))
-    return updates
+def update(transform, u, params=None, learning_rate=LEARNING_RATE):
+    """Return what one transform makes of an update in the first step."""
+    u = np.array(u)
+    params, optimizer = np.zeros_like(u) if params is None else params, chain(transform)
+    scalars = optimizer.prepare(np.array([1]), np.array([learning_rate]))
+    of_step = {name: values[0] for name, values in scalars.items()}
+    return optimizer.update(u, params, optimizer.init(params), of_step)[0] - params
 
 
 # Each optimizer as its paper has it, one number at a time.
@@ -134,22 +137,16 @@ NAIVE = {
 }
 
 
-def test_table_covers_every_solver():
-    assert {row.solver for row in SOLVER_ROWS.values()} == set(SOLVERS)
-    assert set(NAIVE) == set(SOLVER_ROWS)
-
-
 @pytest.mark.parametrize("name", SOLVER_ROWS)
 @given(seed=seeds)
 def test_twenty_steps_follow_the_formula(name, seed):
-    params, gradient = quadratic(2, seed)
-    expected = params.copy()
-    memories = [[{} for _ in member] for member in params]
-    steps = descend(build(SOLVER_ROWS[name]), params, gradient, 20)
+    params, gradient = quadratic(seed)
+    expected, memories = params.copy(), [{} for _ in params]
+    steps = descend(build_optimizer(SOLVER_ROWS[name]), params, gradient, 20)
     for t, actual in enumerate(steps, start=1):
         g = gradient(expected)
-        for k, i in np.ndindex(params.shape):
-            expected[k, i] += NAIVE[name](float(g[k, i]), memories[k][i], t, LEARNING_RATE)
+        for i, memory in enumerate(memories):
+            expected[i] += NAIVE[name](float(g[i]), memory, t, LEARNING_RATE)
         np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -169,18 +166,9 @@ def test_first_steps_are_those_worked_out_by_hand(name, trace):
     RMSProp with a decay of 3/4: v = 1/4 and a step of 0.1 / 0.5 to w = 0.8, and so on.
     """
     arguments = {"beta_2": 0.75, "epsilon": 1e-12} if name == "rmsprop" else {}
-    optimizer = build(SOLVER_ROWS[name], lr_scales=[(slice(0, 1), 1.0)], **arguments)
-    steps = descend(optimizer, np.ones((1, 1)), np.copy, 3, learning_rate=0.1)
-    np.testing.assert_allclose([float(params[0, 0]) for params in steps], trace, atol=1e-7)
-
-
-def batches(n_batches=20, n_samples=16, n_features=5):
-    """Yield random mini-batches with labels and weights, some of them zero."""
-    rng = np.random.default_rng(1)
-    for _ in range(n_batches):
-        X = rng.normal(size=(n_samples, n_features))
-        y = (X[:, 0] + rng.normal(size=n_samples) > 0).astype(np.float64)
-        yield X, y, rng.exponential(size=n_samples) * (rng.random(n_samples) < 0.8)
+    optimizer = build_optimizer(SOLVER_ROWS[name], 1, **arguments)
+    steps = descend(optimizer, np.ones(1), np.copy, 3, learning_rate=0.1)
+    np.testing.assert_allclose([float(params[0]) for params in steps], trace, atol=1e-7)
 
 
 # PyTorch's L2 penalty for all but AdamW, and its own decoupled decay where it has it.
@@ -208,24 +196,17 @@ def torch():
 )
 def test_twenty_training_steps_equal_pytorchs(torch, name, decay, torch_decay):
     """A network of two hidden layers on mini-batches, from the same weights, in float64."""
-    row = SOLVER_ROWS[name]
-    network = build_network(
-        Architecture(5, hidden_layer_sizes=(6, 4), activation=("tanh", "silu"), dropout=(0.0, 0.0))
-    )
-    layout = network.layout
+    row, rng = SOLVER_ROWS[name], np.random.default_rng(1)
+    network = Network((Dense(6), Activation(Tanh()), Dense(4), Activation(SiLU()), Dense(1)), 5)
+    layout, layers = network.layout, network.of_member(0)
+    arguments = {"weight_decay": 0.0, **row.arguments, **decay}
     optimizer = make_optimizer(
-        row.solver,
-        decayed=layout.decayed,
-        lr_scales=layout.lr_scales,
-        **{"weight_decay": 0.0, **row.arguments, **decay},
+        row.solver, n_decayed=layout.n_decayed, lr_factors=layout.lr_factors, **arguments
     )
-    params = network.init_params(RandomStreams.spawn(0, [0]).initialization)
-    state, grads = optimizer.init(params), np.empty_like(params)
-    passage = network.bind(params, 16, grads=grads)
-
+    [params] = draw_first(network)
     theirs = {
-        name: torch.tensor(layout.view(params, name)[0].copy(), requires_grad=True)
-        for name in layout.entries
+        name: torch.tensor(layout.view(params[np.newaxis], name)[0].copy(), requires_grad=True)
+        for name in layout.specs
     }
     W, b = ({name[6]: t for name, t in theirs.items() if name.endswith(kind)} for kind in "Wb")
     their_optimizer = getattr(torch.optim, row.torch_name)(
@@ -236,14 +217,20 @@ def test_twenty_training_steps_equal_pytorchs(torch, name, decay, torch_decay):
         lr=LEARNING_RATE,
         **row.torch_arguments,
     )
+    batches = []
+    for _ in range(20):
+        X = rng.normal(size=(16, 5))
+        y = (X[:, 0] + rng.normal(size=16) > 0).astype(np.float64)
+        batches.append((X, y, rng.exponential(size=16) * (rng.random(16) < 0.8)))
+    remaining = iter(batches)
 
-    for X, y, weight in batches():
-        logits = passage.forward(X[np.newaxis])
-        passage.backward(
-            BinaryCrossEntropy().gradient(y[np.newaxis], logits, weight, np.empty_like(logits))
-        )
-        take_step(optimizer, grads, params, state, LEARNING_RATE)
+    def gradient(params):
+        X, y, weight = next(remaining)
+        p, ctx = layout.unflatten(params, params[:0]), make_context(True, weight)
+        grad_logits = BinaryCrossEntropy().gradient(y, layers.forward(X, p, ctx)[:, 0], weight)
+        return layout.flatten(layers.backward(grad_logits[:, np.newaxis], X, p, ctx)[1])
 
+    for (X, y, weight), ours in zip(batches, descend(optimizer, params, gradient, 20), strict=True):
         hidden = torch.tanh(torch.tensor(X) @ W["1"] + b["1"])
         hidden = torch.nn.functional.silu(hidden @ W["2"] + b["2"])
         cost = torch.nn.functional.binary_cross_entropy_with_logits(
@@ -253,247 +240,272 @@ def test_twenty_training_steps_equal_pytorchs(torch, name, decay, torch_decay):
         cost.backward()
         their_optimizer.step()
         for parameter, tensor in theirs.items():
-            ours = layout.view(params, parameter)[0]
-            np.testing.assert_allclose(ours, tensor.detach().numpy(), rtol=0, atol=1e-10)
+            own = layout.view(ours[np.newaxis], parameter)[0]
+            np.testing.assert_allclose(own, tensor.detach().numpy(), rtol=0, atol=1e-10)
 
 
 @rows
 def test_optimizer_finds_the_bottom_of_a_bowl(row):
-    params, gradient = quadratic(1, 0)
-    params = last(descend(build(row), params, gradient, 2000))
+    params, gradient = quadratic(0)
+    params = last(descend(build_optimizer(row), params, gradient, 2000))
     assert np.abs(gradient(params)).max() < 0.05
-
-
-@rows
-@given(seed=seeds)
-def test_optimizer_steps_each_member_as_if_it_were_alone(row, seed):
-    """To the last bit, with clipping, both kinds of decay, and a learning rate of its own."""
-    optimizer = build(row, l2=0.1, weight_decay=0.2, max_grad_norm=0.5)
-    params, _ = quadratic(3, seed)
-    rates = np.array([[0.1], [0.01], [0.05]])
-    together = last(descend(optimizer, params, np.sin, 5, rates))
-    for k in range(3):
-        alone = last(descend(optimizer, params[[k]], np.sin, 5, rates[[k]]))
-        np.testing.assert_array_equal(together[[k]], alone)
-
-
-@rows
-def test_one_learning_rate_for_all_members_is_the_same_as_one_for_each(row):
-    params, gradient = quadratic(3, 0)
-    optimizer = build(row, weight_decay=0.1)
-    of_all = last(descend(optimizer, params, gradient, 5, 0.05))
-    of_each = last(descend(optimizer, params, gradient, 5, np.full((3, 1), 0.05)))
-    np.testing.assert_array_equal(of_all, of_each)
 
 
 @rows
 def test_optimizer_keeps_float32(row):
     """Parameters and state stay float32, and follow the float64 ones to its accuracy."""
-    optimizer = build(row, l2=0.1, weight_decay=0.1, max_grad_norm=1.0)
-    exact, _ = quadratic(2, 0)
-    params = exact.astype(np.float32)
-    state = optimizer.init(params)
-    for arrays in state["arrays"].values():
-        for name, array in arrays.items():
-            assert array.dtype == (np.float64 if name == "momentum_product" else np.float32)
-    _, gradient = quadratic(2, 0, np.float32)
-    _, exact_gradient = quadratic(2, 0)
-    rates = np.full((2, 1), LEARNING_RATE)
-    narrow = last(descend(optimizer, params, gradient, 20, rates.astype(np.float32)))
-    wide = last(descend(optimizer, exact, exact_gradient, 20, rates))
-    assert narrow.dtype == np.float32
-    np.testing.assert_allclose(narrow, wide, rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("nesterov", [False, True])
-@rows
-def test_recorded_steps_are_the_same_to_the_bit(row, nesterov, dtype):
-    """Taken several at once, as they are one by one: with all that can be recorded."""
-    pytest.importorskip("numba", reason="tapes run in a function that numba compiles")
-    optimizer = build(
-        row,
-        l2=0.1,
-        weight_decay=0.2,
-        nesterov=nesterov,
-        lr_scales=[(slice(0, 3), 1.0), (slice(3, N_PARAMS), 0.1)],
+    optimizer = build_optimizer(row, l2=0.1, weight_decay=0.1, max_grad_norm=1.0)
+    (narrow, narrow_gradient), (wide, wide_gradient) = (
+        quadratic(0, dtype) for dtype in (np.float32, np.float64)
     )
-    rng, (first, _) = np.random.default_rng(0), quadratic(3, 0, dtype)
-    gradients = np.ascontiguousarray(rng.normal(size=(3, 12, N_PARAMS)), dtype)
-    rates, grads = rng.uniform(0.01, 0.1, (12, 3, 1)), np.empty_like(first)
-    params, scratch = [first.copy(), first.copy()], np.empty_like(first)
-    states, numbers = [optimizer.init(first) for _ in params], optimizer.make_numbers(first, 4)
-    series = [Series(array, array.strides[0]) for array in numbers]
-    recorder = record(load_compiled(dtype), optimizer, series=series)
-    assert isinstance(recorder, Recorder)
-
-    def update(gradient, step):
-        recorder.copyto(grads, gradient[:, 0])
-        of_step = [array[step] for array in numbers]
-        optimizer.update(grads, params[1], states[1], of_step, scratch, recorder)
-
-    for done in (range(4), range(4, 8), range(8, 9), range(9, 12)):
-        for step in done:
-            grads[:] = gradients[:, step]
-            take_step(optimizer, grads, params[0], states[0], rates[step])
-        part = slice(done.start, done.stop)
-        optimizer.begin(states[1], numbers, rates[part])
-        recorder.run(update, gradients[:, part], len(done))
-        np.testing.assert_array_equal(params[1], params[0])
-        np.testing.assert_equal(states[1], states[0])
-    assert any(recorder._tapes.values())
-
-
-def test_clipping_is_not_recorded():
-    """It looks at the length of the gradient before it does anything."""
-    optimizer = build(SOLVER_ROWS["adam"], max_grad_norm=1.0)
-    assert not is_recordable(optimizer)
-    xp = load_compiled(np.float32)
-    assert record(xp, optimizer) is xp
-
-
-@rows
-def test_optimizer_state_is_plain_data_that_resumes_exactly(row):
-    """Ten steps, a pickle, and ten more are twenty steps; a deep copy does as well."""
-    optimizer = build(row, l2=0.1, weight_decay=0.1)
-    params, gradient = quadratic(2, 0)
-    expected = list(descend(optimizer, params, gradient, 20))[-1]
-    params = params.copy()
-    state = optimizer.init(params)
-    for i in range(20):
-        if i == 10:
-            state = copy.deepcopy(pickle.loads(pickle.dumps(state)))
-        take_step(optimizer, gradient(params), params, state, LEARNING_RATE)
-    np.testing.assert_array_equal(params, expected)
-    assert state["step"] == 20
-    for arrays in state["arrays"].values():
-        assert all(type(array) is np.ndarray for array in arrays.values())
-
-
-def test_state_can_continue_with_the_same_solver_only():
-    adam, nadam = build(SOLVER_ROWS["adam"]), build(SOLVER_ROWS["nadam"])
-    state = adam.init(np.zeros((1, N_PARAMS)))
-    assert adam.can_continue(state)
-    assert build(SOLVER_ROWS["adam"], epsilon=0.1).can_continue(state)
-    assert not nadam.can_continue(state)
-    assert not build(SOLVER_ROWS["adam"], weight_decay=0.1).can_continue(state)
+    assert all(array.dtype == np.float32 for array in optimizer.init(narrow).values())
+    narrow = last(descend(optimizer, narrow, narrow_gradient, 20))
+    assert narrow.dtype == np.float32
+    expected = last(descend(optimizer, wide, wide_gradient, 20))
+    np.testing.assert_allclose(narrow, expected, rtol=0, atol=1e-3)
 
 
 def test_gradient_descent_is_one_transform():
-    whole = [(slice(0, N_PARAMS), 1.0)]
-    assert build(SOLVER_ROWS["gd"]) == Optimizer((ScaleByLearningRate(tuple(whole)),))
+    whole = chain(ScaleByLearningRate(((N_PARAMS, 1.0),)))
+    assert build_optimizer(SOLVER_ROWS["gd"]) == whole
+    assert build_optimizer(SOLVER_ROWS["gd"], momentum=0.9) == whole
 
 
 def test_solver_is_a_chain_in_a_fixed_order():
     """The penalty joins the gradient before it is clipped; decay comes last."""
-    names = {
-        solver: [
-            type(transform).__name__
-            for transform in make_optimizer(
-                solver,
-                decayed=slice(0, 1),
-                lr_scales=[],
-                l2=0.1,
-                weight_decay=0.1,
-                max_grad_norm=1.0,
-            ).transforms
-        ]
-        for solver in ("sgd", "adam")
+    first, last_ = ["AddL2Gradient", "ClipByGlobalNorm"], ["DecayWeights"]
+    between = {
+        "sgd": ["ScaleByLearningRate", "AccumulateMomentum"],
+        "adam": ["ScaleByAdam", "ScaleByLearningRate"],
     }
-    first, last = ["AddL2Gradient", "ClipByGlobalNorm"], ["DecayWeights"]
-    assert names["sgd"] == [*first, "ScaleByLearningRate", "AccumulateMomentum", *last]
-    assert names["adam"] == [*first, "ScaleByAdam", "ScaleByLearningRate", *last]
-
-
-def test_gradient_descent_ignores_momentum():
-    assert build(SOLVER_ROWS["gd"], momentum=0.9) == build(SOLVER_ROWS["gd"], momentum=0.0)
+    for solver, expected in between.items():
+        optimizer = make_optimizer(
+            solver, n_decayed=1, lr_factors=(), l2=0.1, weight_decay=0.1, max_grad_norm=1.0
+        )
+        names = [type(transform).__name__ for transform in optimizer.transforms]
+        assert names == [*first, *expected, *last_]
 
 
 def test_chain_leaves_out_what_is_not_wanted():
     clip = ClipByGlobalNorm(1.0)
-    assert chain(None, clip, None).transforms == (clip,)
+    assert chain(None, clip, None) == Optimizer((clip,))
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 1e3])
 @given(seed=seeds, max_norm=st.floats(0.01, 10.0))
-def test_clipping_shortens_long_gradients_and_leaves_short_ones(seed, max_norm):
-    """Each member's whole gradient by itself; the direction stays."""
-    gradient = np.random.default_rng(seed).normal(size=(4, N_PARAMS)) * [[0.0], [1e-3], [1], [1e3]]
-    clipped = apply(ClipByGlobalNorm(max_norm), gradient)
-    for before, after in zip(gradient, clipped, strict=True):
-        norm = np.sqrt((before**2).sum())
-        if norm <= max_norm:
-            np.testing.assert_array_equal(after, before)
-        else:
-            np.testing.assert_allclose(after, before * max_norm / norm, rtol=1e-12)
-            assert np.sqrt((after**2).sum()) == pytest.approx(max_norm, rel=1e-12)
+def test_clipping_shortens_long_gradients_and_leaves_short_ones(scale, seed, max_norm):
+    """The whole gradient at once; the direction stays."""
+    gradient = scale * np.random.default_rng(seed).normal(size=N_PARAMS)
+    clipped = update(ClipByGlobalNorm(max_norm), gradient)
+    norm = np.sqrt((gradient**2).sum())
+    if norm <= max_norm:
+        np.testing.assert_array_equal(clipped, gradient)
+    else:
+        np.testing.assert_allclose(clipped, gradient * max_norm / norm, rtol=1e-12)
+        assert np.sqrt((clipped**2).sum()) == pytest.approx(max_norm, rel=1e-12)
 
 
-def test_l2_gradient_leaves_biases_alone():
-    params = np.arange(1.0, 11.0).reshape(2, 5)
-    added = apply(AddL2Gradient(0.5, slice(0, 3)), np.zeros((2, 5)), params)
-    np.testing.assert_allclose(added[:, :3], 0.5 * params[:, :3])
-    np.testing.assert_array_equal(added[:, 3:], 0.0)
+@pytest.mark.parametrize("largest", [1e18, 1e20, 1e30])
+def test_clipping_a_huge_float32_gradient_does_not_lose_it(largest):
+    """Its squared length overflows float32."""
+    updates = np.array([largest, largest, -largest, largest, 1e-3, 0.0], np.float32)
+    with np.errstate(over="ignore"):  # as in training
+        clipped = update(ClipByGlobalNorm(1.0), updates)
+    np.testing.assert_allclose(clipped, np.sign(updates) * (abs(updates) > 1.0) * 0.5, atol=1e-6)
+
+
+@given(seed=seeds, l2=st.floats(1e-6, 10.0))
+def test_l2_gradient_is_the_derivative_of_the_penalty_of_weights(seed, l2):
+    """``l2 / 2 |w|^2``, without biases."""
+    params = np.random.default_rng(seed).normal(size=9)
+    added = update(AddL2Gradient(l2, 6), np.zeros(9), params)
+    for i in range(9):
+        moved = params + 1e-30j * (np.arange(9) == i)
+        penalty = 0.5 * l2 * (moved[:6] ** 2).sum()
+        assert added[i] == pytest.approx(penalty.imag / 1e-30, rel=1e-12, abs=1e-15)
 
 
 @rows
 def test_decoupled_decay_shrinks_weights_and_leaves_biases_alone(row):
     """Without a gradient, weights fall by the factor ``1 - learning_rate * rate`` a step."""
-    params = np.arange(1.0, 8.0).reshape(1, N_PARAMS)
-    optimizer = build(row, weight_decay=0.5)
+    params = np.arange(1.0, 8.0)
+    optimizer = build_optimizer(row, weight_decay=0.5)
     after = last(descend(optimizer, params, np.zeros_like, 3, 0.1))
-    np.testing.assert_allclose(after[:, :N_DECAYED], params[:, :N_DECAYED] * 0.95**3)
-    np.testing.assert_array_equal(after[:, N_DECAYED:], params[:, N_DECAYED:])
-
-
-def test_decoupled_decay_of_each_member_follows_its_own_learning_rate():
-    params = np.ones((2, 3))
-    apply(DecayWeights(0.5, slice(0, 2)), np.zeros((2, 3)), params, np.array([[0.1], [0.2]]))
-    np.testing.assert_allclose(params, [[0.95, 0.95, 1.0], [0.9, 0.9, 1.0]])
+    np.testing.assert_allclose(after[:N_DECAYED], params[:N_DECAYED] * 0.95**3)
+    np.testing.assert_array_equal(after[N_DECAYED:], params[N_DECAYED:])
 
 
 def test_decoupled_decay_does_not_pass_through_adams_moments():
     """L2 does: Adam divides it by the size of the gradient, and a constant one becomes a step."""
-    params = np.ones((1, N_PARAMS))
-    decoupled = last(
-        descend(build(SOLVER_ROWS["adamw"], weight_decay=0.1), params, np.zeros_like, 1)
+    params = np.ones(N_PARAMS)
+    decoupled, penalised = (
+        last(descend(build_optimizer(SOLVER_ROWS["adamw"], **decay), params, np.zeros_like, 1))
+        for decay in ({"weight_decay": 0.1}, {"l2": 0.1})
     )
-    penalised = last(descend(build(SOLVER_ROWS["adamw"], l2=0.1), params, np.zeros_like, 1))
-    assert decoupled[0, 0] == pytest.approx(1.0 - LEARNING_RATE * 0.1)
-    assert penalised[0, 0] == pytest.approx(1.0 - LEARNING_RATE, rel=1e-6)
+    assert decoupled[0] == pytest.approx(1.0 - LEARNING_RATE * 0.1)
+    assert penalised[0] == pytest.approx(1.0 - LEARNING_RATE, rel=1e-6)
+    shrunk = update(DecayWeights(0.5, 2), np.zeros(3), np.ones(3), 0.1)
+    np.testing.assert_allclose(shrunk, [-0.05, -0.05, 0.0], rtol=1e-12)
 
 
 @rows
-def test_learning_rate_factors_hold_for_their_ranges_of_columns(row):
+def test_learning_rate_factors_hold_for_their_ranges(row):
     """The first step of a range is its factor times what it would be with a factor of one."""
-    params, gradient = quadratic(2, 0)
-    factors = [(slice(0, 2), 1.0), (slice(2, 5), 0.1), (slice(5, N_PARAMS), 6.0)]
-    plain = last(descend(build(row), params, gradient, 1)) - params
-    scaled = last(descend(build(row, lr_scales=factors), params, gradient, 1)) - params
-    for columns, factor in factors:
-        np.testing.assert_allclose(scaled[:, columns], factor * plain[:, columns], rtol=1e-10)
+    (params, gradient), sizes, factors = quadratic(0), (2, 3, 2), (1.0, 0.1, 6.0)
+    scaled, plain = (
+        last(descend(build_optimizer(row, **arguments), params, gradient, 1)) - params
+        for arguments in ({"lr_factors": tuple(zip(sizes, factors, strict=True))}, {})
+    )
+    np.testing.assert_allclose(scaled, np.repeat(factors, sizes) * plain, rtol=1e-9)
 
 
 def test_smaller_rate_slows_later_steps_and_not_those_in_the_velocity():
     """Momentum comes after the learning rate, as in MLPClassifier."""
-    optimizer = chain(ScaleByLearningRate(((slice(0, 1), 1.0),)), AccumulateMomentum(0.5))
-    params = np.zeros((1, 1))
-    state = optimizer.init(params)
-    take_step(optimizer, np.ones((1, 1)), params, state, 1.0)
-    take_step(optimizer, np.ones((1, 1)), params, state, 0.0)
-    assert params[0, 0] == -1.5
+    optimizer = chain(ScaleByLearningRate(((1, 1.0),)), AccumulateMomentum(0.5))
+    params = last(descend(optimizer, np.zeros(1), np.ones_like, 2, np.array([1.0, 0.0])))
+    assert params[0] == -1.5
 
 
-@rows
-def test_update_overwrites_the_gradient_with_the_step_taken(row):
-    params, gradient = quadratic(2, 0)
-    before, grads = params.copy(), gradient(params)
-    optimizer = build(row)
-    take_step(optimizer, grads, params, optimizer.init(params), LEARNING_RATE)
-    np.testing.assert_array_equal(params, before + grads)
+# Schedules.
+
+names = pytest.mark.parametrize("name", SCHEDULE_ROWS)
 
 
-def test_clipping_a_huge_float32_gradient_does_not_lose_it():
-    """Its squared length overflows float32."""
-    updates = np.full((1, 4), 1e30, np.float32)
-    ClipByGlobalNorm(1.0).update(updates, updates, {}, None)
-    np.testing.assert_allclose(updates, 0.5, rtol=1e-6)
+def curve(schedule, total):
+    """Return the multiplier at every step of a fit."""
+    return np.array([schedule(done, total) for done in range(total)])
+
+
+def test_table_names_every_schedule():
+    assert set(SCHEDULE_ROWS) == set(SCHEDULES)
+    made = {type(make_schedule(name)) for name in SCHEDULES}
+    own, protocol = OwnSchedule, schedules.Schedule
+    assert made == classes_defined_in(schedules, "__call__") - {own, protocol}
+
+
+def test_function_of_ones_own_is_a_schedule_by_steps():
+    schedule = make_schedule(lambda done, total: 1 - done / total)
+    assert (schedule.counts, schedule.needs_horizon) == ("steps", True)
+    np.testing.assert_allclose(curve(schedule, 4), [1.0, 0.75, 0.5, 0.25])
+    model = classifier((4,), learning_rate=lambda done, total: 1 / (1 + done), batch_size=40)
+    model.set_params(max_iter=2).fit(*make_table())
+    np.testing.assert_allclose(model.history_["learning_rate"], [0.01 / 3, 0.01 / 6], rtol=1e-6)
+
+
+@names
+def test_schedule_says_what_it_counts_and_whether_it_needs_the_end(name):
+    schedule = make_schedule(name)
+    assert (schedule.counts, schedule.needs_horizon) == SCHEDULE_ROWS[name]
+
+
+@names
+@given(st.data(), st.integers(1, 10**6))
+def test_schedule_stays_between_zero_and_one(name, data, total):
+    multiplier = make_schedule(name)(data.draw(st.integers(0, total - 1)), total)
+    assert type(multiplier) is float
+    assert 0.0 <= multiplier <= 1.0
+
+
+@names
+def test_schedule_is_finite_at_every_step_of_a_short_fit(name):
+    for total in range(1, 31):
+        multipliers = curve(make_schedule(name), total)
+        assert ((multipliers >= 0.0) & (multipliers <= 1.0)).all()
+
+
+@names
+@pytest.mark.parametrize("total", [100, 1000])
+def test_schedule_spends_most_of_the_fit_learning(name, total):
+    """The largest multiplier is 1 to within a step; no fit is spent at a rate of zero."""
+    multipliers = curve(make_schedule(name), total)
+    assert multipliers.max() > 1.0 - 20.0 / total
+    assert (multipliers > 0.0).mean() >= 1.0 - 2.0 / total
+
+
+@pytest.mark.parametrize("name", ["constant", "adaptive"])
+def test_constant_and_adaptive_leave_the_rate_alone(name):
+    assert make_schedule(name) == Constant()
+    assert set(curve(Constant(), 50)) == {1.0}
+
+
+@given(done=st.integers(0, 10**7), power=st.floats(0.0, 2.0))
+def test_invscaling_divides_by_a_power_of_the_samples_seen(done, power):
+    multiplier = make_schedule("invscaling", power)(done, 1)
+    assert multiplier == pytest.approx(1.0 / (done + 1) ** power, rel=1e-12)
+
+
+def test_cosine_rises_linearly_and_falls_to_zero():
+    multipliers = curve(Cosine(warmup=0.1), 1000)
+    warm, cool = multipliers[:100], multipliers[100:]
+    np.testing.assert_allclose(np.diff(warm), np.diff(warm)[0], rtol=1e-9)
+    assert warm[0] == pytest.approx(1 / 101)
+    assert cool[0] == 1.0
+    assert (np.diff(cool) < 0).all()
+    assert Cosine(warmup=0.1)(1000, 1000) == pytest.approx(0.0, abs=1e-15)
+    assert Cosine(warmup=0.0)(0, 10) == 1.0
+
+
+def test_cosine_follows_half_a_cosine_after_the_warm_up():
+    schedule = Cosine(warmup=0.2)
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        done = round(1000 * (0.2 + 0.8 * share))
+        assert schedule(done, 1000) == pytest.approx((1 + math.cos(math.pi * share)) / 2, abs=1e-12)
+
+
+def test_one_cycle_rises_to_one_and_falls_to_almost_nothing():
+    multipliers = curve(OneCycle(), 1000)
+    assert multipliers[0] == pytest.approx(1 / 25)
+    assert multipliers[299] == 1.0
+    assert multipliers[-1] == pytest.approx(4e-6)
+    assert (np.diff(multipliers[:300]) > 0).all()
+    assert (np.diff(multipliers[299:]) < 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of:UserWarning")
+@pytest.mark.parametrize("total", [4, 10, 37, 1000])
+def test_one_cycle_equals_pytorchs(torch, total):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=total, cycle_momentum=False
+    )
+    expected = []
+    for step in range(total):
+        expected.append(optimizer.param_groups[0]["lr"])
+        if step < total - 1:
+            scheduler.step()
+    np.testing.assert_allclose(curve(OneCycle(), total), expected, rtol=1e-10)
+
+
+def test_coslog4_is_zero_where_its_four_cycles_meet():
+    """At t = 0, 1/15, 1/5, 7/15 and 1; and at 1 in the middle of each, on the logarithmic scale."""
+    total = 15 * 10**6
+    for cycle in range(5):
+        done = (2**cycle - 1) * total // 15
+        assert CosLog4()(done, total) == pytest.approx(0.0, abs=1e-12)
+    for cycle in range(4):
+        done = round((2 ** (cycle + 0.5) - 1) * total / 15)
+        assert CosLog4()(done, total) == pytest.approx(1.0, abs=1e-10)
+    rises = np.diff(curve(CosLog4(), 3000)) > 0
+    assert rises[0]
+    assert np.count_nonzero(rises[1:] != rises[:-1]) == 7
+
+
+@names
+def test_schedule_is_what_training_follows(name):
+    """The history has the multiplier of the last step of each epoch, times the first rate."""
+    settings = {"learning_rate": name, "batch_size": 40, "max_iter": 4, "power_t": 0.3}
+    model = classifier((4,), **settings).fit(*make_table())
+    counts, _ = SCHEDULE_ROWS[name]
+    at = [2, 5, 8, 11] if counts == "steps" else [0, 120, 240, 360]
+    expected = [0.01 * make_schedule(name, 0.3)(done, 12) for done in at]
+    np.testing.assert_allclose(model.history_["learning_rate"], expected, rtol=1e-6)
+
+
+def test_invscaling_counts_samples_and_not_batches():
+    """As in MLPClassifier: with batches of any size the rate of an epoch is the same."""
+    X, y = make_table()
+    rates = [
+        classifier((4,), learning_rate="invscaling", batch_size=size).fit(X, y)
+        for size in (30, 120)
+    ]
+    assert rates[0].history_["learning_rate"] == rates[1].history_["learning_rate"]

@@ -1,4 +1,4 @@
-"""Predictions: of few rows by passes that are kept, of many in blocks and threads."""
+"""Predictions: of few rows in float64, of many in blocks and threads, with memory that is kept."""
 
 import copy
 import pickle
@@ -14,25 +14,11 @@ import polars as pl
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skdnn import DeepBinaryClassifier, TabularEncoder, _prediction
-from skdnn._network import Pass
-from skdnn._prediction import FEW_ROWS, MOST_READY, Predictor
-from skdnn.estimator.architecture import Architecture, build_network
-from skdnn.training.random_streams import RandomStreams
+from skdnn import DeepBinaryClassifier
+from skdnn.preprocessing import TabularEncoder
 
 FEW = {"hidden_layer_sizes": (4,), "max_iter": 2, "random_state": 0}
-
-
-@pytest.fixture
-def predictor():
-    network = build_network(
-        Architecture(3, hidden_layer_sizes=(4,), activation=("tanh",), dropout=(0.5,), n_members=2)
-    )
-    return Predictor(network)
-
-
-def draw_params(predictor, seed=0):
-    return predictor.network.init_params(RandomStreams.spawn(seed, range(2)).initialization)
+BLOCK_ROWS = "skdnn.training.prediction.BLOCK_ROWS"
 
 
 def draw_rows(n_rows, n_columns=3, seed=1):
@@ -52,77 +38,50 @@ def model(table):
     return DeepBinaryClassifier(**FEW).fit(*table)
 
 
-@pytest.mark.parametrize("n_rows", [1, FEW_ROWS, FEW_ROWS + 1])
-def test_few_rows_are_predicted_as_many_are(predictor, n_rows):
-    params, X = draw_params(predictor), draw_rows(n_rows)
-    for _ in range(2):
-        logits = predictor._logits(params, X)
-        np.testing.assert_array_equal(logits, predictor.network.logits(params, X))
+@pytest.mark.parametrize("n_rows", [1, 64, 65, 300])
+def test_prediction_is_the_mean_of_what_the_members_say(table, n_rows):
+    """By matrix products, of the rows that come, at the first call and at later ones."""
+    X, y = np.nan_to_num(table[0]), table[1]
+    model = DeepBinaryClassifier(**FEW, encoder=None, activation="tanh", n_members=3)
+    model.set_params(dtype="float64").fit(X, y)
+    (W_1, W_2), (b_1, b_2) = model.coefs_, model.intercepts_
+    for rows in (X[:n_rows], X[::-1][:n_rows], X[:n_rows]):
+        z = np.tanh(rows @ W_1 + b_1[:, np.newaxis]) @ W_2 + b_2[:, np.newaxis]
+        expected = (1.0 / (1.0 + np.exp(-z[..., 0]))).mean(axis=0)
+        np.testing.assert_allclose(model.predict_proba(rows)[:, 1], expected, rtol=1e-12)
 
 
-def test_a_pass_serves_again_until_parameters_or_rows_are_others(predictor):
-    params, n_made = draw_params(predictor), []
-    bind = predictor.network.bind
-    object.__setattr__(
-        predictor.network, "bind", lambda *args, **kw: n_made.append(1) or bind(*args, **kw)
-    )
-    for given, n_rows, n_expected in (
-        (params, 1, 1),
-        (params, 1, 1),
-        (params, 2, 2),
-        (params.copy(), 2, 3),
-    ):
-        predictor._logits(given, draw_rows(n_rows))
-        assert len(n_made) == n_expected
+@pytest.mark.parametrize("n_rows", [1, 300])
+def test_parameters_that_are_changed_in_place_count(model, table, n_rows):
+    X, model = table[0][:n_rows], copy.deepcopy(model)
+    before = model.decision_function(X)
+    kept = before.copy()
+    model.params_ *= 2.0
+    now = model.decision_function(X)
+    assert (now != before).any()
+    np.testing.assert_array_equal(before, kept)
+    np.testing.assert_array_equal(now, pickle.loads(pickle.dumps(model)).decision_function(X))
 
 
-def test_what_was_predicted_stays_when_more_is(predictor):
-    params = draw_params(predictor)
-    first = predictor._logits(params, draw_rows(1, seed=1))
-    before = first.copy()
-    predictor._logits(params, draw_rows(1, seed=2))
-    np.testing.assert_array_equal(first, before)
-
-
-def test_parameters_that_are_changed_in_place_count(predictor):
-    params, X = draw_params(predictor), draw_rows(1)
-    predictor._logits(params, X)
-    params *= 2.0
-    np.testing.assert_array_equal(
-        predictor._logits(params, X), Predictor(predictor.network)._logits(params, X)
-    )
-
-
-def test_parameters_in_another_dtype_are_made_once_and_again_when_they_change(predictor):
-    params = draw_params(predictor).astype(np.float32)
-    wide = predictor.cast(params, np.dtype(np.float64))
-    np.testing.assert_array_equal(wide, params)
-    assert wide.dtype == np.float64
-    assert predictor.cast(params.copy(), np.dtype(np.float64)) is wide
-    params[1, 2] += 1.0
-    np.testing.assert_array_equal(predictor.cast(params, np.dtype(np.float64)), params)
-    assert predictor.cast(params, params.dtype) is params
-
-
-def test_no_more_passes_are_kept_than_needed(predictor):
-    params, X = draw_params(predictor), draw_rows(1)
-    taken = [predictor._make_ready(params, 1) for _ in range(MOST_READY + 2)]
-    predictor._ready += taken[:MOST_READY]
-    predictor._logits(params, X)
-    assert len(predictor._ready) == MOST_READY
-
-
-def test_memory_is_kept_for_the_next_prediction_unless_it_is_much(monkeypatch, model, table):
-    X, predictor = np.repeat(table[0], 3, axis=0), copy.copy(model)._predictor
-    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 200)
+def test_memory_that_is_kept_changes_nothing(monkeypatch, model, table):
+    X = np.repeat(table[0], 3, axis=0)
+    monkeypatch.setattr(BLOCK_ROWS, 200)
     expected = []
-    for is_kept in (True, False):
-        monkeypatch.setattr(_prediction, "LARGEST_KEPT", 1 << 24 if is_kept else 0)
-        predictor._workspaces.clear()
-        expected += [model.predict_proba(X[:n_rows]) for n_rows in (900, 20, 100, 900)]
-        assert len(predictor._workspaces) == is_kept
+    for n_bytes in (1 << 24, 0):
+        monkeypatch.setattr("skdnn.training.prediction.LARGEST_KEPT", n_bytes)
+        fresh = pickle.loads(pickle.dumps(model))
+        expected += [fresh.predict_proba(X[:n_rows]) for n_rows in (900, 20, 100, 900)]
     for with_memory, without in zip(expected[:4], expected[4:], strict=True):
         np.testing.assert_array_equal(with_memory, without)
+
+
+@pytest.mark.parametrize("renew", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_and_pickles_hold_no_memory(model, table, renew):
+    X = np.repeat(table[0], 10, axis=0)
+    n_bytes = len(pickle.dumps(model))
+    expected = model.predict_proba(X)
+    assert len(pickle.dumps(model)) < n_bytes + 100
+    np.testing.assert_array_equal(renew(model).predict_proba(X), expected)
 
 
 def test_threads_that_predict_at_once_do_not_disturb_each_other(model):
@@ -135,7 +94,7 @@ def test_threads_that_predict_at_once_do_not_disturb_each_other(model):
 
 def test_threads_that_switch_all_the_time_do_not_disturb_each_other(monkeypatch, model, table):
     """One row, one block and several, in threads of their own, and gradients."""
-    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 70)
+    monkeypatch.setattr(BLOCK_ROWS, 70)
     X, interval = table[0], sys.getswitchinterval()
     model = pickle.loads(pickle.dumps(model)).set_params(n_jobs=2)
     calls = [*product(["predict_proba"], (1, 9, 65, 300)), ("input_gradients", 5)]
@@ -157,19 +116,6 @@ def test_threads_that_switch_all_the_time_do_not_disturb_each_other(monkeypatch,
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("renew", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_copies_and_pickles_hold_no_passes(model, table, renew):
-    X = table[0][:1]
-    expected = model.predict_proba(X)
-    model.predict_proba(table[0])
-    assert model._predictor._ready
-    assert model._predictor._workspaces
-    other = renew(model)
-    assert not other._predictor._ready
-    assert not other._predictor._workspaces
-    np.testing.assert_array_equal(other.predict_proba(X), expected)
-
-
 @pytest.mark.parametrize("encoder", ["auto", None])
 @pytest.mark.parametrize("make", [np.asarray, pd.DataFrame, pl.DataFrame])
 def test_blocks_and_threads_change_nothing(table, monkeypatch, encoder, make):
@@ -179,7 +125,7 @@ def test_blocks_and_threads_change_nothing(table, monkeypatch, encoder, make):
     X = make(X) if make is np.asarray else make(dict(zip(columns, X.T, strict=True)))
     model = DeepBinaryClassifier(**FEW, encoder=encoder).fit(X, y)
     whole = model.decision_function(X)
-    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 70)
+    monkeypatch.setattr(BLOCK_ROWS, 70)
     blocks = [model.set_params(n_jobs=n_jobs).decision_function(X) for n_jobs in (1, 2, 3)]
     np.testing.assert_array_equal(blocks[0], blocks[1])
     np.testing.assert_array_equal(blocks[0], blocks[2])
@@ -189,7 +135,7 @@ def test_blocks_and_threads_change_nothing(table, monkeypatch, encoder, make):
 def test_an_infinite_number_in_a_late_block_is_refused(table, model, monkeypatch):
     X = table[0].copy()
     X[-1, 1] = np.inf
-    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 70)
+    monkeypatch.setattr(BLOCK_ROWS, 70)
     with pytest.raises(ValueError, match="infinit"):
         model.predict_proba(X)
 
@@ -231,7 +177,7 @@ def test_the_dtype_is_that_of_table_and_weights(table, X_dtype, dtype, expected)
 @pytest.mark.parametrize("n_members", [1, 2])
 def test_rows_that_overflow_are_refused(monkeypatch, table, n_rows, n_members):
     """Whether by few rows or by blocks of them; the others are predicted without a warning."""
-    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 20)
+    monkeypatch.setattr(BLOCK_ROWS, 20)
     X, y = np.nan_to_num(table[0]), table[1]
     settings = {**FEW, "n_members": n_members, "dtype": "float32"}
     model = DeepBinaryClassifier(**settings, encoder=None).fit(X, y)
@@ -310,28 +256,40 @@ def test_error_in_a_block_ends_the_work_of_the_other_threads(
         return encode(encoder, X, *arguments)
 
     monkeypatch.setattr(TabularEncoder, "_encode", encode_or_fail)
-    monkeypatch.setattr(_prediction, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(BLOCK_ROWS, 1)
     model = copy.copy(model).set_params(n_jobs=2)
     with pytest.raises(MemoryError, match="as a test"):
         model.predict_proba(table[0])
     assert len(n_encoded) < 20
 
 
-def test_predictions_hold_the_threads_of_blas(monkeypatch, model, table):
+class Looking:
+    """An activation that is no formula, and that sees how many threads BLAS has."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def value(self, z):
+        self.seen.update(i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas")
+        return np.tanh(np.asarray(z))
+
+    def derivative(self, z):
+        return 1.0 - np.tanh(np.asarray(z)) ** 2
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+def test_predictions_hold_the_threads_of_blas(table):
     """Of few rows, of one block and of several; of gradients, and in a thread, too."""
-    seen, forward = set(), Pass.forward
-
-    def watch(*arguments):
-        seen.update(i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas")
-        return forward(*arguments)
-
-    monkeypatch.setattr(Pass, "forward", watch)
-    X, calls = table[0], [model.predict_proba, model.decision_function, model.input_gradients]
+    X, y = table
+    model = DeepBinaryClassifier(**FEW, activation=Looking()).fit(X, y)
+    calls = [model.predict_proba, model.decision_function, model.input_gradients]
     with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as executor:
         for call, n_rows in product(calls, (1, 70, 300)):
+            model.activation.seen.clear()
             call(X[:n_rows])
             executor.submit(call, X[:n_rows]).result()
-            assert seen == {1}
-            seen.clear()
+            assert model.activation.seen == {1}
         before = {i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"}
         assert before == {2}

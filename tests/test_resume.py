@@ -3,21 +3,15 @@
 import pickle
 import warnings
 from copy import deepcopy
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from data import classifier, make_separable, make_table
 from sklearn.exceptions import ConvergenceWarning
-from tables import pose_training
-from trainings import AfterEpoch, ScriptedLoss, needs_callbacks, noisy_rows
+from trainings import AfterEpoch, needs_callbacks
 
-from skdnn._training import train
-from skdnn.optimizers import SOLVERS
-from skdnn.training.rows import Rows
-
-pytestmark = pytest.mark.usefixtures("many_workers")
+from skdnn.optim.solvers import SOLVERS
 
 HORIZONS = ["cosine", "one_cycle", "coslog4"]
 
@@ -542,7 +536,7 @@ def fit_under_another_solver(estimator, X, y):
 def test_rejected_weights_do_not_come_back(name, go_on):
     """As good as no learning rate leaves the weights, and so the probabilities, where they are."""
     estimator, X, y = overfitted(name)
-    statistics = slice(estimator._predictor.network.layout.trainable.stop, None)
+    statistics = slice(estimator._predictor.network.layout.n_trainable, None)
     params, probability = estimator.params_.copy(), estimator.predict_proba(X)
     go_on(estimator.set_params(**SLOW), X, y)
     trained = estimator.params_.copy()
@@ -559,8 +553,7 @@ def test_stream_after_a_fit_begins_as_one_from_the_same_weights(name):
     estimator, X, y = overfitted(name)
     other = deepcopy(estimator)
     for array in other._resume["optimizer"]["arrays"].values():
-        for values in array.values():
-            values[...] = 7.0
+        array[...] = 7.0
     other._resume["params"][...] = 7.0
     np.testing.assert_array_equal(
         three_parts(other, X, y).params_, three_parts(estimator, X, y).params_
@@ -645,36 +638,88 @@ def test_best_iter_without_early_stopping_is_the_last(solver):
         assert estimator.best_iter_ == len(estimator.loss_curve_) == 10
 
 
-# Members that have ended while others go on.
+# States that are not what a training has left.
 
 
-class RuinousLoss(ScriptedLoss):
-    """Once the first member has ended, its gradient is not a number any more."""
-
-    def gradient(self, y_true, logits, sample_weight, gradient_out, xp=np):
-        super().gradient(y_true, logits, sample_weight, gradient_out)
-        if self.n_calls > 4:
-            gradient_out[0] = np.nan
-        return gradient_out
+def cut_moments(state):
+    arrays = state["optimizer"]["arrays"]
+    arrays.update({name: array[:, :3] for name, array in arrays.items()})
 
 
-@pytest.mark.usefixtures("one_worker")
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
-@pytest.mark.parametrize("is_same", [False, True])
-def test_ended_member_leaves_no_ruins_for_the_next_training(solver, is_same):
-    """What became of its moments after its end does not spoil what comes next."""
-    rows = noisy_rows()
-    plan, state = pose_training(
-        rows, members=(0, 1), solver=solver, max_iter=7, learning_rate_init=0.01
-    )
-    script = [[0.7, 0.7], [0.6, 0.6], [0.6, 0.5], [0.6, 0.4], *[[0.6, 0.3]] * 4]
-    ruinous = replace(plan, loss=RuinousLoss(script), n_iter_no_change=2)
-    train(ruinous, state, rows)
-    assert state.progress.running.tolist() == [False, False]
-    assert np.isfinite(state.final_params).all()
-    first = state.final_params.copy()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        train(plan, state, rows if is_same else Rows(rows.X + 0.01, rows.y))
-    assert np.isfinite(state.final_params).all()
-    assert (np.abs(state.final_params - first).max(axis=1) > 1e-3).all()
+def flat_moments(state):
+    arrays = state["optimizer"]["arrays"]
+    arrays.update({name: array[0] for name, array in arrays.items()})
+
+
+def longer_moments(state):
+    arrays = state["optimizer"]["arrays"]
+    arrays.update({name: np.tile(array, (1, 3)) for name, array in arrays.items()})
+
+
+def moments_of_another_dtype(state):
+    arrays = state["optimizer"]["arrays"]
+    arrays.update({name: array.astype(np.float16) for name, array in arrays.items()})
+
+
+def moments_that_are_no_arrays(state):
+    arrays = state["optimizer"]["arrays"]
+    arrays.update({name: array.tolist() for name, array in arrays.items()})
+
+
+def no_moments(state):
+    state["optimizer"]["arrays"].clear()
+
+
+def moments_of_nobody(state):
+    state["optimizer"]["arrays"]["0_Unknown.moment"] = np.zeros((2, 3))
+
+
+def change(name, function):
+    def craft(state):
+        state[name] = function(state[name])
+
+    return pytest.param(craft, id=f"{name}, {function.__name__}")
+
+
+def one_member(array):
+    return array[:1]
+
+
+def fewer_weights(array):
+    return array[:, :-1]
+
+
+def as_integers(array):
+    return array.astype(int)
+
+
+CRAFTED = [
+    cut_moments,
+    flat_moments,
+    longer_moments,
+    moments_of_another_dtype,
+    moments_that_are_no_arrays,
+    no_moments,
+    moments_of_nobody,
+    *(
+        change(name, function)
+        for name in ("params", "ema_params")
+        for function in (one_member, fewer_weights, as_integers)
+    ),
+    *(change("rate_factor", function) for function in (one_member, as_integers)),
+]
+
+
+@pytest.mark.parametrize("craft", CRAFTED)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_state_of_another_shape_is_not_gone_on_with(craft, method):
+    """What comes next begins with the weights that were kept, as if they were set by hand."""
+    X, y = make_table()
+    settings = {"n_members": 2, "ema_decay": 0.9, "warm_start": True}
+    ends = []
+    for crafted in (craft, lambda state: state["optimizer"]["arrays"].clear()):
+        model = classifier(**settings).partial_fit(X, y, classes=[0, 1])
+        crafted(model._resume)
+        ends.append(getattr(pickled(model), method)(X, y).params_)
+    np.testing.assert_array_equal(*ends)
+    assert ends[0].shape == (2, model.params_.shape[1])

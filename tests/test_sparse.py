@@ -332,10 +332,10 @@ def test_wide_table_is_never_made_dense(settings):
     model = classifier((4,), max_iter=1, **settings)
     n_members = settings.get("n_members", 1)
     params = 8 * 4 * n_features * n_members
-    bound = 48 * params if settings.get("solver") == "lbfgs" else 16 * params
+    bound = 49 * params if settings.get("solver") == "lbfgs" else 24 * params
     assert bound < 0.2 * 8 * n_samples * n_features
     assert peak_of(lambda: model.fit(X, y)) < bound
-    assert peak_of(lambda: model.predict_proba(X)) < 2 * params
+    assert peak_of(lambda: model.predict_proba(X)) < 3 * params
     if settings.get("solver") != "lbfgs":
         assert peak_of(lambda: model.partial_fit(X, y)) < bound
 

@@ -40,7 +40,7 @@ def test_versions_are_those_of_the_packages(capsys):
     assert shown["numpy"] == np.__version__
     assert shown["scikit-learn"] == sklearn.__version__
     assert shown["n_jobs=None"].startswith("threads: ")
-    assert shown["compiled passes"] in ("yes", "no")
+    assert shown["compiled kernels"] in ("yes", "no")
     assert set(shown) >= {"Python", "scipy", "joblib", "threadpoolctl", "numba", "processors"}
 
 

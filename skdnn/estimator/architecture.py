@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import sqrt
 from numbers import Integral, Real
 from typing import Any
@@ -12,18 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from .._network import Network
-from ..activations import ACTIVATIONS, Identity, Logistic, make_activation
-from ..activations import Activation as ActivationFunction
-from ..initializers import (
-    INITIALIZERS,
-    FirstRowsZero,
-    NormalOfRandomScale,
-    Scaled,
-    UniformWithin,
-    standard_normal,
-)
-from ..layers import (
+from ..nn import (
     Activation,
     BatchNorm,
     Branch,
@@ -36,17 +24,32 @@ from ..layers import (
     LayerNorm,
     NumericEmbedding,
     Residual,
+    Sequential,
 )
+from ..nn.activations import ACTIVATIONS, Identity, Logistic, make_activation
+from ..nn.initializers import (
+    INITIALIZERS,
+    FirstRowsZero,
+    NormalOfRandomScale,
+    Scaled,
+    UniformWithin,
+    standard_normal,
+)
+from ..nn.network import Network
 from ..preprocessing import TabularEncoder
 from ..preprocessing.categories import FIRST_LEVEL
-from .parameters import ResolvedParameters
+from .parameters import OWN_ACTIVATION, ResolvedParameters
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
 FREQUENCIES = NormalOfRandomScale(0.05, 1.0)
 """Each member sees the numbers at a resolution of its own: members that differ average well."""
 
-KINDS = {"periodic": ("waves",), "piecewise": ("ramps",), "mixed": ("waves", "ramps")}
+KINDS = {
+    "periodic": ("periodic",),
+    "piecewise": ("piecewise_linear",),
+    "mixed": ("periodic", "piecewise_linear"),
+}
 """What a `numeric_embedding` makes of numbers."""
 
 EMBEDDING_INIT = FirstRowsZero(standard_normal, FIRST_LEVEL)
@@ -90,12 +93,14 @@ class Architecture:
     ----------
     columns : InputColumns or int
         What enters; a number of columns stands for ones to take as they are.
-    hidden_layer_sizes, activation, dropout : tuples of the same length
-        Width, activation function and dropout rate of each hidden layer.
+    hidden_layer_sizes : tuple of int and Layer
+        The widths of hidden layers, and layers to take as they are.
+    activation, dropout : tuples
+        Activation function and dropout rate of each width.
     initialization : str
-        A name from `skdnn.initializers`; "auto" takes the one that suits the activation after each
-        layer, and Glorot's for the output. "mlp" begins as MLPClassifier does; the output layer
-        then goes by the activation before it.
+        A name from `skdnn.nn.initializers`; "auto" takes the one that suits the activation after
+        each layer, and Glorot's for the output. "mlp" begins as MLPClassifier does; the output
+        layer then goes by the activation before it.
     normalization : {"batch", "layer"} or None
         What each hidden layer normalises its units over: the rows of the batch, or the units.
     residual : bool
@@ -105,7 +110,7 @@ class Architecture:
     """
 
     columns: InputColumns | int
-    hidden_layer_sizes: tuple[int, ...]
+    hidden_layer_sizes: tuple[Any, ...]
     activation: tuple[Any, ...]
     dropout: tuple[float, ...]
     initialization: str = "auto"
@@ -117,11 +122,12 @@ class Architecture:
     def of(cls, parameters: ResolvedParameters, columns: InputColumns) -> Architecture:
         """Describe the network that an estimator is to have; check what goes by layer."""
         sizes = check_hidden_layer_sizes(parameters.hidden_layer_sizes)
+        n_widths = sum(not isinstance(size, Layer) for size in sizes)
         return cls(
             columns,
             sizes,
-            check_activation(parameters.activation, len(sizes)),
-            check_dropout(parameters.dropout, len(sizes)),
+            check_activation(parameters.activation, n_widths),
+            check_dropout(parameters.dropout, n_widths),
             parameters.initialization,
             parameters.normalization,
             parameters.residual,
@@ -154,22 +160,25 @@ def count_embedded(encoder: Any, matrix: Any, numeric_embedding: str | None) -> 
 def build_network(architecture: Architecture) -> Network:
     """Describe the layers of a network.
 
-    Each hidden layer is a linear step, its normalisation, its activation, and its dropout; identity
-    and a rate of zero leave out the layer that would do nothing.
+    Each width is a linear step, its normalisation, its activation, and its dropout; identity and a
+    rate of zero leave out the layer that would do nothing.
     """
     columns, sizes = architecture.columns, architecture.hidden_layer_sizes
     if not isinstance(columns, InputColumns):
         columns = InputColumns(columns)
-    layers = _describe_input(columns)
-    n_first, width, g = len(layers), columns.n_columns, make_activation("identity")
-    for layer in layers:
-        width = layer.plan(width).n_out
-    n_residual = sum(n == before for before, n in pairwise(sizes)) if architecture.residual else 0
-    hidden_layers = zip(sizes, architecture.activation, architecture.dropout, strict=True)
-    for n_units, function, rate in hidden_layers:
-        g = make_activation(function)
-        is_residual = architecture.residual and len(layers) > n_first and n_units == width
-        dense = _dense(width, n_units, architecture.initialization, g, g.initialization)
+    layers, g = _describe_input(columns), make_activation("identity")
+    width = Sequential(tuple(layers)).n_out(columns.n_columns)
+    n_residual = _count_residual(architecture, width)
+    functions, rates = iter(architecture.activation), iter(architecture.dropout)
+    for i, n_units in enumerate(sizes):
+        if isinstance(n_units, Layer):
+            layers.append(n_units)
+            width = n_units.n_out(width)
+            continue
+        g, rate = make_activation(next(functions)), next(rates)
+        is_residual = architecture.residual and i > 0 and n_units == width
+        recipe = getattr(g, "initialization", "he_normal")
+        dense = _dense(width, n_units, architecture.initialization, g, recipe)
         block: list[Layer] = [_quieten(dense, n_residual) if is_residual else dense]
         if architecture.normalization is not None:
             block.append(NORMALIZATIONS[architecture.normalization])
@@ -181,6 +190,15 @@ def build_network(architecture: Architecture) -> Network:
         width = n_units
     layers.append(_dense(width, 1, architecture.initialization, g, "glorot_uniform"))
     return Network(tuple(layers), columns.n_columns, architecture.n_members)
+
+
+def _count_residual(architecture: Architecture, width: int) -> int:
+    """Count the hidden layers that add to their input; the first one has this width before it."""
+    n_residual = 0
+    for i, size in enumerate(architecture.hidden_layer_sizes):
+        n_residual += architecture.residual and i > 0 and size == width
+        width = size.n_out(width) if isinstance(size, Layer) else size
+    return n_residual
 
 
 def _describe_input(columns: InputColumns) -> list[Layer]:
@@ -209,9 +227,7 @@ def _quieten(dense: Dense, n_residual: int) -> Dense:
     return replace(dense, weight_init=Scaled(dense.weight_init, 1.0 / sqrt(n_residual)))
 
 
-def _dense(
-    n_in: int, n_units: int, initialization: str, g: ActivationFunction, recipe: str
-) -> Dense:
+def _dense(n_in: int, n_units: int, initialization: str, g: Any, recipe: str) -> Dense:
     """Describe a linear step; `recipe` is what "auto" stands for."""
     if initialization == "mlp":
         factor = 2.0 if isinstance(g, Logistic) else 6.0
@@ -220,16 +236,17 @@ def _dense(
     return Dense(n_units, INITIALIZERS[recipe if initialization == "auto" else initialization])
 
 
-def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[int, ...]:
-    """Return the widths as a tuple; an integer is one layer, an empty sequence none."""
+def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[Any, ...]:
+    """Return widths and layers as a tuple; an integer is one layer, an empty sequence none."""
     sizes = _list_values("hidden_layer_sizes", hidden_layer_sizes)
     sizes = sizes if isinstance(sizes, tuple) else (sizes,)
-    if not all(_is_number(size, Integral) and size > 0 for size in sizes):
+    widths = [size for size in sizes if not isinstance(size, Layer)]
+    if not all(_is_number(size, Integral) and size > 0 for size in widths):
         raise ValueError(
-            "hidden_layer_sizes must be positive integers, one for each hidden layer, got "
-            f"{hidden_layer_sizes!r}."
+            "hidden_layer_sizes must be positive integers, one for each hidden layer, or objects "
+            f"that derive from skdnn.nn.Layer, got {hidden_layer_sizes!r}."
         )
-    return tuple(int(size) for size in sizes)
+    return tuple(size if isinstance(size, Layer) else int(size) for size in sizes)
 
 
 def check_activation(activation: Any, n_layers: int) -> tuple[Any, ...]:
@@ -284,7 +301,7 @@ def _list_values(name: str, value: Any) -> Any:
 
 
 def _is_function(value: Any) -> bool:
-    return hasattr(value, "value") and hasattr(value, "derivative")
+    return OWN_ACTIVATION.is_satisfied_by(value)
 
 
 def _is_number(value: Any, kind: type) -> bool:

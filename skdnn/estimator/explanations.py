@@ -21,7 +21,7 @@ from .tables import encode, read_table
 
 def input_gradients(estimator: Any, X: Any, method: str, baseline: Any, steps: Any) -> np.ndarray:
     """Return the gradients of `DeepBinaryClassifier.input_gradients`."""
-    encoder, network = estimator._encoder, estimator._predictor.network
+    encoder, predictor = estimator._encoder, estimator._predictor
     matrix = read_table(estimator, X, encoder, accept_sparse=False)
     dtype = np.result_type(matrix.dtype, estimator.params_)
     params = estimator.params_.astype(dtype, copy=False)
@@ -30,7 +30,7 @@ def input_gradients(estimator: Any, X: Any, method: str, baseline: Any, steps: A
     def gradient(rows: np.ndarray) -> np.ndarray:
         encoded = rows if encoder is None else encode(encoder, rows).astype(dtype)
         with limit_blas_threads(0):
-            grads = average_gradients(*network.input_gradients(params, encoded))
+            grads = average_gradients(*predictor.input_gradients(params, encoded))
             if encoder is not None:
                 grads = grads * encoder._input_slopes(rows)
                 grads = sum_by_source(grads, encoder.source_features_, rows.shape[1])

@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .._layout import Layout
-from .._network import Network
-from .._prediction import Predictor
+from ..nn.network import Layout, Network
+from ..training.prediction import Predictor
 from ..training.rows import checksum
-from ..training.state import TrainingPlan, TrainingState
+from ..training.state import TrainingPlan, TrainingState, can_continue
 from ..utils import CALLBACK_STATE
 from .architecture import Architecture, build_network
 
@@ -51,6 +50,8 @@ def set_fitted(estimator: Any, model: Model, state: TrainingState, **others: Any
     What an earlier fit knew of rows that it had not trained on is forgotten.
     """
     vars(estimator).pop("oof_decision_function_", None)
+    if model.predictor.executor != state.executor:
+        model.predictor.use(state.executor)
     vars(estimator).update(
         _architecture=model.architecture,
         _predictor=model.predictor,
@@ -109,21 +110,23 @@ def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
     is_untouched = resume.pop("checksum") == checksum(estimator.params_)
     state = TrainingState(history=history, **resume)
     state.n_epochs_before = len(history.get("loss", []))
+    plan.network.check_params(estimator.params_)
     state.final_params = estimator.params_.copy()
-    is_known = is_untouched and plan.optimizer.can_continue(state.optimizer)
+    is_known = is_untouched and can_continue(plan, state, estimator.params_)
     if not is_known or (plan.is_part and state.progress is not None):
         state.begin_anew(plan)
     return state
 
 
-def copy_for_encoded_rows(estimator: Any, params: np.ndarray) -> Any:
+def copy_for_encoded_rows(estimator: Any, params: np.ndarray, first_member: int = 0) -> Any:
     """Return a copy with these weights that takes rows as they enter the network, without names."""
     model = copy(estimator)
     vars(model).pop("feature_names_in_", None)
     architecture = replace(estimator._architecture, n_members=len(params))
+    network = replace(build_network(architecture), first_member=first_member)
     vars(model).update(
         _architecture=architecture,
-        _predictor=Predictor(build_network(architecture)),
+        _predictor=Predictor(network, estimator._predictor.executor),
         _encoder=None,
         n_features_in_=architecture.columns.n_columns,
         params_=params,
@@ -134,7 +137,7 @@ def copy_for_encoded_rows(estimator: Any, params: np.ndarray) -> Any:
 
 def view_dense(layout: Layout, params: np.ndarray, name: str) -> list[np.ndarray]:
     """View the weights "W", or the biases "b", of each linear step; a single member has no axis."""
-    entries = [e for e in layout.entries if DENSE_PARAMETER.search(e) and e.endswith(f".{name}")]
+    entries = [e for e in layout.specs if DENSE_PARAMETER.search(e) and e.endswith(f".{name}")]
     views = [layout.view(params, entry) for entry in entries]
     return [view[0] for view in views] if len(params) == 1 else views
 

@@ -12,25 +12,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils import check_random_state
 
-from .._chain import Optimizer, chain
-from .._lbfgs import train_lbfgs
-from .._network import Network
-from .._trainer import Validation
-from .._training import train
-from ..losses import make_loss, smooth_labels
-from ..optimizers import make_optimizer
+from ..nn.losses import make_loss, smooth_labels
+from ..nn.network import Network
+from ..optim.schedules import Constant, CosLog4, Schedule, make_schedule
+from ..optim.solvers import make_optimizer
+from ..optim.transforms import Optimizer, chain
 from ..preprocessing import TabularEncoder
-from ..schedules import Constant, CosLog4, Schedule, make_schedule
 from ..training.bins import fit_bins
 from ..training.fold_assignment import repeat_counted
 from ..training.folds import FEWEST_FOLDS
 from ..training.interrupt import listen_for_interrupts
-from ..training.out_of_fold import hold_out, judge_unseen
+from ..training.lbfgs import train_lbfgs
+from ..training.loop import train
+from ..training.out_of_fold import evaluate_out_of_fold, hold_out
 from ..training.random_streams import RandomStreams
 from ..training.rows import Rows
 from ..training.scoring import make_score, name_score
-from ..training.state import TrainingPlan, TrainingState
+from ..training.state import TrainingPlan, TrainingState, first_optimizer_state
 from ..training.threads import resolve_n_jobs
+from ..training.trainer import Validation
 from .architecture import Architecture, InputColumns, count_embedded
 from .callbacks import make_tasks
 from .checks import number_groups
@@ -141,7 +141,7 @@ def run(estimator: Any, training: Training) -> None:
     run_training = train_lbfgs if parameters.solver == "lbfgs" else train
 
     def finish() -> None:
-        judged = judge_unseen(estimator, given.X, rows, held_out, folds)
+        judged = evaluate_out_of_fold(estimator, given.X, rows, held_out, folds)
         set_fitted(estimator, model, state, **judged)
         tasks.end_fit()
 
@@ -243,8 +243,8 @@ def _make_optimizer(parameters: ResolvedParameters, network: Network, l2: float)
         return chain()
     return make_optimizer(
         parameters.solver,
-        decayed=network.layout.decayed,
-        lr_scales=network.layout.lr_scales,
+        n_decayed=network.layout.n_decayed,
+        lr_factors=network.layout.lr_factors,
         l2=l2,
         weight_decay=parameters.weight_decay,
         max_grad_norm=parameters.max_grad_norm,
@@ -263,7 +263,7 @@ def first_state(plan: TrainingPlan, random_state: Any, dtype: np.dtype) -> Train
     params = plan.network.init_params(streams.initialization, dtype)
     return TrainingState(
         params=params,
-        optimizer=plan.optimizer.init(params[:, plan.network.layout.trainable]),
+        optimizer=first_optimizer_state(plan, params),
         streams=streams,
         rate_factor=np.ones((len(params), 1), dtype),
     )

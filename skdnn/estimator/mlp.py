@@ -53,7 +53,7 @@ def take_over(estimator: Any, mlp: MLPClassifier) -> None:
 
     def flatten(coefs: list[np.ndarray], intercepts: list[np.ndarray], flat: np.ndarray) -> None:
         for kind, arrays in (("W", coefs), ("b", intercepts)):
-            names = [name for name in network.layout.entries if name.endswith(f".{kind}")]
+            names = [name for name in network.layout.specs if name.endswith(f".{kind}")]
             for name, array in zip(names, arrays, strict=True):
                 view = network.layout.view(flat, name)
                 view[0] = array.reshape(view.shape[1:])
@@ -61,13 +61,11 @@ def take_over(estimator: Any, mlp: MLPClassifier) -> None:
     flatten(mlp.coefs_, mlp.intercepts_, state.params)
     moments = _moments(mlp)
     state.optimizer["step"] = int(getattr(getattr(mlp, "_optimizer", None), "t", 0))
-    for arrays in state.optimizer["arrays"].values():
-        for name, flat in arrays.items():
-            if name in moments:
-                values, scale = moments[name]
-                n_layers = len(values) // 2
-                flatten(values[:n_layers], values[n_layers:], flat)
-                flat /= scale
+    for name, flat in state.optimizer["arrays"].items():
+        values = moments.get(name.rpartition(".")[2])
+        if values is not None:
+            n_layers = len(values) // 2
+            flatten(values[:n_layers], values[n_layers:], flat)
     state.final_params = state.params.copy()
     state.history = _history(mlp)
     state.n_epochs_before = len(state.history["loss"]) - mlp.n_iter_
@@ -89,15 +87,12 @@ def _history(mlp: MLPClassifier) -> dict[str, list[float]]:
     return history | {"learning_rate": unknown.copy(), "seconds": unknown.copy()}
 
 
-def _moments(mlp: MLPClassifier) -> dict[str, tuple[list[np.ndarray], float]]:
-    """Return the arrays of its optimizer by our names, with what ours are divided by."""
+def _moments(mlp: MLPClassifier) -> dict[str, list[np.ndarray]]:
+    """Return the arrays of its optimizer by our names."""
     optimizer = getattr(mlp, "_optimizer", None)
-    moments = {}
-    for name, theirs, scale in (
-        ("first_moment", "ms", 1.0 - mlp.beta_1),
-        ("second_moment", "vs", 1.0 - mlp.beta_2),
-        ("velocity", "velocities", 1.0),
-    ):
-        if hasattr(optimizer, theirs):
-            moments[name] = (getattr(optimizer, theirs), scale)
-    return moments
+    names = {"first_moment": "ms", "second_moment": "vs", "velocity": "velocities"}
+    return {
+        name: getattr(optimizer, theirs)
+        for name, theirs in names.items()
+        if hasattr(optimizer, theirs)
+    }

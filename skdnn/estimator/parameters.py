@@ -15,11 +15,11 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import get_scorer_names
 
-from ..activations import ACTIVATIONS
-from ..initializers import INITIALIZER_NAMES
-from ..losses import LOSSES
-from ..optimizers import ADAPTIVE_SOLVERS, SOLVERS
-from ..schedules import SCHEDULES
+from ..nn.activations import ACTIVATIONS
+from ..nn.initializers import INITIALIZER_NAMES
+from ..nn.losses import LOSSES
+from ..optim.schedules import SCHEDULES
+from ..optim.solvers import ADAPTIVE_SOLVERS, SOLVERS
 from ..utils import HasMethods, Interval, Options, StrOptions
 
 STOPPED_TABLE = 500
@@ -43,9 +43,19 @@ NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 POSITIVE = Interval(Real, 0, None, closed="neither")
 SHARE = Interval(Real, 0, 1, closed="left")
 INNER_SHARE = Interval(Real, 0, 1, closed="neither")
-OWN_ACTIVATION = HasMethods(["value", "derivative"])
-OWN_LOSS = HasMethods(["loss", "derivative"])
-OWN_SOLVER = HasMethods(["init", "prepare", "update"])
+
+
+class ObjectWithMethods(HasMethods):
+    """Objects that have these methods; their class is not meant."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        return not isinstance(val, type) and super().is_satisfied_by(val)
+
+
+OWN_LAYER = ObjectWithMethods(["forward", "backward"])
+OWN_ACTIVATION = ObjectWithMethods(["value", "derivative"])
+OWN_LOSS = ObjectWithMethods(["loss", "derivative"])
+OWN_SOLVER = ObjectWithMethods(["init", "prepare", "update"])
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class Parameters:
     Beside the type stands what scikit-learn checks. Numbers are Python's own, of that type.
     """
 
-    hidden_layer_sizes: Annotated[Any, AUTO, "array-like", COUNT]
+    hidden_layer_sizes: Annotated[Any, AUTO, "array-like", COUNT, OWN_LAYER]
     activation: Annotated[Any, StrOptions({"auto", *ACTIVATIONS}), "array-like", OWN_ACTIVATION]
     encoder: Annotated[Any, AUTO, HasMethods(["fit", "transform"]), None]
     categorical_features: Annotated[Any, "array-like", StrOptions({"from_dtype"}), None]

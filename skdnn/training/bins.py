@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._network import Network
-from ..layers import NumericEmbedding
+from ..nn import NumericEmbedding
+from ..nn.network import Network
 from ..utils import cut_rows
 from .folds import Folds
 from .rows import Rows
@@ -51,15 +51,15 @@ def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | No
     folds : Folds or None
         Rows that each member is not to see.
     """
-    for node in network.all_nodes:
-        if not isinstance(node.layer, NumericEmbedding):
-            continue
-        w, b, is_ramp = (
-            network.layout.view(params, f"{node.name}.{name}") for name in ("w", "b", "is_ramp")
-        )
-        members = np.flatnonzero(is_ramp[:, 0])
+    piecewise: dict[str, list[int]] = {}
+    for member in range(len(params)):
+        for name, layer in network.of_member(member).walk():
+            if isinstance(layer, NumericEmbedding) and layer.kinds == ("piecewise_linear",):
+                piecewise.setdefault(name, []).append(member)
+    for name, members in piecewise.items():
+        w, b = (network.layout.view(params, f"{name}.{key}") for key in ("w", "b"))
         for features in cut_rows(w.shape[1] if len(members) else 0, n_values=MOST_FEATURES):
-            cuts = find_cuts(rows, features, w.shape[2], folds, members.tolist())
+            cuts = find_cuts(rows, features, w.shape[2], folds, members)
             slopes = 1.0 / np.maximum(np.diff(cuts, axis=-1), NARROWEST)
             # Those without cuts never rise.
             w[members, features] = np.nan_to_num(slopes)

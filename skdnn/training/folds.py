@@ -9,15 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._sparse import SparseBatch, is_sparse
 from .calibration import join_logits
-from .rows import Rows, Selection, position_dtype
+from .rows import Rows, position_dtype
 
 IN_NO_FOLD = -1
 """In the place of a fold: every member trains on the row, and none is validated by it."""
 
 MOST_FOLDS = 10
 """Folds of so many parts leave a member nine tenths of the rows; more would add little."""
+
+POOLED_AT_ONCE = 1 << 15
+"""Logits that are pooled at once, which takes several arrays of as many."""
 
 FEWEST_FOLDS = 5
 """Members from which on folds have equal size. Fewer members hold out a fraction of the rows each,
@@ -35,7 +37,6 @@ class HeldOut:
 
     Attributes
     ----------
-    X : Selection or SparseBatch of shape (n_members, n_samples, n_features)
     rows : Rows
         All rows.
     places : ndarray of int of shape (n_members, n_samples)
@@ -49,7 +50,6 @@ class HeldOut:
         n_samples: a member's mean loss is its share of the mean loss over all rows held out.
     """
 
-    X: Selection | SparseBatch
     rows: Rows
     places: np.ndarray
     counts: np.ndarray
@@ -79,15 +79,19 @@ class HeldOut:
         ----------
         logits : ndarray of shape (n_members, n_samples)
         """
+        number, rows = self.rows.logit_index, self.rows
+        pooled = np.full(len(rows) if number is None else int(number.max()) + 1, np.nan)
+        of_place = self.places if number is None else number[self.places]
         is_own = np.arange(self.places.shape[1]) < self.counts[:, np.newaxis]
-        _, weight = self.labels_and_weights(slice(None))
-        weight = np.maximum(weight[is_own], np.finfo(weight.dtype).tiny)
-        number = self.rows.logit_index
-        number = np.arange(len(self.rows)) if number is None else number
-        pooled = np.full(int(number.max()) + 1, np.nan)
-        found, joined = join_logits(number[self.places[is_own]], logits[is_own], weight)
-        pooled[found] = joined
-        return pooled[number]
+        for start in range(0, len(pooled), POOLED_AT_ONCE):
+            is_next = is_own & (of_place >= start) & (of_place < start + POOLED_AT_ONCE)
+            places = self.places[is_next]
+            weight = self.factors[self.of_row[places]]
+            if rows.sample_weight is not None:
+                weight = np.maximum(weight * rows.sample_weight[places], np.finfo(np.float32).tiny)
+            found, joined = join_logits(of_place[is_next], logits[is_next], weight)
+            pooled[found] = joined
+        return pooled if number is None else pooled[number]
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,6 @@ class Folds:
     def is_held_out(self, member: int, block: slice = slice(None)) -> np.ndarray:
         """Say of each row of a block whether a member holds it out."""
         return np.append(self.holders[:, member], False)[self.of_row[block]]
-
-    def count_training(self, member: int) -> int:
-        """Return the number of rows that a member learns from."""
-        return len(self) - int(np.count_nonzero(self.is_held_out(member)))
 
     def training_index(self, member: int, block: slice = slice(0, None)) -> np.ndarray:
         """Return the positions of the rows, of a block, that a member learns from."""
@@ -188,13 +188,8 @@ class Folds:
                 "others, and there is nothing to validate by. Bring the weights nearer together, "
                 "or set early_stopping=False."
             )
-        X = (
-            SparseBatch([rows.X[of_member] for of_member in places])
-            if is_sparse(rows.X)
-            else Selection(rows.X, places)
-        )
         factors *= n_samples / total_weight
-        return HeldOut(X, rows, places, counts, self.of_row, factors)
+        return HeldOut(rows, places, counts, self.of_row, factors)
 
 
 def make_holders(n_members: int, n_groups: int | None = None) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Ctrl-C during training: the first one asks for a stop after the batch, a second one aborts.
 
-Batches that a tape runs in one call count as one.
+Batches that run in one call of compiled code count as one.
 
 Interrupts that follow each other within seconds count together across fits, so that a grid search
 can be aborted too and does not merely go on to its next fit.

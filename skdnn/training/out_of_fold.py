@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from .._network import Network
 from .calibration import average_logits, count_evidence, fit_temperature, relative_size
 from .fold_assignment import assign_folds, split_validation
 from .folds import IN_NO_FOLD, Folds
+from .prediction import Predictor
 from .rows import Rows
 from .state import TrainingPlan, TrainingState
 from .threads import limit_blas_threads
@@ -67,25 +67,26 @@ def _check_can_calibrate(
         )
 
 
-def judge_unseen(
+def evaluate_out_of_fold(
     estimator: Any, X: Any, rows: Rows, held_out: Rows | None, folds: Folds | None
 ) -> dict[str, Any]:
     """Predict rows by members that did not train on them, and calibrate by these.
 
     Returns the fitted attributes `oof_decision_function_` and `temperature_`, as far as there are.
     """
-    network, params = estimator._predictor.network, estimator.params_
+    predictor, params = estimator._predictor, estimator.params_
     judged: dict[str, Any] = {}
     is_calibrated = estimator.calibration is not None
     with limit_blas_threads(0):
         if folds is not None:
             out = folds.hold_out(rows)
-            logits = out.pool(network.logits(params, out.X)).astype(params.dtype)
+            logits = predictor.logits(params, rows.X, out.places)
+            logits = out.pool(logits).astype(params.dtype)
             if is_calibrated:
-                logits = logits * _scale_of_average(network, params, rows, folds)
+                logits = logits * _scale_of_average(predictor, params, rows, folds)
             judged["oof_decision_function_"] = _in_given_order(estimator, logits, X, rows)
         elif is_calibrated and held_out is not None:
-            logits = average_logits(network.logits(params, held_out.X))
+            logits = average_logits(predictor.logits(params, held_out.X))
         if is_calibrated and held_out is not None:
             judged["temperature_"] = _fit_temperature(logits, held_out)
             if folds is not None:
@@ -93,12 +94,13 @@ def judge_unseen(
     return judged
 
 
-def _scale_of_average(network: Network, params: np.ndarray, rows: Rows, folds: Folds) -> float:
+def _scale_of_average(predictor: Predictor, params: np.ndarray, rows: Rows, folds: Folds) -> float:
     """Return what logits of the members that hold a row out are multiplied by to be the average's.
 
     How members differ is measured on some rows of the table, without their labels.
     """
-    logits = network.logits(params, rows.X[:: max(1, len(rows) // ROWS_TO_COMPARE)])
+    every = max(1, len(rows) // ROWS_TO_COMPARE)
+    logits = predictor.logits(params, rows.X, np.arange(0, len(rows), every))
     used = np.unique(folds.of_row[folds.of_row >= 0]).tolist()
     of_folds = (logits[folds.holders[fold]] for fold in used)
     judged = [average_logits(of_fold) for of_fold in of_folds if len(of_fold)]

@@ -31,15 +31,6 @@ class RandomStreams:
             split=_generator(seed, 3, 0),
         )
 
-    def of_members(self, members: slice) -> RandomStreams:
-        """Return the streams of some of the members, the same objects."""
-        return RandomStreams(
-            self.initialization[members],
-            self.shuffling[members],
-            self.dropout[members],
-            self.split,
-        )
-
 
 def _generator(seed: int, purpose: int, member: int) -> np.random.Generator:
     return np.random.Generator(

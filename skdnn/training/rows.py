@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
-from .._sparse import is_sparse
 from ..utils import cut_rows
 
 
@@ -25,12 +25,12 @@ class Selection:
     Parameters
     ----------
     table : ndarray of shape (n_rows, n_features)
-    index : ndarray of int of shape (n_samples,) or (n_members, n_samples)
+    index : ndarray of int of shape (n_samples,)
 
     Attributes
     ----------
     shape : tuple of int
-        That of the gathered rows: (n_samples, n_features), or with the members before.
+        Of the gathered rows: (n_samples, n_features).
     """
 
     def __init__(self, table: np.ndarray, index: np.ndarray) -> None:
@@ -41,20 +41,10 @@ class Selection:
         return len(self.index)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """Gather some rows, those of some members, or some columns of theirs: as of an array."""
-        key = key if isinstance(key, tuple) else (key,)
-        n_axes = self.index.ndim
-        index, columns = self.index[key[:n_axes]], key[n_axes:]
+        """Gather some rows, or some columns of theirs: as of an array."""
+        rows, *columns = key if isinstance(key, tuple) else (key,)
+        index = self.index[rows]
         return self.table[index, *columns] if columns else self.table.take(index, axis=0)
-
-    def of_members(self, members: range) -> Selection:
-        """Return the rows of some members, where each has its own."""
-        return Selection(self.table, self.index[members.start : members.stop])
-
-    def take_into(self, key: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """Gather the rows at some places of the index."""
-        # mode="clip" writes straight into `out`; the default would go through a copy.
-        return self.table.take(self.index.take(key), axis=0, out=out, mode="clip")
 
 
 @dataclass(frozen=True)
@@ -111,7 +101,7 @@ class Rows:
     def arrays(self) -> list[Any]:
         """Return the arrays that the rows are made of; None stands for weights of one."""
         X: Any = self.X
-        if is_sparse(X):
+        if issparse(X):
             table = [X.data, X.indices, X.indptr]
         else:
             table = [X.table, X.index] if isinstance(X, Selection) else [X]
@@ -196,7 +186,7 @@ class Rows:
 
 def row_bytes(X: Any) -> Iterator[bytes]:
     """Yield what is the same for equal rows of a table, in which zero has no sign."""
-    if is_sparse(X):
+    if issparse(X):
         if not X.has_canonical_format or not X.data.all():
             X = X.copy()
             X.sum_duplicates()

@@ -8,9 +8,9 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.metrics import check_scoring
 
-from .._sparse import is_sparse
 from .fold_assignment import find_unit
 from .folds import Folds
 from .rows import Rows, row_bytes
@@ -69,9 +69,8 @@ def make_score(
 
     def score(params: np.ndarray, held_out_logits: np.ndarray | None) -> np.ndarray:
         if held_out is None or held_out_logits is None:
-            return np.array(
-                [judge(estimator._for_encoded_rows(member)) for member in params[:, None]]
-            )
+            members = enumerate(params[:, np.newaxis])
+            return np.array([judge(estimator._for_encoded_rows(p, m)) for m, p in members])
         if not np.isfinite(held_out_logits).all():
             return np.array(np.nan)
         model = estimator._for_encoded_rows(params)
@@ -134,7 +133,7 @@ class _Answers:
     def _find(self, X: Any) -> np.ndarray:
         if X is self.X:
             return self.logits
-        X = X if is_sparse(X) else np.ascontiguousarray(X, self.X.dtype)
+        X = X if issparse(X) else np.ascontiguousarray(X, self.X.dtype)
         asked, known = list(row_bytes(X)), list(row_bytes(self.X))
         if asked == known:
             return self.logits
@@ -164,7 +163,7 @@ def _explain(error: Exception, scoring: Any, scorer: Any, X: Any, classes: np.nd
     elif isinstance(scoring, str):
         advice = "Take another score, or more rows."
     else:
-        kind = "a CSR matrix" if is_sparse(X) else "an array"
+        kind = "a CSR matrix" if issparse(X) else "an array"
         advice = (
             f"A scorer is given an estimator, the rows as they enter the network, {kind} of "
             f"{X.dtype} of shape {X.shape} without column names, and their labels as in y."

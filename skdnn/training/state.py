@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from .._chain import Optimizer
-from .._network import Network
-from .._values import frozen
-from ..losses import Loss
-from ..schedules import Schedule
+from ..nn.losses import Loss
+from ..nn.network import Network
+from ..optim.schedules import Schedule
+from ..optim.transforms import Optimizer
 from .progress import TrainingProgress
 from .random_streams import RandomStreams
 
 
-@frozen
+@dataclass(frozen=True)
 class TrainingPlan:
     """What a fit has decided before it begins."""
 
@@ -57,6 +57,7 @@ class TrainingState:
     history: dict[str, list[float]] = field(default_factory=dict)
     progress: TrainingProgress | None = None
     final_params: np.ndarray | None = None  # (n_members, n_params), what training chose in the end
+    executor: str = "numpy"  # the name of what runs the steps
     best_iter: int = 0  # the epoch in the history after which these did not change
 
     @property
@@ -77,40 +78,28 @@ class TrainingState:
         """
         if self.final_params is None:
             return
-        self.params[...] = self.final_params
-        self.optimizer = plan.optimizer.init(self.params[:, plan.network.layout.trainable])
+        self.params = self.final_params.copy()
+        self.rate_factor = np.ones((len(self.params), 1), self.params.dtype)
+        self.optimizer = first_optimizer_state(plan, self.params)
         self.ema_params = self.progress = None
 
-    def of_members(self, members: range) -> TrainingState:
-        """Return the state of some members by themselves: their arrays are shared, counts are not.
 
-        The history and the training progress are left out.
-        """
-        part = slice(members.start, members.stop)
-        arrays = {
-            transform: {
-                name: array[part] if array.ndim == 2 else array.copy()
-                for name, array in by_name.items()
-            }
-            for transform, by_name in self.optimizer["arrays"].items()
-        }
-        return replace(
-            self,
-            params=self.params[part],
-            optimizer={**self.optimizer, "arrays": arrays},
-            streams=self.streams.of_members(part),
-            rate_factor=self.rate_factor[part],
-            ema_params=None if self.ema_params is None else self.ema_params[part],
-            history={},
-            progress=None,
-            final_params=None,
-        )
+def first_optimizer_state(plan: TrainingPlan, params: np.ndarray) -> dict[str, Any]:
+    """Return the state before the first step: a count, and arrays (n_members, n_trainable)."""
+    states = [plan.optimizer.init(own[: plan.network.layout.n_trainable]) for own in params]
+    arrays = {name: np.stack([state[name] for state in states]) for name in states[0]}
+    return {"step": 0, "arrays": arrays}
 
-    def take_counts(self, part: TrainingState) -> None:
-        """Take over what some members have counted: all members have taken the same steps."""
-        self.n_averaged = part.n_averaged
-        self.optimizer["step"] = part.optimizer["step"]
-        for transform, by_name in part.optimizer["arrays"].items():
-            for name, array in by_name.items():
-                if array.ndim != 2:
-                    self.optimizer["arrays"][transform][name][...] = array
+
+def can_continue(plan: TrainingPlan, state: TrainingState, params: np.ndarray) -> bool:
+    """Say whether a state is one of this plan, and of weights like these: (n_members, n_params)."""
+    expected, known = first_optimizer_state(plan, params)["arrays"], state.optimizer["arrays"]
+    pairs = [(known.get(name), array) for name, array in expected.items()]
+    pairs += [(state.params, params), (state.rate_factor, params[:, :1])]
+    pairs += [] if state.ema_params is None else [(state.ema_params, params)]
+    if state.progress is not None:
+        pairs += [(state.progress.best, params), (state.progress.fallback, params)]
+    return known.keys() == expected.keys() and all(
+        isinstance(array, np.ndarray) and (array.shape, array.dtype) == (like.shape, like.dtype)
+        for array, like in pairs
+    )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from .._values import frozen
 from ..utils import find_stack_level
 from .progress import MAX_HALVINGS, TrainingProgress
 from .state import TrainingPlan, TrainingState
@@ -17,7 +17,7 @@ USELESS = 2.0
 """A loss this many times that of answering 1/2 to everything is that of a useless model."""
 
 
-@frozen
+@dataclass(frozen=True)
 class Ending:
     """How a training ended, beside what its progress tells.
 
@@ -171,7 +171,7 @@ def _remarks_on_convergence(
 
 def _loss_of_half(plan: TrainingPlan) -> float:
     """Return what answering 1/2 to everything costs."""
-    return float(plan.loss.losses(np.ones((1, 1)), np.zeros((1, 1)))[0, 0])
+    return float(plan.loss.loss(np.ones(1), np.zeros(1))[0])
 
 
 def _describe_end(plan: TrainingPlan, state: TrainingState, progress: TrainingProgress) -> str:

@@ -1,0 +1,91 @@
+"""The executors by name: what turns a formula into something that runs."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from .feed import Feed
+from .formula import EagerExecutable, Formula
+from .numpy_executor import NumpyExecutable
+from .plan import Program
+
+
+class Executable(Protocol):
+    """A formula that is ready to run, and views of its inputs and outputs."""
+
+    views: dict[str, np.ndarray]
+
+    def run(self, feed: Feed) -> None:
+        """Run once for each row of ``feed.index``."""
+
+
+class Executor:
+    """How formulas are run: "numpy", "numba" or "eager".
+
+    Parameters
+    ----------
+    name : str
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.kernels: frozenset[str] = frozenset()
+        self._bind: Any = NumpyExecutable
+        self._prepare: Any = lambda program: program
+        if name == "numba":
+            from .numba_executor import NumbaExecutable, prepare
+            from .opcodes import KERNELS
+
+            self.kernels, self._bind = KERNELS, NumbaExecutable
+            self._prepare = prepare
+
+    def compile(self, formula: Formula) -> Program | Formula:
+        """Return a program for the formula; "eager" runs the formula itself."""
+        return formula if self.name == "eager" else self._prepare(formula.compile(self.kernels))
+
+    def bind(self, compiled: Program | Formula, n_members: int, memory: Memory) -> Executable:
+        """Return what runs in this memory; what has run in it before is overwritten."""
+        if isinstance(compiled, Formula):
+            return EagerExecutable(compiled, n_members, memory.dtype)
+        return self._bind(compiled, memory.take(n_members, compiled.size))
+
+
+class Memory:
+    """Memory of one thread, which the programs that it runs use in turn.
+
+    Parameters
+    ----------
+    dtype : dtype
+    """
+
+    def __init__(self, dtype: np.typing.DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        self._flat = np.zeros(0, dtype)
+        self._bound: dict[tuple[int, int], tuple[Program | Formula, Executable]] = {}
+        self._last: tuple[int, int] | None = None
+
+    @property
+    def n_bytes(self) -> int:
+        return self._flat.nbytes
+
+    def take(self, n_members: int, size: int) -> np.ndarray:
+        """Return memory of shape (n_members, size)."""
+        if len(self._flat) < n_members * size:
+            self._bound, self._last = {}, None
+            self._flat = np.zeros(n_members * size, self.dtype)
+        return self._flat[: n_members * size].reshape(n_members, size)
+
+    def executable(
+        self, executor: Executor, compiled: Program | Formula, n_members: int = 1
+    ) -> Executable:
+        """Return what runs a program here, bound before or now, with its constants in place."""
+        key = (id(compiled), n_members)
+        if key not in self._bound:
+            executable = executor.bind(compiled, n_members, self)
+            self._bound[key] = (compiled, executable)
+        if isinstance(compiled, Program) and self._last != key:
+            compiled.write_constants(self.take(n_members, compiled.size))
+            self._last = key
+        return self._bound[key][1]

@@ -1,0 +1,138 @@
+"""A formula with its inputs, and how it becomes a program, or runs at once where it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from .feed import Feed, SparseRows
+from .ops import Shape
+from .plan import Program, check_operands, plan
+from .trace import SparseSymbol, Symbol, Trace, UntraceableError
+
+TakeBits = Callable[[int, int], Any]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A pure function of named arrays.
+
+    Attributes
+    ----------
+    function : callable
+        ``function(arrays, take_bits) -> arrays``, both by name. Each output is written where the
+        input of its name lies; ``take_bits(start, size)`` returns random bits.
+    shapes : dict of str to tuple of int
+        Of the inputs, and of outputs that are no inputs.
+    is_sparse : bool
+        Whether the input "x" is sparse.
+    """
+
+    function: Callable[[dict[str, Any], TakeBits], dict[str, Any]]
+    shapes: dict[str, Shape]
+    is_sparse: bool = False
+
+    @cached_property
+    def n_bits(self) -> int:
+        """How many random numbers of 16 bits the formula takes."""
+        needed = [0]
+
+        def take_bits(start: int, size: int) -> np.ndarray:
+            needed.append(start + size)
+            return np.zeros(size, np.uint16)
+
+        arrays: dict[str, Any] = {name: np.ones(shape) for name, shape in self.shapes.items()}
+        if self.is_sparse:
+            arrays["x"] = SparseRows(csr_array(self.shapes["x"]))
+        self.function(arrays, take_bits)
+        return max(needed)
+
+    def check_repeatable(self) -> None:
+        """Trace the formula twice, and compare.
+
+        Raises
+        ------
+        UntraceableError
+            If it does what a program cannot do, or not the same each time.
+        """
+        traces = [self._trace(frozenset())[0] for _ in range(2)]
+        first, second = (trace.fingerprint() for trace in traces)
+        for trace in traces:
+            trace.clear()
+        if first != second:
+            raise UntraceableError(
+                "a formula does not compute the same each time that it is called"
+            )
+
+    def compile(self, kernels: frozenset[str] = frozenset()) -> Program:
+        """Trace the formula, and plan a program for it.
+
+        Raises
+        ------
+        UntraceableError
+            If it does what a program cannot do.
+        """
+        trace, outputs = self._trace(kernels)
+        program = plan(trace, outputs)
+        check_operands(program)
+        trace.clear()
+        return program
+
+    def _trace(self, kernels: frozenset[str]) -> tuple[Trace, dict[str, Symbol]]:
+        trace = Trace(kernels)
+        inputs: dict[str, Any] = {
+            name: SparseSymbol(trace, shape)
+            if name == "x" and self.is_sparse
+            else trace.input(name, shape)
+            for name, shape in self.shapes.items()
+        }
+        return trace, self.function(inputs, trace.random_bits)
+
+
+class EagerExecutable:
+    """A formula that runs at once, member by member: for functions that cannot be traced.
+
+    Parameters
+    ----------
+    formula : Formula
+    n_members : int
+    dtype : dtype
+    """
+
+    def __init__(self, formula: Formula, n_members: int, dtype: np.typing.DTypeLike) -> None:
+        self._formula = formula
+        self.views = {
+            name: np.zeros((n_members, *shape), dtype) for name, shape in formula.shapes.items()
+        }
+
+    def run(self, feed: Feed) -> None:
+        """Run the formula once for each step of the feed."""
+        gathered = feed.gather()
+        for step in range(feed.n_steps):
+            feed.write_rows(step, self.views)
+            for name, array in gathered.items():
+                self.views[name][...] = array[:, step]
+            sparse = [] if isinstance(feed.X, np.ndarray) else feed.sparse_rows(step)
+            for member in range(feed.n_members):
+                arrays: dict[str, Any] = {}
+                for name, view in self.views.items():
+                    arrays[name] = view[member]
+                    arrays[name].flags.writeable = False  # a formula that writes is told so
+                if sparse:
+                    arrays["x"] = sparse[member]
+                bits = np.zeros(0) if feed.bits is None else feed.bits[member, step]
+                take_bits = partial(_take, bits)
+                outputs = self._formula.function(arrays, take_bits)
+                for name, values in outputs.items():
+                    self.views[name][member] = values
+            if feed.logits is not None:
+                feed.logits[:, step] = self.views["logits"]
+
+
+def _take(bits: np.ndarray, start: int, size: int) -> np.ndarray:
+    return bits[start : start + size]

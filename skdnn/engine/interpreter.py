@@ -1,0 +1,262 @@
+"""The loop that runs a table of instructions over one arena, without Python.
+
+A row of the table is a kernel's number, offsets, lengths and flags; `lowering` writes it, and the
+functions here say what stands where. Views are cut from the arena: a wrong row cannot make a kernel
+write elsewhere.
+"""
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from . import kernels
+from . import opcodes as op
+from .kernels import exact
+
+SOURCE = zlib.crc32(
+    b"".join(
+        Path(__file__).with_name(f"{name}.py").read_bytes()
+        for name in ("interpreter", "kernels", "opcodes", "vector_math")
+    )
+)
+"""Checksum of the kernels. `run_steps` returns that of those that it was compiled from: numba looks
+only at the time and size of one of the files when it loads what it has kept."""
+
+
+@exact
+def _compute_block(table, i, start, n, arena, bits):
+    """Compute `n` elements of an instruction of a group, from `start` on.
+
+    Kernel, result, where to compute it if an operand lies there (else -1), and for each operand its
+    offset and how far it moves on for each element, 1 or 0.
+    """
+    kernel, out = table[i, 0], table[i, 1] + start
+    if kernel == op.REPEAT_ELEMENTS:  # kernel, to, from, length of a row
+        length = table[i, 3]
+        kernels.repeat_elements(arena, table[i, 2] + start // length, length, table[i, 1], n)
+    elif kernel == op.DROPOUT_MASK:
+        kernels.dropout_mask(table[i, 3], bits, table[i, 2] + start, arena, out, n)
+    else:
+        result = out if table[i, 2] < 0 else table[i, 2]
+        a = table[i, 3] + table[i, 4] * start
+        if kernel < op.N_UNARY:
+            kernels.unary(kernel, arena, a, result, n)
+        else:
+            b = table[i, 5] + table[i, 6] * start
+            if kernel < op.N_UNARY + op.N_BINARY:
+                kernels.binary(kernel, arena, a, b, result, n)
+            else:
+                kernels.where(arena, a, b, table[i, 7] + table[i, 8] * start, result, n)
+        if result != out:
+            kernels.unary(op.COPY, arena, result, out, n)
+
+
+@exact
+def _run_group(table, first, arena, bits):
+    """Run instructions on each element, block by block, so that a block stays in the cache.
+
+    The first row has the numbers of rows of the two parts, of elements, and of those of a block.
+    """
+    size, block = table[first, 3], table[first, 4]
+    body, end = first + 1 + table[first, 1], first + 1 + table[first, 1] + table[first, 2]
+    for i in range(first + 1, body):
+        kernel, out, a, n = table[i, 0], table[i, 1], table[i, 2], table[i, 3]
+        if kernel == op.REPEAT_ELEMENTS:
+            kernels.repeat_elements(arena, a, block, out, block)
+        elif kernel == op.REPEAT_ROW:
+            kernels.repeat_row(arena, a, n, out, block)
+        else:
+            whole = arena[out : out + size].reshape(table[i, 4], table[i, 5], table[i, 6])
+            kernels.broadcast(arena[a : a + n], table[i, 7:10], whole)
+    for start in range(0, size, block):
+        for i in range(body, end):
+            _compute_block(table, i, start, min(block, size - start), arena, bits)
+
+
+@exact
+def _copy_rows(row, arena):
+    """Copy a box of rows: from, its two strides, to, its two strides, three lengths."""
+    n_rows, n = row[8], row[9]
+    for i in range(row[7]):
+        for j in range(n_rows):
+            a = row[1] + i * row[2] + j * row[3]
+            at = row[4] + i * row[5] + j * row[6]
+            kernels.copy(arena[a : a + n], arena[at : at + n])
+
+
+@exact
+def _multiply_matrices(row, arena):
+    """Kernel, operands, result, number of matrices, m, k, n, whether operands are transposed."""
+    m, k, n = row[5], row[6], row[7]
+    for i in range(row[4]):
+        first, second, at = row[1] + i * m * k, row[2] + i * k * n, row[3] + i * m * n
+        a, b = arena[first : first + m * k], arena[second : second + k * n]
+        out = arena[at : at + m * n].reshape(m, n)
+        if row[0] == op.SMALL_PRODUCT:
+            if row[8]:
+                kernels.product(a.reshape(k, m).T, b.reshape(k, n), out)
+            elif row[9]:
+                kernels.product_with_transposed(a.reshape(m, k), b.reshape(n, k), out)
+            else:
+                kernels.product(a.reshape(m, k), b.reshape(k, n), out)
+        elif row[8]:
+            if row[9]:
+                np.dot(a.reshape(k, m).T, b.reshape(n, k).T, out)
+            else:
+                np.dot(a.reshape(k, m).T, b.reshape(k, n), out)
+        elif row[9]:
+            np.dot(a.reshape(m, k), b.reshape(n, k).T, out)
+        else:
+            np.dot(a.reshape(m, k), b.reshape(k, n), out)
+
+
+@exact
+def _run_embedding(row, arena):
+    """Kernel, x, w, b, two results, the numbers of inputs, functions and samples, of results."""
+    n_in, n_functions, n_samples = row[6], row[7], row[8]
+    n = n_in * n_functions
+    x = arena[row[1] : row[1] + n_in * n_samples].reshape(n_in, n_samples)
+    w, b = arena[row[2] : row[2] + n], arena[row[3] : row[3] + n]
+    first = arena[row[4] : row[4] + n * n_samples].reshape(n, n_samples)
+    n_second = n * row[9]
+    second = arena[row[5] : row[5] + n_second * n_samples].reshape(n_second, n_samples)
+    if row[0] == op.COS_AND_SIN_TURNS:
+        kernels.cos_and_sin_turns(x, w, b, first, second)
+    else:
+        kernels.piecewise_linear(x, w, b, first, second)
+
+
+@exact
+def _run_grad_lines(row, arena):
+    """Kernel, gradients, slopes, x, two results, the numbers of inputs, functions and samples."""
+    n_in, n_functions, n_samples = row[6], row[7], row[8]
+    n = n_in * n_functions
+    grads = arena[row[1] : row[1] + n * n_samples].reshape(n, n_samples)
+    slopes = arena[row[2] : row[2] + n * n_samples].reshape(n, n_samples)
+    x = arena[row[3] : row[3] + n_in * n_samples].reshape(n_in, n_samples)
+    grad_w, grad_b = arena[row[4] : row[4] + n], arena[row[5] : row[5] + n]
+    kernels.grad_lines(grads, slopes, x, grad_w, grad_b)
+
+
+@exact
+def _run_adam(row, arena):
+    """Kernel, gradients, moments, result, four scalars, number of parameters."""
+    n = row[9]
+    grads, m, v = arena[row[1] :][:n], arena[row[2] :][:n], arena[row[3] :][:n]
+    beta_1, beta_2, scale, epsilon = arena[row[5]], arena[row[6]], arena[row[7]], arena[row[8]]
+    out = arena[row[4] : row[4] + n]
+    kernels.adam_direction(grads, m, v, out, beta_1, beta_2, scale, epsilon)
+
+
+@exact
+def _run_with_codes(row, arena):
+    """Kernel, codes, rows, result, numbers of codes, of levels, and of columns."""
+    codes = arena[row[1] : row[1] + row[4]]
+    table, rows = (row[2], row[3]) if row[0] == op.TAKE_ROWS else (row[3], row[2])
+    by_level = arena[table : table + row[5] * row[6]].reshape(row[5], row[6])
+    by_code = arena[rows : rows + row[4] * row[6]].reshape(row[4], row[6])
+    if row[0] == op.TAKE_ROWS:
+        kernels.take_rows(by_level, codes, by_code)
+    else:
+        kernels.scatter_add(codes, by_code, by_level)
+
+
+@exact
+def _run_sparse(row, arena, index, data, indices, indptr):
+    """Kernel, operand, result, and the shape of the operand, number of columns of X."""
+    n_samples, n_columns, n_features = row[3], row[4], row[5]
+    of_samples, of_features = (
+        (row[1], row[2]) if row[0] == op.CSR_TRANSPOSED_MATMUL else (row[2], row[1])
+    )
+    by_sample = arena[of_samples : of_samples + n_samples * n_columns]
+    by_sample = by_sample.reshape(n_samples, n_columns)
+    by_feature = arena[of_features : of_features + n_features * n_columns]
+    by_feature = by_feature.reshape(n_features, n_columns)
+    if row[0] == op.CSR_MATMUL:
+        kernels.csr_matmul(index, data, indices, indptr, by_feature, by_sample)
+    else:
+        kernels.csr_transposed_matmul(index, data, indices, indptr, by_sample, by_feature)
+
+
+@exact
+def _run_instruction(row, arena, index, data, indices, indptr):  # noqa: C901
+    kernel = row[0]
+    if kernel in (op.DOT, op.SMALL_PRODUCT):
+        _multiply_matrices(row, arena)
+    elif kernel == op.COPY_ROWS:
+        _copy_rows(row, arena)
+    elif kernel == op.TRANSPOSE:
+        m, n = row[4], row[5]
+        for i in range(row[3]):
+            a, at = row[1] + i * m * n, row[2] + i * m * n
+            matrix = arena[a : a + m * n].reshape(m, n)
+            kernels.transpose(matrix, arena[at : at + m * n].reshape(n, m))
+    elif kernel == op.SUM:
+        n_0, n_1, n_2 = row[3], row[4], row[5]
+        a = arena[row[1] : row[1] + n_0 * n_1 * n_2].reshape(n_0, n_1, n_2)
+        kernels.sum_middle(a, arena[row[2] : row[2] + n_0 * n_2].reshape(n_0, n_2))
+    elif kernel in (op.TAKE_ROWS, op.SCATTER_ADD):
+        _run_with_codes(row, arena)
+    elif kernel in (op.CSR_MATMUL, op.CSR_TRANSPOSED_MATMUL):
+        _run_sparse(row, arena, index, data, indices, indptr)
+    elif kernel in (op.COS_AND_SIN_TURNS, op.PIECEWISE_LINEAR):
+        _run_embedding(row, arena)
+    elif kernel == op.GRAD_LINES:
+        _run_grad_lines(row, arena)
+    elif kernel == op.ADAM_DIRECTION:
+        _run_adam(row, arena)
+    else:
+        raise ValueError("no kernel has this number")
+
+
+@exact
+def _gather(places, arena, X, index, y, weight):
+    """Copy the rows of a batch, and what belongs to them, to their places; -1 is none."""
+    n, n_columns = index.size, X.shape[1]
+    if n_columns and places[0] >= 0:
+        x = arena[places[0] : places[0] + n * n_columns].reshape(n, n_columns)
+        for i in range(n):
+            kernels.copy(X[index[i]], x[i])
+    if y.size and places[1] >= 0:
+        of_batch = arena[places[1] : places[1] + n]
+        for i in range(n):
+            of_batch[i] = y[index[i]]
+    if weight.size and places[2] >= 0:
+        of_batch = arena[places[2] : places[2] + n]
+        for i in range(n):
+            of_batch[i] = weight[index[i]]
+
+
+def run_steps(
+    table, places, arena, X, index, y, weight, scalars, bits, logits, data, indices, indptr
+):
+    """Run a table of instructions once for each row of `index`; return `SOURCE`.
+
+    Parameters
+    ----------
+    table : ndarray of int64 of shape (n_rows, op.N_COLUMNS)
+    places : ndarray of int64 of shape (5,)
+        Where in the arena x, y, the weights of the rows, the scalars and the logits are; -1 for
+        none.
+    arena : ndarray
+        Memory of the program.
+    X, index, y, weight, scalars, bits, logits : ndarray
+        As in `Feed`; without columns where there are none.
+    data, indices, indptr : ndarray
+        Of a sparse X, or empty.
+    """
+    for step in range(len(index)):
+        rows = index[step]
+        _gather(places, arena, X, rows, y, weight)
+        kernels.copy(scalars[step], arena[places[3] : places[3] + scalars.shape[1]])
+        i = 0
+        while i < len(table):
+            if table[i, 0] == op.GROUP:
+                _run_group(table, i, arena, bits[step])
+                i += table[i, 1] + table[i, 2]
+            else:
+                _run_instruction(table[i], arena, rows, data, indices, indptr)
+            i += 1
+        kernels.copy(arena[places[4] : places[4] + logits.shape[1]], logits[step])
+    return SOURCE

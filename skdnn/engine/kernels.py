@@ -1,0 +1,405 @@
+"""Compiled kernels of the operations, on views of one arena.
+
+None can write elsewhere, whatever it is called with: lengths are those of the views.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from . import opcodes as op
+from .vector_math import cos_quarter, exp, sin_quarter, tanh
+
+_OPTIONS: Any = {"error_model": "numpy", "nogil": True}
+exact = njit(fastmath={"contract", "nsz"}, **_OPTIONS)
+reducing = njit(fastmath={"contract", "nsz", "reassoc"}, **_OPTIONS)
+
+
+# ---- each element by itself
+
+
+@exact
+def copy(a, out):
+    for i in range(min(a.size, out.size)):
+        out[i] = a[i]
+
+
+@exact
+def unary(kernel, arena, a_start, start, size):  # noqa: C901
+    f, a, out = arena.dtype.type, arena[a_start : a_start + size], arena[start : start + size]
+    n = min(a.size, out.size)
+    if kernel == op.COPY:
+        for i in range(n):
+            out[i] = a[i]
+    elif kernel == op.NEGATIVE:
+        for i in range(n):
+            out[i] = -a[i]
+    elif kernel == op.ABSOLUTE:
+        for i in range(n):
+            out[i] = abs(a[i])
+    elif kernel == op.SIGN:
+        for i in range(n):
+            out[i] = f(1) if a[i] > f(0) else (f(-1) if a[i] < f(0) else a[i])
+    elif kernel == op.SQUARE:
+        for i in range(n):
+            out[i] = a[i] * a[i]
+    elif kernel == op.SQRT:
+        for i in range(n):
+            out[i] = np.sqrt(a[i])
+    elif kernel == op.EXP:
+        for i in range(n):
+            out[i] = exp(a[i])
+    elif kernel == op.SIGMOID:
+        for i in range(n):
+            z = a[i] if a[i] < f(40) or a[i] != a[i] else f(40)  # subnormal numbers are slow
+            out[i] = f(1) / (f(1) + exp(-z))
+    elif kernel == op.TANH:
+        for i in range(n):
+            out[i] = tanh(a[i])
+    else:
+        _unary_of_libm(kernel, arena, a_start, start, size)
+
+
+@exact
+def _unary_of_libm(kernel, arena, a_start, start, size):  # noqa: C901
+    f, a, out = arena.dtype.type, arena[a_start : a_start + size], arena[start : start + size]
+    n = min(a.size, out.size)
+    if kernel == op.EXPM1:
+        for i in range(n):
+            out[i] = math.expm1(a[i])
+    elif kernel == op.LOG:
+        for i in range(n):
+            out[i] = np.log(a[i])
+    elif kernel == op.LOG1P:
+        for i in range(n):
+            out[i] = np.log1p(a[i])
+    elif kernel == op.SIN:
+        for i in range(n):
+            out[i] = np.sin(a[i])
+    elif kernel == op.COS:
+        for i in range(n):
+            out[i] = np.cos(a[i])
+    elif kernel == op.ERF:
+        for i in range(n):
+            out[i] = f(math.erf(a[i]))
+
+
+@exact
+def binary(kernel, arena, a_start, b_start, start, size):  # noqa: C901
+    f, a, b = arena.dtype.type, arena[a_start : a_start + size], arena[b_start : b_start + size]
+    out = arena[start : start + size]
+    n = min(a.size, b.size, out.size)
+    if kernel == op.ADD:
+        for i in range(n):
+            out[i] = a[i] + b[i]
+    elif kernel == op.SUBTRACT:
+        for i in range(n):
+            out[i] = a[i] - b[i]
+    elif kernel == op.MULTIPLY:
+        for i in range(n):
+            out[i] = a[i] * b[i]
+    elif kernel == op.DIVIDE:
+        for i in range(n):
+            out[i] = a[i] / b[i]
+    elif kernel == op.POWER:
+        for i in range(n):
+            out[i] = a[i] ** b[i]
+    elif kernel == op.MAXIMUM:  # NaN wins, as in NumPy
+        for i in range(n):
+            out[i] = a[i] if a[i] >= b[i] or a[i] != a[i] else b[i]
+    elif kernel == op.MINIMUM:
+        for i in range(n):
+            out[i] = a[i] if a[i] <= b[i] or a[i] != a[i] else b[i]
+    elif kernel == op.SILU_SLOPE:
+        for i in range(n):
+            out[i] = a[i] + b[i] * (f(1) - a[i])
+    else:
+        _compare(kernel, arena, a_start, b_start, start, size)
+
+
+@exact
+def _compare(kernel, arena, a_start, b_start, start, size):  # noqa: C901
+    f, a, b = arena.dtype.type, arena[a_start : a_start + size], arena[b_start : b_start + size]
+    out = arena[start : start + size]
+    n = min(a.size, b.size, out.size)
+    if kernel == op.GREATER:
+        for i in range(n):
+            out[i] = f(1) if a[i] > b[i] else f(0)
+    elif kernel == op.GREATER_EQUAL:
+        for i in range(n):
+            out[i] = f(1) if a[i] >= b[i] else f(0)
+    elif kernel == op.LESS:
+        for i in range(n):
+            out[i] = f(1) if a[i] < b[i] else f(0)
+    elif kernel == op.LESS_EQUAL:
+        for i in range(n):
+            out[i] = f(1) if a[i] <= b[i] else f(0)
+    elif kernel == op.EQUAL:
+        for i in range(n):
+            out[i] = f(1) if a[i] == b[i] else f(0)
+    elif kernel == op.NOT_EQUAL:
+        for i in range(n):
+            out[i] = f(1) if a[i] != b[i] else f(0)
+
+
+@exact
+def where(arena, condition_start, a_start, b_start, start, size):
+    zero, condition = arena.dtype.type(0), arena[condition_start : condition_start + size]
+    a, b = arena[a_start : a_start + size], arena[b_start : b_start + size]
+    out = arena[start : start + size]
+    for i in range(min(condition.size, a.size, b.size, out.size)):
+        out[i] = a[i] if condition[i] != zero else b[i]
+
+
+@exact
+def dropout_mask(n_dropped, memory, bits_start, arena, start, size):
+    zero, scale = arena.dtype.type(0), arena.dtype.type(65536.0 / (65536 - n_dropped))
+    bits, out = memory[bits_start : bits_start + size], arena[start : start + size]
+    threshold = np.uint16(n_dropped)
+    for i in range(min(bits.size, out.size)):
+        out[i] = scale if bits[i] >= threshold else zero
+
+
+@exact
+def repeat_row(arena, a_start, n, start, size):
+    """Write a row of n numbers again and again."""
+    row = arena[a_start : a_start + n]
+    for i in range(size // n):
+        out = arena[start + i * n : start + (i + 1) * n]
+        for j in range(min(row.size, out.size)):
+            out[j] = row[j]
+
+
+@exact
+def repeat_elements(arena, a_start, n, start, size):
+    """Write each number n times."""
+    column = arena[a_start : a_start + size // n]
+    for i in range(column.size):
+        x, out = column[i], arena[start + i * n : start + (i + 1) * n]
+        for j in range(out.size):
+            out[j] = x
+
+
+@exact
+def broadcast(a, strides, out):
+    n_0, n_1, n_2 = out.shape
+    last = (n_0 - 1) * strides[0] + (n_1 - 1) * strides[1] + (n_2 - 1) * strides[2]
+    if last >= a.size:
+        raise ValueError("a broadcast reaches beyond its operand")
+    for i in range(n_0):
+        for j in range(n_1):
+            for k in range(n_2):
+                out[i, j, k] = a[i * strides[0] + j * strides[1] + k * strides[2]]
+
+
+# ---- whole arrays
+
+
+@exact
+def transpose(a, out):
+    m, n = a.shape
+    if out.shape != (n, m):
+        raise ValueError("a transpose has another shape")
+    m_even, n_even = m // 8 * 8, n // 8 * 8
+    for i_0 in range(0, m_even, 8):  # loops of known length become vector instructions
+        for j_0 in range(0, n_even, 8):
+            for j in range(8):
+                row = out[j_0 + j]
+                for i in range(8):
+                    row[i_0 + i] = a[i_0 + i, j_0 + j]
+    for i in range(m):
+        for j in range(0 if i >= m_even else n_even, n):
+            out[j, i] = a[i, j]
+
+
+@reducing
+def sum_middle(a, out):
+    """Add up along the second of three axes."""
+    zero = a.dtype.type(0)
+    n_0, n_1, n_2 = a.shape
+    if out.shape != (n_0, n_2):
+        raise ValueError("a sum has another shape")
+    for i in range(n_0):
+        if n_2 == 1:
+            column, total = a[i].reshape(-1), zero
+            for j in range(n_1):
+                total += column[j]
+            out[i, 0] = total
+        else:
+            totals = out[i]
+            totals[:] = zero
+            for j in range(n_1):
+                row = a[i, j]
+                for k in range(n_2):
+                    totals[k] += row[k]
+
+
+@reducing
+def product(a, b, out):
+    """out = a b, where rows of b are long; four of them at once."""
+    n_terms, n = min(a.shape[1], b.shape[0]), min(b.shape[1], out.shape[1])
+    zero, n_first = a.dtype.type(0), n_terms % 4
+    for i in range(min(a.shape[0], out.shape[0])):
+        total = out[i]
+        if n_first == 0:
+            total[:] = zero
+        elif n_first == 1:
+            for j in range(n):
+                total[j] = a[i, 0] * b[0, j]
+        elif n_first == 2:
+            for j in range(n):
+                total[j] = a[i, 0] * b[0, j] + a[i, 1] * b[1, j]
+        else:
+            for j in range(n):
+                total[j] = a[i, 0] * b[0, j] + a[i, 1] * b[1, j] + a[i, 2] * b[2, j]
+        for k in range(n_first, n_terms, 4):
+            x_0, x_1, x_2, x_3 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
+            row_0, row_1, row_2, row_3 = b[k], b[k + 1], b[k + 2], b[k + 3]
+            for j in range(n):
+                total[j] += x_0 * row_0[j] + x_1 * row_1[j] + x_2 * row_2[j] + x_3 * row_3[j]
+
+
+@reducing
+def product_with_transposed(a, b, out):
+    """out = a b^T."""
+    for i in range(min(out.shape[0], a.shape[0])):
+        first = a[i]
+        for j in range(min(out.shape[1], b.shape[0])):
+            second, total = b[j], a.dtype.type(0)
+            for k in range(min(first.size, second.size)):
+                total += first[k] * second[k]
+            out[i, j] = total
+
+
+@exact
+def _find_level(code, n_levels):
+    """Return a code, a float that is a whole number, as the nearest position that exists."""
+    if not code > 0:
+        return 0
+    return n_levels - 1 if code >= n_levels - 1 else np.int64(code)
+
+
+@exact
+def take_rows(table, codes, out):
+    for i in range(min(codes.size, len(out))):
+        copy(table[_find_level(codes[i], len(table))], out[i])
+
+
+@exact
+def scatter_add(codes, rows, out):
+    out[:] = out.dtype.type(0)
+    for i in range(min(codes.size, len(rows))):
+        total = out[_find_level(codes[i], len(out))]
+        for j in range(min(total.size, rows.shape[1])):
+            total[j] += rows[i, j]
+
+
+@exact
+def _add_scaled(factor, a, out):
+    for i in range(min(a.size, out.size)):
+        out[i] += factor * a[i]
+
+
+@exact
+def _terms(row, data, indices, indptr):
+    """Return where the numbers of a row are: within the arrays, whatever these say."""
+    if row + 1 >= indptr.size:
+        return range(0, 0)
+    return range(max(indptr[row], 0), min(indptr[row + 1], data.size, indices.size))
+
+
+@exact
+def csr_matmul(index, data, indices, indptr, w, out):
+    out[:] = out.dtype.type(0)
+    for i in range(min(index.size, len(out))):
+        for j in _terms(index[i], data, indices, indptr):
+            if 0 <= indices[j] < len(w):
+                _add_scaled(data[j], w[indices[j]], out[i])
+
+
+@exact
+def csr_transposed_matmul(index, data, indices, indptr, grad, out):
+    out[:] = out.dtype.type(0)
+    for i in range(min(index.size, len(grad))):
+        for j in _terms(index[i], data, indices, indptr):
+            if 0 <= indices[j] < len(out):
+                _add_scaled(data[j], grad[i], out[indices[j]])
+
+
+@exact
+def _reduce_turns(u):
+    """Return an angle within [-pi/2, pi/2], and the sign, for the sine and cosine of u turns.
+
+    To take off whole and half turns is exact.
+    """
+    f = type(u)
+    k = np.rint(f(2) * u)
+    return (u - f(0.5) * k) * f(2 * np.pi), f(1) - f(2) * (k - f(2) * np.floor(f(0.5) * k))
+
+
+@exact
+def cos_and_sin_turns(x, w, b, cosines, sines):
+    """Cosine and sine of 2 pi w x + b, one row of samples for each number of w.
+
+    `sines` may be empty.
+    """
+    f = x.dtype.type
+    n_functions = w.size // max(len(x), 1)
+    for i in range(min(w.size, len(cosines))):
+        row, cosine, w_i, b_i = x[i // n_functions], cosines[i], w[i], b[i] * f(0.5 / np.pi)
+        n = min(row.size, cosine.size)
+        if len(sines) == 0:
+            for j in range(n):
+                angle, sign = _reduce_turns(w_i * row[j] + b_i)
+                cosine[j] = sign * cos_quarter(angle * angle)
+        else:
+            sine = sines[i]
+            for j in range(min(n, sine.size)):
+                angle, sign = _reduce_turns(w_i * row[j] + b_i)
+                cosine[j] = sign * cos_quarter(angle * angle)
+                sine[j] = sign * sin_quarter(angle, angle * angle)
+
+
+@reducing
+def grad_lines(grads, slopes, x, grad_w, grad_b):
+    """Sum grads slopes x and grads slopes over the samples of each function."""
+    n_functions = grad_w.size // max(len(x), 1)
+    for i in range(min(grad_w.size, grad_b.size, len(grads), len(slopes))):
+        row, grad, slope = x[i // n_functions], grads[i], slopes[i]
+        sum_w, sum_b = x.dtype.type(0), x.dtype.type(0)
+        for j in range(min(row.size, grad.size, slope.size)):
+            product = grad[j] * slope[j]
+            sum_w += product * row[j]
+            sum_b += product
+        grad_w[i], grad_b[i] = sum_w, sum_b
+
+
+@exact
+def adam_direction(grads, m, v, out, beta_1, beta_2, scale, epsilon):
+    """Take gradients into both moments, and write the direction."""
+    f = grads.dtype.type
+    rest_1, rest_2 = f(1) - beta_1, f(1) - beta_2
+    for i in range(min(grads.size, m.size, v.size, out.size)):
+        m_i = beta_1 * m[i] + rest_1 * grads[i]
+        v_i = beta_2 * v[i] + rest_2 * grads[i] * grads[i]
+        m[i], v[i] = m_i, v_i
+        out[i] = scale * m_i / (np.sqrt(v_i) + epsilon)
+
+
+@exact
+def piecewise_linear(x, w, b, clipped, inside):
+    """Clip w x + b to [0, 1], and mark what lay inside with 1. `inside` may be empty."""
+    f = x.dtype.type
+    n_functions = w.size // max(len(x), 1)
+    for i in range(min(w.size, len(clipped))):
+        row, result, w_i, b_i = x[i // n_functions], clipped[i], w[i], b[i]
+        mark = inside[i] if len(inside) else result[:0]
+        for j in range(min(row.size, result.size)):
+            u = w_i * row[j] + b_i
+            u = u if u > f(0) or u != u else f(0)
+            result[j] = f(1) if u > f(1) else u
+        for j in range(min(row.size, mark.size)):
+            u = w_i * row[j] + b_i
+            mark[j] = f(1) if f(0) <= u <= f(1) else f(0)

@@ -1,0 +1,310 @@
+"""From a trace to a program: which operations are needed, and where in memory each value lies.
+
+All floats of a program lie in one array, its arena: first constants, then inputs, then what is
+computed. A value's place is free again after its last use, and the result of an operation on each
+element takes the place of an operand that is not needed any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import ops
+from .ops import FusedOp, Op, Shape
+from .trace import Node, SparseSymbol, Symbol, Trace, Value
+
+ALIGNMENT = 16
+"""Values begin at multiples of so many numbers: of 64 bytes in float32, a line of the cache."""
+
+
+class Operand(NamedTuple):
+    """Where an array lies: in the arena ("floats"), among random bits, or the sparse input."""
+
+    memory: str
+    offset: int
+    shape: Shape
+    is_transposed: bool = False
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+
+class Instruction(NamedTuple):
+    """One operation, on operands and results that have their places."""
+
+    op: Op | FusedOp
+    operands: tuple[Operand, ...]
+    results: tuple[Operand, ...]
+    attributes: dict[str, Any]
+
+
+@dataclass(eq=False)
+class Program:
+    """Instructions over one arena.
+
+    Attributes
+    ----------
+    instructions : list of Instruction
+    size : int
+        Numbers of the arena.
+    inputs : dict of str to Operand
+        What is to be written before a run, by name, and what has been written after it.
+    constants : list of (int, ndarray)
+        What the arena holds from the beginning: offsets and arrays.
+    n_bits : int
+        Random numbers of 16 bits that a run takes.
+    executables : dict
+        What executors have made of the program.
+    """
+
+    instructions: list[Instruction]
+    size: int
+    inputs: dict[str, Operand]
+    constants: list[tuple[int, np.ndarray]]
+    n_bits: int
+    executables: dict[str, Any] = field(default_factory=dict)
+
+    def write_constants(self, arena: np.ndarray) -> None:
+        """Write the constants into memory: (n_members, n)."""
+        for offset, values in self.constants:
+            arena[:, offset : offset + values.size] = values.ravel()
+
+
+@dataclass(eq=False)
+class _Block:
+    """Memory of one value, or of several that follow each other in it."""
+
+    size: int
+    first: int
+    last: int
+    offset: int = -1
+
+
+class _Place(NamedTuple):
+    block: _Block
+    offset: int
+
+
+def plan(trace: Trace, outputs: dict[str, Symbol]) -> Program:
+    """Plan what computes the outputs, each of which is written into the input of its name."""
+    stores = {name: trace.plain(symbol) for name, symbol in outputs.items()}
+    for name, symbol in stores.items():
+        value = symbol.value
+        if value.node is None and value.name in outputs and value.name != name:
+            # Another output would overwrite it.
+            stores[name] = trace._append(ops.copy, (symbol,), {}, [symbol.shape])[0]
+    return _Planner(trace, stores).program()
+
+
+class _Planner:
+    def __init__(self, trace: Trace, stores: dict[str, Symbol]) -> None:
+        self.trace, self.stores = trace, stores
+        self.nodes = self._needed()
+        self.last_use: dict[int, int] = {}
+        for i, node in enumerate(self.nodes):
+            for symbol in node.operands:
+                if isinstance(symbol, Symbol):
+                    self.last_use[id(symbol.value)] = i
+        for symbol in stores.values():
+            self.last_use[id(symbol.value)] = len(self.nodes)
+        self.places: dict[int, _Place] = {}
+        self.blocks: list[_Block] = []
+
+    def _needed(self) -> list[Node]:
+        """Return the nodes that an output depends on."""
+        wanted = {id(symbol.value.node) for symbol in self.stores.values()}
+        nodes = []
+        for node in reversed(self.trace.nodes):
+            if id(node) in wanted:
+                nodes.append(node)
+                wanted |= {id(s.value.node) for s in node.operands if isinstance(s, Symbol)}
+        return nodes[::-1]
+
+    def program(self) -> Program:
+        constants, inputs, n_bits = self._place_given()
+        copies = self._place_outputs()
+        self._place_parts_of_concatenations()
+        for i, node in enumerate(self.nodes):
+            self._place_results(i, node)
+        size = self._allocate(sum_of_sizes(block for block in self.blocks if block.first < 0))
+        instructions = [
+            Instruction(
+                node.op,
+                tuple(self._operand(s) for s in node.operands),
+                tuple(self._operand(s) for s in node.results),
+                node.attributes,
+            )
+            for node in self.nodes
+            if not self._is_in_place(node)
+        ]
+        for name, symbol in copies:
+            target = self._operand(Symbol(self.trace, self.trace.inputs[name], symbol.shape))
+            instructions.append(Instruction(ops.copy, (self._operand(symbol),), (target,), {}))
+        return Program(
+            instructions,
+            size,
+            {
+                name: self._operand(Symbol(self.trace, value, shape))
+                for name, (value, shape) in inputs.items()
+            },
+            [(self.places[id(v)].block.offset, v.constant) for v in constants],  # type: ignore[misc]
+            n_bits,
+        )
+
+    def _place_given(self) -> tuple[list[Value], dict[str, tuple[Value, Shape]], int]:
+        """Place constants and inputs, which stay from run to run."""
+        used = [v for v in self.trace.constants.values() if id(v) in self.last_use]
+        floats = {name: v for name, v in self.trace.inputs.items() if not v.is_bits}
+        start = 0
+        for value in [*used, *floats.values()]:
+            block = _Block(value.size, -1, len(self.nodes) + 1, start)
+            start += _aligned(value.size)
+            self.blocks.append(block)
+            self.places[id(value)] = _Place(block, 0)
+        bits = self.trace.inputs.get("bits")
+        inputs = {name: (v, self.trace.shapes[name]) for name, v in self.trace.inputs.items()}
+        return used, inputs, 0 if bits is None else bits.size
+
+    def _place_outputs(self) -> list[tuple[str, Symbol]]:
+        """Let outputs be computed in their places; return those that have to be copied there."""
+        copies = []
+        position = {id(node): i for i, node in enumerate(self.nodes)}
+        for name, symbol in self.stores.items():
+            value, target = symbol.value, self.trace.inputs[name]
+            if value is target and symbol.offset == 0 and symbol.size == target.size:
+                continue
+            node, last_read = value.node, self.last_use.get(id(target), -1)
+            if node is not None and value.size == target.size and id(value) not in self.places:
+                i = position[id(node)]
+                if last_read < i or (last_read == i and node.op.is_elementwise):
+                    self.places[id(value)] = self.places[id(target)]
+                    continue
+            copies.append((name, symbol))
+        return copies
+
+    def _place_parts_of_concatenations(self) -> None:
+        """Let parts of one flat array be computed where they belong."""
+        position = {id(node): i for i, node in enumerate(self.nodes)}
+        for i, node in enumerate(self.nodes):
+            if node.op.name != "concat" or len(node.operands[0].shape) != 1:
+                continue
+            whole = node.results[0].value
+            if id(whole) not in self.places:
+                block = _Block(_aligned(whole.size), i, self.last_use[id(whole)])
+                self.blocks.append(block)
+                self.places[id(whole)] = _Place(block, 0)
+            block, start = self.places[id(whole)]
+            is_own = block.first >= 0
+            for part in node.operands:
+                value = part.value
+                if (
+                    is_own
+                    and value.node is not None
+                    and part.size == value.size
+                    and id(value) not in self.places
+                ):
+                    self.places[id(value)] = _Place(block, start)
+                    block.first = min(block.first, position[id(value.node)])
+                    block.last = max(block.last, self.last_use[id(value)])
+                start += part.size
+
+    def _is_in_place(self, node: Node) -> bool:
+        """Say whether a concatenation is done by having computed its parts."""
+        if node.op.name != "concat" or len(node.operands[0].shape) != 1:
+            return False
+        block, start = self.places[id(node.results[0].value)]
+        for part in node.operands:
+            own = self.places[id(part.value)]
+            if own.block is not block or own.offset + part.offset != start:
+                return False
+            start += part.size
+        return True
+
+    def _place_results(self, i: int, node: Node) -> None:
+        for result in node.results:
+            value = result.value
+            if id(value) in self.places:
+                continue
+            last = self.last_use.get(id(value), i)
+            dying = self._dying_operand(i, node, value.size)
+            if dying is not None:
+                dying.block.last = max(dying.block.last, last)
+                self.places[id(value)] = dying
+            else:
+                block = _Block(_aligned(value.size), i, last)
+                self.blocks.append(block)
+                self.places[id(value)] = _Place(block, 0)
+
+    def _dying_operand(self, i: int, node: Node, size: int) -> _Place | None:
+        """Return the place of an operand that the result may take."""
+        if not node.op.is_elementwise or len(node.results) > 1:
+            return None
+        for symbol in node.operands:
+            if not isinstance(symbol, Symbol) or symbol.size != symbol.value.size:
+                continue
+            place = self.places.get(id(symbol.value))
+            if (
+                place is not None
+                and symbol.size == size
+                and self.last_use[id(symbol.value)] == i
+                and place.block.first >= 0
+                and place.block.last == i
+            ):
+                return place
+        return None
+
+    def _allocate(self, start: int) -> int:
+        """Give each block an offset, the lowest that is free while it lives; return the end."""
+        end = start
+        placed: list[_Block] = []
+        for block in sorted((b for b in self.blocks if b.first >= 0), key=lambda b: b.first):
+            placed = [b for b in placed if b.last >= block.first]
+            at = start
+            for other in sorted(placed, key=lambda b: b.offset):
+                if at + block.size <= other.offset:
+                    break
+                at = max(at, other.offset + other.size)
+            block.offset = at
+            end = max(end, at + block.size)
+            placed.append(block)
+        return end
+
+    def _operand(self, symbol: Any) -> Operand:
+        if isinstance(symbol, SparseSymbol):
+            return Operand("sparse", 0, symbol.shape)
+        if symbol.value.is_bits:
+            return Operand("bits", symbol.offset, symbol.shape)
+        block, offset = self.places[id(symbol.value)]
+        at = block.offset + offset + symbol.offset
+        return Operand("floats", at, symbol.shape, symbol.is_transposed)
+
+
+def sum_of_sizes(blocks: Any) -> int:
+    """Return the numbers that blocks take side by side."""
+    return sum(_aligned(block.size) for block in blocks)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def check_operands(program: Program) -> None:
+    """Check that every operand lies within its memory.
+
+    Raises
+    ------
+    ValueError
+        If one does not.
+    """
+    limits = {"floats": program.size, "bits": program.n_bits, "sparse": np.inf}
+    for instruction in program.instructions:
+        for x in (*instruction.operands, *instruction.results):
+            if x.offset < 0 or x.offset + x.size > limits[x.memory]:
+                raise ValueError(f"{instruction.op.name} reaches beyond its memory: {x}.")

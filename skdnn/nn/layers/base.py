@@ -1,0 +1,452 @@
+"""The contract that every layer keeps.
+
+A layer is a frozen description: it knows its hyperparameters and its formulas, and holds no arrays.
+Its formulas are pure functions of arrays of one member, of shape (n_samples, n_units). They are
+written with operators and the functions of `skdnn.nn.functions`; NumPy's own of the same names do
+as well. In the backward pass, a layer computes again from its input what it needs of the forward
+pass: a program computes equal things once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ...engine.ops import dropout_mask
+from ..initializers import Initializer
+
+Array = Any
+"""A NumPy array, or the symbol that stands for one while formulas are traced."""
+
+Grads = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class ParamSpec:
+    """Describe one array of parameters: its name, shape and first values.
+
+    A parameter that is not trainable is a statistic: the layer computes it from the batches of
+    training, see `Layer.statistics`. It has no gradient, and never decays.
+
+    Parameters
+    ----------
+    name : str
+        The layer finds the array as ``p.name``.
+    shape : tuple of int
+        The shape of one member's array.
+    init : callable
+        ``f(rng, shape) -> array``, the first values; see `skdnn.nn.initializers`.
+    weight_decay : bool, default=True
+        Whether the penalty `alpha` and `weight_decay` act on it. Biases do without.
+    lr_scale : float, default=1.0
+        Factor of the learning rate.
+    trainable : bool, default=True
+        Whether the backward pass returns a gradient for it.
+
+    Examples
+    --------
+    >>> from skdnn.nn import ParamSpec
+    >>> from skdnn.nn.initializers import ones
+    >>> ParamSpec("s", (3,), ones, weight_decay=False).shape
+    (3,)
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    init: Initializer
+    weight_decay: bool = True
+    lr_scale: float = 1.0
+    trainable: bool = True
+
+
+class Params:
+    """Give the parameters of a layer by name, ``p.W``.
+
+    Those of a layer within it are ``p[name]``.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        All parameters by their full names, such as ``"dense_1.W"``.
+    prefix : str, default=""
+        What the names of this layer's parameters begin with.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdnn.nn import Params
+    >>> p = Params({"dense_1.b": np.array([1.0, 2.0])})
+    >>> p["dense_1"].b
+    array([1., 2.])
+    """
+
+    __slots__ = ("_arrays", "_prefix")
+
+    def __init__(self, arrays: Mapping[str, Array], prefix: str = "") -> None:
+        self._arrays, self._prefix = arrays, prefix
+
+    def __getitem__(self, name: str) -> Params:
+        return Params(self._arrays, f"{self._prefix}{name}.")
+
+    def __getattr__(self, name: str) -> Array:
+        try:
+            return self._arrays[self._prefix + name]
+        except KeyError:
+            raise AttributeError(f"There is no parameter {self._prefix + name!r}.") from None
+
+
+class RandomBits:
+    """Random numbers of 16 bits, the same ones each time that a layer asks.
+
+    Parameters
+    ----------
+    take : callable
+        ``take(start, size)`` returns some of the bits of a step, an array (size,) of uint16.
+    """
+
+    def __init__(self, take: Callable[[int, int], Array]) -> None:
+        self._take, self._ranges = take, dict[str, tuple[int, int]]()
+        self.n_taken = 0
+
+    def of_layer(self, name: str, size: int) -> Array:
+        """Return the bits of a layer: (size,)."""
+        if name not in self._ranges:
+            self._ranges[name] = (self.n_taken, size)
+            self.n_taken += size
+        return self._take(*self._ranges[name])
+
+
+@dataclass(frozen=True)
+class Context:
+    """Tell a layer what it may know beside its input and its parameters.
+
+    The default is that of a prediction.
+
+    Parameters
+    ----------
+    training : bool, default=False
+        Whether the layer acts as in training: with dropout, and by the statistics of the batch.
+    sample_weight : array of shape (n_samples,) or None, default=None
+        The weights of the rows; None stands for equal ones.
+    random_bits : RandomBits or None, default=None
+        None where there is no training.
+    path : str, default=""
+        The place of the layer in the network.
+
+    Examples
+    --------
+    >>> from skdnn.nn import Context
+    >>> Context().training, Context(training=True).training
+    (False, True)
+    """
+
+    training: bool = False
+    sample_weight: Array | None = None
+    random_bits: RandomBits | None = None
+    path: str = ""
+
+    def __getitem__(self, name: str) -> Context:
+        """Return the context of a layer within this one."""
+        return replace(self, path=f"{self.path}{name}.")
+
+    def dropout_mask(self, x: Array, rate: float) -> Array:
+        """Return random factors: 0 with probability `rate`, else 1 / (1 - rate).
+
+        They are the same whenever the layer asks in a step: in the backward pass they are those of
+        the forward pass.
+
+        Parameters
+        ----------
+        x : array
+            What to multiply them with.
+        rate : float
+            The probability, in [0, 1); the nearest multiple of 2^-16 stands for it.
+
+        Returns
+        -------
+        mask : array
+            In the shape of x.
+
+        Raises
+        ------
+        ValueError
+            If the context has no random bits.
+        """
+        if self.random_bits is None:
+            raise ValueError("A dropout mask needs random bits; give the context some.")
+        bits = self.random_bits.of_layer(self.path, math.prod(x.shape))
+        mask = dropout_mask(bits.reshape(x.shape), rate=rate)
+        return mask.astype(x.real.dtype) if isinstance(mask, np.ndarray) else mask
+
+
+class Layer:
+    """Pass on what comes in; other layers override what they do otherwise.
+
+    A layer of one's own is a frozen dataclass that derives from this class. It needs `params` if it
+    has parameters, `n_out` if its output has another width than its input, and `forward` and
+    `backward`, which are pure functions: they return new arrays and change none.
+    `skdnn.check_gradients` tells whether `backward` is right.
+
+    Shape: x (n_samples, n_in), y (n_samples, n_out).
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from sklearn.datasets import make_moons
+    >>> from skdnn import DeepBinaryClassifier, check_gradients
+    >>> from skdnn.nn import Layer, ParamSpec
+    >>> from skdnn.nn.initializers import zeros
+    >>> @dataclass(frozen=True)
+    ... class Shift(Layer):
+    ...     def params(self, n_in):
+    ...         return (ParamSpec("b", (n_in,), zeros, weight_decay=False),)
+    ...     def forward(self, x, p, ctx):
+    ...         return x + p.b
+    ...     def backward(self, grad_y, x, p, ctx):
+    ...         return grad_y, {"b": grad_y.sum(axis=0)}
+    >>> X, y = make_moons(20, random_state=0)
+    >>> check_gradients(DeepBinaryClassifier((Shift(), 5), "tanh"), X, y).passed
+    True
+    """
+
+    def n_out(self, n_in: int) -> int:
+        """Return how many units come out.
+
+        Parameters
+        ----------
+        n_in : int
+            How many come in.
+
+        Returns
+        -------
+        n_out : int
+            As many as come in, unless a layer says otherwise.
+        """
+        return n_in
+
+    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
+        """Return the specifications of the parameters.
+
+        Parameters
+        ----------
+        n_in : int
+            How many units come in.
+
+        Returns
+        -------
+        specs : tuple of ParamSpec
+            One for each array of parameters.
+        """
+        return ()
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        """Return the output.
+
+        Parameters
+        ----------
+        x : array of shape (n_samples, n_in)
+            The input.
+        p : Params
+            The parameters by name.
+        ctx : Context
+            Whether this is training, and what a layer needs there.
+
+        Returns
+        -------
+        y : array of shape (n_samples, n_out)
+            The output, a new array.
+        """
+        return x
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        """Return the gradients of the input and of the parameters.
+
+        What the forward pass has computed may be computed again: a program computes it once.
+
+        Parameters
+        ----------
+        grad_y : array of shape (n_samples, n_out)
+            The derivative of the cost by the output.
+        x : array of shape (n_samples, n_in)
+            The input, as in the forward pass; so are `p` and `ctx`.
+        p : Params
+            The parameters by name.
+        ctx : Context
+            Whether this is training, and what a layer needs there.
+
+        Returns
+        -------
+        grad_x : array of shape (n_samples, n_in)
+            The derivative by the input.
+        grads : dict of str to array
+            The derivative by each trainable parameter, in its shape.
+        """
+        return grad_y, {}
+
+    def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
+        """Return the new values of parameters that are not trainable, after a batch of training.
+
+        Parameters
+        ----------
+        x : array of shape (n_samples, n_in)
+            The input.
+        p : Params
+            The parameters by name.
+        ctx : Context
+            Whether this is training, and what a layer needs there.
+
+        Returns
+        -------
+        values : dict of str to array
+            Those that are left out stay as they are.
+        """
+        return {}
+
+    def of_member(self, member: int) -> Layer:
+        """Return the layer that a member has, where members differ by more than weights.
+
+        Parameters
+        ----------
+        member : int
+            Its number.
+
+        Returns
+        -------
+        layer : Layer
+            Its parameters have the same names and shapes for all members.
+        """
+        return self
+
+    def named(self) -> Iterator[tuple[str, Layer]]:
+        """Return the layers within this one, with their names.
+
+        Returns
+        -------
+        named : iterator of (str, Layer)
+            The names are what the names of the layers' parameters begin with.
+        """
+        return iter(())
+
+    def walk(self, path: str = "") -> Iterator[tuple[str, Layer]]:
+        """Yield all layers within this one, those within these too, with their paths.
+
+        Parameters
+        ----------
+        path : str, default=""
+            What the paths begin with.
+
+        Yields
+        ------
+        path : str
+            The names of the layers around it and its own, joined by dots.
+        layer : Layer
+            The layer.
+        """
+        for name, layer in self.named():
+            yield path + name, layer
+            yield from layer.walk(f"{path}{name}.")
+
+
+@dataclass(frozen=True)
+class Sequential(Layer):
+    """Apply layers one after the other.
+
+    Forward:  ``y = f_k(... f_2(f_1(x)))``
+
+    Backward: the chain rule, from the last layer to the first.
+
+    Shape: x (n_samples, n_in), y (n_samples, n_out of the last layer).
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        From the input to the output.
+
+    Examples
+    --------
+    >>> from skdnn.nn import Activation, Dense, Sequential
+    >>> layers = Sequential((Dense(4), Activation("relu"), Dense(1)))
+    >>> layers.n_out(3), [name for name, _ in layers.named()]
+    (1, ['dense_1', 'activation_1', 'dense_2'])
+    """
+
+    layers: tuple[Layer, ...]
+
+    def named(self) -> Iterator[tuple[str, Layer]]:
+        """Yield the layers with their names: dense_1, activation_1, dense_2, ...
+
+        Yields
+        ------
+        name : str
+            The kind of the layer, and how many of it there are so far.
+        layer : Layer
+            The layer.
+        """
+        count: Counter[str] = Counter()
+        for layer in self.layers:
+            kind = type(layer).__name__.lower()
+            count[kind] += 1
+            yield f"{kind}_{count[kind]}", layer
+
+    def n_out(self, n_in: int) -> int:
+        for layer in self.layers:
+            n_in = layer.n_out(n_in)
+        return n_in
+
+    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
+        specs: list[ParamSpec] = []
+        for name, layer in self.named():
+            specs += [replace(s, name=f"{name}.{s.name}") for s in layer.params(n_in)]
+            n_in = layer.n_out(n_in)
+        return tuple(specs)
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        for name, layer in self.named():
+            x = _forward(layer, x, p[name], ctx[name])
+        return x
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        grads: Grads = {}
+        for name, layer, x_in in reversed(list(self._inputs(x, p, ctx))):
+            grad_y, own = layer.backward(grad_y, x_in, p[name], ctx[name])
+            _check_shape(layer, "backward", grad_y, x_in.shape)
+            grads |= {f"{name}.{key}": grad for key, grad in own.items()}
+        return grad_y, grads
+
+    def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
+        return {
+            f"{name}.{key}": value
+            for name, layer, x_in in self._inputs(x, p, ctx)
+            for key, value in layer.statistics(x_in, p[name], ctx[name]).items()
+        }
+
+    def of_member(self, member: int) -> Sequential:
+        return replace(self, layers=tuple(layer.of_member(member) for layer in self.layers))
+
+    def _inputs(self, x: Array, p: Params, ctx: Context) -> Iterator[tuple[str, Layer, Array]]:
+        """Yield the layers with their names and what enters them."""
+        named = list(self.named())
+        for i, (name, layer) in enumerate(named):
+            yield name, layer, x
+            if i + 1 < len(named):
+                x = _forward(layer, x, p[name], ctx[name])
+
+
+def _forward(layer: Layer, x: Array, p: Params, ctx: Context) -> Array:
+    y = layer.forward(x, p, ctx)
+    _check_shape(layer, "forward", y, (len(x), layer.n_out(x.shape[1])))
+    return y
+
+
+def _check_shape(layer: Layer, method: str, array: Array, shape: tuple[int, ...]) -> None:
+    found = getattr(array, "shape", None)
+    if found != shape:
+        raise ValueError(
+            f"{type(layer).__name__}.{method} must return an array of the shape {shape}, got "
+            f"{type(array).__name__ if found is None else found}."
+        )

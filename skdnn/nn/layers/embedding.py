@@ -1,0 +1,280 @@
+"""Give numbers and categories a form that a network reads easily: several units for each column.
+
+Within an embedding of numbers arrays lie as (n_in, n_functions, n_samples): loops run along the
+samples, and the small products of each feature over memory that lies together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import pi, sqrt
+
+import numpy as np
+
+from ...engine.ops import (
+    concat,
+    cos,
+    equal,
+    fused,
+    maximum,
+    minimum,
+    ones_like,
+    scatter_add,
+    sin,
+    take_rows,
+)
+from ..initializers import Initializer, Scaled, UniformWithin, standard_normal
+from .base import Array, Context, Grads, Layer, Params, ParamSpec
+
+LOW_FREQUENCIES = Scaled(standard_normal, 0.1)
+"""The first frequencies of RealMLP, for columns whose deviation is about 1."""
+
+FARTHEST = 3.0
+"""Between this number and its negative are the columns of a TabularEncoder."""
+
+
+def lines(x: Array, w: Array, b: Array) -> Array:
+    """Return ``w x + b`` for each function of each feature: (n_in, n_functions, n_samples).
+
+    As one product: by fused multiplications and additions, b first, it rounds once, and steep lines
+    far from zero stay exact where w x and b alone are large numbers.
+    """
+    columns = concat([b[:, :, None], w[:, :, None]], axis=2)
+    rows = concat([ones_like(x[:, None, :]), x[:, None, :]], axis=1)
+    return columns @ rows
+
+
+@fused
+def cos_and_sin_turns(x: Array, w: Array, b: Array) -> tuple[Array, Array]:
+    """Return cosine and sine of ``2 pi w x + b``; x is (n_in, n_samples)."""
+    u = lines(x, w * (2.0 * pi), b)
+    return cos(u), sin(u)
+
+
+@fused
+def piecewise_linear(x: Array, w: Array, b: Array) -> tuple[Array, Array]:
+    """Return ``min(max(w x + b, 0), 1)``, and 1 where it rises and 0 elsewhere."""
+    u = lines(x, w, b)
+    value = minimum(maximum(u, 0.0), 1.0)
+    return value, equal(value, u)
+
+
+@fused
+def grad_lines(grad_C: Array, slope: Array, x: Array) -> tuple[Array, Array]:
+    """Return the gradients of w and b in ``C = f(w x + b)``, with slope = f'."""
+    grad_U = grad_C * slope
+    return (grad_U @ x[:, :, None])[:, :, 0], grad_U.sum(axis=2)
+
+
+@dataclass(frozen=True)
+class NumericEmbedding(Layer):
+    """Describe each number by several functions of it, and keep the number itself.
+
+    Forward, for each feature x_i, with one row of w, b, U and C for each function: ``C = f(U)``
+    where
+
+    - periodic: ``U = 2 pi w x_i + b``, ``f(U) = cos(U)``,
+    - piecewise linear: ``U = w x_i + b``, ``f(U) = min(max(U, 0), 1)``,
+
+    and ``Z = V_i C + c_i``, ``y = [Z of the first feature, ..., Z of the last, x]``
+
+    Backward: ``grad_V = grad_Z C^T``, ``grad_c = sum over samples of grad_Z``,
+    ``grad_U = f'(U) * (V^T grad_Z)``, ``grad_b = sum over samples of grad_U``,
+    ``grad_w = grad_U x_i`` and ``grad_x_i = its part of grad_y + w^T grad_U``, periodic ones
+    ``2 pi`` times that; ``f'(U) = -sin(U)``, or 1 where U is within [0, 1] and 0 elsewhere
+
+    A network is slow to learn a function that goes up and down along one feature, or jumps. Of a
+    few periods of that feature, or steps that follow one another, it is a weighted sum. Periodic
+    functions make smooth ones, piecewise linear functions are at home where trees are: two kinds of
+    members whose errors differ. The periodic form is the one called PBLD: a bias within the cosine,
+    a linear step of each feature's own, and the feature beside it. The other is the piecewise
+    linear encoding.
+
+    Shape: x (n_samples, n_in); w, b (n_in, n_functions); V (n_in, n_units, n_functions); c (n_in,
+    n_units); U and C (n_in, n_functions, n_samples); Z (n_in, n_units, n_samples); y (n_samples,
+    n_in (n_units + 1)).
+
+    Parameters
+    ----------
+    n_functions : int, default=16
+        Number of functions of a feature.
+    n_units : int, default=3
+        Number of weighted sums of them that go on, beside the feature itself.
+    kinds : tuple of {"periodic", "piecewise_linear"}, default=("periodic",)
+        What members have. With both, they take turns.
+    frequency_init : callable, default=N(0, 0.1^2)
+        ``f(rng, shape) -> array``, the first w of periodic functions: periods per unit of a
+        feature. Much depends on their scale; large ones let small differences in, and noise with
+        them.
+    lr_scale : float, default=0.1
+        Factor of the learning rate of w and b.
+
+    Notes
+    -----
+    The phases b of periodic functions are uniform in +-pi at first, V and c uniform in
+    +-1/sqrt(n_functions). V decays, the others do not. Piecewise linear functions begin side by
+    side between -3 and 3; before training they are fitted to where the labels change.
+
+    References
+    ----------
+    Y. Gorishniy, I. Rubachev and A. Babenko, "On embeddings for numerical features in tabular deep
+    learning", NeurIPS 2022, arXiv:2203.05556.
+
+    D. Holzmüller, L. Grinsztajn and I. Steinwart, "Better by default: strong pre-tuned MLPs and
+    boosted trees on tabular data", NeurIPS 2024, arXiv:2407.04491.
+
+    Examples
+    --------
+    >>> from skdnn.nn import NumericEmbedding
+    >>> NumericEmbedding(n_functions=16, n_units=3).n_out(10)
+    40
+    """
+
+    n_functions: int = 16
+    n_units: int = 3
+    kinds: tuple[str, ...] = ("periodic",)
+    frequency_init: Initializer = LOW_FREQUENCIES
+    lr_scale: float = 0.1
+
+    def n_out(self, n_in: int) -> int:
+        return n_in * (self.n_units + 1)
+
+    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
+        shape, within = (n_in, self.n_functions), UniformWithin(1.0 / sqrt(self.n_functions))
+        inits: tuple[Initializer, Initializer] = (self.frequency_init, UniformWithin(pi))
+        if self.kinds[0] == "piecewise_linear":
+            inits = (ramp_slopes, ramp_offsets)
+        return (
+            ParamSpec("w", shape, inits[0], False, self.lr_scale),
+            ParamSpec("b", shape, inits[1], False, self.lr_scale),
+            ParamSpec("V", (n_in, self.n_units, self.n_functions), within),
+            ParamSpec("c", (n_in, self.n_units), within, weight_decay=False),
+        )
+
+    def of_member(self, member: int) -> NumericEmbedding:
+        return replace(self, kinds=(self.kinds[member % len(self.kinds)],))
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        C, _ = self._functions(x, p)
+        Z = p.V @ C + p.c[:, :, None]
+        return concat([Z.reshape(-1, len(x)).mT, x], axis=1)
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        C, slope = self._functions(x, p)
+        n_in, n_units = p.c.shape
+        turn, sign = (2.0 * pi, -1.0) if self.kinds[0] == "periodic" else (1.0, 1.0)
+        grad_Z = grad_y[:, : n_in * n_units].mT.reshape(n_in, n_units, len(x))
+        grad_C = (p.V * sign).mT @ grad_Z
+        grad_w, grad_b = grad_lines(grad_C, slope, x.mT)
+        grad_U = grad_C * slope
+        grad_x = grad_y[:, n_in * n_units :] + (p.w[:, None, :] @ grad_U)[:, 0].mT * turn
+        return grad_x, {
+            "w": grad_w * turn,
+            "b": grad_b,
+            "V": grad_Z @ C.mT,
+            "c": grad_Z.sum(axis=2),
+        }
+
+    def _functions(self, x: Array, p: Params) -> tuple[Array, Array]:
+        """Return ``f(U)`` and ``f'(U)``, the latter without its sign."""
+        if self.kinds[0] == "piecewise_linear":
+            return piecewise_linear(x.mT, p.w, p.b)
+        return cos_and_sin_turns(x.mT, p.w, p.b)
+
+
+def ramp_slopes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the w of ramps side by side between -3 and 3."""
+    return np.full(shape, shape[-1] / (2.0 * FARTHEST))
+
+
+def ramp_offsets(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the b of ramps side by side between -3 and 3."""
+    n_functions = shape[-1]
+    return np.broadcast_to(n_functions / 2.0 - np.arange(n_functions), shape)
+
+
+@dataclass(frozen=True)
+class CategoricalEmbedding(Layer):
+    """Look up, for each category, units that are learnt.
+
+    Forward:  ``y = [row x_1 of E_1, row x_2 of E_2, ...]``
+
+    Backward: ``grad_E_j[level] = sum over the samples with x_j = level of their part of grad_y``,
+    ``grad_x = 0``: nothing lies between one category and the next
+
+    The same as a linear step over one-hot columns, for as many levels as there are, without ever
+    making the columns. Levels that act alike end up close to each other.
+
+    Shape: x (n_samples, len(sizes)), E_j (sizes[j], n_units[j]), y (n_samples, sum(n_units)).
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Number of levels of each column. Codes are integers from 0 to size - 1, stored as floats;
+        whoever makes them sees to that. A number outside counts as the first or last of them.
+    n_units : tuple of int
+        Number of units to describe a category of each column with.
+    init : callable, default=N(0, 1)
+        ``f(rng, shape) -> array``, the first rows. The default gives each unit the variance of a
+        standardised column, which is what the first weights of the next layer are made for.
+    lr_scale : float, default=1.0
+        Factor of the learning rate of the tables.
+
+    Raises
+    ------
+    ValueError
+        By `params`, if there is not one size and one number of units for each column, or one of
+        them is below 1.
+
+    Notes
+    -----
+    The tables decay: levels that are rarely seen are drawn to zero, where they say nothing.
+
+    References
+    ----------
+    C. Guo and F. Berkhahn, "Entity embeddings of categorical variables", 2016, arXiv:1604.06737.
+
+    Examples
+    --------
+    >>> from skdnn.nn import CategoricalEmbedding
+    >>> [spec.shape for spec in CategoricalEmbedding((50, 7), (8, 3)).params(2)]
+    [(50, 8), (7, 3)]
+    """
+
+    sizes: tuple[int, ...]
+    n_units: tuple[int, ...]
+    init: Initializer = standard_normal
+    lr_scale: float = 1.0
+
+    def n_out(self, n_in: int) -> int:
+        return sum(self.n_units)
+
+    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
+        if not len(self.sizes) == len(self.n_units) == n_in:
+            raise ValueError(
+                f"A CategoricalEmbedding must have one size and one number of units for each of "
+                f"its n_in={n_in} columns, got sizes={self.sizes!r} and n_units={self.n_units!r}; "
+                f"make them equally long."
+            )
+        if min((*self.sizes, *self.n_units), default=1) < 1:
+            raise ValueError(
+                f"The sizes and n_units of a CategoricalEmbedding must be at least 1, got "
+                f"sizes={self.sizes!r} and n_units={self.n_units!r}; leave empty columns out."
+            )
+        return tuple(
+            ParamSpec(f"E_{j}", shape, self.init, lr_scale=self.lr_scale)
+            for j, shape in enumerate(zip(self.sizes, self.n_units, strict=True), start=1)
+        )
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        codes = x.mT
+        tables = [getattr(p, f"E_{j}") for j in range(1, len(self.sizes) + 1)]
+        return concat([take_rows(E, codes[j]) for j, E in enumerate(tables)], axis=1)
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        codes, ends = x.mT, list(accumulate(self.n_units))
+        return 0.0 * x, {
+            f"E_{j + 1}": scatter_add(codes[j], grad_y[:, end - width : end], n_rows=size)
+            for j, (size, width, end) in enumerate(zip(self.sizes, self.n_units, ends, strict=True))
+        }

@@ -1,0 +1,32 @@
+"""Optimizers and learning-rate schedules: formulas of flat arrays of parameters."""
+
+from . import schedules, solvers
+from .transforms import (
+    AccumulateMomentum,
+    AddL2Gradient,
+    ClipByGlobalNorm,
+    DecayWeights,
+    Optimizer,
+    ScaleByAdam,
+    ScaleByLearningRate,
+    ScaleByNAdam,
+    ScaleByRMS,
+    Transform,
+    chain,
+)
+
+__all__ = [
+    "AccumulateMomentum",
+    "AddL2Gradient",
+    "ClipByGlobalNorm",
+    "DecayWeights",
+    "Optimizer",
+    "ScaleByAdam",
+    "ScaleByLearningRate",
+    "ScaleByNAdam",
+    "ScaleByRMS",
+    "Transform",
+    "chain",
+    "schedules",
+    "solvers",
+]

@@ -1,0 +1,385 @@
+"""Check hand-derived gradients against derivatives that know nothing of back-propagation.
+
+The complex step needs no subtraction and is exact to rounding: for an analytic f, ``f'(x) = Im f(x
++ i h) / h`` with an h so small (1e-30) that h^2 vanishes. Central differences serve functions that
+are not analytic; a random direction serves float32, where single entries drown in rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .engine.executors import Executor, Memory
+from .engine.feed import Feed
+from .engine.formula import Formula
+from .engine.loading import is_numba_usable
+from .engine.trace import UntraceableError
+from .estimator.fitting import prepare
+from .estimator.tables import Given
+from .nn import Activation, BinaryCrossEntropy, Loss, Network
+from .nn.activations import ActivationFunction
+from .training.random_streams import RandomStreams
+from .training.rows import Rows
+from .training.step import gradient_formula
+
+if TYPE_CHECKING:
+    from .classifier import DeepBinaryClassifier
+
+
+Mode = Literal["auto", "complex", "central", "directional"]
+
+COMPLEX_STEP = 1e-30
+CENTRAL_STEP = 1e-6
+TOLERANCES = {"complex": 1e-12, "central": 1e-6, "directional": 1e-3}
+METHODS = {
+    "complex": "the complex step",
+    "central": "central differences",
+    "directional": "central differences along a random direction, in float32",
+}
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """Report how far gradients are off, parameter by parameter.
+
+    `check_gradients` returns it; printed, it is a table in words and numbers.
+
+    Parameters
+    ----------
+    mode : {"complex", "central", "directional"}
+        What the gradients were compared with.
+    errors : dict of str to float
+        The largest error of each parameter over all its entries and members: the absolute
+        difference, divided by the largest gradient of the network where that is above 1.
+    gradients : dict of str to float
+        The largest absolute gradient of each parameter.
+    tolerance : float
+        The error up to which a gradient counts as right.
+
+    See Also
+    --------
+    check_gradients : Make such a report.
+
+    Examples
+    --------
+    >>> from skdnn import GradientReport
+    >>> report = GradientReport("central", {"dense_1.W": 0.3}, {"dense_1.W": 1.2}, 1e-6)
+    >>> report.passed
+    False
+    """
+
+    mode: str
+    errors: dict[str, float]
+    gradients: dict[str, float]
+    tolerance: float
+
+    @property
+    def max_error(self) -> float:
+        """The largest of all errors; not a number if one of them is not."""
+        return float(np.max(list(self.errors.values())))
+
+    @property
+    def passed(self) -> bool:
+        """Whether every error is within the tolerance; one that is not a number is not."""
+        return not self._wrong
+
+    @property
+    def _wrong(self) -> list[str]:
+        return [name for name, error in self.errors.items() if not error <= self.tolerance]
+
+    def __str__(self) -> str:
+        width = max(len(name) for name in self.errors)
+        lines = [
+            f"Gradients by back-propagation against {METHODS[self.mode]}:",
+            f"  {'parameter':{width}}  largest gradient  largest error",
+        ]
+        lines += [
+            f"  {name:{width}}  {self.gradients[name]:16.3g}  {error:13.2e}"
+            for name, error in self.errors.items()
+        ]
+        verdict = (
+            f"Wrong beyond the tolerance of {self.tolerance:g}: {', '.join(self._wrong)}."
+            if self._wrong
+            else f"All errors are within the tolerance of {self.tolerance:g}."
+        )
+        return "\n".join([*lines, verdict])
+
+
+def check_gradients(
+    estimator_or_network: DeepBinaryClassifier | Network,
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+    *,
+    mode: Mode = "auto",
+    random_state: int = 0,
+) -> GradientReport:
+    """Compare the gradients of the cost by back-propagation with numerical ones.
+
+    Use it before trusting an activation function or a layer of your own. Dropout is on, with masks
+    held fixed; the L2 penalty of an estimator is part of its cost.
+
+    Parameters
+    ----------
+    estimator_or_network : DeepBinaryClassifier or Network
+        An estimator is checked at its fitted weights, or near its first ones if it is not fitted;
+        it is left as it is. A network is checked at random weights. Where a kink is met exactly,
+        such as ReLU's at 0, there is no derivative to agree on, and an error is reported.
+    X : array-like of shape (n_samples, n_features)
+        Rows to compute the cost on; a few are enough.
+    y : array-like of shape (n_samples,)
+        Their labels; 0 and 1 for a network.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Their weights.
+    mode : {"auto", "complex", "central", "directional"}, default="auto"
+        "complex" is exact but needs functions that accept complex numbers; "central" is good for
+        six digits of any function; "directional" checks the gradients as float32 computes them.
+        "auto" is "central" if there is a layer, an activation function or a loss of the user's own,
+        else "complex".
+    random_state : int, default=0
+        Seed of the weights, the dropout masks and the direction.
+
+    Returns
+    -------
+    report : GradientReport
+        Errors by parameter; `print` it for a table in words and numbers.
+
+    Raises
+    ------
+    ValueError
+        If `mode` is unknown, or the estimator refuses the data.
+
+    See Also
+    --------
+    scipy.optimize.check_grad : The same idea by forward differences, for any function.
+
+    References
+    ----------
+    J. Martins, P. Sturdza and J. Alonso, "The complex-step derivative approximation", ACM
+    Transactions on Mathematical Software 29, 2003.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_classification
+    >>> from skdnn import DeepBinaryClassifier, check_gradients
+    >>> X, y = make_classification(20, 5, random_state=0)
+    >>> estimator = DeepBinaryClassifier((5, 5), "tanh", n_members=2, dropout=0.5)
+    >>> check_gradients(estimator, X, y).passed
+    True
+    """
+    if mode != "auto" and mode not in TOLERANCES:
+        raise ValueError(f"mode must be 'auto' or one of {sorted(TOLERANCES)}, got {mode!r}.")
+    if isinstance(estimator_or_network, Network):
+        cost = _Cost.of_network(estimator_or_network, X, y, sample_weight, random_state)
+    else:
+        cost = _Cost.of_estimator(estimator_or_network, X, y, sample_weight, random_state)
+    custom = list(_custom_activations(cost.network))
+    if mode == "auto":
+        mode = "central" if custom or _has_own_parts(cost) else "complex"
+    gradient = cost.gradient(np.float32 if mode == "directional" else np.float64)
+    scale = max(1.0, float(np.abs(gradient).max()))
+    compare = {"complex": _complex_step, "central": _central, "directional": _directional}[mode]
+    errors, gradients = {}, {}
+    layout = cost.network.layout
+    for name, columns in layout.columns.items():
+        if not layout.specs[name].trainable:
+            continue
+        positions = np.arange(columns.start, columns.stop)
+        errors[name] = compare(cost, gradient, positions) / scale
+        gradients[name] = float(np.abs(gradient[:, columns]).max())
+    for layer_name, function in custom:
+        name = f"derivative of {type(function).__name__}"
+        name = f"{name} ({layer_name})" if name in errors else name
+        errors[name], gradients[name] = _activation_error(function)
+    for executor in ("numpy", "numba") if is_numba_usable() else ("numpy",):
+        with suppress(UntraceableError):  # which is trained by the formulas themselves
+            programmed = cost.gradient(np.float64, executor)
+            error = np.abs(programmed - cost.gradient(np.float64)).max()
+            errors[f"program by {executor}"] = float(error) / scale
+            gradients[f"program by {executor}"] = float(np.abs(programmed).max())
+    return GradientReport(mode, errors, gradients, TOLERANCES[mode])
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """The cost of each member as a function of the flat parameters: a deterministic one."""
+
+    network: Network
+    params: np.ndarray  # (n_members, n_params)
+    rows: Rows
+    l2: float
+    loss: Loss
+    seed: int
+
+    @classmethod
+    def of_network(cls, network: Network, X: Any, y: Any, sample_weight: Any, seed: int) -> _Cost:
+        params = network.init_params(_streams(network, seed).initialization)
+        weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+        rows = Rows(np.asarray(X, np.float64), np.asarray(y, np.float64), weight)
+        params = _off_zero(network, params, seed)
+        return cls(network, params, rows, 0.0, BinaryCrossEntropy(), seed)
+
+    @classmethod
+    def of_estimator(
+        cls, estimator: DeepBinaryClassifier, X: Any, y: Any, sample_weight: Any, seed: int
+    ) -> _Cost:
+        estimator = deepcopy(estimator)
+        estimator._validate_params()
+        is_fitted = hasattr(estimator, "params_")
+        estimator.set_params(warm_start=True)  # at the weights that it has, if it has any
+        if not is_fitted:
+            estimator.set_params(random_state=seed)
+        training = prepare(estimator, Given(X, y, sample_weight))
+        plan, state, rows = training.plan, training.state, training.rows
+        rows = rows.normalize_weights().astype(np.float64)
+        params: np.ndarray = state.params.astype(np.float64)
+        if not is_fitted:
+            params = _off_zero(plan.network, params, seed)
+        return cls(plan.network, params, rows, plan.l2, plan.loss, seed)
+
+    def __call__(self, params: np.ndarray) -> np.ndarray:
+        """Return the cost of each member, shape (n_members,), in the dtype of `params`."""
+        weights = params[:, : self.network.layout.n_decayed]
+        costs = 0.5 * self.l2 * (weights * weights).sum(axis=1)
+        for member in range(len(params)):
+            logits = self._gradient_step(params, member)["logits"]
+            losses = self.loss.loss(self.rows.y, logits)
+            weight = self.rows.sample_weight
+            costs[member] += (losses if weight is None else losses * weight).mean()
+        return costs
+
+    def gradient(self, dtype: type, executor: str = "eager") -> np.ndarray:
+        """Return the gradient by back-propagation, shape (n_members, n_trainable)."""
+        params: np.ndarray = self.params.astype(dtype)
+        n_decayed = self.network.layout.n_decayed
+        grads = np.empty((len(params), self.network.layout.n_trainable))
+        for member in range(len(params)):
+            run = self._gradient_step if executor == "eager" else partial(self._run, executor)
+            grads[member] = run(params, member)["grads"]
+        grads[:, :n_decayed] += self.l2 * params[:, :n_decayed]
+        return grads
+
+    def _gradient_step(self, params: np.ndarray, member: int) -> dict[str, np.ndarray]:
+        """Run the formulas of a step on these very parameters, whatever their dtype."""
+        (formula, bits), n_trainable = self._formulas[member], self.network.layout.n_trainable
+        arrays = {"x": self.rows.X, "y": self.rows.y, "weight": self.rows.sample_weight}
+        arrays = {k: v.astype(params.real.dtype) for k, v in arrays.items() if v is not None}
+        arrays["params"] = params[member, :n_trainable]
+        if params.shape[1] > n_trainable:
+            arrays["statistics"] = params[member, n_trainable:]
+        return formula.function(arrays, lambda start, size: bits[start : start + size])
+
+    def _run(self, executor: str, params: np.ndarray, member: int) -> dict[str, np.ndarray]:
+        """Run the program of a step."""
+        runner, n, (formula, bits) = Executor(executor), len(self.rows), self._formulas[member]
+        executable = Memory(params.dtype).executable(runner, runner.compile(formula))
+        n_trainable = self.network.layout.n_trainable
+        executable.views["params"][0] = params[member, :n_trainable]
+        if params.shape[1] > n_trainable:
+            executable.views["statistics"][0] = params[member, n_trainable:]
+        feed = Feed(
+            np.ascontiguousarray(self.rows.X, params.dtype),
+            np.arange(n)[np.newaxis, np.newaxis],
+            self.rows.y.astype(params.dtype),
+            None if self.rows.sample_weight is None else self.rows.sample_weight[np.newaxis],
+            bits=bits[np.newaxis, np.newaxis],
+            logits=np.empty((1, 1, n), params.dtype),
+        )
+        executable.run(feed)
+        return {name: view[0] for name, view in executable.views.items()}
+
+    @cached_property
+    def _formulas(self) -> list[tuple[Formula, np.ndarray]]:
+        """The formula of a step of each member, and the random bits that it always takes."""
+        formulas = []
+        for member, rng in enumerate(_streams(self.network, self.seed).dropout):
+            formula = gradient_formula(
+                self.network,
+                self.network.of_member(member),
+                self.loss,
+                len(self.rows),
+                is_sparse=False,
+                is_weighted=self.rows.sample_weight is not None,
+            )
+            formulas.append((formula, rng.integers(0, 1 << 16, formula.n_bits, dtype=np.uint16)))
+        return formulas
+
+
+def _streams(network: Network, seed: int) -> RandomStreams:
+    return RandomStreams.spawn(seed, range(network.n_members))
+
+
+def _off_zero(network: Network, params: np.ndarray, seed: int) -> np.ndarray:
+    """Move parameters off zero: there sits ReLU's kink, and errors that only show with a bias."""
+    params = params.copy()
+    trainable = params[:, : network.layout.n_trainable]
+    trainable += np.random.default_rng(seed).normal(0.0, 0.1, trainable.shape)
+    return params
+
+
+def _complex_step(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> float:
+    """Perturb one parameter after the other, in all members at once: they are independent."""
+    params = cost.params.astype(np.complex128)
+    error = 0.0
+    for column in columns:
+        params[:, column] += COMPLEX_STEP * 1j
+        derivative = cost(params).imag / COMPLEX_STEP
+        params[:, column] = cost.params[:, column]
+        error = np.maximum(error, np.abs(derivative - gradient[:, column]).max())
+    return float(error)
+
+
+def _central(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> float:
+    params = cost.params.copy()
+    error = 0.0
+    for column in columns:
+        params[:, column] = cost.params[:, column] + CENTRAL_STEP
+        above = cost(params)
+        params[:, column] = cost.params[:, column] - CENTRAL_STEP
+        below = cost(params)
+        params[:, column] = cost.params[:, column]
+        derivative = (above - below) / (2.0 * CENTRAL_STEP)
+        error = np.maximum(error, np.abs(derivative - gradient[:, column]).max())
+    return float(error)
+
+
+def _directional(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> float:
+    """Move all columns at once along a random direction of length 1."""
+    direction = np.random.default_rng(cost.seed).normal(size=len(columns))
+    direction /= np.linalg.norm(direction)
+    step = np.zeros_like(cost.params)
+    step[:, columns] = CENTRAL_STEP * direction
+    derivative = (cost(cost.params + step) - cost(cost.params - step)) / (2.0 * CENTRAL_STEP)
+    return float(np.abs(derivative - gradient[:, columns] @ direction).max())
+
+
+def _has_own_parts(cost: _Cost) -> bool:
+    """Say whether there is a layer or a loss that need not know of complex numbers."""
+    parts = [getattr(cost.loss, "function", cost.loss)]
+    parts += [layer for _, layer in cost.network.of_member(0).walk()]
+    return any(type(part).__module__.partition(".")[0] != "skdnn" for part in parts)
+
+
+def _custom_activations(network: Network) -> Iterator[tuple[str, Any]]:
+    """Yield the users' own functions with the names of their layers."""
+    for name, layer in network.of_member(0).walk():
+        if isinstance(layer, Activation) and not isinstance(
+            layer.function, str | ActivationFunction
+        ):
+            yield name, layer.function
+
+
+def _activation_error(function: Any) -> tuple[float, float]:
+    """Compare a user's derivative with central differences of the value, on a grid off zero."""
+    z = np.linspace(-5.0, 5.0, 400)  # an even number: zero, where kinks are, is not among them
+    difference = function.value(z + CENTRAL_STEP) - function.value(z - CENTRAL_STEP)
+    derivative = np.asarray(function.derivative(z))
+    error = np.abs(difference / (2.0 * CENTRAL_STEP) - derivative).max()
+    return float(error), float(np.abs(derivative).max())

@@ -1,0 +1,111 @@
+"""Mini-batches: the rows that each member learns from in an epoch, their order and weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .folds import Folds
+from .rows import Rows, Selection, position_dtype
+
+
+class Batches:
+    """The mini-batches of an epoch, each member's in its own order.
+
+    Parameters
+    ----------
+    rows : Rows
+    batch_size : int
+        Rows in a batch; the last one may be shorter.
+    shuffle : bool
+        Whether each member shuffles its rows. A batch that holds all of them is left in order.
+    folds : Folds or None, default=None
+        Rows that each member is not to see. In a batch of all rows their weight is zero; else an
+        epoch has as many rows as every member has, and who has more leaves out others each time,
+        or without shuffling its last ones.
+
+    Attributes
+    ----------
+    rows : Rows
+    X : ndarray or CSR array of shape (n_table, n_features)
+        The table that the rows are selected from.
+    y : ndarray of shape (n_table,)
+        Labels of the rows, at their positions in the table.
+    batch_size : int
+    n_batches : int
+    n_samples : int
+        Rows that the batches of an epoch have together.
+    n_seen : int
+        Rows that a member learns from in an epoch.
+    is_weighted : bool
+    """
+
+    def __init__(
+        self, rows: Rows, batch_size: int, shuffle: bool, folds: Folds | None = None
+    ) -> None:
+        self._is_whole = len(rows) <= batch_size
+        # Who takes all rows at once would gather the same ones in each epoch.
+        self.rows = rows.gather() if self._is_whole else rows
+        self._folds, self._shuffles = folds, shuffle and not self._is_whole
+        self._positions = None
+        self.X: Any = self.rows.X
+        if isinstance(self.X, Selection):
+            self.X, self._positions = self.X.table, self.X.index
+        self.y = self._spread(self.rows.y)
+        self.n_seen = len(rows) if folds is None else folds.n_training
+        self.n_samples = len(rows) if self._is_whole else self.n_seen
+        self.batch_size = min(batch_size, self.n_samples)
+        self.n_batches = -(-self.n_samples // self.batch_size)
+        self.is_weighted = rows.sample_weight is not None or (self._is_whole and folds is not None)
+
+    def orders(self, members: Sequence[int], rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        """Return the positions in the table of each member's rows, in the order of an epoch."""
+        orders = np.empty((len(members), self.n_samples), position_dtype(self.X.shape[0]))
+        for order, member, rng in zip(orders, members, rngs, strict=True):
+            order[:] = self._draw_order(member, rng)[: self.n_samples]
+            if self._positions is not None:
+                order[:] = self._positions[order]
+        return orders
+
+    def _draw_order(self, member: int, rng: np.random.Generator) -> np.ndarray:
+        """Return the positions of a member's rows, and shuffle them if that is wanted."""
+        dtype = position_dtype(len(self.rows))
+        if self._folds is None or self._is_whole:
+            order = np.arange(len(self.rows), dtype=dtype)
+        else:
+            order = self._folds.training_index(member).astype(dtype)
+        if self._shuffles:
+            rng.shuffle(order)
+        return order
+
+    def weight(self, member: int) -> np.ndarray | None:
+        """Return the weights of a member's rows, with a mean of 1, at their positions."""
+        weight, dtype = self.rows.sample_weight, self.rows.y.dtype
+        if self._folds is not None and self._is_whole:
+            members = range(member, member + 1)
+            weight = self._folds.training_weights(self.rows, members)[0].astype(dtype)
+        elif weight is not None and self._folds is not None:
+            own = weight[self._folds.training_index(member)]
+            weight = weight * (1.0 / own.mean(dtype=np.float64)).astype(dtype)
+        return None if weight is None else self._spread(weight)
+
+    def _spread(self, values: np.ndarray) -> np.ndarray:
+        """Return values of the rows at their positions in the table."""
+        if self._positions is None:
+            return values
+        spread = np.zeros(len(self.X), values.dtype)
+        spread[self._positions] = values
+        return spread
+
+    def runs(self, most_batches: int) -> list[tuple[int, int, int]]:
+        """Cut an epoch into runs of batches of the same size: (first row, size, batches)."""
+        runs, n_full = [], self.n_samples // self.batch_size
+        for first in range(0, n_full, most_batches):
+            n_batches = min(most_batches, n_full - first)
+            runs.append((first * self.batch_size, self.batch_size, n_batches))
+        if self.n_samples % self.batch_size:
+            start = n_full * self.batch_size
+            runs.append((start, self.n_samples - start, 1))
+        return runs

@@ -1,0 +1,229 @@
+"""The training loop: repeat forward pass, cost, backward pass, update.
+
+`train` is the loop that one reads aloud; a `Trainer` holds the fixed buffers and takes the steps.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import numpy as np
+
+from .interrupt import Interrupt
+from .progress import (
+    MAX_HALVINGS,
+    NO_TASKS,
+    EarlyStopping,
+    EpochMetrics,
+    Tasks,
+    TrainingProgress,
+    record,
+    report,
+)
+from .rows import Rows
+from .state import TrainingPlan, TrainingState
+from .trainer import Trainer, Validation, fingerprint
+from .weight_selection import Ending, looks_useless, select_weights
+
+ADAPTIVE_DIVISOR = 5.0
+SMALLEST_ADAPTIVE_RATE = 1e-6
+
+
+def train(
+    plan: TrainingPlan,
+    state: TrainingState,
+    rows: Rows,
+    validation: Validation | None = None,
+    tasks: Tasks = NO_TASKS,
+    interrupt: Interrupt | None = None,
+) -> None:
+    """Train until all epochs are done or no member makes progress any more.
+
+    With validation rows, each member ends with the weights of its best epoch on them; without, with
+    its last ones. `skdnn.training.weight_selection` chooses them, and warns.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+    state : TrainingState
+        Changed in place. It may hold an unfinished progress on the same rows, which is resumed.
+    rows : Rows
+        To learn from.
+    validation : Validation or None, default=None
+        To judge by.
+    tasks : Tasks, default=NO_TASKS
+        Told of each epoch; may ask to stop.
+    interrupt : Interrupt or None, default=None
+        Ctrl-C; may ask to stop.
+    """
+    interrupt = Interrupt() if interrupt is None else interrupt
+    with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported in words
+        mark = 0 if plan.is_part else fingerprint(plan, rows, validation)
+        progress = resume_progress(plan, state, mark, is_validated=validation is not None)
+        started_at = time.perf_counter()  # to get ready, and compile, takes its time too
+        trainer = Trainer(plan, state, rows, validation, interrupt)
+        with trainer.hold_blas(), trainer.pool:
+            if progress is None:
+                progress = begin_progress(trainer, mark)
+            try:
+                _train_epochs(trainer, progress, tasks, started_at)
+                interrupt.check()
+            except KeyboardInterrupt:
+                interrupt.answer()
+                progress.ended_by = "interrupt"
+            ending = interrupt.complete(partial(_judge_end, trainer, progress))
+    select_weights(plan, state, progress, ending)
+
+
+def _judge_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
+    """Judge the weights in the end, and those to keep.
+
+    The loss of the last epoch was computed before its last steps, which can ruin the weights, and
+    under dropout, which says little where rows are few. It is replaced by that of the weights at
+    the end: of members that look bad by it, or of all that are running without validation rows.
+    """
+    keeps_best = trainer.validation is not None
+    if trainer.plan.is_part:
+        return Ending(keeps_best)
+    members = looks_useless(trainer.plan, progress) if keeps_best else progress.running
+    kept_loss = np.zeros(len(members))
+    if members.any():
+        progress.set_last(trainer.evaluate_training(), members)
+        if keeps_best:
+            kept_loss[members] = trainer.evaluate_others(progress.best).loss[members]
+    return Ending(keeps_best, is_dead=trainer.is_dead(), kept_loss=float(kept_loss.max()))
+
+
+def resume_progress(
+    plan: TrainingPlan, state: TrainingState, mark: int, *, is_validated: bool
+) -> TrainingProgress | None:
+    """Return the training progress to go on with; without one, make the state ready for a new one.
+
+    A training that was cut short is brought to its end. One that came to its end gets `max_iter`
+    epochs more, unless the schedule had an end of its own, which another cycle follows.
+    """
+    progress = state.progress
+    if progress is not None and progress.can_resume(mark) and not plan.is_part:
+        if progress.is_over and not plan.schedule.needs_horizon:
+            progress.n_epochs_planned += plan.max_iter
+        if not progress.is_over:
+            progress.ended_by = ""
+            progress.early_stopping.tol, progress.early_stopping.n_iter_no_change = (
+                plan.tol,
+                plan.n_iter_no_change,
+            )
+            progress.early_stopping.growth = plan.patience_growth
+            if state.final_params is not None:
+                progress.fallback = state.final_params.copy()
+                cost = progress.best_cost if is_validated else progress.last_cost
+                progress.fallback_cost = cost.copy()
+            return progress
+    if not plan.is_part:
+        state.begin_anew(plan)
+    if not plan.ema_decay:
+        state.ema_params = None
+    elif state.ema_params is None:
+        state.ema_params, state.n_averaged = state.params.copy(), 0
+    return None
+
+
+def begin_progress(trainer: Trainer, mark: int) -> TrainingProgress:
+    """Begin the training progress with the weights as they are."""
+    plan, state = trainer.plan, trainer.state
+    unknown = np.full(len(state.params), np.inf)
+    metrics = EpochMetrics(unknown, unknown, unknown) if plan.is_part else trainer.evaluate_first()
+    progress = TrainingProgress.begin(
+        state.weights,
+        metrics,
+        EarlyStopping(
+            len(unknown),
+            tol=plan.tol,
+            n_iter_no_change=plan.n_iter_no_change,
+            growth=plan.patience_growth,
+        ),
+        n_epochs_planned=plan.max_iter,
+        fingerprint=mark,
+    )
+    if not plan.is_part:  # the next part is another one
+        state.progress = progress
+    return progress
+
+
+def _train_epochs(
+    trainer: Trainer, progress: TrainingProgress, tasks: Tasks, started_at: float
+) -> None:
+    """Train epoch by epoch until training is over, or somebody asks to stop."""
+    plan, state = trainer.plan, trainer.state
+    while not progress.is_over:
+        tasks.begin_epoch()
+        _train_epoch(trainer, progress)
+        is_stopped = progress.early_stopping.exhausted
+        if plan.is_adaptive:
+            is_stopped = _lower_rates(plan, state, progress.early_stopping, is_stopped)
+        progress.running[is_stopped] = False
+        report(plan.verbose, progress, state.history)
+        wants_to_stop = tasks.end_epoch()
+        if wants_to_stop and not progress.is_over:
+            progress.ended_by = "callback"
+            break
+        if time.perf_counter() - started_at >= plan.max_time and not progress.is_over:
+            progress.ended_by = "max_time"
+            break
+
+
+def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
+    """Train for one epoch, judge the weights, and write it down.
+
+    Members whose loss is not finite lose the epoch: they go back to where it began, and on at half
+    the learning rate.
+    """
+    plan, state, n_batches = trainer.plan, trainer.state, trainer.batches.n_batches
+    started_at, running = time.perf_counter(), progress.running.copy()
+    trainer.save_checkpoint()
+    loss, rate = trainer.run_epoch(
+        running, progress.n_epochs * n_batches, progress.n_epochs_planned * n_batches
+    )
+    penalty = trainer.penalty(trainer.params_before)
+    # The training loss describes the weights on the way, not those at the end.
+    metrics, candidate = EpochMetrics(loss, loss + penalty, loss + penalty), trainer.weights_before
+    is_sound = np.isfinite(loss) & np.isfinite(state.params).all(axis=1)
+    validation_losses = validation_loss = score = None
+    if trainer.validation is not None:
+        validation_losses = trainer.validation_losses()
+        is_sound &= np.isfinite(validation_losses)
+    is_diverged = running & ~is_sound
+    if is_diverged.any():
+        trainer.restore_checkpoint(is_diverged)
+        state.rate_factor[is_diverged] *= 0.5
+        given_up = progress.count_diverged(is_diverged, 0 if plan.is_part else MAX_HALVINGS)
+        state.set_weights(given_up, progress.best)
+        if trainer.folds is not None:
+            validation_losses = None  # the mean over all is of the weights that are back
+    if trainer.validation is not None:
+        validation_loss, objective, score = trainer.validate(validation_losses)
+        metrics, candidate = metrics._replace(objective=objective), state.weights
+    if is_diverged.any():
+        metrics = EpochMetrics(*(np.where(is_diverged, np.nan, values) for values in metrics))
+    progress.add_epoch(metrics, candidate, is_before=trainer.validation is None)
+    record(
+        state.history,
+        running & is_sound,
+        loss=loss,
+        penalty=penalty,
+        validation_loss=validation_loss,
+        validation_score=score,
+        learning_rate=rate,
+        seconds=time.perf_counter() - started_at,
+    )
+
+
+def _lower_rates(
+    plan: TrainingPlan, state: TrainingState, early_stopping: EarlyStopping, waiting: np.ndarray
+) -> np.ndarray:
+    """Divide the rates of members on a plateau; return those whose rate has become too small."""
+    is_small = plan.learning_rate_init * state.rate_factor[:, 0] <= SMALLEST_ADAPTIVE_RATE
+    lowered = waiting & ~is_small
+    state.rate_factor[lowered] /= ADAPTIVE_DIVISOR
+    early_stopping.waited[lowered] = 0
+    return waiting & is_small

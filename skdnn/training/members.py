@@ -1,0 +1,220 @@
+"""Run the steps of each member: programs, the memory they run in, and what they are fed.
+
+Members know nothing of each other: each trains by itself, for whole epochs, in the memory of the
+thread that has it, and so it is the same training however many threads there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from ..engine.executors import Executable, Executor, Memory
+from ..engine.feed import Feed
+from ..engine.formula import Formula
+from ..engine.plan import Program
+from ..nn.layers import Sequential
+from ..nn.losses import Loss
+from ..nn.network import Network
+from ..optim.transforms import Optimizer
+from .rows import Selection
+from .step import gradient_formula, prediction_formula, training_formula
+
+BYTES_OF_A_BLOCK = 1 << 17
+"""Prediction goes through its rows in batches whose widest array takes about this much: more would
+not fit into a core's cache."""
+
+FEWEST_ROWS = 128
+"""Rows of a batch, however wide: products of fewer are slow."""
+
+NUMBERS_AT_ONCE = 1 << 16
+"""Numbers that one call of NumPy is to compute, in the widest layer: with fewer, Python takes
+longer than NumPy."""
+
+State = dict[str, np.ndarray]
+"""Arrays of some members, by the names of a program's inputs."""
+
+
+class Programs:
+    """The programs of a network's members, made when they are first needed.
+
+    Parameters
+    ----------
+    network : Network
+    executor : Executor
+    """
+
+    def __init__(self, network: Network, executor: Executor) -> None:
+        self.network, self.executor = network, executor
+        self._compiled: dict[Any, Program | Formula] = {}
+        self._kinds: list[Sequential] = []
+        self._kind_of: dict[int, int] = {}
+        self._checked: set[int] = set()  # kinds whose formulas were traced twice
+
+    def _kind(self, member: int) -> int:
+        """Return a number that is the same for members with the same layers."""
+        if member not in self._kind_of:
+            layers = self.network.of_member(member)
+            if layers not in self._kinds:
+                self._kinds.append(layers)
+            self._kind_of[member] = self._kinds.index(layers)
+        return self._kind_of[member]
+
+    def training(
+        self,
+        member: int,
+        n_samples: int,
+        loss: Loss,
+        optimizer: Optimizer,
+        state_names: tuple[str, ...],
+        *,
+        is_sparse: bool,
+        is_weighted: bool,
+        has_ema: bool,
+    ) -> Program | Formula:
+        """Return what takes a step on a batch of so many rows."""
+        make = partial(
+            training_formula,
+            loss=loss,
+            optimizer=optimizer,
+            state_names=state_names,
+            is_sparse=is_sparse,
+            is_weighted=is_weighted,
+            has_ema=has_ema,
+        )
+        key = ("training", is_sparse, is_weighted)
+        return self._compile(key, member, n_samples, make)
+
+    def gradient(
+        self, member: int, n_samples: int, loss: Loss, *, is_sparse: bool, is_weighted: bool
+    ) -> Program | Formula:
+        """Return what computes the gradient on so many rows."""
+        make = partial(gradient_formula, loss=loss, is_sparse=is_sparse, is_weighted=is_weighted)
+        return self._compile(("gradient", is_sparse, is_weighted), member, n_samples, make)
+
+    def prediction(self, member: int, n_samples: int, *, is_sparse: bool) -> Program | Formula:
+        """Return what predicts so many rows."""
+        make = partial(prediction_formula, is_sparse=is_sparse)
+        return self._compile(("prediction", is_sparse), member, n_samples, make)
+
+    def _compile(
+        self, key: Any, member: int, n_samples: int, make: Callable[..., Formula]
+    ) -> Program | Formula:
+        kind = self._kind(member)
+        key = (*key, kind, n_samples)
+        if key not in self._compiled:
+            formula = make(self.network, self._kinds[kind], n_samples=n_samples)
+            is_traced = key[0] != "prediction" and self.executor.name != "eager"
+            if is_traced and kind not in self._checked:
+                formula.check_repeatable()
+                self._checked.add(kind)
+            self._compiled[key] = self.executor.compile(formula)
+        return self._compiled[key]
+
+    def logits(
+        self, members: list[int], params: np.ndarray, X: Any, index: np.ndarray, memory: Memory
+    ) -> np.ndarray:
+        """Return the logits of members of one kind for some rows: (n_members, n_rows).
+
+        Parameters
+        ----------
+        members : list of int
+        params : ndarray of shape (n_members, n_params)
+            Theirs.
+        X : ndarray, Selection or CSR array of shape (n_samples, n_features)
+        index : ndarray of int of shape (n_rows,) or (n_members, n_rows)
+            Which rows, the same for all or each member's own.
+        memory : Memory
+        """
+        X, index = compose(X, np.broadcast_to(index, (len(members), index.shape[-1])))
+        logits = np.empty(index.shape, params.dtype)
+        for start, size, n_steps in _cut(index.shape[1], self._block_rows(params.itemsize)):
+            rows = slice(start, min(start + size * n_steps, index.shape[1]))
+            n_rows = rows.stop - start
+            positions = np.empty((len(members), size * n_steps), np.intp)
+            positions[:, :n_rows] = index[:, rows]
+            positions[:, n_rows:] = index[:, start : start + 1]  # filled up by one of them
+            compiled = self.prediction(members[0], size, is_sparse=issparse(X))
+            executable = memory.executable(self.executor, compiled, len(members))
+            load(executable, self.state_of(params))
+            shape = (len(members), n_steps, size)
+            found = np.empty(shape, params.dtype)
+            executable.run(Feed(X, positions.reshape(shape), logits=found))
+            logits[:, rows] = found.reshape(len(members), -1)[:, :n_rows]
+        return logits
+
+    def groups(self, members: Sequence[int], n_rows: int, n_threads: int = 1) -> list[list[int]]:
+        """Return members that run side by side, in batches of so many rows.
+
+        They have the same layers. Small batches of several members are as much work for NumPy as
+        pays for a call; what is compiled runs each member by itself, in the cache.
+        """
+        n_numbers = max(n_rows * self.network.widest, 1)
+        most = max(1, NUMBERS_AT_ONCE // n_numbers) if self.executor.name == "numpy" else 1
+        most = min(most, -(-len(members) // n_threads))
+        by_kind: dict[int, list[int]] = {}
+        for member in members:
+            by_kind.setdefault(self._kind(member), []).append(member)
+        return [
+            group[i : i + most] for group in by_kind.values() for i in range(0, len(group), most)
+        ]
+
+    def _block_rows(self, n_bytes: int) -> int:
+        n_rows = max(BYTES_OF_A_BLOCK // (self.network.widest * n_bytes), FEWEST_ROWS)
+        return 1 << (n_rows.bit_length() - 1)
+
+    def state_of(self, params: np.ndarray, prefix: str = "") -> State:
+        """View the flat parameters of members as inputs of a program."""
+        n_trainable = self.network.layout.n_trainable
+        state = {f"{prefix}params": params[:, :n_trainable]}
+        if params.shape[1] > n_trainable:
+            state[f"{prefix}statistics"] = params[:, n_trainable:]
+        return state
+
+
+def load(executable: Executable, state: State, members: Any = slice(None)) -> None:
+    """Write the state of members into the memory of a program."""
+    for name, array in state.items():
+        executable.views[name][...] = array[members]
+
+
+def store(executable: Executable, state: State, members: Any = slice(None)) -> None:
+    """Read the state of members from the memory of a program."""
+    for name, array in state.items():
+        array[members] = executable.views[name]
+
+
+def compose(X: Any, index: np.ndarray) -> tuple[Any, np.ndarray]:
+    """Return a table, and positions in it, instead of a selection from it."""
+    if isinstance(X, Selection):
+        return X.table, X.index[index]
+    return X, index
+
+
+def _cut(n_rows: int, n_block: int) -> list[tuple[int, int, int]]:
+    """Cut rows into runs of batches: (first row, rows of a batch, number of batches).
+
+    What is left beside full batches goes into one of the next power of two, so that there are few
+    programs.
+    """
+    n_full, n_rest = divmod(n_rows, n_block)
+    runs = [(0, n_block, n_full)] if n_full else []
+    if n_rest:
+        runs.append((n_full * n_block, 1 << (n_rest - 1).bit_length(), 1))
+    return runs
+
+
+def draw_bits(rngs: Sequence[np.random.Generator], n_steps: int, n_bits: int) -> np.ndarray | None:
+    """Draw random numbers of 16 bits, (n_members, n_steps, n_bits), from a stream for each member.
+
+    They are the same ones if each step draws by itself.
+    """
+    if not n_bits:
+        return None
+    n_words = -(-n_bits // 4)  # of 64 bits
+    words = [rng.bit_generator.random_raw(n_steps * n_words) for rng in rngs]
+    return np.stack(words).view(np.uint16).reshape(len(rngs), n_steps, 4 * n_words)[..., :n_bits]

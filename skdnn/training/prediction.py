@@ -1,0 +1,237 @@
+"""Predict many rows in blocks, side by side in threads, and few rows without delay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..engine.executors import Executor, Memory
+from ..engine.loading import load_run_steps
+from ..nn.layers import Context
+from ..nn.network import Network
+from ..utils import cut_rows
+from .calibration import average_logits
+from .members import FEWEST_ROWS, Programs
+from .threads import ThreadPool, limit_blas_threads, resolve_n_jobs
+
+WIDE = np.dtype(np.float64)
+
+PRECISE_ROWS = 64
+"""Rows up to which predictions are computed in float64, whatever the weights are in.
+
+Of many rows, float32 takes a fraction of the time. But its products round a row among others in
+another way than by itself: by less than 1e-6 of a probability, and by more than the 1e-7 to which
+scikit-learn compares predictions of a few rows with those of each.
+"""
+
+MOST_KEPT = 8
+"""Memories that are kept: as many threads predict at a time without taking new ones."""
+
+LARGEST_KEPT = 1 << 24
+"""Bytes of memory that is kept for the next prediction: that of wide tables is given back."""
+
+BLOCK_ROWS = 4096
+"""Rows that are encoded and predicted at once, unless there are so many columns that it is fewer.
+
+A matter of the table alone, so that predictions do not depend on the number of threads.
+"""
+
+BLOCKS_OF_A_THREAD = 2
+"""Blocks that are worth a thread of their own: for fewer, it costs more than it gains."""
+
+BLOCK_VALUES = 1 << 20
+"""Numbers of the encoded table in a block, at most."""
+
+Take = Callable[[slice, np.dtype], Any]
+"""``take(rows, dtype)``: rows of the matrix that enters the network."""
+
+
+class Predictor:
+    """A network to predict with.
+
+    Parameters
+    ----------
+    network : Network
+    executor : str, default="numpy"
+        The name of the executor.
+    """
+
+    def __init__(self, network: Network, executor: str = "numpy") -> None:
+        self.network, self.executor = network, executor
+        self._programs: dict[str, Programs] = {}
+        self._memories: list[Memory] = []
+        self._cast: tuple[np.ndarray, np.ndarray] | None = None
+
+    def use(self, executor: str) -> None:
+        """Predict by this executor from now on."""
+        self.executor = executor
+
+    def _choose_programs(self, dtype: np.dtype, *, is_wide: bool) -> Programs:
+        """Return the programs to predict with: NumPy's for few rows and where numba is missing."""
+        name = self.executor
+        if name == "numba" and (is_wide or load_run_steps(dtype) is None):
+            name = "numpy"
+        if name not in self._programs:
+            self._programs[name] = Programs(self.network, Executor(name))
+        return self._programs[name]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Predictor, (self.network, self.executor)  # copies and pickles have no memory
+
+    def cast(self, params: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Return the parameters in another dtype: the same array as before if they are the same."""
+        if params.dtype == dtype:
+            return params
+        known = self._cast  # looked up once: other threads may put another pair there
+        if known is None or not np.array_equal(known[0], params):
+            self._cast = known = params.copy(), params.astype(dtype)
+        return known[1]
+
+    def logits(
+        self,
+        params: np.ndarray,
+        X: Any,
+        index: np.ndarray | None = None,
+        *,
+        is_wide: bool = False,
+    ) -> np.ndarray:
+        """Return the members' logits for some rows: (n_members, n_rows).
+
+        Parameters
+        ----------
+        params : ndarray of shape (n_members, n_params)
+        X : ndarray, Selection or CSR array of shape (n_samples, n_in)
+            In the dtype of the parameters.
+        index : ndarray of int of shape (n_rows,) or (n_members, n_rows), default=None
+            The rows, the same for all members or each one's own; None stands for all.
+        is_wide : bool, default=False
+            Whether the parameters are not in their own dtype, for which numba may not be ready.
+
+        Raises
+        ------
+        ValueError
+            If the parameters are those of another network.
+        """
+        self.network.check_params(params)
+        programs = self._choose_programs(params.dtype, is_wide=is_wide)
+        index = np.arange(X.shape[0]) if index is None else index
+        members, n_rows = range(len(params)), index.shape[-1]
+        logits = np.empty((len(params), n_rows), params.dtype)
+        with self._borrow_memory(params.dtype) as memory:
+            for group in programs.groups(members, min(n_rows, FEWEST_ROWS)):
+                own = index if index.ndim == 1 else index[group]
+                logits[group] = programs.logits(group, params[group], X, own, memory)
+        return logits
+
+    def average(
+        self,
+        params: np.ndarray,
+        take: Take,
+        shape: tuple[int, int],
+        n_jobs: int | None,
+    ) -> np.ndarray:
+        """Return the logit of the members' mean probability for each row: (n_samples,) of float64.
+
+        The matrix has the precision of the weights, as in training, so that a row is the same
+        however many there are; a block in which that overflows is all in float64.
+
+        Parameters
+        ----------
+        params : ndarray of shape (n_members, n_params)
+        take : callable
+            ``take(rows, dtype)`` returns these rows of the matrix that enters the network.
+        shape : tuple of int
+            Of that matrix.
+        n_jobs : int or None
+            Threads to predict blocks in.
+
+        Raises
+        ------
+        ValueError
+            If the logit of a row is not a number.
+        """
+        n_samples, n_columns = shape
+        n_values = min(BLOCK_VALUES, BLOCK_ROWS * n_columns)
+        blocks = list(cut_rows(n_samples, n_columns, n_values))
+        dtype = WIDE if n_samples <= PRECISE_ROWS else params.dtype
+        logit = np.empty(n_samples)
+        n_threads = max(1, min(resolve_n_jobs(n_jobs), len(blocks) // BLOCKS_OF_A_THREAD))
+        remaining = iter(blocks)  # a thread that is held up leaves them to the others
+
+        def predict() -> None:
+            for rows in remaining:
+                pool.check()
+                X = take(rows, params.dtype).astype(dtype, copy=False)
+                is_wide = dtype != params.dtype
+                logits = self.logits(self.cast(params, dtype), X, is_wide=is_wide)
+                logit[rows] = average_logits(logits)
+                if not np.isfinite(logit[rows]).all():
+                    wide = self.cast(params, WIDE), take(rows, WIDE)
+                    logit[rows] = average_logits(self.logits(*wide, is_wide=True))
+
+        # BLAS raises flags where nothing is wrong, too.
+        with (
+            np.errstate(over="ignore", invalid="ignore"),
+            limit_blas_threads(0),
+            ThreadPool(n_threads) as pool,
+        ):
+            pool.run([predict] * n_threads)
+        _check_numbers(logit)
+        return logit
+
+    def input_gradients(self, params: np.ndarray, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return each member's logits, and their gradients with respect to the rows.
+
+        Parameters
+        ----------
+        params : ndarray of shape (n_members, n_params)
+        X : ndarray of shape (n_samples, n_in)
+
+        Returns
+        -------
+        logits : ndarray of shape (n_members, n_samples)
+        grads : ndarray of shape (n_members, n_samples, n_in)
+        """
+        logits = np.empty((len(params), len(X)), params.dtype)
+        grads = np.empty((*logits.shape, self.network.n_in), params.dtype)
+        n_trainable, ctx = self.network.layout.n_trainable, Context()
+        for member, own in enumerate(params):
+            layers = self.network.of_member(member)
+            p = self.network.layout.unflatten(own[:n_trainable], own[n_trainable:])
+            for rows in cut_rows(len(X), self.network.widest):
+                x = X[rows]
+                y = layers.forward(x, p, ctx)
+                logits[member, rows] = y[:, 0]
+                grads[member, rows] = layers.backward(np.ones_like(y), x, p, ctx)[0]
+        return logits, grads
+
+    @contextmanager
+    def _borrow_memory(self, dtype: np.dtype) -> Iterator[Memory]:
+        """Take memory out of the list, or make some, and put it back for the next prediction.
+
+        Memory that is new each time costs more than what few hundred rows compute in it.
+        """
+        memory = next((m for m in self._memories if m.dtype == dtype), None)
+        try:
+            self._memories.remove(memory)  # type: ignore[arg-type]
+        except ValueError:  # there is none, or another thread has taken it
+            memory = None
+        memory = Memory(dtype) if memory is None else memory
+        yield memory
+        if memory.n_bytes <= LARGEST_KEPT and len(self._memories) < MOST_KEPT:
+            self._memories.append(memory)
+
+
+def _check_numbers(logit: np.ndarray) -> None:
+    """Refuse predictions that are not numbers: to compare with them would make class 0 of them."""
+    is_unknown = np.isnan(logit)
+    if is_unknown.any():
+        raise ValueError(
+            f"The network has no prediction for {is_unknown.sum()} of {len(logit)} rows, row "
+            f"{is_unknown.argmax()} the first: numbers of X are so large that {logit.dtype} "
+            f"overflows on the way. Check them, bring all columns to a similar scale before fit "
+            f"and predict, or leave encoder='auto', which does."
+        )

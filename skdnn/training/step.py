@@ -1,0 +1,146 @@
+"""A step of training, as formulas: forward pass, gradient of the loss, backward pass, update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..engine.formula import Formula, TakeBits
+from ..nn.layers import Context, RandomBits, Sequential
+from ..nn.losses import Loss
+from ..nn.network import Layout, Network
+from ..optim.transforms import Optimizer
+
+Arrays = dict[str, Any]
+
+
+def training_step(
+    layers: Sequential,
+    layout: Layout,
+    loss: Loss,
+    optimizer: Optimizer | None,
+    arrays: Arrays,
+    take_bits: TakeBits,
+) -> Arrays:
+    """Return the logits of a batch, and all that changes in a step, by the names of the inputs.
+
+    Without an optimizer, the gradient is returned in place of what it would change.
+    """
+    x, y, weight = arrays["x"], arrays["y"], arrays.get("weight")
+    params = layout.unflatten(arrays["params"], arrays.get("statistics"))
+    ctx = Context(True, weight, RandomBits(take_bits))
+    logits = layers.forward(x, params, ctx)[:, 0]  # forward pass
+    grad_logits = loss.gradient(y, logits, weight)  # gradient of the loss
+    _, grads = layers.backward(grad_logits[:, None], x, params, ctx)  # backward pass
+    outputs = {"logits": logits, "grads": layout.flatten(grads)}
+    if "statistics" in arrays:
+        values = layers.statistics(x, params, ctx)
+        outputs["statistics"] = layout.flatten_statistics(values, params)
+    if optimizer is not None:
+        outputs |= _update(optimizer, outputs.pop("grads"), arrays)  # update
+        outputs |= _average(outputs, arrays)
+    return outputs
+
+
+def _update(optimizer: Optimizer, grads: Any, arrays: Arrays) -> Arrays:
+    """Return the new parameters, and the new state of the optimizer."""
+    scalars = {name: arrays["scalars"][i] for i, name in enumerate(scalar_names(optimizer))}
+    state = {
+        name.removeprefix("optimizer."): array
+        for name, array in arrays.items()
+        if name.startswith("optimizer.")
+    }
+    params, state = optimizer.update(grads, arrays["params"], state, scalars)
+    return {"params": params} | {f"optimizer.{name}": array for name, array in state.items()}
+
+
+def _average(outputs: Arrays, arrays: Arrays) -> Arrays:
+    """Return the moving averages of parameters and statistics, where there are such."""
+    averages = {}
+    for name in ("params", "statistics"):
+        if f"ema_{name}" in arrays:
+            ema = arrays[f"ema_{name}"]
+            averages[f"ema_{name}"] = ema + arrays["scalars"][-1] * (outputs[name] - ema)
+    return averages
+
+
+def scalar_names(optimizer: Optimizer) -> list[str]:
+    """Return the names of the numbers that depend on the step, in their order."""
+    return list(optimizer.prepare(np.ones(1, int), np.ones(1)))
+
+
+def training_formula(
+    network: Network,
+    layers: Sequential,
+    loss: Loss,
+    optimizer: Optimizer,
+    state_names: tuple[str, ...],
+    n_samples: int,
+    *,
+    is_sparse: bool,
+    is_weighted: bool,
+    has_ema: bool,
+) -> Formula:
+    """Return the formula of a step on a batch of so many rows."""
+    layout = network.layout
+    shapes = _input_shapes(network, n_samples, is_weighted=is_weighted)
+    shapes |= {f"optimizer.{name}": shapes["params"] for name in state_names}
+    if has_ema:
+        shapes |= {f"ema_{n}": shapes[n] for n in ("params", "statistics") if n in shapes}
+    shapes["scalars"] = (len(scalar_names(optimizer)) + has_ema,)
+
+    def function(arrays: Arrays, take_bits: TakeBits) -> Arrays:
+        return training_step(layers, layout, loss, optimizer, arrays, take_bits)
+
+    return Formula(function, shapes, is_sparse)
+
+
+def gradient_formula(
+    network: Network,
+    layers: Sequential,
+    loss: Loss,
+    n_samples: int,
+    *,
+    is_sparse: bool,
+    is_weighted: bool,
+) -> Formula:
+    """Return the formula of the gradient of the cost of so many rows."""
+    shapes = _input_shapes(network, n_samples, is_weighted=is_weighted)
+    shapes["grads"] = shapes["params"]
+
+    def function(arrays: Arrays, take_bits: TakeBits) -> Arrays:
+        return training_step(layers, network.layout, loss, None, arrays, take_bits)
+
+    return Formula(function, shapes, is_sparse)
+
+
+def prediction_formula(
+    network: Network, layers: Sequential, n_samples: int, *, is_sparse: bool
+) -> Formula:
+    """Return the formula of the logits of so many rows."""
+    shapes = _input_shapes(network, n_samples, is_weighted=False)
+    del shapes["y"]
+
+    def function(arrays: Arrays, _: TakeBits) -> Arrays:
+        params = network.layout.unflatten(arrays["params"], arrays.get("statistics"))
+        return {"logits": layers.forward(arrays["x"], params, Context())[:, 0]}
+
+    return Formula(function, shapes, is_sparse)
+
+
+def _input_shapes(
+    network: Network, n_samples: int, *, is_weighted: bool
+) -> dict[str, tuple[int, ...]]:
+    layout = network.layout
+    shapes: dict[str, tuple[int, ...]] = {
+        "params": (layout.n_trainable,),
+        "x": (n_samples, network.n_in),
+        "y": (n_samples,),
+        "logits": (n_samples,),
+    }
+    if layout.n_params > layout.n_trainable:
+        shapes["statistics"] = (layout.n_params - layout.n_trainable,)
+    if is_weighted:
+        shapes["weight"] = (n_samples,)
+    return shapes

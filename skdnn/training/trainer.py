@@ -1,0 +1,507 @@
+"""The parts of one fit, joined: members that take the steps of an epoch, and judging them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from ..engine.executors import Executor, Memory
+from ..engine.feed import Feed
+from ..engine.loading import choose_executor
+from ..engine.trace import UntraceableError, locate
+from ..nn.losses import BLOCK_ROWS
+from ..utils import cut_rows
+from .batches import Batches
+from .calibration import find_least_loss
+from .folds import Folds, HeldOut
+from .interrupt import Interrupt
+from .members import FEWEST_ROWS, Programs, State, draw_bits, load, store
+from .progress import EpochMetrics
+from .rows import Rows, checksum
+from .state import TrainingPlan, TrainingState
+from .threads import ThreadPool, limit_blas_threads
+
+ROWS_TO_TELL_APART = 1_000
+"""Rows that are looked at to see whether a network still tells rows apart."""
+
+ROWS_TO_JUDGE = 2_000
+"""Rows, or a few more, by which weights are judged before and after training."""
+
+ROWS_AT_ONCE = 1 << 16
+"""Rows whose logits are kept together, for a loss or of some steps."""
+
+MULTIPLICATIONS_AT_ONCE = 1 << 32
+"""Multiply-adds between two checks for interrupts, about a tenth of a second's."""
+
+STEPS_AT_ONCE = 1_000
+"""Steps between two such checks at most: NumPy takes longer to begin them than to multiply."""
+
+BITS_AT_ONCE = 1 << 19
+"""Random numbers of 16 bits that are drawn ahead for some steps: they are to stay in the cache."""
+
+EPOCHS_BEFORE_STOPPING = 0.25
+"""The share of its epochs after which early stopping usually ends a training."""
+
+MULTIPLICATIONS_A_SECOND = 1.5e10
+"""Of a training by NumPy on one thread: 7e9 to 3.6e10 were measured, from small networks to large
+ones. Decides nothing but whether to load numba."""
+
+N_DECIMALS = 12
+"""Of a score; what is beyond is rounding of sums, which must not decide what is better."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Rows to judge each epoch by, and the score to judge with, if it is not the loss.
+
+    Attributes
+    ----------
+    rows : Rows
+        With folds they are the rows to train on, with the labels as they were.
+    score : callable or None
+        ``score(params, held_out_logits)``, the more the better: each member's, of shape
+        (n_members,), or with folds one of all rows held out; see `training.scoring`.
+    name : str
+        Of the score; scores of different names are not compared.
+    folds : Folds or None
+        Which rows each member holds out. One fold is few rows to choose an epoch by: what counts is
+        the loss of all that are held out (see `training.calibration`), or their
+        score, one number for all members.
+    """
+
+    rows: Rows
+    score: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None = None
+    name: str = "loss"
+    folds: Folds | None = None
+
+
+class Trainer:
+    """The parts of one fit, joined: members that take the steps of an epoch, and judging them."""
+
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        state: TrainingState,
+        rows: Rows,
+        validation: Validation | None = None,
+        interrupt: Interrupt | None = None,
+    ) -> None:
+        self.plan, self.state, self.validation = plan, state, validation
+        self.interrupt = Interrupt() if interrupt is None else interrupt
+        self.folds = None if validation is None else validation.folds
+        n_members = len(state.params)
+        _check_folds(self.folds, n_members, len(rows))
+        self._held_out: HeldOut | None = None
+        self._held_out_logits: np.ndarray | None = None
+        if validation is not None and self.folds is not None:
+            self._held_out = self.folds.hold_out(validation.rows)
+        self.batches = Batches(rows, plan.batch_size, plan.shuffle, self.folds)
+        self.rows = self.batches.rows
+        self.programs = self._choose_programs()
+        state.executor = self.programs.executor.name
+        n_threads = min(plan.n_threads, n_members)
+        self._memories = [Memory(state.params.dtype) for _ in range(n_threads)]
+        self.pool = ThreadPool(n_threads)
+        self._checkpoint = [array.copy() for array in self._arrays()]
+
+    def _choose_programs(self) -> Programs:
+        """Return programs for the executor that suits the work, and does what the formulas ask."""
+        plan, state = self.plan, self.state
+        n_epochs = plan.max_iter * (EPOCHS_BEFORE_STOPPING if plan.stops_early else 1.0)
+        # What a stream has seen counts: its parts together make a long training.
+        n_samples = state.n_samples_seen + len(self.rows) * n_epochs
+        seconds = 3.0 * state.params.size * n_samples / MULTIPLICATIONS_A_SECOND
+        wanted = choose_executor(state.params.dtype, seconds, plan.max_time)
+        for name in dict.fromkeys((wanted, "numpy")):
+            self.programs = Programs(plan.network, Executor(name))
+            try:
+                for member in range(len(state.params)):
+                    if plan.optimizer.transforms:
+                        self._compile([member], self.batches.batch_size)
+                    else:  # SciPy takes the steps
+                        self._compile_gradient(member)
+                return self.programs
+            except UntraceableError as error:
+                reason = locate(error)
+        if plan.verbose:
+            print(f"The formulas run one by one, and not as a program: {reason}.")
+        return Programs(plan.network, Executor("eager"))
+
+    def _compile_gradient(self, member: int) -> Any:
+        """Return what computes a member's gradient on all rows."""
+        return self.programs.gradient(
+            member,
+            self.batches.batch_size,
+            self.plan.loss,
+            is_sparse=issparse(self.batches.X),
+            is_weighted=self.batches.is_weighted,
+        )
+
+    def hold_blas(self) -> AbstractContextManager:
+        """Hold BLAS to one thread, unless it has a single network with large products.
+
+        The threads share the members, however many threads there are: BLAS rounds differently where
+        it takes several.
+        """
+        plan, is_alone = self.plan, len(self.state.params) == 1
+        n_largest = plan.network.layout.largest_matrix * min(plan.batch_size, len(self.rows))
+        return limit_blas_threads(n_largest if is_alone else 0)
+
+    def _for_groups(
+        self, members: list[int], n_rows: int, task: Callable[[list[int], Memory], None]
+    ) -> None:
+        """Do something for groups of members: each thread takes the next one that is left."""
+        groups = self.programs.groups(members, n_rows, len(self._memories))
+        remaining = iter(groups)
+
+        def work(memory: Memory) -> None:
+            for group in remaining:
+                self.pool.check()
+                task(group, memory)
+
+        self.pool.run([partial(work, memory) for memory in self._memories])
+
+    def run_epoch(
+        self, running: np.ndarray, first_step: int, n_steps: int
+    ) -> tuple[np.ndarray, float]:
+        """Take one step for each batch; return each running member's mean loss, and the last rate.
+
+        Parameters
+        ----------
+        running : ndarray of bool of shape (n_members,)
+        first_step, n_steps : int
+            The steps that the schedule counts: those before this epoch, and those of the training.
+        """
+        state, batches = self.state, self.batches
+        rates = self._learning_rates(first_step, n_steps)
+        loss = np.full(len(running), np.nan)
+
+        def train(group: list[int], memory: Memory) -> None:
+            loss[group] = self._train_group(group, rates, memory)
+
+        self._for_groups(np.flatnonzero(running).tolist(), batches.batch_size, train)
+        state.optimizer["step"] += batches.n_batches
+        state.n_averaged += batches.n_batches if state.ema_params is not None else 0
+        state.n_samples_seen += batches.n_seen
+        return loss, float(rates[-1] * state.rate_factor.mean())
+
+    def _learning_rates(self, first_step: int, n_steps: int) -> np.ndarray:
+        """Return the rate of each step of an epoch by the schedule."""
+        plan, n = self.plan, self.batches.n_batches
+        counted: Iterable[int] = range(first_step, first_step + n)
+        if plan.schedule.counts == "samples":
+            counted = [self.state.n_samples_seen] * n
+        return plan.learning_rate_init * np.array([plan.schedule(i, n_steps) for i in counted])
+
+    def _train_group(self, group: list[int], rates: np.ndarray, memory: Memory) -> np.ndarray:
+        """Take the steps of an epoch for some members; return their mean losses on the way."""
+        batches, streams = self.batches, self.state.streams
+        rngs = [streams.dropout[member] for member in group]
+        orders = batches.orders(group, [streams.shuffling[member] for member in group])
+        weight = np.array([batches.weight(m) for m in group]) if batches.is_weighted else None
+        state, scalars = self._state_arrays(), self._scalars(group, rates)
+        total, done = np.zeros(len(group)), 0
+        for start, size, n in batches.runs(self._count_steps(group)):
+            self._check_for_stop()
+            compiled = self._compile(group, size)
+            executable = memory.executable(self.programs.executor, compiled, len(group))
+            load(executable, state, group)
+            rows = orders[:, start : start + size * n].astype(np.intp)
+            logits = np.empty((len(group), n, size), batches.y.dtype)
+            feed = Feed(
+                batches.X,
+                rows.reshape(logits.shape),
+                batches.y,
+                weight,
+                scalars[:, done : done + n],
+                draw_bits(rngs, n, compiled.n_bits),
+                logits,
+            )
+            executable.run(feed)
+            store(executable, state, group)
+            own = None if weight is None else np.take_along_axis(weight, rows, axis=1)
+            total += self.plan.loss.total(batches.y[rows], logits.reshape(rows.shape), own)
+            done += n
+        return total / batches.n_samples
+
+    def _compile(self, group: list[int], n_samples: int) -> Any:
+        """Return what takes a step of some members on a batch of so many rows."""
+        return self.programs.training(
+            group[0],
+            n_samples,
+            self.plan.loss,
+            self.plan.optimizer,
+            tuple(self.state.optimizer["arrays"]),
+            is_sparse=issparse(self.batches.X),
+            is_weighted=self.batches.is_weighted,
+            has_ema=self.state.ema_params is not None,
+        )
+
+    def _count_steps(self, group: list[int]) -> int:
+        """Return how many steps run without a check for interrupts."""
+        if self.programs.executor.name == "eager":  # functions of a user's own may take any time
+            return 1
+        size = self.batches.batch_size
+        n_bits = len(group) * self._compile(group, size).n_bits
+        n_multiplications = 3 * len(group) * size * self.plan.network.layout.n_params
+        limits = (
+            STEPS_AT_ONCE,
+            MULTIPLICATIONS_AT_ONCE // n_multiplications,
+            BITS_AT_ONCE // max(n_bits, 1),
+            ROWS_AT_ONCE // (len(group) * size),
+        )
+        return max(1, min(limits))
+
+    def _scalars(self, group: list[int], rates: np.ndarray) -> np.ndarray:
+        """Return what depends on the step: (n_members, n_steps, n_scalars)."""
+        plan, state = self.plan, self.state
+        steps, values = np.arange(1, len(rates) + 1), []
+        for member in group:
+            own_rates = rates * float(state.rate_factor[member, 0])
+            scalars = plan.optimizer.prepare(state.optimizer["step"] + steps, own_rates)
+            columns = list(scalars.values())
+            if state.ema_params is not None:
+                # Freed of its bias to zero, as Adam's averages: the first weights count as one.
+                decay = plan.ema_decay
+                columns.append((1.0 - decay) / (1.0 - decay ** (state.n_averaged + steps)))
+            values.append(np.stack(columns, axis=1))
+        return np.stack(values).astype(state.params.dtype)
+
+    def _state_arrays(self) -> State:
+        """Return views of all that a step changes, by the names of a program's inputs."""
+        state = self.programs.state_of(self.state.params)
+        for name, array in self.state.optimizer["arrays"].items():
+            state[f"optimizer.{name}"] = array
+        if self.state.ema_params is not None:
+            state |= self.programs.state_of(self.state.ema_params, "ema_")
+        return state
+
+    def _check_for_stop(self) -> None:
+        """Stop if somebody wants to, or another thread has failed; weights are consistent here."""
+        self.interrupt.check()
+        self.pool.check()
+
+    def compute_gradient(self) -> tuple[float, np.ndarray]:
+        """Return the mean loss of the first member on all rows as one batch, and its gradient.
+
+        Statistics of its layers become those of these rows.
+        """
+        self._check_for_stop()
+        weight, n = self.batches.weight(0), len(self.rows)
+        compiled = self._compile_gradient(0)
+        executable = self._memories[0].executable(self.programs.executor, compiled)
+        state = self.programs.state_of(self.state.params)
+        load(executable, state)
+        logits = np.empty((1, 1, n), self.state.params.dtype)
+        if compiled.n_bits:
+            raise ValueError(
+                "A layer with dropout makes the cost random, which solver='lbfgs' cannot minimise. "
+                "Leave it out, or take another solver."
+            )
+        index = np.arange(n)[np.newaxis, np.newaxis]
+        own = None if weight is None else weight[np.newaxis]
+        executable.run(Feed(self.rows.X, index, self.rows.y, own, logits=logits))
+        if "statistics" in state:
+            state["statistics"][...] = executable.views["statistics"]
+        total = self.plan.loss.total(self.rows.y[np.newaxis], logits[0], own)
+        return float(total[0]) / n, executable.views["grads"][0].copy()
+
+    def save_checkpoint(self) -> None:
+        """Remember the weights and the state of the optimizer."""
+        for saved, array in zip(self._checkpoint, self._arrays(), strict=True):
+            saved[...] = array
+
+    def restore_checkpoint(self, members: np.ndarray) -> None:
+        """Put some members back to where they were."""
+        for saved, array in zip(self._checkpoint, self._arrays(), strict=True):
+            array[members] = saved[members]
+
+    @property
+    def params_before(self) -> np.ndarray:
+        """The parameters as they were at the last checkpoint."""
+        return self._checkpoint[0]
+
+    @property
+    def weights_before(self) -> np.ndarray:
+        """The weights to predict with as they were at the last checkpoint."""
+        return self._checkpoint[0 if self.state.ema_params is None else 1]
+
+    def _arrays(self) -> list[np.ndarray]:
+        """All arrays of the state that have a row for each member."""
+        state = self.state
+        averaged = [] if state.ema_params is None else [state.ema_params]
+        return [state.params, *averaged, *state.optimizer["arrays"].values()]
+
+    def predict(self, X: Any, index: np.ndarray) -> np.ndarray:
+        """Return the members' logits as they are now: (n_members, n_rows).
+
+        Parameters
+        ----------
+        X : ndarray, Selection or CSR array of shape (n_samples, n_features)
+        index : ndarray of int of shape (n_rows,) or (n_members, n_rows)
+            The rows to predict, the same for all members or each one's own.
+        """
+        weights = self.state.weights
+        logits = np.empty((len(weights), index.shape[-1]), weights.dtype)
+
+        def predict(group: list[int], memory: Memory) -> None:
+            own = index if index.ndim == 1 else index[group]
+            logits[group] = self.programs.logits(group, weights[group], X, own, memory)
+
+        self._for_groups(list(range(len(weights))), FEWEST_ROWS, predict)
+        return logits
+
+    def mean_loss(self, rows: Rows, folds: Folds | None = None, every: int = 1) -> np.ndarray:
+        """Return each member's mean loss on some rows, or one of `every` many, as it predicts now.
+
+        With folds, it is that on the rows that the member learns from.
+        """
+        n_members = len(self.state.params)
+        total, total_weight = np.zeros(n_members), np.zeros(n_members)
+        for start in range(0, len(rows), ROWS_AT_ONCE * every):
+            block = slice(start, min(start + ROWS_AT_ONCE * every, len(rows)), every)
+            logits = self.predict(rows.X, np.arange(block.start, block.stop, every))
+            weight = rows.sample_weight
+            if folds is not None:
+                weight = folds.unscaled_weights(rows, block=block)
+                total_weight += weight.sum(axis=1)
+            else:
+                weight = None if weight is None else weight[np.newaxis, block]
+                total_weight += logits.shape[1]
+            total += self.plan.loss.total(rows.y[np.newaxis, block], logits, weight)
+        return total / total_weight
+
+    def _held_out_loss(
+        self, held_out: HeldOut, logits: np.ndarray, factor: float = 1.0
+    ) -> np.ndarray:
+        """Return each member's share of the mean loss, of logits multiplied by a factor."""
+        total = np.zeros(len(logits))
+        for block in cut_rows(logits.shape[1], n_values=BLOCK_ROWS):
+            y, weight = held_out.labels_and_weights(block)
+            total += self.plan.loss.total(y, logits[:, block] * factor, weight)
+        return total / logits.shape[1]
+
+    def penalty(self, params: np.ndarray) -> np.ndarray:
+        """Return the L2 penalty of each member: half of `l2` times the squared weights."""
+        weights = params[:, : self.plan.network.layout.n_decayed].astype(np.float64, copy=False)
+        return 0.5 * self.plan.l2 * np.einsum("ij,ij->i", weights, weights)
+
+    def is_dead(self) -> bool:
+        """Say whether a member answers the same to every row, of some that are not all the same."""
+        X = self.rows.X[:ROWS_TO_TELL_APART]
+        is_varied = X.nnz > 0 if issparse(X) else bool((X[:1] != X).any())
+        logits = self.predict(X, np.arange(X.shape[0]))
+        return is_varied and bool((logits == logits[:, :1]).all(axis=1).any())
+
+    def evaluate(self, every: int = 1) -> EpochMetrics:
+        """Judge the weights as they are now, the loss by one of `every` many rows."""
+        metrics = self.evaluate_training(every)
+        objective = metrics.cost if self.validation is None else self.validate()[1]
+        return metrics._replace(objective=objective)
+
+    def evaluate_training(self, every: int = 1) -> EpochMetrics:
+        """Judge the weights as they are now by rows that are trained on, without dropout."""
+        loss = self.mean_loss(self.rows, self.folds, every)
+        cost = loss + self.penalty(self.state.weights)
+        return EpochMetrics(loss, cost, cost)
+
+    def evaluate_others(self, weights: np.ndarray) -> EpochMetrics:
+        """Judge other weights in the same way."""
+        now = self.state.weights.copy()
+        self.state.weights[...] = weights
+        try:
+            return self.evaluate_training()
+        finally:
+            self.state.weights[...] = now
+
+    def evaluate_first(self) -> EpochMetrics:
+        """Judge the weights before training.
+
+        On validation rows, untrained weights are never chosen as the best. Their loss decides
+        nothing then, and is computed from about a thousand rows.
+
+        Raises
+        ------
+        ValueError
+            If a score cannot judge them.
+        """
+        every = max(1, len(self.rows) // ROWS_TO_JUDGE)
+        metrics = self.evaluate(every)
+        is_scored = self.validation is not None and self.validation.score is not None
+        if is_scored and not np.isfinite(metrics.objective).all():
+            raise ValueError(
+                f"scoring gives {-metrics.objective.max()} on the validation rows, before "
+                "training begins. Take a score that is a number there; some need rows of both "
+                "classes."
+            )
+        if self.validation is None or self.state.final_params is not None:  # which has been trained
+            return metrics
+        return metrics._replace(objective=np.full_like(metrics.objective, np.inf))
+
+    def validation_losses(self) -> np.ndarray:
+        """Return each member's loss on its validation rows: not finite if it has diverged.
+
+        With folds, it is the member's share of the mean over all rows that are held out.
+        """
+        if self.validation is None:
+            raise ValueError("There are no validation rows.")
+        if self._held_out is None:
+            return self.mean_loss(self.validation.rows)
+        held_out = self._held_out
+        self._held_out_logits = self.predict(held_out.rows.X, held_out.places)
+        return self._held_out_loss(self._held_out, self._held_out_logits)
+
+    def validate(
+        self, losses: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return loss, objective and score on the validation rows; `losses` if they are known.
+
+        With folds, each is the same number for all members, and the loss to judge by is that of
+        `skdnn.training.calibration.find_least_loss`.
+        """
+        if self.validation is None:
+            raise ValueError("There are no validation rows.")
+        loss, score = self.validation_losses() if losses is None else losses, None
+        if self.validation.score is not None:
+            score = self.validation.score(self.state.weights, self._held_out_logits)
+        if self._held_out is not None:
+            pooled = -self._tempered_loss(self._held_out) if score is None else float(score)
+            objective = np.round(-pooled, N_DECIMALS)
+            same = np.ones(len(loss))
+            return same * loss.sum(), same * objective, same * pooled
+        if score is None:
+            return loss, loss, -loss
+        return loss, np.round(-score, N_DECIMALS), score
+
+    def _tempered_loss(self, held_out: HeldOut) -> float:
+        """Return the loss of all rows held out, as members of an average are to be judged."""
+        logits = self._held_out_logits
+        if logits is None or not np.isfinite(logits).all():
+            return np.inf
+        return find_least_loss(
+            lambda factor: float(self._held_out_loss(held_out, logits, factor).sum())
+        )
+
+
+def _check_folds(folds: Folds | None, n_members: int, n_rows: int) -> None:
+    if folds is not None and (folds.n_members, len(folds)) != (n_members, n_rows):
+        raise ValueError(
+            f"Folds must be for the {n_members} members and {n_rows} rows of the training, got "
+            f"those for {folds.n_members} members and {len(folds)} rows; make them anew."
+        )
+
+
+def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -> int:
+    """Return a number that changes with the rows and with what training is to lower on them."""
+    parts = [f"{plan.loss} {plan.l2} {plan.ema_decay > 0.0}".encode(), *rows.arrays()]
+    if validation is not None:
+        parts += [validation.name.encode(), *validation.rows.arrays()]
+        if validation.folds is not None:
+            parts += [validation.folds.holders, validation.folds.of_row]
+    return checksum(*parts)
