@@ -65,6 +65,7 @@ class Memory:
         self._flat = np.zeros(0, dtype)
         self._bound: dict[tuple[int, int], tuple[Program | Formula, Executable]] = {}
         self._last: tuple[int, int] | None = None
+        self.loaded: Any = None  # what the last program was given and has not changed
 
     @property
     def n_bytes(self) -> int:
@@ -73,7 +74,7 @@ class Memory:
     def take(self, n_members: int, size: int) -> np.ndarray:
         """Return memory of shape (n_members, size)."""
         if len(self._flat) < n_members * size:
-            self._bound, self._last = {}, None
+            self._bound, self._last, self.loaded = {}, None, None
             self._flat = np.zeros(n_members * size, self.dtype)
         return self._flat[: n_members * size].reshape(n_members, size)
 
@@ -87,5 +88,5 @@ class Memory:
             self._bound[key] = (compiled, executable)
         if isinstance(compiled, Program) and self._last != key:
             compiled.write_constants(self.take(n_members, compiled.size))
-            self._last = key
+            self._last, self.loaded = key, None
         return self._bound[key][1]

@@ -116,19 +116,27 @@ class Programs:
         return self._compiled[key]
 
     def logits(
-        self, members: list[int], params: np.ndarray, X: Any, index: np.ndarray, memory: Memory
+        self,
+        members: list[int],
+        params: np.ndarray,
+        X: Any,
+        index: np.ndarray,
+        memory: Memory,
+        *,
+        is_constant: bool = False,
     ) -> np.ndarray:
         """Return the logits of members of one kind for some rows: (n_members, n_rows).
 
         Parameters
         ----------
         members : list of int
-        params : ndarray of shape (n_members, n_params)
-            Theirs.
+        params : ndarray of shape (n_all_members, n_params)
         X : ndarray, Selection or CSR array of shape (n_samples, n_features)
         index : ndarray of int of shape (n_rows,) or (n_members, n_rows)
             Which rows, the same for all or each member's own.
         memory : Memory
+        is_constant : bool, default=False
+            Whether nobody changes these parameters: they need not be loaded again.
         """
         X, index = compose(X, np.broadcast_to(index, (len(members), index.shape[-1])))
         logits = np.empty(index.shape, params.dtype)
@@ -140,21 +148,26 @@ class Programs:
             positions[:, n_rows:] = index[:, start : start + 1]  # filled up by one of them
             compiled = self.prediction(members[0], size, is_sparse=issparse(X))
             executable = memory.executable(self.executor, compiled, len(members))
-            load(executable, self.state_of(params))
+            if not is_constant or memory.loaded is not params:
+                load(executable, self.state_of(params), members)
+                memory.loaded = params
             shape = (len(members), n_steps, size)
             found = np.empty(shape, params.dtype)
             executable.run(Feed(X, positions.reshape(shape), logits=found))
             logits[:, rows] = found.reshape(len(members), -1)[:, :n_rows]
         return logits
 
-    def groups(self, members: Sequence[int], n_rows: int, n_threads: int = 1) -> list[list[int]]:
+    def groups(
+        self, members: Sequence[int], n_rows: int, n_threads: int = 1, *, n_compiled: int = 1
+    ) -> list[list[int]]:
         """Return members that run side by side, in batches of so many rows.
 
         They have the same layers. Small batches of several members are as much work for NumPy as
-        pays for a call; what is compiled runs each member by itself, in the cache.
+        pays for a call; compiled code gets `n_compiled` in a call, and runs them one by one.
         """
         n_numbers = max(n_rows * self.network.widest, 1)
-        most = max(1, NUMBERS_AT_ONCE // n_numbers) if self.executor.name == "numpy" else 1
+        is_numpy = self.executor.name == "numpy"
+        most = max(1, NUMBERS_AT_ONCE // n_numbers) if is_numpy else n_compiled
         most = min(most, -(-len(members) // n_threads))
         by_kind: dict[int, list[int]] = {}
         for member in members:
@@ -198,13 +211,14 @@ def compose(X: Any, index: np.ndarray) -> tuple[Any, np.ndarray]:
 def _cut(n_rows: int, n_block: int) -> list[tuple[int, int, int]]:
     """Cut rows into runs of batches: (first row, rows of a batch, number of batches).
 
-    What is left beside full batches goes into one of the next power of two, so that there are few
-    programs.
+    What is left beside full batches goes into one whose number of rows is a power of two or a
+    multiple of 16, so that there are few programs.
     """
     n_full, n_rest = divmod(n_rows, n_block)
     runs = [(0, n_block, n_full)] if n_full else []
     if n_rest:
-        runs.append((n_full * n_block, 1 << (n_rest - 1).bit_length(), 1))
+        size = 1 << (n_rest - 1).bit_length() if n_rest <= 16 else -(-n_rest // 16) * 16
+        runs.append((n_full * n_block, size, 1))
     return runs
 
 

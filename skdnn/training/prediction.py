@@ -62,7 +62,7 @@ class Predictor:
     def __init__(self, network: Network, executor: str = "numpy") -> None:
         self.network, self.executor = network, executor
         self._programs: dict[str, Programs] = {}
-        self._memories: list[Memory] = []
+        self._memories: list[list[Memory]] = []
         self._cast: tuple[np.ndarray, np.ndarray] | None = None
 
     def use(self, executor: str) -> None:
@@ -82,11 +82,9 @@ class Predictor:
         return Predictor, (self.network, self.executor)  # copies and pickles have no memory
 
     def cast(self, params: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return the parameters in another dtype: the same array as before if they are the same."""
-        if params.dtype == dtype:
-            return params
+        """Return a copy of the parameters in a dtype: the one as before if they are the same."""
         known = self._cast  # looked up once: other threads may put another pair there
-        if known is None or not np.array_equal(known[0], params):
+        if known is None or known[1].dtype != dtype or not np.array_equal(known[0], params):
             self._cast = known = params.copy(), params.astype(dtype)
         return known[1]
 
@@ -97,6 +95,7 @@ class Predictor:
         index: np.ndarray | None = None,
         *,
         is_wide: bool = False,
+        is_constant: bool = False,
     ) -> np.ndarray:
         """Return the members' logits for some rows: (n_members, n_rows).
 
@@ -109,6 +108,8 @@ class Predictor:
             The rows, the same for all members or each one's own; None stands for all.
         is_wide : bool, default=False
             Whether the parameters are not in their own dtype, for which numba may not be ready.
+        is_constant : bool, default=False
+            Whether nobody changes these parameters.
 
         Raises
         ------
@@ -120,10 +121,13 @@ class Predictor:
         index = np.arange(X.shape[0]) if index is None else index
         members, n_rows = range(len(params)), index.shape[-1]
         logits = np.empty((len(params), n_rows), params.dtype)
-        with self._borrow_memory(params.dtype) as memory:
-            for group in programs.groups(members, min(n_rows, FEWEST_ROWS)):
+        groups = programs.groups(members, min(n_rows, FEWEST_ROWS), n_compiled=len(params))
+        with self._borrow_memories(params.dtype, len(groups)) as memories:
+            for group, memory in zip(groups, memories, strict=False):
                 own = index if index.ndim == 1 else index[group]
-                logits[group] = programs.logits(group, params[group], X, own, memory)
+                logits[group] = programs.logits(
+                    group, params, X, own, memory, is_constant=is_constant
+                )
         return logits
 
     def average(
@@ -159,6 +163,8 @@ class Predictor:
         dtype = WIDE if n_samples <= PRECISE_ROWS else params.dtype
         logit = np.empty(n_samples)
         n_threads = max(1, min(resolve_n_jobs(n_jobs), len(blocks) // BLOCKS_OF_A_THREAD))
+        self.network.check_params(params)
+        constant = self.cast(params, dtype)
         remaining = iter(blocks)  # a thread that is held up leaves them to the others
 
         def predict() -> None:
@@ -166,10 +172,10 @@ class Predictor:
                 pool.check()
                 X = take(rows, params.dtype).astype(dtype, copy=False)
                 is_wide = dtype != params.dtype
-                logits = self.logits(self.cast(params, dtype), X, is_wide=is_wide)
+                logits = self.logits(constant, X, is_wide=is_wide, is_constant=True)
                 logit[rows] = average_logits(logits)
                 if not np.isfinite(logit[rows]).all():
-                    wide = self.cast(params, WIDE), take(rows, WIDE)
+                    wide = params.astype(WIDE), take(rows, WIDE)
                     logit[rows] = average_logits(self.logits(*wide, is_wide=True))
 
         # BLAS raises flags where nothing is wrong, too.
@@ -209,20 +215,21 @@ class Predictor:
         return logits, grads
 
     @contextmanager
-    def _borrow_memory(self, dtype: np.dtype) -> Iterator[Memory]:
-        """Take memory out of the list, or make some, and put it back for the next prediction.
+    def _borrow_memories(self, dtype: np.dtype, n: int) -> Iterator[list[Memory]]:
+        """Take memories out of the list, or make some, and put them back for the next prediction.
 
         Memory that is new each time costs more than what few hundred rows compute in it.
         """
-        memory = next((m for m in self._memories if m.dtype == dtype), None)
+        memories = next((own for own in self._memories if own[0].dtype == dtype), [])
         try:
-            self._memories.remove(memory)  # type: ignore[arg-type]
-        except ValueError:  # there is none, or another thread has taken it
-            memory = None
-        memory = Memory(dtype) if memory is None else memory
-        yield memory
-        if memory.n_bytes <= LARGEST_KEPT and len(self._memories) < MOST_KEPT:
-            self._memories.append(memory)
+            self._memories.remove(memories)
+        except ValueError:  # there are none, or another thread has taken them
+            memories = []
+        memories += [Memory(dtype) for _ in range(n - len(memories))]
+        yield memories
+        n_bytes = sum(memory.n_bytes for memory in memories)
+        if n_bytes <= LARGEST_KEPT and len(self._memories) < MOST_KEPT:
+            self._memories.append(memories)
 
 
 def _check_numbers(logit: np.ndarray) -> None:

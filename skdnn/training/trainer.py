@@ -352,7 +352,7 @@ class Trainer:
 
         def predict(group: list[int], memory: Memory) -> None:
             own = index if index.ndim == 1 else index[group]
-            logits[group] = self.programs.logits(group, weights[group], X, own, memory)
+            logits[group] = self.programs.logits(group, weights, X, own, memory)
 
         self._for_groups(list(range(len(weights))), FEWEST_ROWS, predict)
         return logits
