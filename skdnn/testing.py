@@ -25,9 +25,9 @@ from .estimator.fitting import prepare
 from .estimator.tables import Given
 from .nn import Activation, BinaryCrossEntropy, Loss, Network
 from .nn.activations import ActivationFunction
-from .training.random_streams import RandomStreams
 from .training.rows import Rows
-from .training.step import gradient_formula
+from .training.state import RandomStreams
+from .training.step import training_formula
 
 if TYPE_CHECKING:
     from .classifier import DeepBinaryClassifier
@@ -300,10 +300,12 @@ class _Cost:
         """The formula of a step of each member, and the random bits that it always takes."""
         formulas = []
         for member, rng in enumerate(_streams(self.network, self.seed).dropout):
-            formula = gradient_formula(
+            formula = training_formula(
                 self.network,
                 self.network.of_member(member),
                 self.loss,
+                None,
+                (),
                 len(self.rows),
                 is_sparse=False,
                 is_weighted=self.rows.sample_weight is not None,

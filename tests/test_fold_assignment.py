@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from strategies import seeds
 
-from skdnn.training.fold_assignment import assign_folds, repeat_counted, split_validation
-from skdnn.training.folds import IN_NO_FOLD, Folds
+from skdnn.training.folds import (
+    IN_NO_FOLD,
+    Folds,
+    assign_folds,
+    repeat_counted,
+    split_validation,
+)
 from skdnn.training.rows import Rows
 
 many_labels = st.lists(st.sampled_from([0.0, 1.0]), min_size=16, max_size=60).map(np.array)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from ..training.progress import NO_TASKS, Tasks
+from ..training.loop import NO_TASKS, Tasks
 from ..training.state import TrainingPlan, TrainingState
 from .fitted import Model, as_it_is_now, describe_training, set_fitted
 from .tables import Given

@@ -19,16 +19,14 @@ from ..optim.solvers import make_optimizer
 from ..optim.transforms import Optimizer, chain
 from ..preprocessing import TabularEncoder
 from ..training.bins import fit_bins
-from ..training.fold_assignment import repeat_counted
-from ..training.folds import FEWEST_FOLDS
+from ..training.folds import FEWEST_FOLDS, repeat_counted
 from ..training.interrupt import listen_for_interrupts
 from ..training.lbfgs import train_lbfgs
 from ..training.loop import train
 from ..training.out_of_fold import evaluate_out_of_fold, hold_out
-from ..training.random_streams import RandomStreams
 from ..training.rows import Rows
 from ..training.scoring import make_score, name_score
-from ..training.state import TrainingPlan, TrainingState, first_optimizer_state
+from ..training.state import RandomStreams, TrainingPlan, TrainingState, first_optimizer_state
 from ..training.threads import resolve_n_jobs
 from ..training.trainer import Validation
 from .architecture import Architecture, InputColumns, count_embedded

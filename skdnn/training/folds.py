@@ -1,16 +1,23 @@
 """Folds: each member holds out rows of its own, never trains on them, and is validated by them.
 
 An ensemble then validates on all rows, and still trains on all of them.
+
+Rows are assigned to folds class by class; copies of a row, and rows of a group, go together. What
+goes to one fold as a whole is a unit: a row with all its copies, since a network that has seen one
+of them knows the others. Where the same x bears both labels, or few x are distinct, each copy is a
+unit, and a row whose weight stands for several units is cut into parts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..utils import ROUNDING
 from .calibration import join_logits
-from .rows import Rows, position_dtype
+from .rows import Rows, position_dtype, row_bytes
 
 IN_NO_FOLD = -1
 """In the place of a fold: every member trains on the row, and none is validated by it."""
@@ -24,6 +31,25 @@ POOLED_AT_ONCE = 1 << 15
 FEWEST_FOLDS = 5
 """Members from which on folds have equal size. Fewer members hold out a fraction of the rows each,
 lest they learn too little."""
+
+FEW_X = 16
+"""Distinct x below which they are few: a fold would have the only ones of a kind."""
+
+MOST_X, COPIES_OF_X = 64, 8
+"""Distinct x that are few too, at most, if there are so many copies of each in the mean: new rows
+will hardly be unlike all of them, and a fold would have the only ones of several kinds."""
+
+MOST_COUNTED = 1_000
+"""Units that the least weight may be, at most; weights that need more have no unit."""
+
+MOST_UNITS = 1_000
+"""Units of one weight above which each fold gets an equal share: chance would hardly show."""
+
+MOST_UNITS_IN_ALL = 10_000_000
+"""Units of all rows above which those of several units are shared."""
+
+SHARES = 10_080
+"""Units by which shares of all folds are found; every number of folds up to 10 divides it."""
 
 
 @dataclass(frozen=True)
@@ -206,3 +232,280 @@ def make_holders(n_members: int, n_groups: int | None = None) -> np.ndarray:
     if n_groups is not None:
         n_folds = min(n_folds, max(2, n_groups))
     return np.arange(n_members) % n_folds == np.arange(n_folds)[:, np.newaxis]
+
+
+def assign_folds(
+    rows: Rows, n_members: int, fraction: float, rng: np.random.Generator
+) -> tuple[Rows, Folds]:
+    """Assign rows to the folds of members; return the rows, some cut into parts, and the folds.
+
+    There are as many folds as members, up to ten, and no more than groups. Less than five members
+    hold out `fraction` of the rows each.
+    """
+    n_groups = None if rows.group is None else int(rows.group.max()) + 1
+    sizes = FoldSizes(make_holders(n_members, n_groups), fraction)
+    rows, of_row = _assign(rows, sizes, rng)
+    return rows, Folds(of_row, sizes.holders)
+
+
+def split_validation(rows: Rows, fraction: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Hold out a fraction of each class: return the rows to train and to validate on.
+
+    At least one unit of each class is trained on, and if there are two, at least one is held out.
+    Rows to train on, which are most, are not copied.
+    """
+    rows, of_row = _assign(rows, FoldSizes(make_holders(1), fraction), rng)
+    is_training = of_row == IN_NO_FOLD
+    training = rows.take(np.flatnonzero(is_training), is_view=True)
+    return training, rows.take(np.flatnonzero(~is_training))
+
+
+@dataclass(frozen=True)
+class FoldSizes:
+    """How many units of a class go to which fold.
+
+    Attributes
+    ----------
+    holders : ndarray of bool of shape (n_folds, n_members)
+        Whether a member holds out a fold; see `make_holders`.
+    fraction : float
+        Of each class, that each of less than five members holds out.
+    """
+
+    holders: np.ndarray
+    fraction: float
+
+    def list_folds(self, n_units: int, n_assigned: int = 0) -> np.ndarray:
+        """Return the fold of each unit of a shuffled class; a single unit is in none.
+
+        `n_assigned` counts the units of the other class that have a fold: folds of equal size are
+        filled in turn.
+        """
+        n_folds, n_members = self.holders.shape
+        if n_units < 2:
+            return np.full(n_units, IN_NO_FOLD)
+        if n_members >= FEWEST_FOLDS:
+            return (n_assigned + np.arange(n_units)) % n_folds
+        n_out = min(max(round(self.fraction * n_units), 1), n_units - 1)
+        is_apart = n_out * n_members <= n_units
+        sets = np.zeros(n_units, np.intp)
+        for member in range(n_members):
+            start = member * n_out if is_apart else member * n_units // n_members
+            sets[(start + np.arange(n_out)) % n_units] += 1 << member
+        return sets - 1
+
+    def shares(self, n_units: int = SHARES) -> np.ndarray:
+        """Return the share of each fold, of none first, in a class of so many units."""
+        folds = self.list_folds(n_units) - IN_NO_FOLD
+        return np.bincount(folds, minlength=len(self.holders) + 1) / n_units
+
+
+def _assign(rows: Rows, sizes: FoldSizes, rng: np.random.Generator) -> tuple[Rows, np.ndarray]:
+    """Return the rows, some cut into parts, and the fold of each."""
+    dtype, n_folds = np.min_scalar_type(-len(sizes.holders)), len(sizes.holders)
+    if rows.group is not None:
+        return rows, _assign_groups(rows, rows.group, sizes, rng).astype(dtype)
+    rows, first, n_units = _find_units(rows)
+    row_of_unit = np.repeat(np.arange(len(rows), dtype=first.dtype), n_units)
+    of_unit = np.empty(len(row_of_unit), dtype)
+    n_assigned = 0
+    for label in np.unique(rows.y):
+        of_class = np.flatnonzero(rows.y[row_of_unit] == label)
+        folds = sizes.list_folds(len(of_class), n_assigned)
+        of_unit[rng.permutation(of_class)] = folds
+        n_assigned += int(np.count_nonzero(folds != IN_NO_FOLD))
+    if (n_units[first] == 1).all():
+        of_row = np.empty(len(rows), dtype)
+        of_row[row_of_unit] = of_unit
+        return rows, of_row[first]
+    # A row has a part for each fold that one of its units is in.
+    places = row_of_unit * (n_folds + 1) + (of_unit - IN_NO_FOLD)
+    parts = np.bincount(places, minlength=len(rows) * (n_folds + 1)).reshape(len(rows), -1)
+    parts = parts / np.maximum(n_units, 1)[:, np.newaxis]
+    parts[n_units == 0] = sizes.shares()
+    parts = parts[first]
+    index, folds = np.nonzero(parts)
+    return rows.cut(index, parts[index, folds]), (folds + IN_NO_FOLD).astype(dtype)
+
+
+def _find_units(rows: Rows) -> tuple[Rows, np.ndarray, np.ndarray]:
+    """Return the rows, the first row that each one goes with, and how many units each one is.
+
+    A row of no units goes with another, or else is shared by all folds.
+    """
+    copies, own = Copies.find(rows), np.arange(len(rows), dtype=position_dtype(len(rows)))
+    if copies is None:
+        return rows, own, np.ones(len(rows), np.int8)
+    n_units = copies.n_units.copy()
+    if copies.are_few:
+        # A member that holds out more rows of a label has learned less of it, and its logits lean
+        # to the other label: copies get one logit, of the members that hold out any of them.
+        rows = replace(rows, logit_index=copies.first)
+        n_units[copies.is_single] = 0
+    n_units[n_units > MOST_UNITS] = 0
+    first = np.where(copies.are_apart, own, copies.first)
+    n_units[~copies.are_apart] = (first == own)[~copies.are_apart]
+    if n_units.sum() > MOST_UNITS_IN_ALL:
+        n_units[n_units > 1] = 0
+    return rows, first, n_units.astype(np.intp)
+
+
+def repeat_counted(rows: Rows, n_most: int) -> Rows:
+    """Turn weights into copies where each copy is a unit: the inverse of merging.
+
+    A table that has been counted then gets as many steps as the one that it was counted from. There
+    are about `n_most` rows at most; where there are more units, copies stand for several.
+    """
+    copies = Copies.find(rows)
+    if copies is None:
+        return rows
+    n_copies = np.where(copies.are_apart, copies.n_units, 1.0)
+    n_copies *= min(1.0, n_most / n_copies.sum())
+    times = np.maximum(np.rint(n_copies), 1.0).astype(np.intp)
+    if (times == 1).all():
+        return rows
+    index = np.repeat(np.arange(len(rows)), times)
+    return rows.cut(index, 1.0 / times[index])
+
+
+class Copies(NamedTuple):
+    """Which rows have the same x, and whether each of them is a unit.
+
+    Attributes
+    ----------
+    first : ndarray of int of shape (n_rows,)
+        The position of the first row with the same x.
+    is_single : ndarray of bool of shape (n_rows,)
+        Whether no other row has the same x and label.
+    n_units : ndarray of shape (n_rows,)
+        How many units each row is by its weight; 0 where the weights have no unit.
+    are_few : bool
+        Whether less than `FEW_X` x are distinct.
+    are_apart : ndarray of bool of shape (n_rows,)
+        Whether each copy of a row is a unit of its own.
+    """
+
+    first: np.ndarray
+    is_single: np.ndarray
+    n_units: np.ndarray
+    are_few: bool
+    are_apart: np.ndarray
+
+    @classmethod
+    def find(cls, rows: Rows) -> Copies | None:
+        """Compare the rows of a table; None if all are different and many."""
+        n_rows, first = len(rows), find_first_identical(rows.X)
+        n_distinct = int(np.count_nonzero(first == np.arange(n_rows)))
+        if n_distinct == n_rows > MOST_X:
+            return None
+        n_copies = np.stack(
+            [np.bincount(first[rows.y == y], minlength=n_rows)[first] for y in (0.0, 1.0)]
+        )
+        is_single = np.where(rows.y == 1.0, n_copies[1], n_copies[0]) == 1
+        n_units = count_units(rows, is_single)
+        are_few = n_distinct < FEW_X
+        are_often = bool(np.maximum(n_units, 1.0).sum() >= COPIES_OF_X * n_distinct)
+        is_observed = are_few or (n_distinct <= MOST_X and are_often)
+        are_apart = (n_copies > 0).all(axis=0) | np.full(n_rows, is_observed)
+        return cls(first, is_single, n_units, are_few, are_apart)
+
+
+def find_first_identical(X: Any) -> np.ndarray:
+    """Return the position of the first row that is equal to each one.
+
+    Rows are compared by hashes of 64 bits: of a million, two others coincide once in 10^7 tables.
+    """
+    hashes = np.fromiter(map(hash, row_bytes(X)), np.int64, X.shape[0])
+    ordered = np.sort(hashes)  # takes less memory than what follows
+    if (ordered[1:] != ordered[:-1]).all():
+        return np.arange(len(hashes))
+    _, first, number = np.unique(hashes, return_index=True, return_inverse=True)
+    return first[number]
+
+
+def count_units(rows: Rows, is_single: np.ndarray) -> np.ndarray:
+    """Return how many units each row is by its weight; 0 where the weights have no unit.
+
+    The weights of a class are multiples of some unit, of any size. Where they have none, a row with
+    copies is one unit, and how many units a single row is remains unknown.
+    """
+    counts = np.ones(len(rows))
+    if rows.sample_weight is None:
+        return counts
+    for label in np.unique(rows.y):
+        of_class = rows.y == label
+        weight = rows.sample_weight[of_class]
+        unit = find_unit(np.unique(weight))
+        counts[of_class] = ~is_single[of_class] if unit is None else np.rint(weight / unit)
+    return counts
+
+
+def find_unit(weights: np.ndarray, rounding: float = ROUNDING) -> float | None:
+    """Return the largest unit that all weights, in ascending order, are whole multiples of.
+
+    The least weight is `MOST_COUNTED` units at most; with more, None.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        units = weights[0] / np.arange(1, MOST_COUNTED + 1)
+        some_are_whole = _are_whole(weights[:100] / units[:, np.newaxis], rounding).all(axis=1)
+        for unit in units[some_are_whole].tolist():
+            if _are_whole(weights / unit, rounding).all():
+                return unit
+    return None
+
+
+def _are_whole(numbers: np.ndarray, rounding: float) -> np.ndarray:
+    return np.abs(numbers - np.rint(numbers)) <= rounding * numbers
+
+
+def _assign_groups(
+    rows: Rows, group: np.ndarray, sizes: FoldSizes, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the fold of each row, the same for all rows of a group.
+
+    Raises
+    ------
+    ValueError
+        If no group can be held out.
+    """
+    of_class = [
+        np.bincount(group, np.where(rows.y == label, rows.weights, 0.0))
+        for label in np.unique(rows.y)
+    ]
+    shares = np.stack([total / total.sum() for total in of_class], axis=1)
+    order = rng.permutation(len(shares))
+    order = order[np.argsort(-shares.max(axis=1)[order], kind="stable")]
+    of_group = _balance_groups(shares[order], sizes)[order.argsort()]
+    if (of_group == IN_NO_FOLD).all():
+        raise ValueError(
+            f"groups must leave some rows of each class to learn from when one is held out, but of "
+            f"{len(shares)} group(s) none does. Take more groups, pass X_val and y_val, or set "
+            "early_stopping=False."
+        )
+    return of_group[group]
+
+
+def _balance_groups(shares: np.ndarray, sizes: FoldSizes) -> np.ndarray:
+    """Return the fold of each group, given its share of each class.
+
+    One after the other, each group goes to the fold where it adds least to the squared distance
+    between the classes' shares and the size that the fold should have, relative to that size. No
+    member may be left without a class to learn from: a group that has all of one is in no fold.
+    """
+    of_group = np.full(len(shares), IN_NO_FOLD)
+    goal = sizes.shares(len(shares))
+    folds = np.flatnonzero(goal)
+    goal = goal[folds, np.newaxis]
+    holders = np.pad(sizes.holders, ((1, 0), (0, 0)))[folds]  # nobody holds out no fold
+    assigned = np.zeros((len(folds), shares.shape[1]))
+    held_out = np.zeros((holders.shape[1], shares.shape[1]))
+    for number, own in enumerate(shares):
+        has_all = ((own > 0.0) & (held_out + own > 1.0 - 1e-9)).any(axis=1)  # (n_members,)
+        growth = (own * (2.0 * (assigned - goal) + own)).sum(axis=1) / goal[:, 0]
+        growth[holders @ has_all] = np.inf
+        best = growth.argmin()
+        if growth[best] < np.inf:
+            of_group[number] = folds[best] + IN_NO_FOLD
+            assigned[best] += own
+            held_out[holders[best]] += own
+    return of_group

@@ -11,23 +11,32 @@ from functools import partial
 import numpy as np
 
 from .interrupt import Interrupt
-from .progress import (
-    MAX_HALVINGS,
-    NO_TASKS,
-    EarlyStopping,
-    EpochMetrics,
-    Tasks,
-    TrainingProgress,
-    record,
-    report,
-)
 from .rows import Rows
-from .state import TrainingPlan, TrainingState
+from .state import EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
 from .trainer import Trainer, Validation, fingerprint
-from .weight_selection import Ending, looks_useless, select_weights
+from .weight_selection import MAX_HALVINGS, Ending, looks_useless, select_weights
 
 ADAPTIVE_DIVISOR = 5.0
 SMALLEST_ADAPTIVE_RATE = 1e-6
+
+History = dict[str, list[float]]
+
+
+class Tasks:
+    """What the training loop tells of its progress; this one does nothing with it."""
+
+    def begin_epoch(self) -> None:
+        """Say that an epoch begins."""
+
+    def end_epoch(self) -> bool:
+        """Say that an epoch has ended; return whether training should stop."""
+        return False
+
+    def end_fit(self) -> None:
+        """Say that the estimator is fitted."""
+
+
+NO_TASKS = Tasks()
 
 
 def train(
@@ -91,7 +100,8 @@ def _judge_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
     if members.any():
         progress.set_last(trainer.evaluate_training(), members)
         if keeps_best:
-            kept_loss[members] = trainer.evaluate_others(progress.best).loss[members]
+            best_loss = trainer.mean_loss(trainer.rows, trainer.folds, weights=progress.best)
+            kept_loss[members] = best_loss[members]
     return Ending(keeps_best, is_dead=trainer.is_dead(), kept_loss=float(kept_loss.max()))
 
 
@@ -109,11 +119,6 @@ def resume_progress(
             progress.n_epochs_planned += plan.max_iter
         if not progress.is_over:
             progress.ended_by = ""
-            progress.early_stopping.tol, progress.early_stopping.n_iter_no_change = (
-                plan.tol,
-                plan.n_iter_no_change,
-            )
-            progress.early_stopping.growth = plan.patience_growth
             if state.final_params is not None:
                 progress.fallback = state.final_params.copy()
                 cost = progress.best_cost if is_validated else progress.last_cost
@@ -133,18 +138,7 @@ def begin_progress(trainer: Trainer, mark: int) -> TrainingProgress:
     plan, state = trainer.plan, trainer.state
     unknown = np.full(len(state.params), np.inf)
     metrics = EpochMetrics(unknown, unknown, unknown) if plan.is_part else trainer.evaluate_first()
-    progress = TrainingProgress.begin(
-        state.weights,
-        metrics,
-        EarlyStopping(
-            len(unknown),
-            tol=plan.tol,
-            n_iter_no_change=plan.n_iter_no_change,
-            growth=plan.patience_growth,
-        ),
-        n_epochs_planned=plan.max_iter,
-        fingerprint=mark,
-    )
+    progress = TrainingProgress.begin(state.weights, metrics, plan.max_iter, mark)
     if not plan.is_part:  # the next part is another one
         state.progress = progress
     return progress
@@ -155,21 +149,26 @@ def _train_epochs(
 ) -> None:
     """Train epoch by epoch until training is over, or somebody asks to stop."""
     plan, state = trainer.plan, trainer.state
-    while not progress.is_over:
+    while not (progress.is_over or progress.ended_by):
         tasks.begin_epoch()
         _train_epoch(trainer, progress)
-        is_stopped = progress.early_stopping.exhausted
+        is_stopped = progress.exhausted(plan)
         if plan.is_adaptive:
-            is_stopped = _lower_rates(plan, state, progress.early_stopping, is_stopped)
+            is_stopped = _lower_rates(plan, state, progress.waited, is_stopped)
         progress.running[is_stopped] = False
         report(plan.verbose, progress, state.history)
-        wants_to_stop = tasks.end_epoch()
-        if wants_to_stop and not progress.is_over:
-            progress.ended_by = "callback"
-            break
-        if time.perf_counter() - started_at >= plan.max_time and not progress.is_over:
-            progress.ended_by = "max_time"
-            break
+        end_epoch(plan, progress, tasks, started_at)
+
+
+def end_epoch(
+    plan: TrainingPlan, progress: TrainingProgress, tasks: Tasks, started_at: float
+) -> bool:
+    """Stop a training that is not over if somebody asks to, and say so, or if its time is."""
+    wants_to_stop = tasks.end_epoch()
+    is_late = time.perf_counter() - started_at >= plan.max_time
+    if (wants_to_stop or is_late) and not progress.is_over:
+        progress.ended_by = "callback" if wants_to_stop else "max_time"
+    return wants_to_stop
 
 
 def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
@@ -180,13 +179,13 @@ def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
     """
     plan, state, n_batches = trainer.plan, trainer.state, trainer.batches.n_batches
     started_at, running = time.perf_counter(), progress.running.copy()
-    trainer.save_checkpoint()
+    before = state.snapshot()
     loss, rate = trainer.run_epoch(
         running, progress.n_epochs * n_batches, progress.n_epochs_planned * n_batches
     )
-    penalty = trainer.penalty(trainer.params_before)
+    penalty = trainer.penalty(before.params)
     # The training loss describes the weights on the way, not those at the end.
-    metrics, candidate = EpochMetrics(loss, loss + penalty, loss + penalty), trainer.weights_before
+    metrics, candidate = EpochMetrics(loss, loss + penalty, loss + penalty), before.weights
     is_sound = np.isfinite(loss) & np.isfinite(state.params).all(axis=1)
     validation_losses = validation_loss = score = None
     if trainer.validation is not None:
@@ -194,7 +193,7 @@ def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
         is_sound &= np.isfinite(validation_losses)
     is_diverged = running & ~is_sound
     if is_diverged.any():
-        trainer.restore_checkpoint(is_diverged)
+        state.restore(is_diverged, before)
         state.rate_factor[is_diverged] *= 0.5
         given_up = progress.count_diverged(is_diverged, 0 if plan.is_part else MAX_HALVINGS)
         state.set_weights(given_up, progress.best)
@@ -205,7 +204,7 @@ def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
         metrics, candidate = metrics._replace(objective=objective), state.weights
     if is_diverged.any():
         metrics = EpochMetrics(*(np.where(is_diverged, np.nan, values) for values in metrics))
-    progress.add_epoch(metrics, candidate, is_before=trainer.validation is None)
+    progress.add_epoch(metrics, candidate, plan.tol, is_before=trainer.validation is None)
     record(
         state.history,
         running & is_sound,
@@ -219,11 +218,44 @@ def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
 
 
 def _lower_rates(
-    plan: TrainingPlan, state: TrainingState, early_stopping: EarlyStopping, waiting: np.ndarray
+    plan: TrainingPlan, state: TrainingState, waited: np.ndarray, waiting: np.ndarray
 ) -> np.ndarray:
     """Divide the rates of members on a plateau; return those whose rate has become too small."""
     is_small = plan.learning_rate_init * state.rate_factor[:, 0] <= SMALLEST_ADAPTIVE_RATE
     lowered = waiting & ~is_small
     state.rate_factor[lowered] /= ADAPTIVE_DIVISOR
-    early_stopping.waited[lowered] = 0
+    waited[lowered] = 0
     return waiting & is_small
+
+
+def record(history: History, members: np.ndarray, **values: np.ndarray | float | None) -> None:
+    """Append an epoch's values, averaged over some members; not a number where there is none.
+
+    All lists stay of the same length, whatever earlier fits have recorded.
+    """
+    n_before = max((len(column) for column in history.values()), default=0)
+    for name, value in values.items():
+        if value is not None:
+            if isinstance(value, np.ndarray):
+                value = float(value[members].mean()) if members.any() else np.nan
+            history.setdefault(name, [np.nan] * n_before).append(value)
+    for column in history.values():
+        column += [np.nan] * (n_before + 1 - len(column))
+
+
+def report(verbose: int, progress: TrainingProgress, history: History) -> None:
+    """Print one line for every `verbose`-th epoch, and for the last."""
+    epoch, n_epochs = progress.n_epochs, progress.n_epochs_planned
+    if not verbose or (epoch % verbose and not progress.is_over):
+        return
+    parts = [f"Iteration {epoch:{len(str(n_epochs))}d}/{n_epochs}"]
+    parts.append(f"loss = {history['loss'][-1]:.6f}")
+    loss, score = (history.get(f"validation_{name}", [np.nan])[-1] for name in ("loss", "score"))
+    if not np.isnan(loss):
+        parts.append(f"validation loss = {loss:.6f}")
+        if score != -loss:
+            parts.append(f"validation score = {score:.6f}")
+    parts.append(f"learning rate = {history['learning_rate'][-1]:.2e}")
+    left = np.mean(history["seconds"][-epoch:]) * (n_epochs - epoch)
+    parts.append(f"time left = {left:.1f} s")
+    print(", ".join(parts), flush=True)

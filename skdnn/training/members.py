@@ -22,7 +22,7 @@ from ..nn.losses import Loss
 from ..nn.network import Network
 from ..optim.transforms import Optimizer
 from .rows import Selection
-from .step import gradient_formula, prediction_formula, training_formula
+from .step import prediction_formula, training_formula
 
 BYTES_OF_A_BLOCK = 1 << 17
 """Prediction goes through its rows in batches whose widest array takes about this much: more would
@@ -69,14 +69,14 @@ class Programs:
         member: int,
         n_samples: int,
         loss: Loss,
-        optimizer: Optimizer,
+        optimizer: Optimizer | None,
         state_names: tuple[str, ...],
         *,
         is_sparse: bool,
         is_weighted: bool,
         has_ema: bool,
     ) -> Program | Formula:
-        """Return what takes a step on a batch of so many rows."""
+        """Return what takes a step on a batch of so many rows, as `training_formula` says it."""
         make = partial(
             training_formula,
             loss=loss,
@@ -86,15 +86,7 @@ class Programs:
             is_weighted=is_weighted,
             has_ema=has_ema,
         )
-        key = ("training", is_sparse, is_weighted)
-        return self._compile(key, member, n_samples, make)
-
-    def gradient(
-        self, member: int, n_samples: int, loss: Loss, *, is_sparse: bool, is_weighted: bool
-    ) -> Program | Formula:
-        """Return what computes the gradient on so many rows."""
-        make = partial(gradient_formula, loss=loss, is_sparse=is_sparse, is_weighted=is_weighted)
-        return self._compile(("gradient", is_sparse, is_weighted), member, n_samples, make)
+        return self._compile(("training",), member, n_samples, make)
 
     def prediction(self, member: int, n_samples: int, *, is_sparse: bool) -> Program | Formula:
         """Return what predicts so many rows."""

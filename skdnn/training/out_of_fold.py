@@ -9,8 +9,7 @@ import numpy as np
 from sklearn.utils import _safe_indexing
 
 from .calibration import average_logits, count_evidence, fit_temperature, relative_size
-from .fold_assignment import assign_folds, split_validation
-from .folds import IN_NO_FOLD, Folds
+from .folds import IN_NO_FOLD, Folds, assign_folds, split_validation
 from .prediction import Predictor
 from .rows import Rows
 from .state import TrainingPlan, TrainingState

@@ -11,8 +11,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.metrics import check_scoring
 
-from .fold_assignment import find_unit
-from .folds import Folds
+from .folds import Folds, find_unit
 from .rows import Rows, row_bytes
 
 Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -11,8 +13,8 @@ from ..nn.losses import Loss
 from ..nn.network import Network
 from ..optim.schedules import Schedule
 from ..optim.transforms import Optimizer
-from .progress import TrainingProgress
-from .random_streams import RandomStreams
+
+End = Literal["", "interrupt", "callback", "max_time"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,11 @@ class TrainingPlan:
     learning_rate_init: float
     l2: float
     shuffle: bool
-    tol: float
+    tol: float  # an epoch is progress if it lowers the best objective by at least this much
     stops_early: bool
-    n_iter_no_change: float
+    n_iter_no_change: float  # epochs without progress after which a member stops
+    # How many epochs more it waits for each epoch until its last progress: a schedule that swings
+    # ever more slowly takes as long to its next low as it took to the last one.
     patience_growth: float = 0.0
     ema_decay: float = 0.0
     max_time: float = np.inf
@@ -40,6 +44,157 @@ class TrainingPlan:
     is_scaled: bool = False
     n_threads: int = 1
     verbose: int = 0
+
+
+class EpochMetrics(NamedTuple):
+    """What an epoch has come to: arrays of shape (n_members,)."""
+
+    loss: np.ndarray  # of the training rows
+    cost: np.ndarray  # loss and penalty
+    objective: np.ndarray  # what is to fall: the cost, or on validation rows the loss or - score
+
+
+@dataclass
+class TrainingProgress:
+    """What each member's training has come to since it began; arrays have an entry a member.
+
+    Plain data, kept with the estimator, so that a warm start can go on to the last bit.
+    """
+
+    n_epochs_planned: int
+    fingerprint: int  # of the rows, and of what is to fall on them
+    fallback: np.ndarray  # (n_members, n_params), weights from before training: for who diverges
+    fallback_cost: np.ndarray
+    best: np.ndarray  # (n_members, n_params), the weights with the lowest objective
+    best_objective: np.ndarray
+    best_cost: np.ndarray  # the cost that goes with it
+    best_epoch: np.ndarray  # counts from 1; 0 stands for the weights before training
+    last_epoch: np.ndarray  # likewise: the last one that changed the weights
+    last_loss: np.ndarray
+    last_cost: np.ndarray
+    n_diverged: np.ndarray  # epochs whose loss was not finite
+    running: np.ndarray  # which members are still training
+    lowest: np.ndarray  # the lowest objective of an epoch
+    waited: np.ndarray  # epochs without progress
+    n_epochs: int = 0
+    ended_by: End = ""
+    has_diverged: bool = False  # whether weights were rejected in the end
+
+    @classmethod
+    def begin(
+        cls, params: np.ndarray, metrics: EpochMetrics, n_epochs_planned: int, fingerprint: int
+    ) -> TrainingProgress:
+        """Start from the weights before training."""
+        n_members = len(params)
+        return cls(
+            n_epochs_planned=n_epochs_planned,
+            fingerprint=fingerprint,
+            fallback=params.copy(),
+            fallback_cost=metrics.cost.copy(),
+            best=params.copy(),
+            best_objective=metrics.objective.copy(),
+            best_cost=metrics.cost.copy(),
+            best_epoch=np.zeros(n_members, dtype=int),
+            last_epoch=np.zeros(n_members, dtype=int),
+            last_loss=metrics.loss.copy(),
+            last_cost=metrics.cost.copy(),
+            n_diverged=np.zeros(n_members, dtype=int),
+            running=np.ones(n_members, dtype=bool),
+            lowest=np.full(n_members, np.inf),
+            waited=np.zeros(n_members, dtype=int),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[TrainingProgress]) -> TrainingProgress:
+        """Make one of those of single members."""
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name, value in vars(parts[0]).items()
+            if isinstance(value, np.ndarray)
+        }
+        n_epochs = max(part.n_epochs for part in parts)
+        ends = [part.ended_by for part in parts if part.ended_by]
+        return replace(parts[0], n_epochs=n_epochs, ended_by=ends[0] if ends else "", **arrays)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.n_epochs >= self.n_epochs_planned or not self.running.any()
+
+    def exhausted(self, plan: TrainingPlan) -> np.ndarray:
+        """Say which running members have waited long enough."""
+        wait = plan.n_iter_no_change + plan.patience_growth * (self.n_epochs - self.waited)
+        return self.running & (self.waited >= wait)
+
+    def add_epoch(
+        self, metrics: EpochMetrics, params: np.ndarray, tol: float, *, is_before: bool = False
+    ) -> None:
+        """Record an epoch: its metrics, and the weights that its objective is about.
+
+        `is_before` says that they are those from before the epoch.
+        """
+        self.n_epochs += 1
+        epoch_before = self.last_epoch.copy()
+        is_finite = self.running & np.isfinite(metrics.loss)
+        self.last_epoch[is_finite] = self.n_epochs
+        self.set_last(metrics, is_finite)
+        is_best = self.running & (metrics.objective < self.best_objective)
+        self.best[is_best] = params[is_best]
+        self.best_objective[is_best] = metrics.objective[is_best]
+        self.best_cost[is_best] = metrics.cost[is_best]
+        self.best_epoch[is_best] = (epoch_before if is_before else self.last_epoch)[is_best]
+        # An objective that is not a number counts for nothing.
+        is_progress = metrics.objective <= self.lowest - tol
+        self.waited = np.where(is_progress, 0, self.waited + ~np.isnan(metrics.objective))
+        self.lowest = np.where(self.running, np.fmin(self.lowest, metrics.objective), self.lowest)
+
+    def set_last(self, metrics: EpochMetrics, members: np.ndarray) -> None:
+        """Set the loss and cost of the last weights of some members."""
+        self.last_loss[members] = metrics.loss[members]
+        self.last_cost[members] = metrics.cost[members]
+
+    def count_diverged(self, is_diverged: np.ndarray, n_most: int) -> np.ndarray:
+        """Count an epoch that diverged; stop members with more than `n_most`, and return which.
+
+        They are to end with their best weights.
+        """
+        self.n_diverged[is_diverged] += 1
+        is_stopped = is_diverged & (self.n_diverged > n_most)
+        self.running[is_stopped] = False
+        self.last_epoch[is_stopped] = self.best_epoch[is_stopped]
+        return is_stopped
+
+    def can_resume(self, fingerprint: int) -> bool:
+        """Say whether this is the same training, with something left to train."""
+        is_sound = self.ended_by != "interrupt" and not self.has_diverged
+        return is_sound and self.fingerprint == fingerprint and bool(self.running.any())
+
+
+@dataclass
+class RandomStreams:
+    """One seed, many independent streams of random numbers.
+
+    Each purpose has a stream for each member, so that drawing more in one moves none of the others,
+    and member k of an ensemble draws what it would draw alone. One chooses validation rows.
+    """
+
+    initialization: list[np.random.Generator]
+    shuffling: list[np.random.Generator]
+    dropout: list[np.random.Generator]
+    split: np.random.Generator
+
+    @classmethod
+    def spawn(cls, seed: int, members: Sequence[int]) -> RandomStreams:
+        """Make the streams of the members with these numbers."""
+
+        def make(purpose: int, member: int) -> np.random.Generator:
+            sequence = np.random.SeedSequence(seed, spawn_key=(purpose, member))
+            return np.random.Generator(np.random.PCG64(sequence))
+
+        initialization, shuffling, dropout = (
+            [make(purpose, member) for member in members] for purpose in range(3)
+        )
+        return cls(initialization, shuffling, dropout, split=make(3, 0))
 
 
 @dataclass
@@ -64,6 +219,21 @@ class TrainingState:
     def weights(self) -> np.ndarray:
         """The weights to judge and to predict with."""
         return self.params if self.ema_params is None else self.ema_params
+
+    def arrays(self) -> list[np.ndarray]:
+        """Return all that a step changes: parameters, averages if there are any, and moments."""
+        averaged = [] if self.ema_params is None else [self.ema_params]
+        return [self.params, *averaged, *self.optimizer["arrays"].values()]
+
+    def snapshot(self) -> TrainingState:
+        """Return a state with copies of these."""
+        names = ("params", "ema_params", "optimizer")
+        return replace(self, **{name: deepcopy(getattr(self, name)) for name in names})
+
+    def restore(self, members: np.ndarray, before: TrainingState) -> None:
+        """Put some members back to where they were."""
+        for array, saved in zip(self.arrays(), before.arrays(), strict=True):
+            array[members] = saved[members]
 
     def set_weights(self, members: np.ndarray, params: np.ndarray) -> None:
         """Give some members other weights."""

@@ -74,43 +74,29 @@ def training_formula(
     network: Network,
     layers: Sequential,
     loss: Loss,
-    optimizer: Optimizer,
+    optimizer: Optimizer | None,
     state_names: tuple[str, ...],
     n_samples: int,
     *,
     is_sparse: bool,
     is_weighted: bool,
-    has_ema: bool,
+    has_ema: bool = False,
 ) -> Formula:
-    """Return the formula of a step on a batch of so many rows."""
-    layout = network.layout
+    """Return the formula of a step on a batch of so many rows.
+
+    Without an optimizer, it is that of the gradient of their mean loss.
+    """
     shapes = _input_shapes(network, n_samples, is_weighted=is_weighted)
-    shapes |= {f"optimizer.{name}": shapes["params"] for name in state_names}
-    if has_ema:
-        shapes |= {f"ema_{n}": shapes[n] for n in ("params", "statistics") if n in shapes}
-    shapes["scalars"] = (len(scalar_names(optimizer)) + has_ema,)
+    if optimizer is None:
+        shapes["grads"] = shapes["params"]
+    else:
+        shapes |= {f"optimizer.{name}": shapes["params"] for name in state_names}
+        if has_ema:
+            shapes |= {f"ema_{n}": shapes[n] for n in ("params", "statistics") if n in shapes}
+        shapes["scalars"] = (len(scalar_names(optimizer)) + has_ema,)
 
     def function(arrays: Arrays, take_bits: TakeBits) -> Arrays:
-        return training_step(layers, layout, loss, optimizer, arrays, take_bits)
-
-    return Formula(function, shapes, is_sparse)
-
-
-def gradient_formula(
-    network: Network,
-    layers: Sequential,
-    loss: Loss,
-    n_samples: int,
-    *,
-    is_sparse: bool,
-    is_weighted: bool,
-) -> Formula:
-    """Return the formula of the gradient of the cost of so many rows."""
-    shapes = _input_shapes(network, n_samples, is_weighted=is_weighted)
-    shapes["grads"] = shapes["params"]
-
-    def function(arrays: Arrays, take_bits: TakeBits) -> Arrays:
-        return training_step(layers, network.layout, loss, None, arrays, take_bits)
+        return training_step(layers, network.layout, loss, optimizer, arrays, take_bits)
 
     return Formula(function, shapes, is_sparse)
 

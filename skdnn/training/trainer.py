@@ -22,9 +22,8 @@ from .calibration import find_least_loss
 from .folds import Folds, HeldOut
 from .interrupt import Interrupt
 from .members import FEWEST_ROWS, Programs, State, draw_bits, load, store
-from .progress import EpochMetrics
 from .rows import Rows, checksum
-from .state import TrainingPlan, TrainingState
+from .state import EpochMetrics, TrainingPlan, TrainingState
 from .threads import ThreadPool, limit_blas_threads
 
 ROWS_TO_TELL_APART = 1_000
@@ -95,8 +94,6 @@ class Trainer:
         self.plan, self.state, self.validation = plan, state, validation
         self.interrupt = Interrupt() if interrupt is None else interrupt
         self.folds = None if validation is None else validation.folds
-        n_members = len(state.params)
-        _check_folds(self.folds, n_members, len(rows))
         self._held_out: HeldOut | None = None
         self._held_out_logits: np.ndarray | None = None
         if validation is not None and self.folds is not None:
@@ -105,10 +102,9 @@ class Trainer:
         self.rows = self.batches.rows
         self.programs = self._choose_programs()
         state.executor = self.programs.executor.name
-        n_threads = min(plan.n_threads, n_members)
+        n_threads = min(plan.n_threads, len(state.params))
         self._memories = [Memory(state.params.dtype) for _ in range(n_threads)]
         self.pool = ThreadPool(n_threads)
-        self._checkpoint = [array.copy() for array in self._arrays()]
 
     def _choose_programs(self) -> Programs:
         """Return programs for the executor that suits the work, and does what the formulas ask."""
@@ -122,26 +118,13 @@ class Trainer:
             self.programs = Programs(plan.network, Executor(name))
             try:
                 for member in range(len(state.params)):
-                    if plan.optimizer.transforms:
-                        self._compile([member], self.batches.batch_size)
-                    else:  # SciPy takes the steps
-                        self._compile_gradient(member)
+                    self._compile([member], self.batches.batch_size)
                 return self.programs
             except UntraceableError as error:
                 reason = locate(error)
         if plan.verbose:
             print(f"The formulas run one by one, and not as a program: {reason}.")
         return Programs(plan.network, Executor("eager"))
-
-    def _compile_gradient(self, member: int) -> Any:
-        """Return what computes a member's gradient on all rows."""
-        return self.programs.gradient(
-            member,
-            self.batches.batch_size,
-            self.plan.loss,
-            is_sparse=issparse(self.batches.X),
-            is_weighted=self.batches.is_weighted,
-        )
 
     def hold_blas(self) -> AbstractContextManager:
         """Hold BLAS to one thread, unless it has a single network with large products.
@@ -232,11 +215,12 @@ class Trainer:
 
     def _compile(self, group: list[int], n_samples: int) -> Any:
         """Return what takes a step of some members on a batch of so many rows."""
+        optimizer = self.plan.optimizer
         return self.programs.training(
             group[0],
             n_samples,
             self.plan.loss,
-            self.plan.optimizer,
+            optimizer if optimizer.transforms else None,  # SciPy takes the steps, by the gradient
             tuple(self.state.optimizer["arrays"]),
             is_sparse=issparse(self.batches.X),
             is_weighted=self.batches.is_weighted,
@@ -294,7 +278,7 @@ class Trainer:
         """
         self._check_for_stop()
         weight, n = self.batches.weight(0), len(self.rows)
-        compiled = self._compile_gradient(0)
+        compiled = self._compile([0], n)
         executable = self._memories[0].executable(self.programs.executor, compiled)
         state = self.programs.state_of(self.state.params)
         load(executable, state)
@@ -312,34 +296,8 @@ class Trainer:
         total = self.plan.loss.total(self.rows.y[np.newaxis], logits[0], own)
         return float(total[0]) / n, executable.views["grads"][0].copy()
 
-    def save_checkpoint(self) -> None:
-        """Remember the weights and the state of the optimizer."""
-        for saved, array in zip(self._checkpoint, self._arrays(), strict=True):
-            saved[...] = array
-
-    def restore_checkpoint(self, members: np.ndarray) -> None:
-        """Put some members back to where they were."""
-        for saved, array in zip(self._checkpoint, self._arrays(), strict=True):
-            array[members] = saved[members]
-
-    @property
-    def params_before(self) -> np.ndarray:
-        """The parameters as they were at the last checkpoint."""
-        return self._checkpoint[0]
-
-    @property
-    def weights_before(self) -> np.ndarray:
-        """The weights to predict with as they were at the last checkpoint."""
-        return self._checkpoint[0 if self.state.ema_params is None else 1]
-
-    def _arrays(self) -> list[np.ndarray]:
-        """All arrays of the state that have a row for each member."""
-        state = self.state
-        averaged = [] if state.ema_params is None else [state.ema_params]
-        return [state.params, *averaged, *state.optimizer["arrays"].values()]
-
-    def predict(self, X: Any, index: np.ndarray) -> np.ndarray:
-        """Return the members' logits as they are now: (n_members, n_rows).
+    def predict(self, X: Any, index: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """Return the members' logits, as they are now or by other weights: (n_members, n_rows).
 
         Parameters
         ----------
@@ -347,7 +305,7 @@ class Trainer:
         index : ndarray of int of shape (n_rows,) or (n_members, n_rows)
             The rows to predict, the same for all members or each one's own.
         """
-        weights = self.state.weights
+        weights = self.state.weights if weights is None else weights
         logits = np.empty((len(weights), index.shape[-1]), weights.dtype)
 
         def predict(group: list[int], memory: Memory) -> None:
@@ -357,16 +315,23 @@ class Trainer:
         self._for_groups(list(range(len(weights))), FEWEST_ROWS, predict)
         return logits
 
-    def mean_loss(self, rows: Rows, folds: Folds | None = None, every: int = 1) -> np.ndarray:
-        """Return each member's mean loss on some rows, or one of `every` many, as it predicts now.
+    def mean_loss(
+        self,
+        rows: Rows,
+        folds: Folds | None = None,
+        every: int = 1,
+        weights: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return each member's mean loss on some rows, or one of `every` many.
 
-        With folds, it is that on the rows that the member learns from.
+        With folds, it is that on the rows that the member learns from. It predicts as it is now, or
+        by other weights.
         """
         n_members = len(self.state.params)
         total, total_weight = np.zeros(n_members), np.zeros(n_members)
         for start in range(0, len(rows), ROWS_AT_ONCE * every):
             block = slice(start, min(start + ROWS_AT_ONCE * every, len(rows)), every)
-            logits = self.predict(rows.X, np.arange(block.start, block.stop, every))
+            logits = self.predict(rows.X, np.arange(block.start, block.stop, every), weights)
             weight = rows.sample_weight
             if folds is not None:
                 weight = folds.unscaled_weights(rows, block=block)
@@ -410,15 +375,6 @@ class Trainer:
         loss = self.mean_loss(self.rows, self.folds, every)
         cost = loss + self.penalty(self.state.weights)
         return EpochMetrics(loss, cost, cost)
-
-    def evaluate_others(self, weights: np.ndarray) -> EpochMetrics:
-        """Judge other weights in the same way."""
-        now = self.state.weights.copy()
-        self.state.weights[...] = weights
-        try:
-            return self.evaluate_training()
-        finally:
-            self.state.weights[...] = now
 
     def evaluate_first(self) -> EpochMetrics:
         """Judge the weights before training.
@@ -486,14 +442,6 @@ class Trainer:
             return np.inf
         return find_least_loss(
             lambda factor: float(self._held_out_loss(held_out, logits, factor).sum())
-        )
-
-
-def _check_folds(folds: Folds | None, n_members: int, n_rows: int) -> None:
-    if folds is not None and (folds.n_members, len(folds)) != (n_members, n_rows):
-        raise ValueError(
-            f"Folds must be for the {n_members} members and {n_rows} rows of the training, got "
-            f"those for {folds.n_members} members and {len(folds)} rows; make them anew."
         )
 
 

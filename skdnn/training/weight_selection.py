@@ -10,8 +10,10 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ..utils import find_stack_level
-from .progress import MAX_HALVINGS, TrainingProgress
-from .state import TrainingPlan, TrainingState
+from .state import TrainingPlan, TrainingProgress, TrainingState
+
+MAX_HALVINGS = 5
+"""How often a member whose loss is not finite tries again at half the learning rate."""
 
 USELESS = 2.0
 """A loss this many times that of answering 1/2 to everything is that of a useless model."""
@@ -61,7 +63,7 @@ def select_weights(
     if ending.keeps_best:
         chosen, epoch = progress.best, progress.best_epoch
     is_bad = _has_diverged(plan, progress, chosen)
-    has_nothing = progress.n_epochs > 0 and not np.isfinite(progress.early_stopping.best).all()
+    has_nothing = progress.n_epochs > 0 and not np.isfinite(progress.lowest).all()
     if has_nothing or (plan.is_part and is_bad.any()):
         raise ValueError(
             f"Training diverged: {_describe_end(plan, state, progress)}. No better weights can be "
@@ -178,7 +180,7 @@ def _describe_end(plan: TrainingPlan, state: TrainingState, progress: TrainingPr
     rates = state.history.get("learning_rate", [])[-progress.n_epochs or None :]
     rates = rates or [plan.learning_rate_init]
     words = "learning rate" if min(rates) == max(rates) else "learning rates up to"
-    is_diverged = progress.n_diverged.any() and not np.isfinite(progress.early_stopping.best).all()
+    is_diverged = progress.n_diverged.any() and not np.isfinite(progress.lowest).all()
     loss = "not finite" if is_diverged else f"{np.max(progress.last_loss):.4g}"
     return f"the loss was {loss} in epoch {progress.n_epochs} at {words} {max(rates):.3g}"
 
