@@ -50,8 +50,7 @@ def set_fitted(estimator: Any, model: Model, state: TrainingState, **others: Any
     What an earlier fit knew of rows that it had not trained on is forgotten.
     """
     vars(estimator).pop("oof_decision_function_", None)
-    if model.predictor.executor != state.executor:
-        model.predictor.use(state.executor)
+    model.predictor.executor = state.executor
     vars(estimator).update(
         _architecture=model.architecture,
         _predictor=model.predictor,

@@ -23,12 +23,16 @@ from ..training.folds import FEWEST_FOLDS, repeat_counted
 from ..training.interrupt import listen_for_interrupts
 from ..training.lbfgs import train_lbfgs
 from ..training.loop import train
-from ..training.out_of_fold import evaluate_out_of_fold, hold_out
 from ..training.rows import Rows
-from ..training.scoring import make_score, name_score
 from ..training.state import RandomStreams, TrainingPlan, TrainingState, first_optimizer_state
 from ..training.threads import resolve_n_jobs
-from ..training.trainer import Validation
+from ..training.validation import (
+    Validation,
+    evaluate_out_of_fold,
+    hold_out,
+    make_score,
+    name_score,
+)
 from .architecture import Architecture, InputColumns, count_embedded
 from .callbacks import make_tasks
 from .checks import number_groups
@@ -186,7 +190,7 @@ def make_plan(
     """
     check_representable(parameters, rows.X.dtype)
     is_lbfgs = parameters.solver == "lbfgs"
-    l2 = parameters.alpha / (rows.total_weight or 1.0)
+    l2 = parameters.alpha / (float(rows.weights.sum()) or 1.0)
     schedule = make_schedule(parameters.learning_rate, parameters.power_t)
     if is_part and schedule.needs_horizon:
         schedule = Constant()

@@ -18,7 +18,8 @@ from .interrupt import Interrupt
 from .loop import History, Tasks, begin_progress, end_epoch, record, report
 from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
-from .trainer import Trainer, Validation, fingerprint
+from .trainer import Trainer
+from .validation import Validation, fingerprint
 from .weight_selection import Ending, select_weights
 
 

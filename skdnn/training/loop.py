@@ -13,7 +13,8 @@ import numpy as np
 from .interrupt import Interrupt
 from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
-from .trainer import Trainer, Validation, fingerprint
+from .trainer import Trainer
+from .validation import Validation, fingerprint
 from .weight_selection import MAX_HALVINGS, Ending, looks_useless, select_weights
 
 ADAPTIVE_DIVISOR = 5.0

@@ -65,10 +65,6 @@ class Predictor:
         self._memories: list[list[Memory]] = []
         self._cast: tuple[np.ndarray, np.ndarray] | None = None
 
-    def use(self, executor: str) -> None:
-        """Predict by this executor from now on."""
-        self.executor = executor
-
     def _choose_programs(self, dtype: np.dtype, *, is_wide: bool) -> Programs:
         """Return the programs to predict with: NumPy's for few rows and where numba is missing."""
         name = self.executor

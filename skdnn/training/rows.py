@@ -83,11 +83,6 @@ class Rows:
         """The weights, or ones if there are none."""
         return np.ones(len(self)) if self.sample_weight is None else self.sample_weight
 
-    @property
-    def total_weight(self) -> float:
-        """The sum of the weights: the number of rows where weights stand for repetition."""
-        return float(self.weights.sum())
-
     def count_copies(self) -> np.ndarray:
         """Return how many of the given rows each one stands for; a part of a row stands for one."""
         if self.place is None:

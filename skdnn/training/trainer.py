@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,9 +21,10 @@ from .calibration import find_least_loss
 from .folds import Folds, HeldOut
 from .interrupt import Interrupt
 from .members import FEWEST_ROWS, Programs, State, draw_bits, load, store
-from .rows import Rows, checksum
+from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingState
 from .threads import ThreadPool, limit_blas_threads
+from .validation import Validation
 
 ROWS_TO_TELL_APART = 1_000
 """Rows that are looked at to see whether a network still tells rows apart."""
@@ -53,31 +53,6 @@ ones. Decides nothing but whether to load numba."""
 
 N_DECIMALS = 12
 """Of a score; what is beyond is rounding of sums, which must not decide what is better."""
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Rows to judge each epoch by, and the score to judge with, if it is not the loss.
-
-    Attributes
-    ----------
-    rows : Rows
-        With folds they are the rows to train on, with the labels as they were.
-    score : callable or None
-        ``score(params, held_out_logits)``, the more the better: each member's, of shape
-        (n_members,), or with folds one of all rows held out; see `training.scoring`.
-    name : str
-        Of the score; scores of different names are not compared.
-    folds : Folds or None
-        Which rows each member holds out. One fold is few rows to choose an epoch by: what counts is
-        the loss of all that are held out (see `training.calibration`), or their
-        score, one number for all members.
-    """
-
-    rows: Rows
-    score: Callable[[np.ndarray, np.ndarray | None], np.ndarray] | None = None
-    name: str = "loss"
-    folds: Folds | None = None
 
 
 class Trainer:
@@ -443,13 +418,3 @@ class Trainer:
         return find_least_loss(
             lambda factor: float(self._held_out_loss(held_out, logits, factor).sum())
         )
-
-
-def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -> int:
-    """Return a number that changes with the rows and with what training is to lower on them."""
-    parts = [f"{plan.loss} {plan.l2} {plan.ema_decay > 0.0}".encode(), *rows.arrays()]
-    if validation is not None:
-        parts += [validation.name.encode(), *validation.rows.arrays()]
-        if validation.folds is not None:
-            parts += [validation.folds.holders, validation.folds.of_row]
-    return checksum(*parts)
