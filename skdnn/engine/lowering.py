@@ -14,7 +14,7 @@ import numpy as np
 
 from . import opcodes as op
 from .ops import dropout_numbers
-from .plan import Instruction, Operand, Program, check_operands
+from .plan import Instruction, Operand, Program
 from .trace import UntraceableError
 
 BLOCK = 2048
@@ -51,7 +51,6 @@ def lower(program: Program) -> Table:
     NoKernelError
         If there is no kernel for an instruction.
     """
-    check_operands(program)
     lowering = _Lowering(program.size)
     for instruction in program.instructions:
         lowering.add(instruction)

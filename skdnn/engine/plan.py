@@ -97,10 +97,12 @@ def plan(trace: Trace, outputs: dict[str, Symbol]) -> Program:
     stores = {name: trace.plain(symbol) for name, symbol in outputs.items()}
     for name, symbol in stores.items():
         value = symbol.value
-        if value.node is None and value.name in outputs and value.name != name:
+        if value.node is None and value.key in outputs and value.key != name:
             # Another output would overwrite it.
-            stores[name] = trace._append(ops.copy, (symbol,), {}, [symbol.shape])[0]
-    return _Planner(trace, stores).program()
+            stores[name] = trace.append(ops.copy, (symbol,), {}, [symbol.shape])[0]
+    program = _Planner(trace, stores).program()
+    check_operands(program)
+    return program
 
 
 class _Planner:

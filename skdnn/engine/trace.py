@@ -16,6 +16,7 @@ from traceback import extract_tb
 from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from . import ops
 from .ops import FusedOp, Op, Shape, Traced
@@ -40,19 +41,19 @@ class Value:
 
     Attributes
     ----------
+    key : hashable
+        What it has in common with the same value of another trace; the name of an input.
     size : int
     node : Node or None
         What computes it; None stands for an input or a constant.
-    name : str
-        Of an input.
     constant : ndarray or None
     is_bits : bool
         Whether it holds random bits, 16 a number, and no floats.
     """
 
+    key: Any
     size: int
     node: Node | None = None
-    name: str = ""
     constant: np.ndarray | None = None
     is_bits: bool = False
 
@@ -67,7 +68,7 @@ class Node:
     results: tuple[Symbol, ...] = ()
 
 
-class Symbol(Traced):
+class Symbol(Traced, NDArrayOperatorsMixin):
     """An array of which only the shape is known, at an offset within a `Value`.
 
     Attributes
@@ -109,7 +110,7 @@ class Symbol(Traced):
     @property
     def key(self) -> tuple[Any, ...]:
         """What two symbols of the same numbers have in common."""
-        return (id(self.value), self.offset, self.shape, self.is_transposed)
+        return (self.value.key, self.offset, self.shape, self.is_transposed)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -149,7 +150,9 @@ class Symbol(Traced):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if any(isinstance(out, Symbol) for out in kwargs.get("out", ())):
-            self._refuse_in_place(None)
+            raise TypeError(
+                f"A formula must not change an array in place, of shape {self.shape}; {ADVICE}"
+            )
         op = ops.UFUNCS.get(ufunc)
         if op is None or method != "__call__" or kwargs:
             how = f"{ufunc.__name__}.{method}" if method != "__call__" else ufunc.__name__
@@ -183,48 +186,7 @@ class Symbol(Traced):
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(f"A formula must not write into an array, of shape {self.shape}; {ADVICE}")
 
-    def _refuse_in_place(self, other: Any) -> Any:
-        raise TypeError(
-            f"A formula must not change an array in place, of shape {self.shape}; {ADVICE}"
-        )
-
-    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imatmul__ = _refuse_in_place
-
-    def __pow__(self, other: Any) -> Any:
-        return ops.square(self) if other == 2 else ops.power(self, other)
-
-    def __neg__(self) -> Any:
-        return ops.negative(self)
-
-    def __abs__(self) -> Any:
-        return ops.absolute(self)
-
     __hash__ = object.__hash__
-
-
-def _define_operators() -> None:
-    """Record the operation of each operator, with its operands in either order."""
-    operators = {
-        "add": ops.add,
-        "sub": ops.subtract,
-        "mul": ops.multiply,
-        "truediv": ops.divide,
-        "matmul": ops.matmul,
-        "pow": ops.power,
-        "gt": ops.greater,
-        "ge": ops.greater_equal,
-        "lt": ops.less,
-        "le": ops.less_equal,
-        "eq": ops.equal,
-        "ne": ops.not_equal,
-    }
-    for name, op in operators.items():
-        if name != "pow":
-            setattr(Symbol, f"__{name}__", lambda self, other, op=op: op(self, other))
-        setattr(Symbol, f"__r{name}__", lambda self, other, op=op: op(other, self))
-
-
-_define_operators()
 
 
 class SparseSymbol(Traced):
@@ -275,6 +237,10 @@ class Trace:
     inputs : dict of str to Value
     shapes : dict of str to tuple of int
         Of the inputs.
+    constants : dict
+    known : dict
+        The results of the nodes, by operation, operands and attributes: the same for the same
+        formulas.
     """
 
     kernels: frozenset[str] = frozenset()
@@ -282,18 +248,18 @@ class Trace:
     inputs: dict[str, Value] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
     constants: dict[Any, Value] = field(default_factory=dict)
-    _known: dict[Any, Any] = field(default_factory=dict)
+    known: dict[Any, tuple[Symbol, ...]] = field(default_factory=dict)
 
     def input(self, name: str, shape: Shape) -> Symbol:
         """Return a symbol for an array that is given, and may be written in the end."""
-        value = self.inputs[name] = Value(math.prod(shape), name=name)
+        value = self.inputs[name] = Value(name, math.prod(shape))
         self.shapes[name] = shape
         return Symbol(self, value, shape)
 
     def random_bits(self, start: int, size: int) -> Symbol:
         """Return a symbol for some of the random numbers of 16 bits that a step has."""
         if "bits" not in self.inputs:
-            self.inputs["bits"] = Value(0, name="bits", is_bits=True)
+            self.inputs["bits"] = Value("bits", 0, is_bits=True)
         value = self.inputs["bits"]
         value.size = max(value.size, start + size)
         self.shapes["bits"] = (value.size,)
@@ -304,7 +270,7 @@ class Trace:
         array = np.asarray(array, dtype=np.float64)
         key = (array.shape, array.tobytes())
         if key not in self.constants:
-            self.constants[key] = Value(array.size, constant=array)
+            self.constants[key] = Value(key, array.size, constant=array)
         return Symbol(self, self.constants[key], array.shape)
 
     def plain(self, operand: Any) -> Symbol:
@@ -312,17 +278,19 @@ class Trace:
         if isinstance(operand, Symbol):
             if not operand.is_transposed:
                 return operand
-            return self._append(ops.transpose, (operand.mT,), {}, [operand.shape])[0]
+            return self.append(ops.transpose, (operand.mT,), {}, [operand.shape])[0]
         if isinstance(operand, int | float | np.ndarray | np.number):
             return self.constant(operand)
         raise UntraceableError(f"an operand is a {type(operand).__name__}")
 
     def record(self, op: Op, operands: Sequence[Any], attributes: dict[str, Any]) -> Symbol:
         """Append an operation, unless it is known."""
-        if op is ops.multiply or op is ops.divide:  # a factor of 1 changes nothing
-            first, second = operands
-            if not isinstance(second, Symbol) and np.ndim(second) == 0 and second == 1:
+        first, *others = operands
+        if others and isinstance(others[0], int | float | np.number):
+            if op in (ops.multiply, ops.divide) and others[0] == 1:
                 return first
+            if op is ops.power and others[0] == 2:
+                return self.record(ops.square, (first,), {})
         if op is ops.matmul:
             n_axes = [len(x.shape) for x in operands]
             if n_axes[0] != n_axes[1] or n_axes[0] < 2:
@@ -336,7 +304,7 @@ class Trace:
             for x in operands
         )
         shape = op.shape(*(s.shape for s in symbols), **attributes)
-        return self._append(op, symbols, attributes, [shape])[0]
+        return self.append(op, symbols, attributes, [shape])[0]
 
     def record_fused(self, op: FusedOp, operands: Sequence[Any], attributes: dict[str, Any]) -> Any:
         """Append an operation that has a kernel, or what its body is made of."""
@@ -344,25 +312,20 @@ class Trace:
             return op.body(*operands, **attributes)
         symbols = tuple(self.plain(x) for x in operands)
         apart = Trace()
-        stand_ins = [
-            Symbol(apart, Value(s.size), s.shape) if isinstance(s, Symbol) else s for s in symbols
-        ]
-        results = op.body(*stand_ins, **attributes)
+        results = op.body(
+            *(apart.input(str(i), s.shape) for i, s in enumerate(symbols)), **attributes
+        )
         is_single = isinstance(results, Symbol)
         shapes = [r.shape for r in ([results] if is_single else results)]
-        appended = self._append(op, symbols, attributes, shapes)
+        appended = self.append(op, symbols, attributes, shapes)
         return appended[0] if is_single else appended
 
     def take_slice(self, symbol: Symbol, index: Any) -> Symbol:
         """Return part of an array, without an operation where the part lies together."""
-        index = index if isinstance(index, tuple) else (index,)
-        if Ellipsis in [i for i in index if i is Ellipsis]:
-            at = [i is Ellipsis for i in index].index(True)
-            n_given = len([i for i in index if i is not None]) - 1
-            fill = (slice(None),) * (symbol.ndim - n_given)
-            index = (*index[:at], *fill, *index[at + 1 :])
-        n_given = len([i for i in index if i is not None])
-        index = (*index, *(slice(None),) * (symbol.ndim - n_given))
+        index = list(index) if isinstance(index, tuple) else [index]
+        n_given = len([i for i in index if i is not None and i is not Ellipsis])
+        at = next((j for j, i in enumerate(index) if i is Ellipsis), len(index))
+        index[at : at + 1] = [slice(None)] * (symbol.ndim - n_given)
         slices: list[slice] = []
         kept_shape: list[int] = []
         lengths = iter(symbol.shape)
@@ -397,42 +360,30 @@ class Trace:
                 offset += s.start * stride
             return Symbol(self, symbol.value, tuple(lengths), offset)
         attributes = {"index": tuple((s.start, s.stop) for s in slices)}
-        return self._append(ops.copy_slice, (symbol,), attributes, [tuple(lengths)])[0]
+        return self.append(ops.copy_slice, (symbol,), attributes, [tuple(lengths)])[0]
 
-    def _append(
+    def append(
         self,
         op: Op | FusedOp,
         symbols: tuple[Any, ...],
         attributes: dict[str, Any],
         shapes: Sequence[Shape],
     ) -> tuple[Symbol, ...]:
+        """Return the results of an operation, which is appended unless it is known."""
         key = (op.name, tuple(s.key for s in symbols), tuple(sorted(attributes.items())))
-        if key not in self._known:
-            node = Node(op, symbols, attributes)
+        if key not in self.known:
+            node, i = Node(op, symbols, attributes), len(self.nodes)
             node.results = tuple(
-                Symbol(self, Value(math.prod(shape), node), shape) for shape in shapes
+                Symbol(self, Value((i, j), math.prod(shape), node), shape)
+                for j, shape in enumerate(shapes)
             )
             self.nodes.append(node)
-            self._known[key] = node.results
-        return self._known[key]
+            self.known[key] = node.results
+        return self.known[key]
 
     def clear(self) -> None:
-        """Forget everything: symbols, values and nodes know each other in circles."""
+        """Forget the operations: symbols, values and nodes know each other in circles."""
         for node in self.nodes:
             node.operands = node.results = ()
-        for known in (self.nodes, self.inputs, self.constants, self._known):
-            known.clear()
-
-    def fingerprint(self) -> tuple[Any, ...]:
-        """Return what two traces of the same formulas have in common."""
-        numbers: dict[int, Any] = {id(v): ("in", name) for name, v in self.inputs.items()}
-        numbers |= {id(v): ("constant", key) for key, v in self.constants.items()}
-        steps = []
-        for i, node in enumerate(self.nodes):
-            operands = tuple(
-                (numbers[s.key[0]] if isinstance(s, Symbol) else s.key[0], *s.key[1:])
-                for s in node.operands
-            )
-            steps.append((node.op.name, operands, tuple(sorted(node.attributes.items()))))
-            numbers |= {id(s.value): (i, j) for j, s in enumerate(node.results)}
-        return tuple(steps)
+        self.nodes.clear()
+        self.known.clear()
