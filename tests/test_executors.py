@@ -11,8 +11,7 @@ pytest.importorskip("numba")
 from skdnn.engine import lowering, ops
 from skdnn.engine.feed import Feed
 from skdnn.engine.formula import Formula
-from skdnn.engine.lowering import NoKernelError
-from skdnn.engine.numba_executor import NumbaExecutable, prepare
+from skdnn.engine.lowering import NoKernelError, NumbaExecutable, lower
 from skdnn.engine.numpy_executor import NumpyExecutable
 from skdnn.engine.opcodes import KERNELS
 from skdnn.nn.activations import silu_slope
@@ -50,7 +49,7 @@ def run_both(function, inputs, outputs, dtype, *, feed=None, is_sparse=False, n_
 def bind(executable, program, dtype, n_members=1):
     """Return what runs a program in memory of its own."""
     if executable is NumbaExecutable:
-        prepare(program)
+        lower(program)
     arena = np.zeros((n_members, program.size), dtype)
     program.write_constants(arena)
     return executable(program, arena)

@@ -20,7 +20,7 @@ pytest.importorskip("numba")
 
 from skdnn.engine import interpreter
 
-COMPILED = ("interpreter", "kernels", "numba_executor", "vector_math")
+COMPILED = ("interpreter", "kernels", "vector_math")
 
 
 def is_of_numba(name):

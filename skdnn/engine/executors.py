@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from .feed import Feed
 from .formula import EagerExecutable, Formula
+from .lowering import NumbaExecutable, lower
 from .numpy_executor import NumpyExecutable
+from .opcodes import KERNELS
 from .plan import Program
 
 
@@ -31,25 +33,19 @@ class Executor:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.kernels: frozenset[str] = frozenset()
-        self._bind: Any = NumpyExecutable
-        self._prepare: Any = lambda program: program
-        if name == "numba":
-            from .numba_executor import NumbaExecutable, prepare
-            from .opcodes import KERNELS
-
-            self.kernels, self._bind = KERNELS, NumbaExecutable
-            self._prepare = prepare
 
     def compile(self, formula: Formula) -> Program | Formula:
         """Return a program for the formula; "eager" runs the formula itself."""
-        return formula if self.name == "eager" else self._prepare(formula.compile(self.kernels))
+        if self.name == "eager":
+            return formula
+        return lower(formula.compile(KERNELS)) if self.name == "numba" else formula.compile()
 
     def bind(self, compiled: Program | Formula, n_members: int, memory: Memory) -> Executable:
         """Return what runs in this memory; what has run in it before is overwritten."""
         if isinstance(compiled, Formula):
             return EagerExecutable(compiled, n_members, memory.dtype)
-        return self._bind(compiled, memory.take(n_members, compiled.size))
+        bind = NumbaExecutable if self.name == "numba" else NumpyExecutable
+        return bind(compiled, memory.take(n_members, compiled.size))
 
 
 class Memory:

@@ -32,9 +32,9 @@ def _compute_block(table, i, start, n, arena, bits):
     offset and how far it moves on for each element, 1 or 0.
     """
     kernel, out = table[i, 0], table[i, 1] + start
-    if kernel == op.REPEAT_ELEMENTS:  # kernel, to, from, length of a row
-        length = table[i, 3]
-        kernels.repeat_elements(arena, table[i, 2] + start // length, length, table[i, 1], n)
+    if kernel == op.REPEAT:  # the rows of this block
+        n_columns = table[i, 5]
+        _repeat(table[i], start // n_columns, n // n_columns, arena)
     elif kernel == op.DROPOUT_MASK:
         kernels.dropout_mask(table[i, 3], bits, table[i, 2] + start, arena, out, n)
     else:
@@ -53,6 +53,13 @@ def _compute_block(table, i, start, n, arena, bits):
 
 
 @exact
+def _repeat(row, moved, n_1, arena):
+    """Kernel, to, from, three lengths (`n_1` is the second), and how far to move on along each."""
+    out = arena[row[1] : row[1] + row[3] * n_1 * row[5]]
+    kernels.repeat(arena[row[2] + moved :], row[6:9], out.reshape(row[3], n_1, row[5]))
+
+
+@exact
 def _run_group(table, first, arena, bits):
     """Run instructions on each element, block by block, so that a block stays in the cache.
 
@@ -61,14 +68,7 @@ def _run_group(table, first, arena, bits):
     size, block = table[first, 3], table[first, 4]
     body, end = first + 1 + table[first, 1], first + 1 + table[first, 1] + table[first, 2]
     for i in range(first + 1, body):
-        kernel, out, a, n = table[i, 0], table[i, 1], table[i, 2], table[i, 3]
-        if kernel == op.REPEAT_ELEMENTS:
-            kernels.repeat_elements(arena, a, block, out, block)
-        elif kernel == op.REPEAT_ROW:
-            kernels.repeat_row(arena, a, n, out, block)
-        else:
-            whole = arena[out : out + size].reshape(table[i, 4], table[i, 5], table[i, 6])
-            kernels.broadcast(arena[a : a + n], table[i, 7:10], whole)
+        _repeat(table[i], 0, table[i, 4], arena)
     for start in range(0, size, block):
         for i in range(body, end):
             _compute_block(table, i, start, min(block, size - start), arena, bits)

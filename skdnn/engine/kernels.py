@@ -163,35 +163,18 @@ def dropout_mask(n_dropped, memory, bits_start, arena, start, size):
 
 
 @exact
-def repeat_row(arena, a_start, n, start, size):
-    """Write a row of n numbers again and again."""
-    row = arena[a_start : a_start + n]
-    for i in range(size // n):
-        out = arena[start + i * n : start + (i + 1) * n]
-        for j in range(min(row.size, out.size)):
-            out[j] = row[j]
-
-
-@exact
-def repeat_elements(arena, a_start, n, start, size):
-    """Write each number n times."""
-    column = arena[a_start : a_start + size // n]
-    for i in range(column.size):
-        x, out = column[i], arena[start + i * n : start + (i + 1) * n]
-        for j in range(out.size):
-            out[j] = x
-
-
-@exact
-def broadcast(a, strides, out):
+def repeat(a, steps, out):
+    """Write numbers into the three axes of `out`, moving on along each; 0 or 1 along the last."""
     n_0, n_1, n_2 = out.shape
-    last = (n_0 - 1) * strides[0] + (n_1 - 1) * strides[1] + (n_2 - 1) * strides[2]
-    if last >= a.size:
-        raise ValueError("a broadcast reaches beyond its operand")
+    if (n_0 - 1) * steps[0] + (n_1 - 1) * steps[1] + (n_2 - 1) * steps[2] >= a.size:
+        raise ValueError("a repeat reaches beyond its operand")
     for i in range(n_0):
         for j in range(n_1):
-            for k in range(n_2):
-                out[i, j, k] = a[i * strides[0] + j * strides[1] + k * strides[2]]
+            first, row = i * steps[0] + j * steps[1], out[i, j]
+            if steps[2]:
+                copy(a[first : first + n_2], row)
+            else:
+                row[:] = a[first]
 
 
 # ---- whole arrays

@@ -1,18 +1,21 @@
-"""Lower a program to a table of numbers, which `interpreter.run_steps` reads.
+"""Lower a program to a table of numbers, and run it by compiled kernels, without Python's lock.
 
-Instructions on each element that follow each other become a group: they are run block by block, so
-that what one writes the next finds in the cache.
+`interpreter.run_steps` reads the table: all steps of a feed in one call. Instructions on each
+element that follow each other become a group: they are run block by block, so that what one writes
+the next finds in the cache.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from . import opcodes as op
+from .feed import Feed
+from .loading import load_run_steps
 from .ops import dropout_numbers
 from .plan import Instruction, Operand, Program
 from .trace import UntraceableError
@@ -43,7 +46,7 @@ class Table(NamedTuple):
     places: np.ndarray
 
 
-def lower(program: Program) -> Table:
+def lower(program: Program) -> Program:
     """Write a program as a table, and give it memory for blocks behind its own.
 
     Raises
@@ -51,17 +54,35 @@ def lower(program: Program) -> Table:
     NoKernelError
         If there is no kernel for an instruction.
     """
-    lowering = _Lowering(program.size)
+    parts: list[_Group | list[list[int]]] = []
     for instruction in program.instructions:
-        lowering.add(instruction)
-    lowering.close_group()
-    program.size += lowering.n_scratch
+        name, last = instruction.op.name, parts[-1] if parts else None
+        if instruction.results[0].size == 0:
+            continue
+        if name in op.ELEMENTWISE or name in ("dropout_mask", "broadcast"):
+            if not isinstance(last, _Group) or not last.fits(instruction):
+                last = _Group(instruction.results[0].size)
+                parts.append(last)
+            last.add(instruction)
+        elif name in _WRITERS:
+            arrays = (*instruction.operands, *instruction.results)
+            parts.append(_WRITERS[name](*arrays, **instruction.attributes))
+        else:
+            raise NoKernelError(f"there is no kernel for {name}")
+    scratch, lines = program.size, list[list[int]]()
+    for part in parts:
+        if isinstance(part, _Group):
+            lines += part.rows(scratch)
+            program.size = max(program.size, scratch + part.n_scratch)
+        else:
+            lines += part
+    rows = np.zeros((len(lines), op.N_COLUMNS), np.int64)
+    for row, line in zip(rows, lines, strict=True):
+        row[: len(line)] = line
     names = ("x", "y", "weight", "scalars", "logits")
     places = [program.inputs[n].offset if n in program.inputs else -1 for n in names]
-    rows = np.zeros((len(lowering.rows), op.N_COLUMNS), np.int64)
-    for i, row in enumerate(lowering.rows):
-        rows[i, : len(row)] = row
-    return Table(rows, np.array(places, np.int64))
+    program.table = Table(rows, np.array(places, np.int64))
+    return program
 
 
 class _Range(NamedTuple):
@@ -74,6 +95,10 @@ class _Range(NamedTuple):
     def is_apart(self, other: _Range) -> bool:
         """Say whether both have numbers in common, but not block by block."""
         return self != other and self.overlaps(other)
+
+
+def _range(x: Operand) -> _Range:
+    return _Range(x.offset, x.offset + x.size)
 
 
 class _Repeat(NamedTuple):
@@ -100,157 +125,96 @@ def _find_repeat(operand: Operand, shape: tuple[int, ...]) -> _Repeat:
     return _Repeat("any")
 
 
-class _Slot(NamedTuple):
-    """Memory for a block, behind the memory of the program."""
-
-    number: int
-
-
-@dataclass
 class _Group:
     """Instructions on each element of arrays of one size, which run block by block.
 
-    Attributes
-    ----------
-    size : int
-    n_columns : int
-        Length of the rows that operands are repeated along, or 1 if none is.
-    is_whole : bool
-        Whether all is one block.
-    first, body : list of list
-        Rows of the table: what is done once, and what is done for each block.
-    slots : dict
-        Where repeated operands are. Slot 0 is for results on their way.
-    reads, writes, columns : list of _Range
-        What is read and written block by block, and columns, which are read row by row.
+    The first part of scratch memory is for results on their way, the others for repeated operands.
     """
 
-    size: int
-    n_columns: int = 1
-    is_whole: bool = False
-    first: list[list[Any]] = field(default_factory=list)
-    body: list[list[Any]] = field(default_factory=list)
-    n_slots: int = 1
-    slots: dict[Any, _Slot] = field(default_factory=dict)
-    reads: list[_Range] = field(default_factory=list)
-    writes: list[_Range] = field(default_factory=list)
-    columns: list[_Range] = field(default_factory=list)
-
-    @property
-    def n_block(self) -> int:
-        """The length of a block: whole rows."""
-        if self.is_whole:
-            return self.size
-        return min(max(BLOCK // self.n_columns, 1) * self.n_columns, self.size)
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._n_columns = 1  # length of the rows that operands are repeated along
+        self._is_whole = False  # whether all is one block
+        self._instructions: list[Instruction] = []
+        # What is read and written block by block, and columns, which are read row by row.
+        self._reads: list[_Range] = []
+        self._writes: list[_Range] = []
+        self._columns: list[_Range] = []
+        self.n_scratch = 0
 
     def fits(self, instruction: Instruction) -> bool:
         """Say whether block by block an instruction computes the same as after the others."""
         result = instruction.results[0]
-        repeats = [_find_repeat(x, result.shape) for x in instruction.operands]
-        lengths = {r.n_columns for r in repeats if r.kind in ("row", "column")}
-        if self.size != result.size or len({*lengths, self.n_columns} - {1}) > 1:
-            return False
-        written = _range(result)
-        reads: dict[bool, list[_Range]] = {True: [], False: []}
-        for operand, repeat in zip(instruction.operands, repeats, strict=True):
-            if operand.memory == "floats":
-                reads[repeat.kind != ""].append(_range(operand))
+        written, lengths = _range(result), {1, self._n_columns}
+        for operand in instruction.operands:
+            repeat, read = _find_repeat(operand, result.shape), _range(operand)
+            lengths.add(repeat.n_columns)
+            is_in_the_way = read.overlaps if repeat.kind else read.is_apart
+            if operand.memory == "floats" and any(map(is_in_the_way, self._writes)):
+                return False
         return not (
-            any(read.overlaps(w) for read in reads[True] for w in self.writes)
-            or any(written.overlaps(column) for column in self.columns)
-            or any(written.is_apart(r) for r in (*self.reads, *self.writes))
-            or any(read.is_apart(w) for read in reads[False] for w in self.writes)
+            self.size != result.size
+            or len(lengths) > 2
+            or any(map(written.overlaps, self._columns))
+            or any(map(written.is_apart, (*self._reads, *self._writes)))
         )
 
     def add(self, instruction: Instruction) -> None:
-        """Write the rows of an instruction."""
-        result, name = instruction.results[0], instruction.op.name
+        """Add an instruction that fits."""
+        result = instruction.results[0]
         written = _range(result)
-        self.writes.append(written)
-        if name == "dropout_mask":
-            n_dropped, _ = dropout_numbers(instruction.attributes["rate"])
-            bits = instruction.operands[0].offset
-            self.body.append([op.DROPOUT_MASK, result.offset, bits, n_dropped])
-            return
-        places: list[Any] = []
-        on_the_way: Any = -1
+        self._instructions.append(instruction)
+        self._writes.append(written)
         for operand in instruction.operands:
-            repeat, read = _find_repeat(operand, result.shape), _range(operand)
-            if repeat.kind:
-                places += [self._repeat(operand, repeat, result.shape), 0]
-            else:
-                places += [operand.offset, 1]
-                self.reads.append(read)
-            if read.overlaps(written):
-                on_the_way = _Slot(0)
-                self.is_whole |= read != written
-        kernel = op.ELEMENTWISE.index("copy" if name == "broadcast" else name)
-        self.body.append([kernel, result.offset, on_the_way, *places])
+            if operand.memory == "floats":
+                repeat, read = _find_repeat(operand, result.shape), _range(operand)
+                self._n_columns = max(self._n_columns, repeat.n_columns)
+                self._is_whole |= repeat.kind == "any" or written.is_apart(read)
+                if repeat.kind in ("", "column"):
+                    (self._columns if repeat.kind else self._reads).append(read)
 
-    def _repeat(self, operand: Operand, repeat: _Repeat, shape: tuple[int, ...]) -> _Slot:
-        """Return where a repeated operand will be."""
-        self.n_columns = max(self.n_columns, repeat.n_columns)
-        key = (operand.offset, operand.shape, repeat, shape)
-        if key in self.slots and repeat.kind != "column":
-            return self.slots[key]
-        slot = self.slots[key] = _Slot(self.n_slots)
-        self.n_slots += 1
-        start, n = operand.offset, repeat.n_columns
-        if repeat.kind == "column":
-            self.columns.append(_range(operand))
-            self.body.append([op.REPEAT_ELEMENTS, slot, start, n])
-        elif repeat.kind == "scalar":
-            self.first.append([op.REPEAT_ELEMENTS, slot, start, n])
-        elif repeat.kind == "row":
-            self.first.append([op.REPEAT_ROW, slot, start, n])
-        else:
-            self.is_whole = True
-            lengths = [operand.size, *_padded(shape), *_steps(operand.shape)]
-            self.first.append([op.REPEAT_ANY, slot, start, *lengths])
-        return slot
-
-
-class _Lowering:
-    """The rows of a table so far, and the group that is being written."""
-
-    def __init__(self, size: int) -> None:
-        self.rows: list[list[int]] = []
-        self._size, self.n_scratch = size, 0
-        self._group: _Group | None = None
-
-    def add(self, instruction: Instruction) -> None:
-        """Write the rows of an instruction."""
-        name, result = instruction.op.name, instruction.results[0]
-        if result.size == 0:
-            return
-        if name in op.ELEMENTWISE or name in ("dropout_mask", "broadcast"):
-            if self._group is None or not self._group.fits(instruction):
-                self.close_group()
-                self._group = _Group(result.size)
-            self._group.add(instruction)
-            return
-        write = _WRITERS.get(name)
-        if write is None:
-            raise NoKernelError(f"there is no kernel for {name}")
-        self.close_group()
-        self.rows += write(*instruction.operands, *instruction.results, **instruction.attributes)
-
-    def close_group(self) -> None:
-        """Write the rows of a group, now that the length of a block is known."""
-        group, self._group = self._group, None
-        if group is None:
-            return
-        block = group.n_block
-        self.n_scratch = max(self.n_scratch, group.n_slots * block)
-        self.rows.append([op.GROUP, len(group.first), len(group.body), group.size, block])
-        for row in (*group.first, *group.body):
-            self.rows.append(
-                [self._size + x.number * block if isinstance(x, _Slot) else x for x in row]
-            )
+    def rows(self, scratch: int) -> list[list[int]]:
+        """Return the rows of the table: what is done once, and then for each block."""
+        size, n = self.size, self._n_columns
+        block = size if self._is_whole else min(max(BLOCK // n, 1) * n, size)
+        self.n_scratch = block
+        first, body, repeated = list[list[int]](), list[list[int]](), dict[Any, int]()
+        for instruction in self._instructions:
+            name, result = instruction.op.name, instruction.results[0]
+            if name == "dropout_mask":
+                n_dropped, _ = dropout_numbers(instruction.attributes["rate"])
+                bits = instruction.operands[0].offset
+                body.append([op.DROPOUT_MASK, result.offset, bits, n_dropped])
+                continue
+            row = [op.ELEMENTWISE.index("copy" if name == "broadcast" else name), result.offset, -1]
+            for operand in instruction.operands:
+                repeat, place = _find_repeat(operand, result.shape), operand.offset
+                if repeat.kind:
+                    key = (operand, result.shape)
+                    if key not in repeated:
+                        repeated[key] = scratch + self.n_scratch
+                        self.n_scratch += block
+                        to = body if repeat.kind == "column" else first
+                        loop = _write_loop(operand, repeat, result.shape, block)
+                        to.append([op.REPEAT, repeated[key], operand.offset, *loop])
+                    place = repeated[key]
+                row += [place, int(not repeat.kind)]
+                if _range(operand).overlaps(_range(result)):
+                    row[2] = scratch
+            body.append(row)
+        return [[op.GROUP, len(first), len(body), size, block], *first, *body]
 
 
-def _range(x: Operand) -> _Range:
-    return _Range(x.offset, x.offset + x.size)
+def _write_loop(
+    operand: Operand, repeat: _Repeat, shape: tuple[int, ...], block: int
+) -> tuple[int, ...]:
+    """Return three lengths of a block, and how far an operand moves on along each."""
+    n = repeat.n_columns
+    if repeat.kind == "any":
+        return (*_padded(shape), *_steps(operand.shape))
+    if repeat.kind == "scalar":
+        return (1, 1, block, 0, 0, 0)
+    return (1, block // n, n, 0, *((1, 0) if repeat.kind == "column" else (0, 1)))
 
 
 # ---- rows of the kernels that work on whole arrays
@@ -393,3 +357,80 @@ _WRITERS: dict[str, Any] = {
     "adam_direction": _write_adam_direction,
     "piecewise_linear": lambda *x: _write_embedding(op.PIECEWISE_LINEAR, *x),
 }
+
+
+# ---- running
+
+
+class NumbaExecutable:
+    """A program bound to an arena: one call of compiled code a member for all steps of a feed.
+
+    Members run one after the other, so that what one computes stays in the cache.
+
+    Parameters
+    ----------
+    program : Program
+        By `lower`.
+    arena : ndarray of shape (n_members, n)
+        With at least the program's size in each row.
+
+    Attributes
+    ----------
+    views : dict of str to ndarray
+        The inputs and outputs by name, each with an axis of members in front.
+
+    Raises
+    ------
+    RuntimeError
+        If numba cannot be used.
+    """
+
+    def __init__(self, program: Program, arena: np.ndarray) -> None:
+        run_steps = load_run_steps(arena.dtype)
+        if run_steps is None:
+            raise RuntimeError(f"numba cannot be used for {arena.dtype}.")
+        self._arena, self._run_steps = arena, run_steps
+        self._table: Table = program.table
+        self.views = {
+            name: arena[:, x.offset : x.offset + x.size].reshape(len(arena), *x.shape)
+            for name, x in program.inputs.items()
+            if x.memory == "floats"
+        }
+
+    def run(self, feed: Feed) -> None:
+        """Run the program once for each step of the feed."""
+        dtype, n_rows = self._arena.dtype, feed.X.shape[0]
+        index = np.ascontiguousarray(feed.index, np.int64)
+        if index.size and not 0 <= index.min() <= index.max() < n_rows:
+            raise IndexError(f"rows of batches must be from 0 to {n_rows - 1}.")
+        X, csr = _prepare_rows(feed.X, dtype)
+        y = _prepare(feed.y, (0,), dtype)
+        by_member = (
+            _prepare(feed.weight, (feed.n_members, 0), dtype),
+            _prepare(feed.scalars, (feed.n_members, feed.n_steps, 0), dtype),
+            _prepare(feed.bits, (feed.n_members, feed.n_steps, 0), np.uint16),
+            _prepare(feed.logits, (feed.n_members, feed.n_steps, 0), dtype),
+        )
+        if any(len(values) not in (0, n_rows) for values in (y, by_member[0].T)):
+            raise ValueError(f"y and weights must be of {n_rows} rows.")
+        rows, places = self._table.rows, self._table.places
+        for arena, its_index, *arrays in zip(self._arena, index, *by_member, strict=True):
+            weight, scalars, bits, logits = arrays
+            its = (its_index, y, weight, scalars, bits, logits)
+            self._run_steps(rows, places, arena, X, *its, *csr)
+        if feed.logits is not None and by_member[-1] is not feed.logits:
+            feed.logits[...] = by_member[-1]
+
+
+def _prepare(array: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return an array as `run_steps` takes it; an empty one of this shape for None."""
+    return np.zeros(shape, dtype) if array is None else np.ascontiguousarray(array, dtype)
+
+
+def _prepare_rows(X: Any, dtype: np.dtype) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """Return X, and the arrays of a sparse one; those that it has not are empty."""
+    is_sparse = sparse.issparse(X)
+    parts = (X.data, X.indices, X.indptr) if is_sparse else (None, None, None)
+    dtypes = (dtype, np.int32, np.int64)
+    csr = tuple(_prepare(part, (0,), own) for part, own in zip(parts, dtypes, strict=True))
+    return _prepare(None if is_sparse else X, (0, 0), dtype), csr

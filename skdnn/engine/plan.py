@@ -7,7 +7,7 @@ element takes the place of an operand that is not needed any more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,8 +60,8 @@ class Program:
         What the arena holds from the beginning: offsets and arrays.
     n_bits : int
         Random numbers of 16 bits that a run takes.
-    executables : dict
-        What executors have made of the program.
+    table : Table or None
+        The program for compiled kernels, if `lowering.lower` has written it.
     """
 
     instructions: list[Instruction]
@@ -69,7 +69,7 @@ class Program:
     inputs: dict[str, Operand]
     constants: list[tuple[int, np.ndarray]]
     n_bits: int
-    executables: dict[str, Any] = field(default_factory=dict)
+    table: Any = None
 
     def write_constants(self, arena: np.ndarray) -> None:
         """Write the constants into memory: (n_members, n)."""
