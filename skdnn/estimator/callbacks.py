@@ -9,7 +9,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from ..training.loop import NO_TASKS, Tasks
+from ..training.loop import Tasks
 from ..training.state import TrainingPlan, TrainingState
 from .fitted import Model, as_it_is_now, describe_training, set_fitted
 from .tables import Given
@@ -60,7 +60,7 @@ def make_tasks(
 ) -> Tasks:
     """Return what is to be told of each epoch: the callbacks, if there are any."""
     if not hasattr(estimator, "_skl_callbacks") and not hasattr(estimator, "_parent_callback_ctx"):
-        return NO_TASKS
+        return Tasks()
     is_new = state.progress is None and estimator.solver != "lbfgs"
     # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
     weight = given.sample_weight

@@ -37,16 +37,13 @@ class Tasks:
         """Say that the estimator is fitted."""
 
 
-NO_TASKS = Tasks()
-
-
 def train(
     plan: TrainingPlan,
     state: TrainingState,
     rows: Rows,
-    validation: Validation | None = None,
-    tasks: Tasks = NO_TASKS,
-    interrupt: Interrupt | None = None,
+    validation: Validation | None,
+    tasks: Tasks,
+    interrupt: Interrupt,
 ) -> None:
     """Train until all epochs are done or no member makes progress any more.
 
@@ -60,14 +57,13 @@ def train(
         Changed in place. It may hold an unfinished progress on the same rows, which is resumed.
     rows : Rows
         To learn from.
-    validation : Validation or None, default=None
+    validation : Validation or None
         To judge by.
-    tasks : Tasks, default=NO_TASKS
+    tasks : Tasks
         Told of each epoch; may ask to stop.
-    interrupt : Interrupt or None, default=None
+    interrupt : Interrupt
         Ctrl-C; may ask to stop.
     """
-    interrupt = Interrupt() if interrupt is None else interrupt
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported in words
         mark = 0 if plan.is_part else fingerprint(plan, rows, validation)
         progress = resume_progress(plan, state, mark, is_validated=validation is not None)

@@ -18,11 +18,9 @@ from ..engine.feed import Feed
 from ..engine.formula import Formula
 from ..engine.plan import Program
 from ..nn.layers import Sequential
-from ..nn.losses import Loss
 from ..nn.network import Network
-from ..optim.transforms import Optimizer
 from .rows import Selection
-from .step import prediction_formula, training_formula
+from .step import prediction_formula
 
 BYTES_OF_A_BLOCK = 1 << 17
 """Prediction goes through its rows in batches whose widest array takes about this much: more would
@@ -64,38 +62,15 @@ class Programs:
             self._kind_of[member] = self._kinds.index(layers)
         return self._kind_of[member]
 
-    def training(
-        self,
-        member: int,
-        n_samples: int,
-        loss: Loss,
-        optimizer: Optimizer | None,
-        state_names: tuple[str, ...],
-        *,
-        is_sparse: bool,
-        is_weighted: bool,
-        has_ema: bool,
-    ) -> Program | Formula:
-        """Return what takes a step on a batch of so many rows, as `training_formula` says it."""
-        make = partial(
-            training_formula,
-            loss=loss,
-            optimizer=optimizer,
-            state_names=state_names,
-            is_sparse=is_sparse,
-            is_weighted=is_weighted,
-            has_ema=has_ema,
-        )
-        return self._compile(("training",), member, n_samples, make)
-
     def prediction(self, member: int, n_samples: int, *, is_sparse: bool) -> Program | Formula:
         """Return what predicts so many rows."""
         make = partial(prediction_formula, is_sparse=is_sparse)
-        return self._compile(("prediction", is_sparse), member, n_samples, make)
+        return self.compile(("prediction", is_sparse), member, n_samples, make)
 
-    def _compile(
-        self, key: Any, member: int, n_samples: int, make: Callable[..., Formula]
+    def compile(
+        self, key: tuple, member: int, n_samples: int, make: Callable[..., Formula]
     ) -> Program | Formula:
+        """Return what runs a formula for a member on so many rows, the same one for a key."""
         kind = self._kind(member)
         key = (*key, kind, n_samples)
         if key not in self._compiled:

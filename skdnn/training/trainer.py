@@ -23,6 +23,7 @@ from .interrupt import Interrupt
 from .members import FEWEST_ROWS, Programs, State, draw_bits, load, store
 from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingState
+from .step import training_formula
 from .threads import ThreadPool, limit_blas_threads
 from .validation import Validation
 
@@ -63,11 +64,11 @@ class Trainer:
         plan: TrainingPlan,
         state: TrainingState,
         rows: Rows,
-        validation: Validation | None = None,
-        interrupt: Interrupt | None = None,
+        validation: Validation | None,
+        interrupt: Interrupt,
     ) -> None:
-        self.plan, self.state, self.validation = plan, state, validation
-        self.interrupt = Interrupt() if interrupt is None else interrupt
+        self.plan, self.state = plan, state
+        self.validation, self.interrupt = validation, interrupt
         self.folds = None if validation is None else validation.folds
         self._held_out: HeldOut | None = None
         self._held_out_logits: np.ndarray | None = None
@@ -191,16 +192,16 @@ class Trainer:
     def _compile(self, group: list[int], n_samples: int) -> Any:
         """Return what takes a step of some members on a batch of so many rows."""
         optimizer = self.plan.optimizer
-        return self.programs.training(
-            group[0],
-            n_samples,
-            self.plan.loss,
-            optimizer if optimizer.transforms else None,  # SciPy takes the steps, by the gradient
-            tuple(self.state.optimizer["arrays"]),
+        make = partial(
+            training_formula,
+            loss=self.plan.loss,
+            optimizer=optimizer if optimizer.transforms else None,  # SciPy takes the steps
+            state_names=tuple(self.state.optimizer["arrays"]),
             is_sparse=issparse(self.batches.X),
             is_weighted=self.batches.is_weighted,
             has_ema=self.state.ema_params is not None,
         )
+        return self.programs.compile(("training",), group[0], n_samples, make)
 
     def _count_steps(self, group: list[int]) -> int:
         """Return how many steps run without a check for interrupts."""

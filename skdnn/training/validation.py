@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -165,8 +166,9 @@ def make_score(
         if not np.isfinite(held_out_logits).all():
             return np.array(np.nan)
         model = estimator._for_encoded_rows(params)
-        answers = _Answers(X, held_out.pool(held_out_logits)[index])
-        model._predict_logits = answers.predict_logits  # all other predictions come from these
+        pooled = held_out.pool(held_out_logits)[index]
+        # All other predictions come from these.
+        model._predict_logits = partial(_answer, known_X=X, logits=pooled)
         return np.array(judge(model))
 
     return score
@@ -203,41 +205,27 @@ def _repeat(rows: Rows, index: np.ndarray, weight: np.ndarray, scoring: Any) -> 
     return index.repeat(np.rint(weight / unit).astype(np.intp))
 
 
-class _Answers:
-    """What is known of some rows, for an estimator that is asked for all or some of them.
+def _answer(X: Any, known_X: Any, logits: np.ndarray) -> tuple[np.ndarray, np.dtype]:
+    """Return the logits of some rows, all of them known, and the dtype of predictions.
 
-    Rows that are alike are told apart only where it is asked for all.
-
-    Parameters
-    ----------
-    X : {ndarray, CSR matrix or array} of shape (n_samples, n_features)
-    logits : ndarray of shape (n_samples,)
+    Rows that are alike are told apart only where all are asked for.
     """
-
-    def __init__(self, X: Any, logits: np.ndarray) -> None:
-        self.X, self.logits = X, logits
-
-    def predict_logits(self, X: Any) -> tuple[np.ndarray, np.dtype]:
-        """Return the logits of some rows, and the dtype of predictions."""
-        return self._find(X), self.logits.dtype
-
-    def _find(self, X: Any) -> np.ndarray:
-        if X is self.X:
-            return self.logits
-        X = X if issparse(X) else np.ascontiguousarray(X, self.X.dtype)
-        asked, known = list(row_bytes(X)), list(row_bytes(self.X))
-        if asked == known:
-            return self.logits
-        found: dict[bytes, list[float]] = {}
-        for key, logit in zip(known, self.logits.tolist(), strict=True):
-            found.setdefault(key, []).append(logit)
-        if not found.keys() >= set(asked):
-            raise ValueError(
-                "The rows held out are predicted by the networks that did not train on them, and "
-                "a scorer can ask for these rows only, all or some, but not for others. Pass X_val "
-                "and y_val to have each network judged by itself, on any rows."
-            )
-        return np.array([np.mean(found[key]) for key in asked])
+    if X is known_X:
+        return logits, logits.dtype
+    X = X if issparse(X) else np.ascontiguousarray(X, known_X.dtype)
+    asked, known = list(row_bytes(X)), list(row_bytes(known_X))
+    if asked == known:
+        return logits, logits.dtype
+    found: dict[bytes, list[float]] = {}
+    for key, logit in zip(known, logits.tolist(), strict=True):
+        found.setdefault(key, []).append(logit)
+    if not found.keys() >= set(asked):
+        raise ValueError(
+            "The rows held out are predicted by the networks that did not train on them, and a "
+            "scorer can ask for these rows only, all or some, but not for others. Pass X_val and "
+            "y_val to have each network judged by itself, on any rows."
+        )
+    return np.array([np.mean(found[key]) for key in asked]), logits.dtype
 
 
 def _explain(error: Exception, scoring: Any, scorer: Any, X: Any, classes: np.ndarray) -> str:
