@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_expit
 from strategies import seeds
 
-from skdnn.training.calibration import (
-    LARGEST,
+from skdnn.training.validation import (
+    LARGEST_TEMPERATURE,
     PRIOR_SPREAD,
     SUREST_MEMBER,
     count_evidence,
@@ -45,7 +45,7 @@ def test_temperature_has_the_lowest_cross_entropy_beside_its_prior(seed, is_weig
     logits, y = overlapping(seed)
     weight = np.random.default_rng(seed).exponential(size=len(y)) if is_weighted else None
     found = fit_temperature(logits, y, weight, n_rows)
-    grid = np.geomspace(1.0 / LARGEST, LARGEST, 2_001)
+    grid = np.geomspace(1.0 / LARGEST_TEMPERATURE, LARGEST_TEMPERATURE, 2_001)
     lowest = min(grid, key=lambda temperature: posterior(logits, y, temperature, weight, n_rows))
     assert found == pytest.approx(lowest, rel=5e-3)
 
@@ -121,7 +121,7 @@ def test_few_rows_that_are_all_right_say_little(n_rows, size):
 def test_few_rows_that_are_all_wrong_say_little():
     logits, y = np.array([-0.5, -0.1, 0.2, 3.0]), np.array([1.0, 1.0, 0.0, 0.0])
     assert 1.0 < fit_temperature(logits, y, None, 4) < 1.5
-    assert fit_temperature(logits, y, None, MANY) == pytest.approx(LARGEST, rel=1e-3)
+    assert fit_temperature(logits, y, None, MANY) == pytest.approx(LARGEST_TEMPERATURE, rel=1e-3)
 
 
 def test_logits_of_zero_have_no_temperature_of_their_own():
@@ -130,7 +130,7 @@ def test_logits_of_zero_have_no_temperature_of_their_own():
 
 def test_huge_logits_overflow_nothing():
     logits, y = 1e30 * np.array([-1.0, 1.0, 1.0]), np.array([0.0, 1.0, 1.0])
-    assert 0.0 < fit_temperature(logits, y, None, 3) <= LARGEST
+    assert 0.0 < fit_temperature(logits, y, None, 3) <= LARGEST_TEMPERATURE
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array
 from ..preprocessing import TabularEncoder
 from ..preprocessing.columns import take_table
 from ..preprocessing.own_encoder import FLOATS, OwnEncoder
-from ..training.calibration import average_gradients
+from ..training.prediction import average_gradients
 from ..training.threads import limit_blas_threads
 from ..utils import fill_masked
 from .tables import encode, read_table

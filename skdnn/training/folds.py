@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..utils import ROUNDING
-from .calibration import join_logits
+from .prediction import join_logits
 from .rows import Rows, position_dtype, row_bytes
 
 IN_NO_FOLD = -1

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from scipy.special import log_expit
 
 from ..engine.executors import Executor, Memory
 from ..engine.loading import load_run_steps
 from ..nn.layers import Context
 from ..nn.network import Network
 from ..utils import cut_rows
-from .calibration import average_logits
 from .members import FEWEST_ROWS, Programs
 from .threads import ThreadPool, limit_blas_threads, resolve_n_jobs
 
@@ -238,3 +238,59 @@ def _check_numbers(logit: np.ndarray) -> None:
             f"overflows on the way. Check them, bring all columns to a similar scale before fit "
             f"and predict, or leave encoder='auto', which does."
         )
+
+
+def average_logits(logits: np.ndarray) -> np.ndarray:
+    """Return the logit of the members' mean probability: (n_samples,) of float64."""
+    logits = logits.astype(np.float64, copy=False)
+    if len(logits) == 1:
+        return logits[0]
+    return _log_sum(log_expit(logits)) - _log_sum(log_expit(-logits))
+
+
+def join_logits(
+    numbers: np.ndarray, logits: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each number once, in ascending order, and the logit of its mean probability.
+
+    Parameters
+    ----------
+    numbers : ndarray of int of shape (n_samples,)
+        Of whom each logit is.
+    logits : ndarray of shape (n_samples,)
+    weight : ndarray of shape (n_samples,)
+        Of each in the mean, above zero.
+    """
+    order = np.argsort(numbers, kind="stable")
+    found, starts = np.unique(numbers[order], return_index=True)
+    z, log_weight = logits[order].astype(np.float64), np.log(weight[order], dtype=np.float64)
+    of_first, of_second = (
+        np.logaddexp.reduceat(log_weight + log_expit(sign * z), starts) for sign in (-1.0, 1.0)
+    )
+    return found, of_second - of_first
+
+
+def average_gradients(logits: np.ndarray, grads: np.ndarray) -> np.ndarray:
+    """Return the gradient of the averaged logit: (n_samples, n_features).
+
+    With p the mean of the members' probabilities p_m, and s_m = p_m (1 - p_m) the slope of each,
+    ``d logit(p) / dx = mean_m(s_m dz_m/dx) / (p (1 - p))``. As ``1 - p`` is a mean of its own and
+    s_m = sigmoid(z_m) sigmoid(-z_m), no difference of nearly equal numbers is taken.
+
+    Parameters
+    ----------
+    logits : ndarray of shape (n_members, n_samples)
+    grads : ndarray of shape (n_members, n_samples, n_features)
+        Of each member's logit.
+    """
+    if len(logits) == 1:
+        return grads[0]
+    log_slope = log_expit(logits) + log_expit(-logits)
+    log_total = _log_sum(log_expit(logits)) + _log_sum(log_expit(-logits))
+    shares = len(logits) * np.exp(log_slope - log_total)
+    return np.einsum("mi,mij->ij", shares, grads)
+
+
+def _log_sum(logarithms: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the sum over members; for one row SciPy's logsumexp is slow."""
+    return np.logaddexp.reduce(logarithms, axis=0)

@@ -17,7 +17,6 @@ from ..engine.trace import UntraceableError, locate
 from ..nn.losses import BLOCK_ROWS
 from ..utils import cut_rows
 from .batches import Batches
-from .calibration import find_least_loss
 from .folds import Folds, HeldOut
 from .interrupt import Interrupt
 from .members import FEWEST_ROWS, Programs, State, draw_bits, load, store
@@ -25,7 +24,7 @@ from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingState
 from .step import training_formula
 from .threads import ThreadPool, limit_blas_threads
-from .validation import Validation
+from .validation import Validation, find_least_loss
 
 ROWS_TO_TELL_APART = 1_000
 """Rows that are looked at to see whether a network still tells rows apart."""
@@ -395,7 +394,7 @@ class Trainer:
         """Return loss, objective and score on the validation rows; `losses` if they are known.
 
         With folds, each is the same number for all members, and the loss to judge by is that of
-        `skdnn.training.calibration.find_least_loss`.
+        `skdnn.training.validation.find_least_loss`.
         """
         if self.validation is None:
             raise ValueError("There are no validation rows.")
