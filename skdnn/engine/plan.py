@@ -7,6 +7,7 @@ element takes the place of an operand that is not needed any more.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,10 +31,7 @@ class Operand(NamedTuple):
 
     @property
     def size(self) -> int:
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        return math.prod(self.shape)
 
 
 class Instruction(NamedTuple):
@@ -84,7 +82,7 @@ class _Block:
     size: int
     first: int
     last: int
-    offset: int = -1
+    offset: int = 0
 
 
 class _Place(NamedTuple):
@@ -109,6 +107,7 @@ class _Planner:
     def __init__(self, trace: Trace, stores: dict[str, Symbol]) -> None:
         self.trace, self.stores = trace, stores
         self.nodes = self._needed()
+        self.position = {id(node): i for i, node in enumerate(self.nodes)}
         self.last_use: dict[int, int] = {}
         for i, node in enumerate(self.nodes):
             for symbol in node.operands:
@@ -130,12 +129,16 @@ class _Planner:
         return nodes[::-1]
 
     def program(self) -> Program:
-        constants, inputs, n_bits = self._place_given()
+        inputs, bits = self.trace.inputs, self.trace.inputs.get("bits")
+        constants = [v for v in self.trace.constants.values() if id(v) in self.last_use]
+        for value in (*constants, *inputs.values()):  # which stay from run to run
+            if not value.is_bits:
+                self._place(value, _Place(self._block(value, -1, len(self.nodes)), 0))
         copies = self._place_outputs()
         self._place_parts_of_concatenations()
         for i, node in enumerate(self.nodes):
             self._place_results(i, node)
-        size = self._allocate(sum_of_sizes(block for block in self.blocks if block.first < 0))
+        size = self._allocate()
         instructions = [
             Instruction(
                 node.op,
@@ -147,79 +150,67 @@ class _Planner:
             if not self._is_in_place(node)
         ]
         for name, symbol in copies:
-            target = self._operand(Symbol(self.trace, self.trace.inputs[name], symbol.shape))
+            target = self._operand(Symbol(self.trace, inputs[name], symbol.shape))
             instructions.append(Instruction(ops.copy, (self._operand(symbol),), (target,), {}))
         return Program(
             instructions,
             size,
             {
-                name: self._operand(Symbol(self.trace, value, shape))
-                for name, (value, shape) in inputs.items()
+                name: self._operand(Symbol(self.trace, value, self.trace.shapes[name]))
+                for name, value in inputs.items()
             },
             [(self.places[id(v)].block.offset, v.constant) for v in constants],  # type: ignore[misc]
-            n_bits,
+            0 if bits is None else bits.size,
         )
 
-    def _place_given(self) -> tuple[list[Value], dict[str, tuple[Value, Shape]], int]:
-        """Place constants and inputs, which stay from run to run."""
-        used = [v for v in self.trace.constants.values() if id(v) in self.last_use]
-        floats = {name: v for name, v in self.trace.inputs.items() if not v.is_bits}
-        start = 0
-        for value in [*used, *floats.values()]:
-            block = _Block(value.size, -1, len(self.nodes) + 1, start)
-            start += _aligned(value.size)
-            self.blocks.append(block)
-            self.places[id(value)] = _Place(block, 0)
-        bits = self.trace.inputs.get("bits")
-        inputs = {name: (v, self.trace.shapes[name]) for name, v in self.trace.inputs.items()}
-        return used, inputs, 0 if bits is None else bits.size
+    def _block(self, value: Value, first: int, last: int) -> _Block:
+        block = _Block(-(-value.size // ALIGNMENT) * ALIGNMENT, first, last)
+        self.blocks.append(block)
+        return block
+
+    def _place(self, value: Value, place: _Place) -> None:
+        """Give a value a place, which is taken from where it is computed to its last use."""
+        self.places[id(value)], block = place, place.block
+        if block.first >= 0:
+            i = self.position[id(value.node)]
+            block.first = min(block.first, i)
+            block.last = max(block.last, self.last_use.get(id(value), i))
 
     def _place_outputs(self) -> list[tuple[str, Symbol]]:
         """Let outputs be computed in their places; return those that have to be copied there."""
         copies = []
-        position = {id(node): i for i, node in enumerate(self.nodes)}
         for name, symbol in self.stores.items():
             value, target = symbol.value, self.trace.inputs[name]
             if value is target and symbol.offset == 0 and symbol.size == target.size:
                 continue
             node, last_read = value.node, self.last_use.get(id(target), -1)
             if node is not None and value.size == target.size and id(value) not in self.places:
-                i = position[id(node)]
+                i = self.position[id(node)]
                 if last_read < i or (last_read == i and node.op.is_elementwise):
-                    self.places[id(value)] = self.places[id(target)]
+                    self._place(value, self.places[id(target)])
                     continue
             copies.append((name, symbol))
         return copies
 
     def _place_parts_of_concatenations(self) -> None:
         """Let parts of one flat array be computed where they belong."""
-        position = {id(node): i for i, node in enumerate(self.nodes)}
         for i, node in enumerate(self.nodes):
-            if node.op.name != "concat" or len(node.operands[0].shape) != 1:
+            if not _is_flat_concatenation(node):
                 continue
             whole = node.results[0].value
             if id(whole) not in self.places:
-                block = _Block(_aligned(whole.size), i, self.last_use[id(whole)])
-                self.blocks.append(block)
-                self.places[id(whole)] = _Place(block, 0)
+                self._place(whole, _Place(self._block(whole, i, i), 0))
             block, start = self.places[id(whole)]
-            is_own = block.first >= 0
             for part in node.operands:
                 value = part.value
-                if (
-                    is_own
-                    and value.node is not None
-                    and part.size == value.size
-                    and id(value) not in self.places
-                ):
-                    self.places[id(value)] = _Place(block, start)
-                    block.first = min(block.first, position[id(value.node)])
-                    block.last = max(block.last, self.last_use[id(value)])
+                is_computed = value.node is not None and part.size == value.size
+                if block.first >= 0 and is_computed and id(value) not in self.places:
+                    self._place(value, _Place(block, start))
                 start += part.size
 
     def _is_in_place(self, node: Node) -> bool:
         """Say whether a concatenation is done by having computed its parts."""
-        if node.op.name != "concat" or len(node.operands[0].shape) != 1:
+        if not _is_flat_concatenation(node):
             return False
         block, start = self.places[id(node.results[0].value)]
         for part in node.operands:
@@ -230,51 +221,34 @@ class _Planner:
         return True
 
     def _place_results(self, i: int, node: Node) -> None:
+        """Give each result the place of an operand that dies here, or one of its own."""
         for result in node.results:
             value = result.value
-            if id(value) in self.places:
-                continue
-            last = self.last_use.get(id(value), i)
-            dying = self._dying_operand(i, node, value.size)
-            if dying is not None:
-                dying.block.last = max(dying.block.last, last)
-                self.places[id(value)] = dying
-            else:
-                block = _Block(_aligned(value.size), i, last)
-                self.blocks.append(block)
-                self.places[id(value)] = _Place(block, 0)
+            if id(value) not in self.places:
+                place = self._dying_operand(i, node, value.size)
+                self._place(value, place or _Place(self._block(value, i, i), 0))
 
     def _dying_operand(self, i: int, node: Node, size: int) -> _Place | None:
-        """Return the place of an operand that the result may take."""
-        if not node.op.is_elementwise or len(node.results) > 1:
-            return None
-        for symbol in node.operands:
-            if not isinstance(symbol, Symbol) or symbol.size != symbol.value.size:
-                continue
-            place = self.places.get(id(symbol.value))
-            if (
-                place is not None
-                and symbol.size == size
-                and self.last_use[id(symbol.value)] == i
-                and place.block.first >= 0
-                and place.block.last == i
-            ):
-                return place
+        if node.op.is_elementwise and len(node.results) == 1:
+            for symbol in node.operands:
+                if isinstance(symbol, Symbol) and symbol.size == symbol.value.size == size:
+                    place = self.places[id(symbol.value)]
+                    is_last = self.last_use[id(symbol.value)] == place.block.last == i
+                    if is_last and place.block.first >= 0:
+                        return place
         return None
 
-    def _allocate(self, start: int) -> int:
+    def _allocate(self) -> int:
         """Give each block an offset, the lowest that is free while it lives; return the end."""
-        end = start
+        end = 0
         placed: list[_Block] = []
-        for block in sorted((b for b in self.blocks if b.first >= 0), key=lambda b: b.first):
+        for block in sorted(self.blocks, key=lambda b: b.first):
             placed = [b for b in placed if b.last >= block.first]
-            at = start
             for other in sorted(placed, key=lambda b: b.offset):
-                if at + block.size <= other.offset:
+                if block.offset + block.size <= other.offset:
                     break
-                at = max(at, other.offset + other.size)
-            block.offset = at
-            end = max(end, at + block.size)
+                block.offset = max(block.offset, other.offset + other.size)
+            end = max(end, block.offset + block.size)
             placed.append(block)
         return end
 
@@ -288,13 +262,8 @@ class _Planner:
         return Operand("floats", at, symbol.shape, symbol.is_transposed)
 
 
-def sum_of_sizes(blocks: Any) -> int:
-    """Return the numbers that blocks take side by side."""
-    return sum(_aligned(block.size) for block in blocks)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def _is_flat_concatenation(node: Node) -> bool:
+    return node.op.name == "concat" and len(node.operands[0].shape) == 1
 
 
 def check_operands(program: Program) -> None:
