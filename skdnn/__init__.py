@@ -1,9 +1,8 @@
 """A deep binary classifier for scikit-learn, written from scratch in NumPy."""
 
-from ._versions import show_versions
 from .classifier import DeepBinaryClassifier
 from .preprocessing import TabularEncoder
-from .testing import GradientReport, check_gradients
+from .testing import GradientReport, check_gradients, show_versions
 
 __version__ = "0.1.0"
 

@@ -13,11 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from .estimator import fitting
 from .estimator.checks import check_validation, read_labels
+from .estimator.encoders import choose_encoder, get_encoder
 from .estimator.explanations import input_gradients
 from .estimator.fitted import copy_for_encoded_rows, view_dense
-from .estimator.mlp import check_mlp, take_over
 from .estimator.parameters import PARAMETER_CONSTRAINTS
-from .estimator.tables import Given, choose_encoder, get_encoder, open_table
+from .estimator.tables import Given, open_table
 from .preprocessing import TabularEncoder
 from .utils import (
     CallbackSupportMixin,
@@ -632,10 +632,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         >>> bool(abs(model.predict_proba(X) - mlp.predict_proba(X)).max() < 1e-12)
         True
         """
-        check_mlp(mlp)
-        estimator = cls(**mlp.get_params())
-        take_over(estimator, mlp)
-        return estimator
+        return fitting.from_mlp(cls, mlp)
 
     @with_usual_errors
     def decision_function(self, X):

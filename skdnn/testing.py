@@ -1,4 +1,4 @@
-"""Check hand-derived gradients against derivatives that know nothing of back-propagation.
+"""Check hand-derived gradients, by derivatives that know nothing of back-propagation; versions.
 
 The complex step needs no subtraction and is exact to rounding: for an analytic f, ``f'(x) = Im f(x
 + i h) / h`` with an h so small (1e-30) that h^2 vanishes. Central differences serve functions that
@@ -7,14 +7,18 @@ are not analytic; a random direction serves float32, where single entries drown 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import platform
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from joblib import cpu_count
+from threadpoolctl import threadpool_info
 
 from .engine.executors import Executor, Memory
 from .engine.feed import Feed
@@ -28,6 +32,7 @@ from .nn.activations import ActivationFunction
 from .training.rows import Rows
 from .training.state import RandomStreams
 from .training.step import training_formula
+from .training.threads import resolve_n_jobs
 
 if TYPE_CHECKING:
     from .classifier import DeepBinaryClassifier
@@ -43,6 +48,18 @@ METHODS = {
     "central": "central differences",
     "directional": "central differences along a random direction, in float32",
 }
+
+
+PACKAGES = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "numba")
+
+AVX512 = {"AVX512_SKX", "X86_V4"}
+"""What NumPy calls the instructions that OpenBLAS's kernel SkylakeX needs: before 2.4, and since.
+
+Each stands for several; on a processor that has them NumPy names at least one of the two.
+"""
+
+KERNELS_WITHOUT_AVX512 = {"haswell", "zen"}
+"""OpenBLAS's kernels for AVX2, which it also takes for some processors that have AVX-512."""
 
 
 @dataclass(frozen=True)
@@ -180,20 +197,17 @@ def check_gradients(
         cost = _Cost.of_network(estimator_or_network, X, y, sample_weight, random_state)
     else:
         cost = _Cost.of_estimator(estimator_or_network, X, y, sample_weight, random_state)
-    custom = list(_custom_activations(cost.network))
+    custom = _find_own_activations(cost.network)
     if mode == "auto":
         mode = "central" if custom or _has_own_parts(cost) else "complex"
     gradient = cost.gradient(np.float32 if mode == "directional" else np.float64)
     scale = max(1.0, float(np.abs(gradient).max()))
-    compare = {"complex": _complex_step, "central": _central, "directional": _directional}[mode]
     errors, gradients = {}, {}
     layout = cost.network.layout
     for name, columns in layout.columns.items():
-        if not layout.specs[name].trainable:
-            continue
-        positions = np.arange(columns.start, columns.stop)
-        errors[name] = compare(cost, gradient, positions) / scale
-        gradients[name] = float(np.abs(gradient[:, columns]).max())
+        if layout.specs[name].trainable:
+            errors[name] = _find_error(cost, mode, gradient, columns) / scale
+            gradients[name] = float(np.abs(gradient[:, columns]).max())
     for layer_name, function in custom:
         name = f"derivative of {type(function).__name__}"
         name = f"{name} ({layer_name})" if name in errors else name
@@ -249,24 +263,24 @@ class _Cost:
         weights = params[:, : self.network.layout.n_decayed]
         costs = 0.5 * self.l2 * (weights * weights).sum(axis=1)
         for member in range(len(params)):
-            logits = self._gradient_step(params, member)["logits"]
+            logits = self._run_formula(params, member)["logits"]
             losses = self.loss.loss(self.rows.y, logits)
             weight = self.rows.sample_weight
             costs[member] += (losses if weight is None else losses * weight).mean()
         return costs
 
-    def gradient(self, dtype: type, executor: str = "eager") -> np.ndarray:
+    def gradient(self, dtype: type, executor: str | None = None) -> np.ndarray:
         """Return the gradient by back-propagation, shape (n_members, n_trainable)."""
         params: np.ndarray = self.params.astype(dtype)
         n_decayed = self.network.layout.n_decayed
         grads = np.empty((len(params), self.network.layout.n_trainable))
         for member in range(len(params)):
-            run = self._gradient_step if executor == "eager" else partial(self._run, executor)
+            run = self._run_formula if executor is None else partial(self._run_program, executor)
             grads[member] = run(params, member)["grads"]
         grads[:, :n_decayed] += self.l2 * params[:, :n_decayed]
         return grads
 
-    def _gradient_step(self, params: np.ndarray, member: int) -> dict[str, np.ndarray]:
+    def _run_formula(self, params: np.ndarray, member: int) -> dict[str, np.ndarray]:
         """Run the formulas of a step on these very parameters, whatever their dtype."""
         (formula, bits), n_trainable = self._formulas[member], self.network.layout.n_trainable
         arrays = {"x": self.rows.X, "y": self.rows.y, "weight": self.rows.sample_weight}
@@ -276,7 +290,7 @@ class _Cost:
             arrays["statistics"] = params[member, n_trainable:]
         return formula.function(arrays, lambda start, size: bits[start : start + size])
 
-    def _run(self, executor: str, params: np.ndarray, member: int) -> dict[str, np.ndarray]:
+    def _run_program(self, executor: str, params: np.ndarray, member: int) -> dict[str, np.ndarray]:
         """Run the program of a step."""
         runner, n, (formula, bits) = Executor(executor), len(self.rows), self._formulas[member]
         executable = Memory(params.dtype).executable(runner, runner.compile(formula))
@@ -326,40 +340,31 @@ def _off_zero(network: Network, params: np.ndarray, seed: int) -> np.ndarray:
     return params
 
 
-def _complex_step(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> float:
-    """Perturb one parameter after the other, in all members at once: they are independent."""
-    params = cost.params.astype(np.complex128)
+def _find_error(cost: _Cost, mode: str, gradient: np.ndarray, columns: slice) -> float:
+    """Return the largest error of some columns, which are moved in all members at once.
+
+    One after the other, or all along a random direction of length 1.
+    """
+    if mode == "directional":
+        direction = np.random.default_rng(cost.seed).normal(size=columns.stop - columns.start)
+        moves = [(columns, direction / np.linalg.norm(direction))]
+    else:
+        moves = [(slice(j, j + 1), np.ones(1)) for j in range(columns.start, columns.stop)]
     error = 0.0
-    for column in columns:
-        params[:, column] += COMPLEX_STEP * 1j
-        derivative = cost(params).imag / COMPLEX_STEP
-        params[:, column] = cost.params[:, column]
-        error = np.maximum(error, np.abs(derivative - gradient[:, column]).max())
+    for moved, direction in moves:
+        step = np.zeros(cost.params.shape[1])
+        step[moved] = direction
+        derivative = _differentiate(cost, mode, step)
+        error = np.maximum(error, np.abs(derivative - gradient[:, moved] @ direction).max())
     return float(error)
 
 
-def _central(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> float:
-    params = cost.params.copy()
-    error = 0.0
-    for column in columns:
-        params[:, column] = cost.params[:, column] + CENTRAL_STEP
-        above = cost(params)
-        params[:, column] = cost.params[:, column] - CENTRAL_STEP
-        below = cost(params)
-        params[:, column] = cost.params[:, column]
-        derivative = (above - below) / (2.0 * CENTRAL_STEP)
-        error = np.maximum(error, np.abs(derivative - gradient[:, column]).max())
-    return float(error)
-
-
-def _directional(cost: _Cost, gradient: np.ndarray, columns: np.ndarray) -> float:
-    """Move all columns at once along a random direction of length 1."""
-    direction = np.random.default_rng(cost.seed).normal(size=len(columns))
-    direction /= np.linalg.norm(direction)
-    step = np.zeros_like(cost.params)
-    step[:, columns] = CENTRAL_STEP * direction
-    derivative = (cost(cost.params + step) - cost(cost.params - step)) / (2.0 * CENTRAL_STEP)
-    return float(np.abs(derivative - gradient[:, columns] @ direction).max())
+def _differentiate(cost: _Cost, mode: str, direction: np.ndarray) -> np.ndarray:
+    """Return the derivative of the cost of each member along a direction."""
+    if mode == "complex":
+        return cost(cost.params + COMPLEX_STEP * 1j * direction).imag / COMPLEX_STEP
+    step = CENTRAL_STEP * direction
+    return (cost(cost.params + step) - cost(cost.params - step)) / (2.0 * CENTRAL_STEP)
 
 
 def _has_own_parts(cost: _Cost) -> bool:
@@ -369,13 +374,11 @@ def _has_own_parts(cost: _Cost) -> bool:
     return any(type(part).__module__.partition(".")[0] != "skdnn" for part in parts)
 
 
-def _custom_activations(network: Network) -> Iterator[tuple[str, Any]]:
-    """Yield the users' own functions with the names of their layers."""
-    for name, layer in network.of_member(0).walk():
-        if isinstance(layer, Activation) and not isinstance(
-            layer.function, str | ActivationFunction
-        ):
-            yield name, layer.function
+def _find_own_activations(network: Network) -> list[tuple[str, Any]]:
+    """Return the users' own functions with the names of their layers."""
+    layers = [(n, y) for n, y in network.of_member(0).walk() if isinstance(y, Activation)]
+    functions = [(name, layer.function) for name, layer in layers]
+    return [(n, f) for n, f in functions if not isinstance(f, str | ActivationFunction)]
 
 
 def _activation_error(function: Any) -> tuple[float, float]:
@@ -385,3 +388,71 @@ def _activation_error(function: Any) -> tuple[float, float]:
     derivative = np.asarray(function.derivative(z))
     error = np.abs(difference / (2.0 * CENTRAL_STEP) - derivative).max()
     return float(error), float(np.abs(derivative).max())
+
+
+def show_versions():
+    """Print what results and speed depend on beside this package.
+
+    Versions, the BLAS that NumPy and SciPy compute matrix products with and the kernel that it has
+    chosen for the processor, and threads: put it into a report of a bug, and look here first where
+    training is slow. On a processor with AVX-512 that OpenBLAS does not make use of, it says what
+    to set.
+
+    See Also
+    --------
+    sklearn.show_versions : The same for scikit-learn, with all that it builds on.
+
+    Notes
+    -----
+    "compiled kernels" says whether numba (``pip install numba``) is there and has not failed; a
+    training runs by them where NumPy would take half a second or more. Threads are those that
+    ``n_jobs=None`` stands for, here and now.
+
+    Examples
+    --------
+    >>> from skdnn import show_versions
+    >>> show_versions()  # doctest: +ELLIPSIS
+    skdnn            ...
+    Python           ...
+    """
+    from . import __version__  # which is set after this module is imported
+
+    libraries = [info for info in threadpool_info() if info["user_api"] == "blas"]
+    lines = [("skdnn", __version__), ("Python", platform.python_version())]
+    lines += [(name, find_version(name) or "not installed") for name in PACKAGES]
+    lines.append(("compiled kernels", "yes" if is_numba_usable() else "no"))
+    for blas in libraries:  # NumPy and SciPy may have one each
+        text = (
+            f"{blas['internal_api']} {blas.get('version') or '?'}, "
+            f"kernel {blas.get('architecture') or 'unknown'}, "
+            f"threads: {blas.get('num_threads') or '?'}, {blas.get('filepath') or ''}"
+        )
+        lines.append(("BLAS", text))
+    lines.append(("n_jobs=None", f"threads: {resolve_n_jobs(None)}"))
+    lines.append(("processors", f"{os.cpu_count()}, of which usable: {cpu_count()}"))
+    for name, value in lines:
+        print(f"{name:16} {value}")
+    kernels = [i.get("architecture") or "" for i in libraries if i["internal_api"] == "openblas"]
+    unfit = sorted(kernel for kernel in kernels if kernel.lower() in KERNELS_WITHOUT_AVX512)
+    # Whoever has set a kernel need not be told.
+    if unfit and find_cpu_features() & AVX512 and "OPENBLAS_CORETYPE" not in os.environ:
+        print(
+            f"\nThis processor has AVX-512, which OpenBLAS's kernel {unfit[0]} does not use. "
+            "Setting the environment variable OPENBLAS_CORETYPE=SkylakeX before Python starts may "
+            "double the speed of matrix products."
+        )
+
+
+def find_version(package: str) -> str | None:
+    """Return the version of a package, or None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def find_cpu_features() -> set[str]:
+    """Return the processor's instruction sets that NumPy was built to look for, and has found."""
+    config: Any = np.show_config(mode="dicts")
+    extensions = config.get("SIMD Extensions", {})
+    return {name for kind in ("baseline", "found") for name in extensions.get(kind, [])}

@@ -43,9 +43,6 @@ except ImportError:  # before 1.9
 
 
 __all__ = [
-    "BLOCK_VALUES",
-    "CALLBACK_STATE",
-    "ROUNDING",
     "CallbackSupportMixin",
     "HasMethods",
     "Interval",
@@ -54,18 +51,10 @@ __all__ = [
     "StrOptions",
     "check_feature_names_in",
     "check_labels",
-    "check_weights",
     "count_samples",
-    "cut_rows",
-    "fill_masked",
-    "find_stack_level",
     "fit_context",
-    "get_output_container",
-    "is_checked",
-    "is_masked",
-    "leave_out_callback_state",
-    "with_usual_errors",
 ]
+"""What comes from scikit-learn and is used elsewhere."""
 
 BLOCK_VALUES = 1 << 17
 """Numbers in a block of a table: a megabyte in float64, which the cache of a core holds."""

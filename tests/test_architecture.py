@@ -18,7 +18,7 @@ from tables import (
     logits_of,
 )
 
-from skdnn.estimator.architecture import Architecture, build_network
+from skdnn.estimator.architecture import Architecture, InputColumns, build_network
 from skdnn.nn import Activation, BatchNorm, Dense, Dropout, LayerNorm, Residual
 from skdnn.nn.initializers import (
     INITIALIZERS,
@@ -143,7 +143,7 @@ def test_small_random_numbers_let_the_signal_die_out():
 def build(sizes, activation="tanh", dropout=0.1, columns=4, **arguments):
     """Build a network with the same activation and dropout in each hidden layer, or as given."""
     spread = [v if isinstance(v, tuple) else (v,) * len(sizes) for v in (activation, dropout)]
-    return build_network(Architecture(columns, sizes, *spread, **arguments))
+    return build_network(Architecture(InputColumns(columns), sizes, *spread, **arguments))
 
 
 def dense_layers(network):

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 import skdnn.datasets
-from skdnn.datasets import load_rain
-from skdnn.datasets._rain import COLUMNS
+from skdnn.datasets import COLUMNS, load_rain
 
 FEATURES = [
     "airport",

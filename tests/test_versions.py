@@ -24,7 +24,7 @@ def on_machine(monkeypatch):
     def pretend(features=(), libraries=(), core_type=None):
         config = {"SIMD Extensions": {"baseline": ["SSE"], "found": [*features]}}
         monkeypatch.setattr(np, "show_config", lambda mode: config)
-        for module in ("threadpoolctl", "skdnn._versions"):
+        for module in ("threadpoolctl", "skdnn.testing"):
             monkeypatch.setattr(f"{module}.threadpool_info", lambda: list(libraries))
         if core_type is None:
             monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
@@ -45,7 +45,7 @@ def test_versions_are_those_of_the_packages(capsys):
 
 
 def test_missing_packages_are_named(capsys, monkeypatch):
-    monkeypatch.setattr("skdnn._versions.PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr("skdnn.testing.PACKAGES", ("numpy", "no-such-package"))
     assert printed(capsys)["no-such-package"] == "not installed"
 
 

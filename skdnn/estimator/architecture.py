@@ -91,8 +91,8 @@ class Architecture:
 
     Attributes
     ----------
-    columns : InputColumns or int
-        What enters; a number of columns stands for ones to take as they are.
+    columns : InputColumns
+        What enters.
     hidden_layer_sizes : tuple of int and Layer
         The widths of hidden layers, and layers to take as they are.
     activation, dropout : tuples
@@ -109,7 +109,7 @@ class Architecture:
         Networks side by side.
     """
 
-    columns: InputColumns | int
+    columns: InputColumns
     hidden_layer_sizes: tuple[Any, ...]
     activation: tuple[Any, ...]
     dropout: tuple[float, ...]
@@ -164,8 +164,6 @@ def build_network(architecture: Architecture) -> Network:
     rate of zero leave out the layer that would do nothing.
     """
     columns, sizes = architecture.columns, architecture.hidden_layer_sizes
-    if not isinstance(columns, InputColumns):
-        columns = InputColumns(columns)
     layers, g = _describe_input(columns), make_activation("identity")
     width = Sequential(tuple(layers)).n_out(columns.n_columns)
     n_residual = _count_residual(architecture, width)
@@ -254,7 +252,7 @@ def check_activation(activation: Any, n_layers: int) -> tuple[Any, ...]:
     functions = _spread("activation", activation, n_layers)
     for function in functions:
         is_named = isinstance(function, str) and function in ACTIVATIONS
-        if not is_named and not _is_function(function):
+        if not is_named and not OWN_ACTIVATION.is_satisfied_by(function):
             raise ValueError(
                 f"activation must be one of {sorted(ACTIVATIONS)} or an object with the methods "
                 f"value and derivative, got {function!r}."
@@ -295,13 +293,10 @@ def _list_values(name: str, value: Any) -> Any:
         )
     if isinstance(value, np.ndarray):
         value = value.tolist()
-    if isinstance(value, str) or _is_function(value) or not isinstance(value, Iterable):
+    is_single = isinstance(value, str) or OWN_ACTIVATION.is_satisfied_by(value)
+    if is_single or not isinstance(value, Iterable):
         return value
     return tuple(v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v for v in value)
-
-
-def _is_function(value: Any) -> bool:
-    return OWN_ACTIVATION.is_satisfied_by(value)
 
 
 def _is_number(value: Any, kind: type) -> bool:

@@ -226,20 +226,17 @@ def number_groups(groups: Any, X: Any) -> np.ndarray:
     return np.array([numbers[label] for label in labels.tolist()], np.intp)
 
 
-def choose_dtype(dtype: str, X: Any, *, is_scaled: bool) -> np.dtype:
+def choose_dtype(dtype: str, X: Any) -> np.dtype:
     """Return the dtype to train in; "auto" means float32 wherever nothing is lost by it.
 
-    Scaled tables, as TabularEncoder makes them, are never too fine for it, and float32 tables stay
-    float32. A float64 table stays float64 if it is small, or if float32 would round a column by
-    more than a thousandth of its spread (timestamps, for instance). A sparse table, whose values
-    are measured from zero, becomes float32 unless they are beyond its range.
+    Float32 tables stay float32. A float64 table stays float64 if it is small, or if float32 would
+    round a column by more than a thousandth of its spread (timestamps, for instance). A sparse
+    table, whose values are measured from zero, becomes float32 unless they are beyond its range.
     """
     if dtype != "auto":
         return np.dtype(dtype)
-    if is_scaled or X.dtype == np.float32:
-        return np.dtype(np.float32)
-    if X.shape[0] <= SMALL_TABLE:
-        return np.dtype(np.float64)
+    if X.dtype == np.float32 or X.shape[0] <= SMALL_TABLE:
+        return X.dtype
     is_precise = np.abs(X.data if issparse(X) else X).max(initial=0.0) < np.finfo(np.float32).max
     if not issparse(X):
         rounding = np.abs(X).max(axis=0) * np.finfo(np.float32).eps

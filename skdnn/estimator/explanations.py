@@ -12,11 +12,11 @@ from sklearn.utils.validation import check_array
 
 from ..preprocessing import TabularEncoder
 from ..preprocessing.columns import take_table
-from ..preprocessing.own_encoder import FLOATS, OwnEncoder
 from ..training.prediction import average_gradients
 from ..training.threads import limit_blas_threads
 from ..utils import fill_masked
-from .tables import encode, read_table
+from .encoders import FLOATS, OwnEncoder, encode
+from .tables import read_table
 
 
 def input_gradients(estimator: Any, X: Any, method: str, baseline: Any, steps: Any) -> np.ndarray:

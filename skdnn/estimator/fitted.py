@@ -6,17 +6,19 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy, deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..nn.network import Layout, Network
+from ..training.loop import Tasks
 from ..training.prediction import Predictor
 from ..training.rows import checksum
 from ..training.state import TrainingPlan, TrainingState, can_continue
 from ..utils import CALLBACK_STATE
 from .architecture import Architecture, build_network
+from .tables import Given
 
 DENSE_PARAMETER = re.compile(r"(^|\.)dense_\d+\.\w+$")
 """Names of the parameters of linear steps, which MLPClassifier has too."""
@@ -69,7 +71,7 @@ def describe_training(state: TrainingState) -> dict[str, Any]:
     """Return the fitted attributes that a training changes; arrays and lists are the state's."""
     history, scores = state.history, state.history.get("validation_score")
     curve = np.add(history.get("loss", []), history.get("penalty", [])).tolist()
-    resume = {field.name: getattr(state, field.name) for field in fields(state)}
+    resume = vars(state).copy()
     del resume["final_params"], resume["history"]
     return {
         "params_": state.final_params,
@@ -152,3 +154,58 @@ def unchanged_by_failure(estimator: Any) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+class FitTasks(Tasks):
+    """Tell scikit-learn's callbacks (from 1.9 on) how a fit goes: a task, and one for each epoch.
+
+    See "Developing estimators compatible with callbacks" in scikit-learn's documentation. At each
+    call the estimator predicts, goes into a pickle and goes on from there like one whose
+    training has just ended.
+
+    Parameters
+    ----------
+    told : dict
+        "estimator", "X" and "y" as the user gave them, and "metadata": what else a score of these
+        takes.
+    model : Model
+    state : TrainingState
+        Of the training that goes on.
+    max_epochs : int or None
+        None if it is not known.
+    """
+
+    def __init__(
+        self, told: dict[str, Any], model: Model, state: TrainingState, max_epochs: int | None
+    ) -> None:
+        self._told, self._model, self._state = told, model, state
+        self._fit = told["estimator"]._init_callback_context(max_subtasks=max_epochs)
+        self._fit.call_on_fit_task_begin(**told)
+
+    def begin_epoch(self) -> None:
+        self._epoch = self._fit.subcontext(task_name="epoch")
+        self._epoch.call_on_fit_task_begin(**self._told)
+
+    def end_epoch(self) -> bool:
+        state = as_it_is_now(self._state)
+        set_fitted(self._told["estimator"], self._model, state)
+        return self._epoch.call_on_fit_task_end(
+            **self._told, reconstruction_attributes=lambda: deepcopy(describe_training(state))
+        )
+
+    def end_fit(self) -> None:
+        self._fit.call_on_fit_task_end(**self._told, reconstruction_attributes={})
+
+
+def make_tasks(
+    estimator: Any, given: Given, model: Model, plan: TrainingPlan, state: TrainingState
+) -> Tasks:
+    """Return what is to be told of each epoch: the callbacks, if there are any."""
+    if not hasattr(estimator, "_skl_callbacks") and not hasattr(estimator, "_parent_callback_ctx"):
+        return Tasks()
+    is_new = state.progress is None and estimator.solver != "lbfgs"
+    # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
+    weight = given.sample_weight
+    metadata = {} if weight is None else {"sample_weight": weight}
+    told = {"estimator": estimator, "X": given.X, "y": given.y, "metadata": metadata}
+    return FitTasks(told, model, state, plan.max_iter if is_new else None)

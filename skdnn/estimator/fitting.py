@@ -1,4 +1,4 @@
-"""From what `fit` is given to a training, and from there to fitted attributes.
+"""From what `fit` is given, or an MLPClassifier, to a training, and to fitted attributes.
 
 The only module of the estimator that calls the training loop.
 """
@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.neural_network import MLPClassifier
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from ..nn.losses import make_loss, smooth_labels
-from ..nn.network import Network
+from ..nn.network import Layout, Network
 from ..optim.schedules import Constant, CosLog4, Schedule, make_schedule
 from ..optim.solvers import make_optimizer
 from ..optim.transforms import Optimizer, chain
@@ -34,9 +36,15 @@ from ..training.validation import (
     name_score,
 )
 from .architecture import Architecture, InputColumns, count_embedded
-from .callbacks import make_tasks
-from .checks import number_groups
-from .fitted import Model, as_it_is_now, resume_training, set_fitted, unchanged_by_failure
+from .encoders import get_encoder
+from .fitted import (
+    Model,
+    as_it_is_now,
+    make_tasks,
+    resume_training,
+    set_fitted,
+    unchanged_by_failure,
+)
 from .parameters import (
     FULL_BATCH,
     Parameters,
@@ -47,7 +55,7 @@ from .parameters import (
     name_choices,
     resolve,
 )
-from .tables import Given, get_encoder, read_training_tables
+from .tables import Given, read_training_tables
 
 MOST_REPEATED = 1_000
 """Rows that a table that has been counted becomes, at most."""
@@ -61,6 +69,19 @@ CYCLE_GROWTH = 1.5
 
 POOLED_PATIENCE, POOLED_GROWTH = 6, 0.2
 """All rows together say sooner than a few of them that progress is over."""
+
+COPIED_ATTRIBUTES = (
+    "n_features_in_",
+    "feature_names_in_",
+    "loss_",
+    "best_loss_",
+    "best_validation_score_",
+    "n_iter_",
+)
+"""What an MLPClassifier has in the same form."""
+
+MLP_ARRAYS = {"first_moment": "ms", "second_moment": "vs", "velocity": "velocities"}
+"""Its names of the arrays of optimizers."""
 
 
 class Training(NamedTuple):
@@ -88,8 +109,6 @@ def prepare(estimator: Any, given: Given) -> Training:
     rows, validation, encoder, classes = read_training_tables(
         estimator, parameters, given, continues=continues
     )
-    if given.groups is not None:
-        rows = rows.with_groups(number_groups(given.groups, given.X))
     if not given.is_part:
         rows = _merge_identical(rows, parameters)
     n_embedded = count_embedded(encoder, rows.X, parameters.numeric_embedding)
@@ -269,3 +288,63 @@ def first_state(plan: TrainingPlan, random_state: Any, dtype: np.dtype) -> Train
         streams=streams,
         rate_factor=np.ones((len(params), 1), dtype),
     )
+
+
+def from_mlp(cls: type, mlp: Any) -> Any:
+    """Return an estimator of a class with the parameters and the state of an MLPClassifier."""
+    if not isinstance(mlp, MLPClassifier):
+        raise TypeError(f"from_mlp takes an MLPClassifier, got {type(mlp).__name__}.")
+    check_is_fitted(mlp)
+    if mlp.n_outputs_ != 1 or len(mlp.classes_) != 2:
+        raise ValueError(
+            "Only binary classification is supported: the MLPClassifier has "
+            f"{mlp.n_outputs_} outputs for the classes {list(mlp.classes_)!r}."
+        )
+    estimator = cls(**mlp.get_params())
+    parameters = resolve(Parameters.of(estimator), {}, n_samples=1)
+    architecture = Architecture.of(parameters, InputColumns(mlp.n_features_in_))
+    model = Model.of(architecture, encoder=None, classes=mlp.classes_, resolved_params={})
+    one_row = Rows(np.zeros((1, mlp.n_features_in_)), np.zeros(1))
+    plan = make_plan(parameters, model.network, one_row)
+    state = first_state(plan, mlp.random_state, mlp.coefs_[0].dtype)
+    _copy_arrays(mlp, model.network.layout, state)
+    state.n_samples_seen = int(mlp.t_)
+    state.history = _copy_history(mlp)
+    n_epochs = len(state.history["loss"])
+    state.n_epochs_before = n_epochs - mlp.n_iter_
+    scores = state.history.get("validation_score")
+    state.best_iter = int(np.argmax(scores)) + 1 if scores else n_epochs
+    copied = {name: getattr(mlp, name) for name in COPIED_ATTRIBUTES if hasattr(mlp, name)}
+    set_fitted(estimator, model, state, **copied)
+    return estimator
+
+
+def _copy_arrays(mlp: MLPClassifier, layout: Layout, state: TrainingState) -> None:
+    """Copy its weights, and the arrays of its optimizer."""
+
+    def flatten(arrays: list[np.ndarray], flat: np.ndarray) -> None:
+        names = [name for kind in ("W", "b") for name in layout.specs if name.endswith(f".{kind}")]
+        for name, array in zip(names, arrays, strict=True):
+            view = layout.view(flat, name)
+            view[0] = array.reshape(view.shape[1:])
+
+    flatten([*mlp.coefs_, *mlp.intercepts_], state.params)
+    state.final_params = state.params.copy()
+    optimizer = getattr(mlp, "_optimizer", None)
+    state.optimizer["step"] = int(getattr(optimizer, "t", 0))
+    for name, flat in state.optimizer["arrays"].items():
+        kind = name.rpartition(".")[2]
+        values = getattr(optimizer, MLP_ARRAYS.get(kind, kind), None)
+        if values is not None:
+            flatten(values, flat)
+
+
+def _copy_history(mlp: MLPClassifier) -> dict[str, list[float]]:
+    """Return its loss curve, which has the penalty within it, in the form of ours."""
+    curve = list(getattr(mlp, "loss_curve_", []))
+    unknown = [np.nan] * len(curve)
+    history = {"loss": curve, "penalty": [0.0] * len(curve)}
+    scores = getattr(mlp, "validation_scores_", None)
+    if scores is not None:
+        history |= {"validation_loss": unknown.copy(), "validation_score": list(scores)}
+    return history | {"learning_rate": unknown.copy(), "seconds": unknown.copy()}

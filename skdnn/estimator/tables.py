@@ -6,29 +6,19 @@ through `open_table`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.utils import _safe_indexing, check_consistent_length
-from sklearn.utils.validation import has_fit_parameter, validate_data
+from sklearn.utils.validation import validate_data
 
 from ..preprocessing import TabularEncoder
 from ..preprocessing.column_warnings import CONSTANT, warn_of
-from ..preprocessing.columns import is_frame, is_sparse_frame, name_categories, take_table
-from ..preprocessing.encoded_array import find_codes
-from ..preprocessing.own_encoder import (
-    FLOATS,
-    OwnEncoder,
-    copy_encoder,
-    is_own,
-    is_tabular,
-    unfreeze,
-)
-from ..preprocessing.sparse_scaling import SparseScaler
+from ..preprocessing.columns import is_frame, name_categories, take_table
+from ..preprocessing.encoder import find_codes
+from ..preprocessing.scaling import SparseScaler
 from ..training.rows import Rows
 from ..utils import check_labels, check_weights, is_checked
 from .checks import (
@@ -37,13 +27,22 @@ from .checks import (
     encode_labels,
     make_rows,
     name_in_errors,
+    number_groups,
     read_labels,
     weigh_classes,
 )
+from .encoders import (
+    FLOATS,
+    Encoder,
+    OwnEncoder,
+    check_same_encoder,
+    choose_encoder,
+    encode,
+    fit_encoder,
+    is_own,
+    make_encoder,
+)
 from .parameters import Parameters
-
-Encoder = TabularEncoder | OwnEncoder | SparseScaler | None
-"""What makes numbers of a table; None where it enters the network as it is."""
 
 
 class Given(NamedTuple):
@@ -98,6 +97,8 @@ def read_training_tables(
         check_weights_of_part(rows.sample_weight, dtype)
     else:
         rows = rows.drop_weightless()
+    if given.groups is not None:
+        rows = rows.with_groups(number_groups(given.groups, given.X))
     validation = None
     if given.validation is not None:
         validation = _read_validation(
@@ -123,14 +124,14 @@ def _encode_to_train(
         encoder = fit_encoder(encoder, X, y, weights)
         if is_part and is_new:
             warn_of(CONSTANT, encoder._find_constant())
-    is_scaled, chosen = isinstance(encoder, TabularEncoder), None
+    chosen = None
     if continues:
         chosen = estimator.params_.dtype
-    elif is_scaled:
-        chosen = choose_dtype(dtype, None, is_scaled=True)
+    elif isinstance(encoder, TabularEncoder):  # whose numbers are never too fine for float32
+        chosen = np.dtype("float32" if dtype == "auto" else dtype)
     matrix = encode(encoder, X, chosen, reset=not continues, is_part=is_part and continues)
     check_consistent_length(matrix, y)
-    return matrix, y, encoder, chosen or choose_dtype(dtype, matrix, is_scaled=False)
+    return matrix, y, encoder, chosen or choose_dtype(dtype, matrix)
 
 
 def _read_validation(
@@ -255,101 +256,3 @@ def _is_finite(X: np.ndarray) -> bool:
     """Say whether all numbers are finite; of huge ones, whose sum is not, it may say no."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(X.sum()))
-
-
-def choose_encoder(parameters: Any) -> Any:
-    """Return what `encoder` says: "auto" is None for the parameters of MLPClassifier."""
-    is_mlp = parameters.max_fun is not None
-    return None if is_mlp and isinstance(parameters.encoder, str) else parameters.encoder
-
-
-def make_encoder(encoder: Any, categorical_features: Any, X: Any) -> Any:
-    """Return an encoder to fit, or None where the table enters as it is.
-
-    "auto" only scales sparse tables: to shift their columns would make them dense.
-
-    Raises
-    ------
-    ValueError
-        If categories are named that no TabularEncoder would see.
-    """
-    is_automatic = isinstance(encoder, str)
-    if is_automatic and not (issparse(X) or is_sparse_frame(X)):
-        return TabularEncoder(categorical_features)
-    is_named = categorical_features is not None and not isinstance(categorical_features, str)
-    # An encoder from `resolved_params_` may be told the same.
-    own = np.asarray(getattr(encoder, "categorical_features", None), object)
-    if is_named and not np.array_equal(own, np.asarray(categorical_features, object)):
-        what = "a sparse table" if is_automatic else f"encoder={encoder!r}"
-        raise ValueError(
-            f"categorical_features={categorical_features!r} are for encoder='auto' and dense "
-            f"tables, and have no effect with {what}. Leave them at 'from_dtype'; an encoder of "
-            "your own is told by its own parameters."
-        )
-    if is_automatic:
-        return SparseScaler()
-    return None if encoder is None else copy_encoder(encoder)
-
-
-def get_encoder(fitted: Encoder) -> Any:
-    """Return the encoder as its user knows it."""
-    return fitted.encoder if isinstance(fitted, OwnEncoder) else fitted
-
-
-def check_same_encoder(fitted: Encoder, wanted: Any) -> None:
-    """Refuse to go on with another encoder than the one that the network has learned with.
-
-    Raises
-    ------
-    ValueError
-        If they are of different kinds or have different parameters.
-    """
-    known, wanted = get_encoder(fitted), unfreeze(wanted)
-    if known is None and isinstance(wanted, SparseScaler):
-        return  # there was nothing to scale
-    # Their text is compared, without addresses: objects in a clone have others.
-    first, second = (re.sub(r" at 0x[0-9a-fA-F]+", "", repr(e)) for e in (known, wanted))
-    if first != second:
-        raise ValueError(
-            "Training can only go on with the same encoder: the network has learned with "
-            f"{known!r}, but now it is {wanted!r}. Set it back, pass tables of the same kind, or "
-            "train anew with warm_start=False."
-        )
-
-
-def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any) -> Any:
-    """Fit an encoder, with weights where it takes them; return what encodes."""
-    if encoder is None:
-        return None
-    if sample_weight is not None and has_fit_parameter(encoder, "sample_weight"):
-        encoder.fit(X, y, sample_weight=sample_weight)
-    else:
-        encoder.fit(X, y)
-    if isinstance(encoder, SparseScaler):
-        return encoder if encoder.is_needed else None
-    encoder = unfreeze(encoder)
-    return encoder if is_tabular(encoder) else OwnEncoder(encoder)
-
-
-def encode(
-    encoder: Encoder,
-    X: Any,
-    dtype: np.typing.DTypeLike | None = None,
-    *,
-    reset: bool = False,
-    is_part: bool = False,
-) -> Any:
-    """Return the matrix that an encoder makes of a table.
-
-    A TabularEncoder writes it straight in `dtype`, if that is narrower than its own choice, and
-    looks closer at a part of a stream. Of another one the columns are learnt, to `reset` what is
-    known, or checked. Names of those of X are compared by a `reset`, for an encoder that was fitted
-    before; else they must have been.
-    """
-    if encoder is None:
-        return X
-    if isinstance(encoder, TabularEncoder):
-        return encoder._transform(X, dtype, reset=False if reset else None, is_part=is_part)
-    if isinstance(encoder, OwnEncoder):
-        return encoder.transform(X, reset=reset)
-    return encoder.transform(X)

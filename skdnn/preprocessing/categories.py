@@ -17,7 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..utils import ROUNDING
-from .encoded_array import FLAG
+
+CONTINUOUS, UNMARKED, FLAG = -2, -1, 0
+"""Marks of numbers to embed, of columns of other origin, and of flags. The mark of codes is how
+many there are."""
 
 UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 """Rows of the lookup table of a category column; as codes, they are the codes."""

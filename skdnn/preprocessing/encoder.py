@@ -6,6 +6,7 @@ whose rows are what the column becomes for an unknown level, for a missing one, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -26,7 +27,15 @@ from ..utils import (
     is_checked,
     with_usual_errors,
 )
-from .categories import FIRST_LEVEL, Category, LevelMatch, fit_category
+from .categories import (
+    CONTINUOUS,
+    FIRST_LEVEL,
+    FLAG,
+    UNMARKED,
+    Category,
+    LevelMatch,
+    fit_category,
+)
 from .column_warnings import EMPTY, advise, warn_of, warn_of_unknown
 from .columns import (
     OBJECT,
@@ -39,7 +48,6 @@ from .columns import (
     refuse_infinite,
     take_table,
 )
-from .encoded_array import CONTINUOUS, FLAG, find_codes, mark, to_frame
 from .scaling import NumberScale, Scaling, fit_number, order_rows
 
 LARGEST_CODE = 1 << 24
@@ -443,16 +451,20 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         ]
         # Columns without any value in `fit` are not read, whatever comes later.
         self._columns = {j: column for j, column in enumerate(columns) if not column.is_empty}
-        self._categories = {j: c for j, c in self._columns.items() if isinstance(c, Category)}
-        numbers = {j: c for j, c in self._columns.items() if isinstance(c, NumberScale)}
-        self._numeric, self._scaling = list(numbers), Scaling(list(numbers.values()))
-        # The places of each feature: that of its value first, that of its missing flag second.
-        places = {j: np.flatnonzero(self.source_features_ == j).tolist() for j in self._columns}
-        self._places = [places[j][0] for j in numbers]
-        self._missing_places = [places[j][1] for j, number in numbers.items() if number.missing]
-        self._category_places = {
-            j: slice(places[j][0], places[j][-1] + 1) for j in self._categories
-        }
+        self._categories, self._category_places = {}, {}
+        self._numeric, self._places, self._missing_places = [], [], []
+        numbers = []
+        for j, column in self._columns.items():
+            first, *others = np.flatnonzero(self.source_features_ == j).tolist()
+            if isinstance(column, Category):
+                self._categories[j] = column
+                self._category_places[j] = slice(first, first + len(others) + 1)
+            else:  # the place of its value, and that of its missing flag, if it has one
+                numbers.append(column)
+                self._numeric.append(j)
+                self._places.append(first)
+                self._missing_places += others
+        self._scaling = Scaling(numbers)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -462,3 +474,90 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         tags.input_tags.string = False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+class EncodedArray(np.ndarray):
+    """A matrix with a mark for each column, so that codes are not taken for numbers.
+
+    A code is the number of a level. Rows and columns of the matrix, copies, and it side by side
+    with other arrays keep their marks. What is computed from it has none.
+    """
+
+    marks: np.ndarray | None  # (n_columns,), int
+
+    def __array_finalize__(self, obj: Any) -> None:
+        self.marks = None
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        return array[()] if return_scalar else np.asarray(array)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        result = super().__array_function__(func, types, args, kwargs)
+        if func is np.concatenate and result.ndim == 2:  # hstack and vstack call it
+            axis = args[1] if len(args) > 1 else kwargs.get("axis", 0)
+            marks = [read_marks(np.asanyarray(part)) for part in args[0]]
+            if axis in (1, -1):
+                return mark(result, np.concatenate(marks))
+            if all(np.array_equal(other, marks[0]) for other in marks):
+                return mark(result, marks[0])
+        return result
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        if self.marks is None or part.ndim != 2 or (isinstance(key, tuple) and len(key) != 2):
+            return part
+        # Raveled, as `np.ix_` makes an array of shape (1, n_columns) of the columns.
+        marks = self.marks[key[1]].ravel() if isinstance(key, tuple) else self.marks
+        return mark(part, marks) if marks.shape == part.shape[1:] else part
+
+    def __reduce__(self) -> tuple[Callable, tuple]:
+        return mark, (np.asarray(self), self.marks)
+
+    def __deepcopy__(self, memo: Any, /) -> EncodedArray:
+        return self.copy()
+
+    def copy(self, order: Any = "C") -> EncodedArray:
+        """Return a copy with the same marks."""
+        return mark(super().copy(order), self.marks)
+
+    def astype(self, *args: Any, **kwargs: Any) -> EncodedArray:
+        """Return the matrix in another dtype, with the same marks."""
+        return mark(super().astype(*args, **kwargs), self.marks)
+
+
+def mark(matrix: np.ndarray, marks: np.ndarray | None) -> EncodedArray:
+    """Return a view of a matrix, which remembers what its columns are."""
+    encoded = matrix.view(EncodedArray)
+    encoded.marks = marks
+    return encoded
+
+
+def read_marks(X: Any) -> np.ndarray:
+    """Return the marks of the columns of a matrix, which are unknown if it has none."""
+    marks = X.marks if isinstance(X, EncodedArray) else None
+    return np.full(X.shape[1], UNMARKED) if marks is None else marks
+
+
+def find_codes(X: Any) -> list[int]:
+    """Return the columns of an array that are marked as codes; none for any other table."""
+    marks = X.marks if isinstance(X, EncodedArray) else None
+    return [] if marks is None else np.flatnonzero(marks > FLAG).tolist()
+
+
+def to_frame(encoded: EncodedArray, library: str, X: Any) -> Any:
+    """Return a DataFrame of pandas, with the index of X, or of polars; codes are categories."""
+    columns: dict[str, Any] = {str(j): column for j, column in enumerate(np.asarray(encoded).T)}
+    codes = {str(j): int(read_marks(encoded)[j]) for j in find_codes(encoded)}
+    if library == "polars":
+        import polars
+
+        for name, n_codes in codes.items():
+            levels = polars.Enum([str(code) for code in range(n_codes)])
+            columns[name] = polars.Series(columns[name].astype(int).astype(str)).cast(levels)
+        return polars.DataFrame(columns)
+    import pandas
+
+    for name, n_codes in codes.items():
+        values = columns[name].astype(int)
+        columns[name] = pandas.Categorical.from_codes(values, range(n_codes))
+    return pandas.DataFrame(columns, index=X.index if isinstance(X, pandas.DataFrame) else None)

@@ -1,7 +1,8 @@
-"""An encoder of the user's own: copied, fitted, and its output checked as X is."""
+"""What makes numbers of a table: chosen, fitted and applied; and one of the user's own, checked."""
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from typing import Any
 
@@ -9,20 +10,16 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import check_array, has_fit_parameter, validate_data
 
+from ..preprocessing import TabularEncoder
+from ..preprocessing.categories import CONTINUOUS, FLAG, UNMARKED
+from ..preprocessing.columns import is_frame, is_sparse_frame, name_levels
+from ..preprocessing.encoder import read_marks
+from ..preprocessing.scaling import SparseScaler
 from ..utils import count_samples
-from .columns import is_frame, name_levels
-from .encoded_array import CONTINUOUS, FLAG, UNMARKED, read_marks
-from .encoder import TabularEncoder
-from .sparse_scaling import SparseScaler
 
 FLOATS = [np.float64, np.float32]
-
-
-def copy_encoder(encoder: Any) -> Any:
-    """Return a clone to fit. Frozen parts are copied too: refitting them changes no model."""
-    return deepcopy(clone(encoder))
 
 
 def unfreeze(encoder: Any) -> Any:
@@ -157,3 +154,106 @@ def _find_tabular(part: Any) -> set[TabularEncoder]:
     part = vars(part) if isinstance(part, BaseEstimator) else part
     parts = list(part.values()) if isinstance(part, dict) else part
     return set().union(*map(_find_tabular, parts)) if isinstance(parts, list | tuple) else set()
+
+
+Encoder = TabularEncoder | OwnEncoder | SparseScaler | None
+"""What makes numbers of a table; None where it enters the network as it is."""
+
+
+def choose_encoder(parameters: Any) -> Any:
+    """Return what `encoder` says: "auto" is None for the parameters of MLPClassifier."""
+    is_mlp = parameters.max_fun is not None
+    return None if is_mlp and isinstance(parameters.encoder, str) else parameters.encoder
+
+
+def make_encoder(encoder: Any, categorical_features: Any, X: Any) -> Any:
+    """Return an encoder to fit, or None where the table enters as it is.
+
+    "auto" only scales sparse tables: to shift their columns would make them dense.
+
+    Raises
+    ------
+    ValueError
+        If categories are named that no TabularEncoder would see.
+    """
+    is_automatic = isinstance(encoder, str)
+    if is_automatic and not (issparse(X) or is_sparse_frame(X)):
+        return TabularEncoder(categorical_features)
+    is_named = categorical_features is not None and not isinstance(categorical_features, str)
+    # An encoder from `resolved_params_` may be told the same.
+    own = np.asarray(getattr(encoder, "categorical_features", None), object)
+    if is_named and not np.array_equal(own, np.asarray(categorical_features, object)):
+        what = "a sparse table" if is_automatic else f"encoder={encoder!r}"
+        raise ValueError(
+            f"categorical_features={categorical_features!r} are for encoder='auto' and dense "
+            f"tables, and have no effect with {what}. Leave them at 'from_dtype'; an encoder of "
+            "your own is told by its own parameters."
+        )
+    if is_automatic:
+        return SparseScaler()
+    # Frozen parts are copied too: refitting them changes no model.
+    return None if encoder is None else deepcopy(clone(encoder))
+
+
+def get_encoder(fitted: Encoder) -> Any:
+    """Return the encoder as its user knows it."""
+    return fitted.encoder if isinstance(fitted, OwnEncoder) else fitted
+
+
+def check_same_encoder(fitted: Encoder, wanted: Any) -> None:
+    """Refuse to go on with another encoder than the one that the network has learned with.
+
+    Raises
+    ------
+    ValueError
+        If they are of different kinds or have different parameters.
+    """
+    known, wanted = get_encoder(fitted), unfreeze(wanted)
+    if known is None and isinstance(wanted, SparseScaler):
+        return  # there was nothing to scale
+    # Their text is compared, without addresses: objects in a clone have others.
+    first, second = (re.sub(r" at 0x[0-9a-fA-F]+", "", repr(e)) for e in (known, wanted))
+    if first != second:
+        raise ValueError(
+            "Training can only go on with the same encoder: the network has learned with "
+            f"{known!r}, but now it is {wanted!r}. Set it back, pass tables of the same kind, or "
+            "train anew with warm_start=False."
+        )
+
+
+def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any) -> Any:
+    """Fit an encoder, with weights where it takes them; return what encodes."""
+    if encoder is None:
+        return None
+    if sample_weight is not None and has_fit_parameter(encoder, "sample_weight"):
+        encoder.fit(X, y, sample_weight=sample_weight)
+    else:
+        encoder.fit(X, y)
+    if isinstance(encoder, SparseScaler):
+        return encoder if encoder.is_needed else None
+    encoder = unfreeze(encoder)
+    return encoder if is_tabular(encoder) else OwnEncoder(encoder)
+
+
+def encode(
+    encoder: Encoder,
+    X: Any,
+    dtype: np.typing.DTypeLike | None = None,
+    *,
+    reset: bool = False,
+    is_part: bool = False,
+) -> Any:
+    """Return the matrix that an encoder makes of a table.
+
+    A TabularEncoder writes it straight in `dtype`, if that is narrower than its own choice, and
+    looks closer at a part of a stream. Of another one the columns are learnt, to `reset` what is
+    known, or checked. Names of those of X are compared by a `reset`, for an encoder that was fitted
+    before; else they must have been.
+    """
+    if encoder is None:
+        return X
+    if isinstance(encoder, TabularEncoder):
+        return encoder._transform(X, dtype, reset=False if reset else None, is_part=is_part)
+    if isinstance(encoder, OwnEncoder):
+        return encoder.transform(X, reset=reset)
+    return encoder.transform(X)
