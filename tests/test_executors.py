@@ -51,8 +51,9 @@ def bind(executable, program, dtype, n_members=1):
     if executable is NumbaExecutable:
         lower(program)
     arena = np.zeros((n_members, program.size), dtype)
-    program.write_constants(arena)
-    return executable(program, arena)
+    bound = executable(program, arena)
+    bound.write_constants()
+    return bound
 
 
 def check(function, inputs, outputs, dtype, tolerance=None, **settings):

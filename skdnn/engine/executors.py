@@ -19,6 +19,9 @@ class Executable(Protocol):
 
     views: dict[str, np.ndarray]
 
+    def write_constants(self) -> None:
+        """Write the constants of the program into its memory."""
+
     def run(self, feed: Feed) -> None:
         """Run once for each row of ``feed.index``."""
 
@@ -83,6 +86,6 @@ class Memory:
             executable = executor.bind(compiled, n_members, self)
             self._bound[key] = (compiled, executable)
         if isinstance(compiled, Program) and self._last != key:
-            compiled.write_constants(self.take(n_members, compiled.size))
+            self._bound[key][1].write_constants()
             self._last, self.loaded = key, None
         return self._bound[key][1]

@@ -109,6 +109,9 @@ class EagerExecutable:
             name: np.zeros((n_members, *shape), dtype) for name, shape in formula.shapes.items()
         }
 
+    def write_constants(self) -> None:
+        """Do nothing: formulas bring their constants."""
+
     def run(self, feed: Feed) -> None:
         """Run the formula once for each step of the feed."""
         gathered = feed.gather()

@@ -1,8 +1,8 @@
 """Run a program with NumPy: the reference, which everybody has.
 
-Several members may run side by side: each has a row of the arena, all arrays have an axis of
-members in front, and one call of NumPy does an instruction for all of them. For small batches that
-saves most of the time of the calls.
+Several members may run side by side: all arrays have an axis of members in front, and one call of
+NumPy does an instruction for all of them. For small batches that saves most of the time of the
+calls.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class NumpyExecutable:
     """
 
     def __init__(self, program: Program, arena: np.ndarray) -> None:
-        self._arena = arena
+        self._program, self._flat = program, arena.reshape(-1)
+        self._n_members = len(arena)
         self._bits = np.zeros((len(arena), program.n_bits), np.uint16)
         self._sparse: list[SparseRows] = []
         self.views = {name: self._view(x) for name, x in program.inputs.items()}
@@ -43,8 +44,13 @@ class NumpyExecutable:
     def _view(self, x: Operand) -> Any:
         if x.memory == "sparse":
             return self._sparse
-        memory = self._bits if x.memory == "bits" else self._arena
-        flat = memory[:, x.offset : x.offset + x.size]
+        if x.memory == "bits":
+            flat = self._bits[:, x.offset : x.offset + x.size]
+        else:
+            # Members lie side by side within a block, so that most arrays lie together.
+            n, (offset, size) = self._n_members, x.block
+            block = self._flat[offset * n : (offset + size) * n].reshape(n, size)
+            flat = block[:, x.offset - offset : x.offset - offset + x.size]
         if not x.is_transposed:
             return flat.reshape(len(flat), *x.shape)
         return flat.reshape(len(flat), *x.shape[:-2], x.shape[-1], x.shape[-2]).mT
@@ -60,6 +66,11 @@ class NumpyExecutable:
         if isinstance(op, Op) and op.ufunc is not None:
             return partial(op.ufunc, *operands, out=out)
         return partial(WRITE[op.name], *operands, out=out, **attributes)
+
+    def write_constants(self) -> None:
+        """Write the constants of the program into its memory."""
+        for x, values in self._program.constants:
+            self._view(x)[...] = values
 
     def run(self, feed: Feed) -> None:
         """Run the program once for each step of the feed."""
@@ -136,6 +147,7 @@ WRITE: dict[str, Callable[..., Any]] = {
     "copy_slice": lambda a, *, out, index: np.copyto(out, cut(a, ((0, len(a)), *index))),
     "concat": lambda *arrays, out, axis: np.concatenate(arrays, axis=axis + 1, out=out),
     "broadcast": lambda a, *, out, shape: np.copyto(out, a),
+    "clip": lambda a, *, out, low, high: np.clip(a, low, high, out=out),
     "where": lambda c, a, b, *, out: np.copyto(out, np.where(c != 0, a, b)),
     "take_rows": _take_rows,
     "scatter_add": _scatter_add,

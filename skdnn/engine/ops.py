@@ -225,6 +225,10 @@ _broadcast = Op(
 )
 
 
+clip = Op("clip", lambda a, *, low, high: np.clip(a, low, high), lambda a, *, low, high: a)
+"""``min(max(a, low), high)`` in one go; compiled code has kernels for what uses it."""
+
+
 def ones_like(a: Any) -> Any:
     """Return an array of ones; one that is traced is a constant."""
     return a.trace.constant(np.ones(a.shape)) if isinstance(a, Traced) else np.ones_like(a)

@@ -28,6 +28,7 @@ class Operand(NamedTuple):
     offset: int
     shape: Shape
     is_transposed: bool = False
+    block: tuple[int, int] = (0, 0)  # offset and size of the memory that it is a part of
 
     @property
     def size(self) -> int:
@@ -54,8 +55,8 @@ class Program:
         Numbers of the arena.
     inputs : dict of str to Operand
         What is to be written before a run, by name, and what has been written after it.
-    constants : list of (int, ndarray)
-        What the arena holds from the beginning: offsets and arrays.
+    constants : list of (Operand, ndarray)
+        What the arena holds from the beginning.
     n_bits : int
         Random numbers of 16 bits that a run takes.
     table : Table or None
@@ -65,14 +66,9 @@ class Program:
     instructions: list[Instruction]
     size: int
     inputs: dict[str, Operand]
-    constants: list[tuple[int, np.ndarray]]
+    constants: list[tuple[Operand, np.ndarray]]
     n_bits: int
     table: Any = None
-
-    def write_constants(self, arena: np.ndarray) -> None:
-        """Write the constants into memory: (n_members, n)."""
-        for offset, values in self.constants:
-            arena[:, offset : offset + values.size] = values.ravel()
 
 
 @dataclass(eq=False)
@@ -83,6 +79,11 @@ class _Block:
     first: int
     last: int
     offset: int = 0
+
+    @property
+    def end(self) -> int:
+        """Where the next block may begin."""
+        return self.offset + -(-self.size // ALIGNMENT) * ALIGNMENT
 
 
 class _Place(NamedTuple):
@@ -130,8 +131,11 @@ class _Planner:
 
     def program(self) -> Program:
         inputs, bits = self.trace.inputs, self.trace.inputs.get("bits")
-        constants = [v for v in self.trace.constants.values() if id(v) in self.last_use]
-        for value in (*constants, *inputs.values()):  # which stay from run to run
+        known = self.trace.constants.values()
+        constants = [
+            (v, v.constant) for v in known if v.constant is not None and id(v) in self.last_use
+        ]
+        for value in (*(v for v, _ in constants), *inputs.values()):  # which stay from run to run
             if not value.is_bits:
                 self._place(value, _Place(self._block(value, -1, len(self.nodes)), 0))
         copies = self._place_outputs()
@@ -159,12 +163,12 @@ class _Planner:
                 name: self._operand(Symbol(self.trace, value, self.trace.shapes[name]))
                 for name, value in inputs.items()
             },
-            [(self.places[id(v)].block.offset, v.constant) for v in constants],  # type: ignore[misc]
+            [(self._operand(Symbol(self.trace, v, c.shape)), c) for v, c in constants],
             0 if bits is None else bits.size,
         )
 
     def _block(self, value: Value, first: int, last: int) -> _Block:
-        block = _Block(-(-value.size // ALIGNMENT) * ALIGNMENT, first, last)
+        block = _Block(value.size, first, last)
         self.blocks.append(block)
         return block
 
@@ -247,8 +251,8 @@ class _Planner:
             for other in sorted(placed, key=lambda b: b.offset):
                 if block.offset + block.size <= other.offset:
                     break
-                block.offset = max(block.offset, other.offset + other.size)
-            end = max(end, block.offset + block.size)
+                block.offset = max(block.offset, other.end)
+            end = max(end, block.end)
             placed.append(block)
         return end
 
@@ -259,7 +263,8 @@ class _Planner:
             return Operand("bits", symbol.offset, symbol.shape)
         block, offset = self.places[id(symbol.value)]
         at = block.offset + offset + symbol.offset
-        return Operand("floats", at, symbol.shape, symbol.is_transposed)
+        place = (block.offset, block.size)
+        return Operand("floats", at, symbol.shape, symbol.is_transposed, place)
 
 
 def _is_flat_concatenation(node: Node) -> bool:

@@ -29,7 +29,7 @@ not fit into a core's cache."""
 FEWEST_ROWS = 128
 """Rows of a batch, however wide: products of fewer are slow."""
 
-NUMBERS_AT_ONCE = 1 << 16
+NUMBERS_AT_ONCE = 1 << 17
 """Numbers that one call of NumPy is to compute, in the widest layer: with fewer, Python takes
 longer than NumPy."""
 
@@ -139,9 +139,11 @@ class Programs:
         by_kind: dict[int, list[int]] = {}
         for member in members:
             by_kind.setdefault(self._kind(member), []).append(member)
-        return [
-            group[i : i + most] for group in by_kind.values() for i in range(0, len(group), most)
-        ]
+        groups = []
+        for alike in by_kind.values():
+            n_groups = -(-len(alike) // most)
+            groups += [alike[i::n_groups] for i in range(n_groups)]
+        return groups
 
     def _block_rows(self, n_bytes: int) -> int:
         n_rows = max(BYTES_OF_A_BLOCK // (self.network.widest * n_bytes), FEWEST_ROWS)

@@ -13,12 +13,11 @@ from math import pi, sqrt
 import numpy as np
 
 from ...engine.ops import (
+    clip,
     concat,
     cos,
     equal,
     fused,
-    maximum,
-    minimum,
     ones_like,
     scatter_add,
     sin,
@@ -56,7 +55,7 @@ def cos_and_sin_turns(x: Array, w: Array, b: Array) -> tuple[Array, Array]:
 def piecewise_linear(x: Array, w: Array, b: Array) -> tuple[Array, Array]:
     """Return ``min(max(w x + b, 0), 1)``, and 1 where it rises and 0 elsewhere."""
     u = lines(x, w, b)
-    value = minimum(maximum(u, 0.0), 1.0)
+    value = clip(u, low=0.0, high=1.0)
     return value, equal(value, u)
 
 
