@@ -75,14 +75,24 @@ def _run_group(table, first, arena, bits):
 
 
 @exact
+def _vector(arena, start, n):
+    return arena[start : start + n]
+
+
+@exact
+def _matrix(arena, start, m, n):
+    return arena[start : start + m * n].reshape(m, n)
+
+
+@exact
 def _copy_rows(row, arena):
     """Copy a box of rows: from, its two strides, to, its two strides, three lengths."""
-    n_rows, n = row[8], row[9]
+    n = row[9]
     for i in range(row[7]):
-        for j in range(n_rows):
+        for j in range(row[8]):
             a = row[1] + i * row[2] + j * row[3]
-            at = row[4] + i * row[5] + j * row[6]
-            kernels.copy(arena[a : a + n], arena[at : at + n])
+            out = row[4] + i * row[5] + j * row[6]
+            kernels.copy(_vector(arena, a, n), _vector(arena, out, n))
 
 
 @exact
@@ -90,25 +100,26 @@ def _multiply_matrices(row, arena):
     """Kernel, operands, result, number of matrices, m, k, n, whether operands are transposed."""
     m, k, n = row[5], row[6], row[7]
     for i in range(row[4]):
-        first, second, at = row[1] + i * m * k, row[2] + i * k * n, row[3] + i * m * n
-        a, b = arena[first : first + m * k], arena[second : second + k * n]
-        out = arena[at : at + m * n].reshape(m, n)
+        first, second = row[1] + i * m * k, row[2] + i * k * n
+        a, a_t = _matrix(arena, first, m, k), _matrix(arena, first, k, m).T
+        b, b_t = _matrix(arena, second, k, n), _matrix(arena, second, n, k)
+        out = _matrix(arena, row[3] + i * m * n, m, n)
         if row[0] == op.SMALL_PRODUCT:
             if row[8]:
-                kernels.product(a.reshape(k, m).T, b.reshape(k, n), out)
+                kernels.product(a_t, b, out)
             elif row[9]:
-                kernels.product_with_transposed(a.reshape(m, k), b.reshape(n, k), out)
+                kernels.product_with_transposed(a, b_t, out)
             else:
-                kernels.product(a.reshape(m, k), b.reshape(k, n), out)
+                kernels.product(a, b, out)
         elif row[8]:
             if row[9]:
-                np.dot(a.reshape(k, m).T, b.reshape(n, k).T, out)
+                np.dot(a_t, b_t.T, out)
             else:
-                np.dot(a.reshape(k, m).T, b.reshape(k, n), out)
+                np.dot(a_t, b, out)
         elif row[9]:
-            np.dot(a.reshape(m, k), b.reshape(n, k).T, out)
+            np.dot(a, b_t.T, out)
         else:
-            np.dot(a.reshape(m, k), b.reshape(k, n), out)
+            np.dot(a, b, out)
 
 
 @exact
@@ -116,11 +127,10 @@ def _run_embedding(row, arena):
     """Kernel, x, w, b, two results, the numbers of inputs, functions and samples, of results."""
     n_in, n_functions, n_samples = row[6], row[7], row[8]
     n = n_in * n_functions
-    x = arena[row[1] : row[1] + n_in * n_samples].reshape(n_in, n_samples)
-    w, b = arena[row[2] : row[2] + n], arena[row[3] : row[3] + n]
-    first = arena[row[4] : row[4] + n * n_samples].reshape(n, n_samples)
-    n_second = n * row[9]
-    second = arena[row[5] : row[5] + n_second * n_samples].reshape(n_second, n_samples)
+    x = _matrix(arena, row[1], n_in, n_samples)
+    w, b = _vector(arena, row[2], n), _vector(arena, row[3], n)
+    first = _matrix(arena, row[4], n, n_samples)
+    second = _matrix(arena, row[5], n * row[9], n_samples)
     if row[0] == op.COS_AND_SIN_TURNS:
         kernels.cos_and_sin_turns(x, w, b, first, second)
     else:
@@ -130,32 +140,26 @@ def _run_embedding(row, arena):
 @exact
 def _run_grad_lines(row, arena):
     """Kernel, gradients, slopes, x, two results, the numbers of inputs, functions and samples."""
-    n_in, n_functions, n_samples = row[6], row[7], row[8]
-    n = n_in * n_functions
-    grads = arena[row[1] : row[1] + n * n_samples].reshape(n, n_samples)
-    slopes = arena[row[2] : row[2] + n * n_samples].reshape(n, n_samples)
-    x = arena[row[3] : row[3] + n_in * n_samples].reshape(n_in, n_samples)
-    grad_w, grad_b = arena[row[4] : row[4] + n], arena[row[5] : row[5] + n]
-    kernels.grad_lines(grads, slopes, x, grad_w, grad_b)
+    n, n_samples = row[6] * row[7], row[8]
+    grads, slopes = _matrix(arena, row[1], n, n_samples), _matrix(arena, row[2], n, n_samples)
+    x = _matrix(arena, row[3], row[6], n_samples)
+    kernels.grad_lines(grads, slopes, x, _vector(arena, row[4], n), _vector(arena, row[5], n))
 
 
 @exact
 def _run_adam(row, arena):
     """Kernel, gradients, moments, result, four scalars, number of parameters."""
     n = row[9]
-    grads, m, v = arena[row[1] :][:n], arena[row[2] :][:n], arena[row[3] :][:n]
+    grads, m, v = _vector(arena, row[1], n), _vector(arena, row[2], n), _vector(arena, row[3], n)
     beta_1, beta_2, scale, epsilon = arena[row[5]], arena[row[6]], arena[row[7]], arena[row[8]]
-    out = arena[row[4] : row[4] + n]
-    kernels.adam_direction(grads, m, v, out, beta_1, beta_2, scale, epsilon)
+    kernels.adam_direction(grads, m, v, _vector(arena, row[4], n), beta_1, beta_2, scale, epsilon)
 
 
 @exact
 def _run_with_codes(row, arena):
-    """Kernel, codes, rows, result, numbers of codes, of levels, and of columns."""
-    codes = arena[row[1] : row[1] + row[4]]
-    table, rows = (row[2], row[3]) if row[0] == op.TAKE_ROWS else (row[3], row[2])
-    by_level = arena[table : table + row[5] * row[6]].reshape(row[5], row[6])
-    by_code = arena[rows : rows + row[4] * row[6]].reshape(row[4], row[6])
+    """Kernel, codes, rows by level and by code, numbers of codes, of levels, and of columns."""
+    codes, by_level = _vector(arena, row[1], row[4]), _matrix(arena, row[2], row[5], row[6])
+    by_code = _matrix(arena, row[3], row[4], row[6])
     if row[0] == op.TAKE_ROWS:
         kernels.take_rows(by_level, codes, by_code)
     else:
@@ -164,15 +168,9 @@ def _run_with_codes(row, arena):
 
 @exact
 def _run_sparse(row, arena, index, data, indices, indptr):
-    """Kernel, operand, result, and the shape of the operand, number of columns of X."""
-    n_samples, n_columns, n_features = row[3], row[4], row[5]
-    of_samples, of_features = (
-        (row[1], row[2]) if row[0] == op.CSR_TRANSPOSED_MATMUL else (row[2], row[1])
-    )
-    by_sample = arena[of_samples : of_samples + n_samples * n_columns]
-    by_sample = by_sample.reshape(n_samples, n_columns)
-    by_feature = arena[of_features : of_features + n_features * n_columns]
-    by_feature = by_feature.reshape(n_features, n_columns)
+    """Kernel, rows by sample and by feature, numbers of samples, of columns, and of features."""
+    by_sample = _matrix(arena, row[1], row[3], row[4])
+    by_feature = _matrix(arena, row[2], row[5], row[4])
     if row[0] == op.CSR_MATMUL:
         kernels.csr_matmul(index, data, indices, indptr, by_feature, by_sample)
     else:
@@ -189,13 +187,12 @@ def _run_instruction(row, arena, index, data, indices, indptr):  # noqa: C901
     elif kernel == op.TRANSPOSE:
         m, n = row[4], row[5]
         for i in range(row[3]):
-            a, at = row[1] + i * m * n, row[2] + i * m * n
-            matrix = arena[a : a + m * n].reshape(m, n)
-            kernels.transpose(matrix, arena[at : at + m * n].reshape(n, m))
+            a = _matrix(arena, row[1] + i * m * n, m, n)
+            kernels.transpose(a, _matrix(arena, row[2] + i * m * n, n, m))
     elif kernel == op.SUM:
         n_0, n_1, n_2 = row[3], row[4], row[5]
-        a = arena[row[1] : row[1] + n_0 * n_1 * n_2].reshape(n_0, n_1, n_2)
-        kernels.sum_middle(a, arena[row[2] : row[2] + n_0 * n_2].reshape(n_0, n_2))
+        a = _vector(arena, row[1], n_0 * n_1 * n_2).reshape(n_0, n_1, n_2)
+        kernels.sum_middle(a, _matrix(arena, row[2], n_0, n_2))
     elif kernel in (op.TAKE_ROWS, op.SCATTER_ADD):
         _run_with_codes(row, arena)
     elif kernel in (op.CSR_MATMUL, op.CSR_TRANSPOSED_MATMUL):
@@ -213,19 +210,16 @@ def _run_instruction(row, arena, index, data, indices, indptr):  # noqa: C901
 @exact
 def _gather(places, arena, X, index, y, weight):
     """Copy the rows of a batch, and what belongs to them, to their places; -1 is none."""
-    n, n_columns = index.size, X.shape[1]
-    if n_columns and places[0] >= 0:
-        x = arena[places[0] : places[0] + n * n_columns].reshape(n, n_columns)
+    n = index.size
+    if X.shape[1] and places[0] >= 0:
+        x = _matrix(arena, places[0], n, X.shape[1])
         for i in range(n):
             kernels.copy(X[index[i]], x[i])
-    if y.size and places[1] >= 0:
-        of_batch = arena[places[1] : places[1] + n]
-        for i in range(n):
-            of_batch[i] = y[index[i]]
-    if weight.size and places[2] >= 0:
-        of_batch = arena[places[2] : places[2] + n]
-        for i in range(n):
-            of_batch[i] = weight[index[i]]
+    for values, place in ((y, places[1]), (weight, places[2])):
+        if values.size and place >= 0:
+            of_batch = _vector(arena, place, n)
+            for i in range(n):
+                of_batch[i] = values[index[i]]
 
 
 def run_steps(
@@ -249,7 +243,7 @@ def run_steps(
     for step in range(len(index)):
         rows = index[step]
         _gather(places, arena, X, rows, y, weight)
-        kernels.copy(scalars[step], arena[places[3] : places[3] + scalars.shape[1]])
+        kernels.copy(scalars[step], _vector(arena, places[3], scalars.shape[1]))
         i = 0
         while i < len(table):
             if table[i, 0] == op.GROUP:
@@ -258,5 +252,5 @@ def run_steps(
             else:
                 _run_instruction(table[i], arena, rows, data, indices, indptr)
             i += 1
-        kernels.copy(arena[places[4] : places[4] + logits.shape[1]], logits[step])
+        kernels.copy(_vector(arena, places[4], logits.shape[1]), logits[step])
     return SOURCE

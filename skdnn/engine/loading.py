@@ -199,9 +199,12 @@ def compile_run_steps(dtype: np.dtype) -> tuple[RunSteps, Exception | None]:
     fault : Exception or None
         Why code that can be used could not be kept on disk.
     """
+    from numba import typeof
+
     from . import interpreter
 
-    arguments = _argument_types(dtype)
+    arguments = _no_steps(dtype)
+    types = tuple(map(typeof, arguments))
     for is_first in (True, False):
         run_steps = _declare(is_kept=_has_place())
         files = _CodeFiles(run_steps)
@@ -209,13 +212,13 @@ def compile_run_steps(dtype: np.dtype) -> tuple[RunSteps, Exception | None]:
             files.remove()
         fault = None
         try:
-            run_steps.compile(arguments)
+            run_steps.compile(types)
             files.write_checksum()
         except Exception as error:
             fault = error
-        if arguments in run_steps.overloads:
+        if types in run_steps.overloads:
             run_steps.disable_compile()
-            if run_steps(*_no_steps(dtype)) == interpreter.SOURCE:
+            if run_steps(*arguments) == interpreter.SOURCE:
                 return run_steps, fault
     raise fault or RuntimeError("numba compiles other code than it was given")
 
@@ -237,37 +240,26 @@ def _has_place() -> bool:
     return True
 
 
-def _argument_types(dtype: np.dtype) -> tuple[Any, ...]:
-    """Return numba's types of the arguments of `run_steps`. Arrays to read may be read-only."""
-    from numba import from_dtype, types
-
-    floats, int64 = from_dtype(dtype), types.int64
-
-    def array(of: Any, n_axes: int, *, is_written: bool = False) -> Any:
-        return types.Array(of, n_axes, "C", readonly=not is_written)
-
-    return (
-        array(int64, 2),  # table
-        array(int64, 1),  # places
-        array(floats, 1, is_written=True),  # arena
-        array(floats, 2),  # X
-        array(int64, 2),  # index
-        array(floats, 1),  # y
-        array(floats, 1),  # weight
-        array(floats, 2),  # scalars
-        array(types.uint16, 2),  # bits
-        array(floats, 2, is_written=True),  # logits
-        array(floats, 1),  # data
-        array(types.int32, 1),  # indices
-        array(int64, 1),  # indptr
-    )
-
-
 def _no_steps(dtype: np.dtype) -> list[np.ndarray]:
     """Return arguments with which `run_steps` does nothing but return `SOURCE`."""
-    from numba.np.numpy_support import as_dtype
-
-    return [np.zeros((0,) * t.ndim, as_dtype(t.dtype)) for t in _argument_types(dtype)]
+    arguments = {
+        "table": np.zeros((0, 0), np.int64),
+        "places": np.zeros(0, np.int64),
+        "arena": np.zeros(0, dtype),
+        "X": np.zeros((0, 0), dtype),
+        "index": np.zeros((0, 0), np.int64),
+        "y": np.zeros(0, dtype),
+        "weight": np.zeros(0, dtype),
+        "scalars": np.zeros((0, 0), dtype),
+        "bits": np.zeros((0, 0), np.uint16),
+        "logits": np.zeros((0, 0), dtype),
+        "data": np.zeros(0, dtype),
+        "indices": np.zeros(0, np.int32),
+        "indptr": np.zeros(0, np.int64),
+    }
+    for name, array in arguments.items():
+        array.flags.writeable = name in ("arena", "logits")  # the others may be read-only
+    return list(arguments.values())
 
 
 class _CodeFiles:
@@ -291,12 +283,9 @@ class _CodeFiles:
 
     def are_intact(self) -> bool:
         """Say whether all are as they were when the checksum was written."""
-        if not self._find():
-            return True
-        try:
-            return self._checksum_file().read_text() == self._checksum()
-        except (OSError, ValueError):
-            return False
+        with suppress(OSError, ValueError):
+            return not self._find() or self._checksum_file().read_text() == self._checksum()
+        return False
 
     def remove(self) -> None:
         """Remove them: they are compiled anew."""

@@ -306,15 +306,11 @@ def _write_take_rows(table: Operand, codes: Operand, out: Operand) -> list[list[
 
 def _write_scatter_add(codes: Operand, rows: Operand, out: Operand, n_rows: int) -> list[list[int]]:
     lengths = [codes.size, n_rows, rows.shape[1]]
-    return [[op.SCATTER_ADD, codes.offset, rows.offset, out.offset, *lengths]]
+    return [[op.SCATTER_ADD, codes.offset, out.offset, rows.offset, *lengths]]
 
 
-def _write_csr_matmul(x: Operand, w: Operand, out: Operand) -> list[list[int]]:
-    return [[op.CSR_MATMUL, w.offset, out.offset, *out.shape, x.shape[1]]]
-
-
-def _write_csr_transposed_matmul(x: Operand, grad: Operand, out: Operand) -> list[list[int]]:
-    return [[op.CSR_TRANSPOSED_MATMUL, grad.offset, out.offset, *grad.shape, x.shape[1]]]
+def _write_csr(kernel: int, x: Operand, by_sample: Operand, by_feature: Operand) -> list[list[int]]:
+    return [[kernel, by_sample.offset, by_feature.offset, *by_sample.shape, x.shape[1]]]
 
 
 def _write_embedding(kernel: int, *operands: Operand) -> list[list[int]]:
@@ -350,8 +346,8 @@ _WRITERS: dict[str, Any] = {
     "concat": _write_concat,
     "take_rows": _write_take_rows,
     "scatter_add": _write_scatter_add,
-    "csr_matmul": _write_csr_matmul,
-    "csr_transposed_matmul": _write_csr_transposed_matmul,
+    "csr_matmul": lambda x, w, out: _write_csr(op.CSR_MATMUL, x, out, w),
+    "csr_transposed_matmul": lambda x, g, out: _write_csr(op.CSR_TRANSPOSED_MATMUL, x, g, out),
     "cos_and_sin_turns": lambda *x: _write_embedding(op.COS_AND_SIN_TURNS, *x),
     "grad_lines": _write_grad_lines,
     "adam_direction": _write_adam_direction,
