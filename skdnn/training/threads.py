@@ -14,7 +14,7 @@ from contextvars import copy_context
 from functools import cache
 from itertools import product
 from threading import RLock
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 from weakref import WeakSet
 
 from joblib import cpu_count
@@ -111,9 +111,6 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
 
 
-Result = TypeVar("Result")
-
-
 class Halted(Exception):  # noqa: N818 - never seen by users: the error of the failed task is raised
     """Ends a task whose result nobody needs, as another has failed."""
 
@@ -143,26 +140,26 @@ class ThreadPool:
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
 
-    def run(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    def run(self, tasks: Sequence[Callable[[], Any]]) -> None:
         """Run as many tasks as there are threads; return when all are over.
 
         Each has the context of the caller, with NumPy's handling of errors.
         """
         first, *others = tasks
         if self._executor is None:
-            return [first()]
+            first()
+            return
         self.is_halted = False
-        futures: list[Future[Result]] = []
+        futures: list[Future[Any]] = []
         try:
             for task in others:  # which fails where no more threads can be started
                 call = copy_context().run
                 futures.append(self._executor.submit(call, self._run_or_halt, task))
             with suppress(Halted):
-                own = self._run_or_halt(first)
+                self._run_or_halt(first)
             for error in [future.exception() for future in futures]:
                 if error is not None and not isinstance(error, Halted):
                     raise error
-            return [own, *(future.result() for future in futures)]
         except BaseException:
             self.is_halted = True
             raise
@@ -174,9 +171,9 @@ class ThreadPool:
         if self.is_halted:
             raise Halted
 
-    def _run_or_halt(self, task: Callable[[], Result]) -> Result:
+    def _run_or_halt(self, task: Callable[[], Any]) -> None:
         try:
-            return task()
+            task()
         except BaseException:
             self.is_halted = True
             raise
