@@ -819,11 +819,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         wanted = choose_encoder(self)
         if wanted is None:
             return tags
-        if isinstance(wanted, str):
-            own = get_tags(TabularEncoder()).input_tags
-        else:
-            own = get_tags(wanted).input_tags
-            tags.input_tags.sparse = own.sparse
+        is_auto = isinstance(wanted, str)
+        own = get_tags(TabularEncoder() if is_auto else wanted).input_tags
+        tags.input_tags.sparse = is_auto or own.sparse
         tags.input_tags.allow_nan, tags.input_tags.categorical = own.allow_nan, own.categorical
         tags.input_tags.string = own.string
         return tags

@@ -435,7 +435,10 @@ def show_versions():
     kernels = [i.get("architecture") or "" for i in libraries if i["internal_api"] == "openblas"]
     unfit = sorted(kernel for kernel in kernels if kernel.lower() in KERNELS_WITHOUT_AVX512)
     # Whoever has set a kernel need not be told.
-    if unfit and find_cpu_features() & AVX512 and "OPENBLAS_CORETYPE" not in os.environ:
+    config: Any = np.show_config(mode="dicts")
+    extensions = config.get("SIMD Extensions", {})
+    features = {name for kind in ("baseline", "found") for name in extensions.get(kind, [])}
+    if unfit and features & AVX512 and "OPENBLAS_CORETYPE" not in os.environ:
         print(
             f"\nThis processor has AVX-512, which OpenBLAS's kernel {unfit[0]} does not use. "
             "Setting the environment variable OPENBLAS_CORETYPE=SkylakeX before Python starts may "
@@ -449,10 +452,3 @@ def find_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def find_cpu_features() -> set[str]:
-    """Return the processor's instruction sets that NumPy was built to look for, and has found."""
-    config: Any = np.show_config(mode="dicts")
-    extensions = config.get("SIMD Extensions", {})
-    return {name for kind in ("baseline", "found") for name in extensions.get(kind, [])}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from inspect import signature
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -163,13 +162,11 @@ PASSED_OVER = ("skdnn", "sklearn", "numpy", "joblib")
 def find_stack_level() -> int:
     """Return the `stacklevel` of a warning that is to name the line that called this package."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and _package_of(frame) in PASSED_OVER:
+    while frame.f_back is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in PASSED_OVER:
+            break
         frame, level = frame.f_back, level + 1
     return level
-
-
-def _package_of(frame: FrameType) -> str:
-    return frame.f_globals.get("__name__", "").partition(".")[0]
 
 
 def get_output_container(transformer: Any) -> str:

@@ -165,19 +165,20 @@ def build_network(architecture: Architecture) -> Network:
     """
     columns, sizes = architecture.columns, architecture.hidden_layer_sizes
     layers, g = _describe_input(columns), make_activation("identity")
-    width = Sequential(tuple(layers)).n_out(columns.n_columns)
-    n_residual = _count_residual(architecture, width)
+    widths = [Sequential(tuple(layers)).n_out(columns.n_columns)]  # of what enters each layer
+    for size in sizes:
+        widths.append(size.n_out(widths[-1]) if isinstance(size, Layer) else size)
+    may_add = architecture.residual
+    residual = [may_add and i > 0 and size == widths[i] for i, size in enumerate(sizes)]
     functions, rates = iter(architecture.activation), iter(architecture.dropout)
-    for i, n_units in enumerate(sizes):
+    for n_units, width, is_residual in zip(sizes, widths[:-1], residual, strict=True):
         if isinstance(n_units, Layer):
             layers.append(n_units)
-            width = n_units.n_out(width)
             continue
         g, rate = make_activation(next(functions)), next(rates)
-        is_residual = architecture.residual and i > 0 and n_units == width
         recipe = getattr(g, "initialization", "he_normal")
         dense = _dense(width, n_units, architecture.initialization, g, recipe)
-        block: list[Layer] = [_quieten(dense, n_residual) if is_residual else dense]
+        block: list[Layer] = [_quieten(dense, sum(residual)) if is_residual else dense]
         if architecture.normalization is not None:
             block.append(NORMALIZATIONS[architecture.normalization])
         if not isinstance(g, Identity):
@@ -185,18 +186,8 @@ def build_network(architecture: Architecture) -> Network:
         if rate > 0.0:
             block.append(Dropout(rate))
         layers += [Residual(tuple(block))] if is_residual else block
-        width = n_units
-    layers.append(_dense(width, 1, architecture.initialization, g, "glorot_uniform"))
+    layers.append(_dense(widths[-1], 1, architecture.initialization, g, "glorot_uniform"))
     return Network(tuple(layers), columns.n_columns, architecture.n_members)
-
-
-def _count_residual(architecture: Architecture, width: int) -> int:
-    """Count the hidden layers that add to their input; the first one has this width before it."""
-    n_residual = 0
-    for i, size in enumerate(architecture.hidden_layer_sizes):
-        n_residual += architecture.residual and i > 0 and size == width
-        width = size.n_out(width) if isinstance(size, Layer) else size
-    return n_residual
 
 
 def _describe_input(columns: InputColumns) -> list[Layer]:

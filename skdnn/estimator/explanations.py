@@ -32,8 +32,10 @@ def input_gradients(estimator: Any, X: Any, method: str, baseline: Any, steps: A
         with limit_blas_threads(0):
             grads = average_gradients(*predictor.input_gradients(params, encoded))
             if encoder is not None:
+                sources = encoder.source_features_
+                places, shape = (np.arange(len(sources)), sources), (len(sources), rows.shape[1])
                 grads = grads * encoder._input_slopes(rows)
-                grads = sum_by_source(grads, encoder.source_features_, rows.shape[1])
+                grads = grads @ csr_array((np.ones(len(sources)), places), shape)  # by feature
         return grads / estimator.temperature_
 
     if method == "gradient":
@@ -92,21 +94,3 @@ def integrate_gradients(
     for k in range(n_steps):
         total += gradient(X - way * ((n_steps - k - 0.5) / n_steps))
     return (way * (total / n_steps)).astype(X.dtype)
-
-
-def sum_by_source(grads: np.ndarray, sources: np.ndarray, n_features: int) -> np.ndarray:
-    """Add up the columns that come from the same feature.
-
-    Parameters
-    ----------
-    grads : ndarray of shape (n_samples, n_columns)
-    sources : ndarray of int of shape (n_columns,)
-        The feature that each column comes from.
-    n_features : int
-
-    Returns
-    -------
-    sums : ndarray of shape (n_samples, n_features)
-    """
-    places = np.arange(len(sources)), sources
-    return grads @ csr_array((np.ones(len(sources)), places), (len(sources), n_features))

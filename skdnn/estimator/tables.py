@@ -119,16 +119,14 @@ def _encode_to_train(
         else:
             validate_data(estimator, X, y, skip_check_array=True)
         y = check_labels(y)
+    chosen = estimator.params_.dtype if continues else None
     if not continues:
         is_new = isinstance(encoder, TabularEncoder)
         encoder = fit_encoder(encoder, X, y, weights)
         if is_part and is_new:
             warn_of(CONSTANT, encoder._find_constant())
-    chosen = None
-    if continues:
-        chosen = estimator.params_.dtype
-    elif isinstance(encoder, TabularEncoder):  # whose numbers are never too fine for float32
-        chosen = np.dtype("float32" if dtype == "auto" else dtype)
+        if isinstance(encoder, TabularEncoder):  # whose numbers are never too fine for float32
+            chosen = np.dtype("float32" if dtype == "auto" else dtype)
     matrix = encode(encoder, X, chosen, reset=not continues, is_part=is_part and continues)
     check_consistent_length(matrix, y)
     return matrix, y, encoder, chosen or choose_dtype(dtype, matrix)
