@@ -183,6 +183,11 @@ class Network:
     def check_params(self, params: Any) -> None:
         """Check that these are parameters of this network.
 
+        Parameters
+        ----------
+        params : ndarray of shape (n_members, n_params)
+            What is checked.
+
         Raises
         ------
         ValueError

@@ -1,9 +1,17 @@
 """The layers that a network is made of, each with its forward and backward pass side by side."""
 
-from .activation import Activation, Dropout
-from .base import Context, Layer, Params, ParamSpec, RandomBits, Sequential
-from .combine import Branch, Concatenate, Residual
-from .dense import Dense, FeatureScaling
+from .base import (
+    Branch,
+    Concatenate,
+    Context,
+    Layer,
+    Params,
+    ParamSpec,
+    RandomBits,
+    Residual,
+    Sequential,
+)
+from .basic import Activation, Dense, Dropout, FeatureScaling
 from .embedding import CategoricalEmbedding, NumericEmbedding
 from .normalization import BatchNorm, LayerNorm
 
