@@ -235,8 +235,10 @@ def choose_dtype(dtype: str, X: Any) -> np.dtype:
     """
     if dtype != "auto":
         return np.dtype(dtype)
-    if X.dtype == np.float32 or X.shape[0] <= SMALL_TABLE:
-        return X.dtype
+    if X.dtype == np.float32:
+        return np.dtype(np.float32)
+    if X.shape[0] <= SMALL_TABLE:
+        return np.dtype(np.float64)
     is_precise = np.abs(X.data if issparse(X) else X).max(initial=0.0) < np.finfo(np.float32).max
     if not issparse(X):
         rounding = np.abs(X).max(axis=0) * np.finfo(np.float32).eps
