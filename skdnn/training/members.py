@@ -158,16 +158,18 @@ class Programs:
         return state
 
 
-def load(executable: Executable, state: State, members: Any = slice(None)) -> None:
+def load(executable: Executable, state: State, members: list[int]) -> None:
     """Write the state of members into the memory of a program."""
     for name, array in state.items():
-        executable.views[name][...] = array[members]
+        for view, member in zip(executable.views[name], members, strict=True):
+            view[...] = array[member]
 
 
-def store(executable: Executable, state: State, members: Any = slice(None)) -> None:
+def store(executable: Executable, state: State, members: list[int]) -> None:
     """Read the state of members from the memory of a program."""
     for name, array in state.items():
-        array[members] = executable.views[name]
+        for view, member in zip(executable.views[name], members, strict=True):
+            array[member] = view
 
 
 def compose(X: Any, index: np.ndarray) -> tuple[Any, np.ndarray]:

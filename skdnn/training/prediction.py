@@ -81,7 +81,8 @@ class Predictor:
         """Return a copy of the parameters in a dtype: the one as before if they are the same."""
         known = self._cast  # looked up once: other threads may put another pair there
         if known is None or known[1].dtype != dtype or not np.array_equal(known[0], params):
-            self._cast = known = params.copy(), params.astype(dtype)
+            given = params.copy()
+            self._cast = known = given, given.astype(dtype, copy=False)
         return known[1]
 
     def logits(

@@ -256,7 +256,7 @@ class Trainer:
         compiled = self._compile([0], n)
         executable = self._memories[0].executable(self.programs.executor, compiled)
         state = self.programs.state_of(self.state.params)
-        load(executable, state)
+        load(executable, state, [0])
         logits = np.empty((1, 1, n), self.state.params.dtype)
         if compiled.n_bits:
             raise ValueError(
