@@ -410,9 +410,9 @@ print(len(messages), executor, *messages)
 """
 
 
-def start(folder, dtype="float32", **environment):
+def start(folder, dtype="float32", code=CODE, **environment):
     """Start a program of a user's in a folder of its own."""
-    (folder / "program.py").write_text(CODE)
+    (folder / "program.py").write_text(code)
     root = str(Path(loading.__file__).parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
@@ -461,6 +461,26 @@ def test_damaged_code_of_the_kernels_does_not_end_a_process(tmp_path):
     for file in (tmp_path / "code").rglob("*.nbc"):
         DAMAGES["zeros"](file)
     assert output_of(start(tmp_path, **place)) == "0 numba\n"
+
+
+FIT = """
+import zlib
+from sklearn.datasets import make_classification
+from skdnn import DeepBinaryClassifier
+
+X, y = make_classification(2500, 20, random_state=0)
+model = DeepBinaryClassifier(random_state=0, n_jobs=1).fit(X, y)
+print(model._predictor.executor, zlib.crc32(model.params_.tobytes()))
+"""
+
+
+@pytest.mark.slow
+def test_process_that_compiles_trains_as_one_that_loads(tmp_path):
+    """To the bit, with kernels of every kind."""
+    place = {"NUMBA_CACHE_DIR": str(tmp_path / "code")}
+    shown = [output_of(start(tmp_path, code=FIT, **place)) for _ in range(2)]
+    assert shown[0] == shown[1]
+    assert shown[0].startswith("numba ")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -12,7 +12,9 @@ from numba import njit
 from . import opcodes as op
 from .vector_math import cos_quarter, exp, sin_quarter, tanh
 
-_OPTIONS: Any = {"error_model": "numpy", "nogil": True}
+# Inlined, all are part of `run_steps`: the process that compiles it has then the same code as those
+# that load it. Else it would take kernels that were compiled by themselves, which round otherwise.
+_OPTIONS: Any = {"error_model": "numpy", "nogil": True, "forceinline": True}
 exact = njit(fastmath={"contract", "nsz"}, **_OPTIONS)
 reducing = njit(fastmath={"contract", "nsz", "reassoc"}, **_OPTIONS)
 
