@@ -282,3 +282,13 @@ def test_dropout_among_own_layers_is_refused_by_lbfgs():
 def test_estimator_of_own_parts_passes_the_checks_of_scikit_learn(estimator):
     results = check_estimator(estimator.set_params(random_state=0), on_skip=None, on_fail=None)
     assert [r["check_name"] for r in results if r["status"] == "failed"] == []
+
+
+def test_untraceable_predictions_of_any_number_of_rows_agree():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    model = DeepBinaryClassifier((8,), SciPyGELU(), n_members=2, max_iter=5, random_state=0)
+    model.fit(X, X[:, 0] > 0)
+    together = model.predict_proba(X)
+    for n in (1, 3, 20, 40):
+        np.testing.assert_allclose(model.predict_proba(X[:n]), together[:n], rtol=1e-12)

@@ -85,7 +85,7 @@ class Memory:
         if key not in self._bound:
             executable = executor.bind(compiled, n_members, self)
             self._bound[key] = (compiled, executable)
-        if isinstance(compiled, Program) and self._last != key:
+        if self._last != key:
             self._bound[key][1].write_constants()
             self._last, self.loaded = key, None
         return self._bound[key][1]
