@@ -355,7 +355,7 @@ class Trainer:
         """Judge the weights before training.
 
         On validation rows, untrained weights are never chosen as the best. Their loss decides
-        nothing then, and is computed from about a thousand rows.
+        nothing then, and is computed from at most four thousand rows.
 
         Raises
         ------
