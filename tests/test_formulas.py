@@ -11,6 +11,7 @@ from data import classifier, make_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
+from scipy.special import ndtr
 from strategies import seeds
 from tables import run_traced
 
@@ -62,6 +63,7 @@ EXPRESSIONS = {
     "reshape of a transpose": lambda a, b: a.mT.reshape(4, 5) * b.T.reshape(-1)[3],
     "joined": lambda a, b: np.concatenate([a[:, :2], b, concat([a, b], axis=1)], axis=1),
     "joined flat": lambda a, b: concat([a.reshape(-1), b[0] * 2.0, (a * b).reshape(-1)]),
+    "clipped": lambda a, b: np.clip(a, -0.5, 0.5) + np.clip(b, a, 1.0),
     "where": lambda a, b: np.where(a > 0.0, a, b) + where(b > 0.0, 1.0, b),
     "like others": lambda a, b: np.zeros_like(a) + np.ones_like(b) + functions.ones_like(a) * b,
     "broadcast": lambda a, b: np.broadcast_to(a[0], (4, 5)) + broadcast_to(b[:, :1], (4, 5)),
@@ -370,6 +372,58 @@ class WritesEntries(Plain):
 class WritesByOut(Plain):
     def value(self, z):
         return np.tanh(z, out=z)
+
+
+class NormalCDF:
+    """Untraceable, so that trainings run its formulas as they stand."""
+
+    def value(self, z):
+        return ndtr(z)
+
+    def derivative(self, z):
+        return np.exp(-0.5 * z * z) / np.sqrt(2.0 * np.pi)
+
+
+class WritesWhenUntraceable(NormalCDF):
+    def value(self, z):
+        y = ndtr(z)
+        z *= 2.0
+        return y
+
+
+class WritesByUntraceable(NormalCDF):
+    def value(self, z):
+        return ndtr(z, out=z)
+
+
+class WritesInDerivative(NormalCDF):
+    def derivative(self, z):
+        y = super().derivative(z)
+        z[...] = 0.0
+        return y
+
+
+class LossThatWrites:
+    def loss(self, y_true, logits):
+        return y_true * ndtr(-logits) + (1.0 - y_true) * ndtr(logits)
+
+    def derivative(self, y_true, logits):
+        slope = np.exp(-0.5 * logits * logits) * (1.0 - 2.0 * y_true)
+        logits[logits > 0.0] = 0.0
+        return slope
+
+
+@pytest.mark.parametrize("kind", [WritesWhenUntraceable, WritesByUntraceable, WritesInDerivative])
+def test_untraceable_activation_that_changes_its_input_is_a_clear_error(kind):
+    with pytest.raises(TypeError, match=r"must not .* an array.* return a new one"):
+        fit(kind())
+
+
+def test_untraceable_loss_that_changes_the_logits_is_a_clear_error():
+    X, y = make_table()
+    model = classifier(loss=LossThatWrites())
+    with pytest.raises(TypeError, match=r"must not write into an array.* return a new one"):
+        model.fit(X, y)
 
 
 @pytest.mark.parametrize(

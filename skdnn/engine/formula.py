@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from .feed import Feed, SparseRows
 from .ops import Shape
 from .plan import Program, plan
-from .trace import SparseSymbol, Symbol, Trace, UntraceableError
+from .trace import ADVICE, SparseSymbol, Symbol, Trace, UntraceableError
 
 TakeBits = Callable[[int, int], Any]
 
@@ -49,8 +49,17 @@ class Formula:
         arrays: dict[str, Any] = {name: np.ones(shape) for name, shape in self.shapes.items()}
         if self.is_sparse:
             arrays["x"] = SparseRows(csr_array(self.shapes["x"]))
-        self.function(arrays, take_bits)
+        self.call(arrays, take_bits)
         return max(needed)
+
+    def call(self, arrays: dict[str, Any], take_bits: TakeBits) -> dict[str, Any]:
+        """Return the outputs for arrays of NumPy's, read-only ones where others need them too."""
+        try:
+            return self.function(arrays, take_bits)
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            raise TypeError(f"A formula must not write into an array; {ADVICE}") from error
 
     def check_repeatable(self) -> None:
         """Trace the formula twice, and compare.
@@ -129,8 +138,7 @@ class EagerExecutable:
                     arrays["x"] = sparse[member]
                 bits = np.zeros(0) if feed.bits is None else feed.bits[member, step]
                 take_bits = partial(_take, bits)
-                outputs = self._formula.function(arrays, take_bits)
-                for name, values in outputs.items():
+                for name, values in self._formula.call(arrays, take_bits).items():
                     self.views[name][member] = values
             if feed.logits is not None:
                 feed.logits[:, step] = self.views["logits"]

@@ -216,6 +216,7 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.mean: ops.mean,
     np.concatenate: ops.concat,
     np.where: ops.where,
+    np.clip: lambda a, low, high: ops.minimum(ops.maximum(a, low), high),
     np.broadcast_to: ops.broadcast_to,
     np.reshape: lambda a, shape: a.reshape(shape),
     np.ndim: lambda a: a.ndim,

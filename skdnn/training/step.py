@@ -8,6 +8,7 @@ import numpy as np
 
 from ..engine.formula import Formula, TakeBits
 from ..nn.layers import Context, RandomBits, Sequential
+from ..nn.layers.base import read_only
 from ..nn.losses import Loss
 from ..nn.network import Layout, Network
 from ..optim.transforms import Optimizer
@@ -30,7 +31,7 @@ def training_step(
     x, y, weight = arrays["x"], arrays["y"], arrays.get("weight")
     params = layout.unflatten(arrays["params"], arrays.get("statistics"))
     ctx = Context(True, weight, RandomBits(take_bits))
-    logits = layers.forward(x, params, ctx)[:, 0]  # forward pass
+    logits = read_only(layers.forward(x, params, ctx)[:, 0])  # forward pass
     grad_logits = loss.gradient(y, logits, weight)  # gradient of the loss
     _, grads = layers.backward(grad_logits[:, None], x, params, ctx)  # backward pass
     outputs = {"logits": logits, "grads": layout.flatten(grads)}

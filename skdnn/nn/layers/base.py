@@ -413,6 +413,7 @@ class Sequential(Layer):
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
         grads: Grads = {}
         for name, layer, x_in in reversed(list(self._inputs(x, p, ctx))):
+            grad_y, x_in = read_only(grad_y), read_only(x_in)
             grad_y, own = layer.backward(grad_y, x_in, p[name], ctx[name])
             _check_shape(layer, "backward", grad_y, x_in.shape)
             grads |= {f"{name}.{key}": grad for key, grad in own.items()}
@@ -422,7 +423,7 @@ class Sequential(Layer):
         return {
             f"{name}.{key}": value
             for name, layer, x_in in self._inputs(x, p, ctx)
-            for key, value in layer.statistics(x_in, p[name], ctx[name]).items()
+            for key, value in layer.statistics(read_only(x_in), p[name], ctx[name]).items()
         }
 
     def of_member(self, member: int) -> Sequential:
@@ -437,8 +438,16 @@ class Sequential(Layer):
                 x = _forward(layer, x, p[name], ctx[name])
 
 
+def read_only(array: Array) -> Array:
+    """Return a view of an array of NumPy's into which nobody can write; a symbol as it is."""
+    if isinstance(array, np.ndarray):
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
 def _forward(layer: Layer, x: Array, p: Params, ctx: Context) -> Array:
-    y = layer.forward(x, p, ctx)
+    y = layer.forward(read_only(x), p, ctx)
     _check_shape(layer, "forward", y, (len(x), layer.n_out(x.shape[1])))
     return y
 
