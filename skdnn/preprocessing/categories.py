@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -65,7 +66,7 @@ class LevelMatch(NamedTuple):
 class Category:
     """How a category column becomes flags or a code: by its level, the row of a lookup table."""
 
-    rows: dict[Any, int]  # level -> row of the table; rare levels are not in it
+    levels: list[Any]  # those that are not rare, in the order of their rows of the table
     table: np.ndarray  # (2 + n_levels, n_outputs)
     outputs: list[tuple[int, str]]  # the mark of each, and the end of its name
     # What `fit` saw in the column:
@@ -73,7 +74,12 @@ class Category:
     n_rare: int  # of these, with a rare level
     n_scarce: int  # and with one that would be rare without the row
     is_cut: bool  # whether levels are rare for no other reason than max_categories
-    types: frozenset[str]  # of all levels, rare or not
+    types: list[str]  # of all levels, rare or not
+
+    @cached_property
+    def _rows(self) -> dict[Any, int]:
+        """The row of the table of each level."""
+        return {level: row for row, level in enumerate(self.levels, FIRST_LEVEL)}
 
     @property
     def is_empty(self) -> bool:
@@ -88,7 +94,7 @@ class Category:
     def encode_into(self, levels: Levels, out: np.ndarray) -> LevelMatch:
         """Write the outputs, (n_samples, n_outputs), and say what the levels were."""
         # A code of -1, which is a missing level, picks the last entry.
-        rows = np.array([*(self.rows.get(level, UNKNOWN) for level in levels.values), MISSING])
+        rows = np.array([*(self._rows.get(level, UNKNOWN) for level in levels.values), MISSING])
         picked = rows[levels.codes]
         for k, values in enumerate(self.table.T):
             out[:, k] = values[picked]
@@ -237,14 +243,14 @@ def fit_category(
     weight_of_row = np.array([sum(totals[rare]), totals[0], *(totals[places[v]] for v in shown)])
     table, outputs = make_lookup(shown, weight_of_row, max_one_hot=max_one_hot)
     return Category(
-        rows={level: row for row, level in enumerate(shown, FIRST_LEVEL)},
+        levels=shown,
         table=table,
         outputs=outputs,
         n_rows=int(counts[1:].sum()),
         n_rare=int(counts[rare].sum()),
         n_scarce=int(counts[[*rare, *scarce]].sum()),
         is_cut=len(common) > max_categories,
-        types=find_types(levels),
+        types=sorted(find_types(levels)),
     )
 
 

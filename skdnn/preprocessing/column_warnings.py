@@ -156,9 +156,9 @@ def warn_of_unknown(
         n_rows = sum(match.n_rows for match in matches)
         n_known = sum(match.n_known for match in matches)
         is_rare = category.n_rare > MOSTLY * category.n_rows
-        if n_known == 0 and category.rows and _is_suspicious(n_rows, matches, category):
+        if n_known == 0 and category.levels and _is_suspicious(n_rows, matches, category):
             unknown.append(label)
-            examples.append(next(iter(category.rows)))
+            examples.append(category.levels[0])
         elif n_rows >= MANY_ROWS and 0 < n_known < (1.0 - MOSTLY) * n_rows and not is_rare:
             new.append(label)
     warn_of(UNKNOWN_LEVELS, unknown, examples)

@@ -291,7 +291,11 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
 
     def _find_constant(self) -> list[Any]:
         """Name the columns that had a single value in `fit`, and are encoded as 0 ever after."""
-        return [self._labels[j] for j, column in self._columns.items() if column.is_constant]
+        return [
+            label
+            for label, column in zip(self._labels, self._columns, strict=True)
+            if column.is_constant and not column.is_empty
+        ]
 
     def _transform(
         self,
@@ -447,14 +451,15 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self.n_continuous_ = int(np.count_nonzero(self._marks == CONTINUOUS))
         self.code_sizes_ = tuple(self._marks[self._marks > FLAG].tolist())
         self.categories_ = [
-            list(column.rows) if isinstance(column, Category) else None for column in columns
+            column.levels.copy() if isinstance(column, Category) else None for column in columns
         ]
-        # Columns without any value in `fit` are not read, whatever comes later.
-        self._columns = {j: column for j, column in enumerate(columns) if not column.is_empty}
+        self._columns = columns
         self._categories, self._category_places = {}, {}
         self._numeric, self._places, self._missing_places = [], [], []
         numbers = []
-        for j, column in self._columns.items():
+        for j, column in enumerate(columns):
+            if column.is_empty:  # not read, whatever comes later
+                continue
             first, *others = np.flatnonzero(self.source_features_ == j).tolist()
             if isinstance(column, Category):
                 self._categories[j] = column
