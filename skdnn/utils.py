@@ -74,6 +74,43 @@ CALLBACK_STATE = {"_callback_fit_ctx", "_skl_callbacks_to_teardown"}
 """What scikit-learn keeps on an estimator during a fit, and removes after it."""
 
 
+FILE_FORMAT = 1
+"""Of the state that estimators write into files: counts up when an older one cannot be read."""
+
+
+def add_format(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of an estimator with its format and the version that writes it."""
+    from . import __version__
+
+    return {"skdnn_format": FILE_FORMAT, "skdnn_version": __version__, **state}
+
+
+def remove_format(state: dict[str, Any], estimator: Any) -> dict[str, Any]:
+    """Return a state as it was before `add_format`.
+
+    Raises
+    ------
+    ValueError
+        If it has another format, or none.
+    """
+    from . import __version__
+
+    state, name = state.copy(), type(estimator).__name__
+    number, version = state.pop("skdnn_format", None), state.pop("skdnn_version", None)
+    if number == FILE_FORMAT:
+        return state
+    if number is None:
+        raise ValueError(
+            f"This {name} was written by a development version of skdnn from before 0.1.0, whose "
+            "files have no format number. Load it with that version, or fit it again."
+        )
+    advice = "Upgrade skdnn" if number > FILE_FORMAT else f"Load it with skdnn=={version}"
+    raise ValueError(
+        f"This {name} was written by skdnn {version} in format {number}, but skdnn {__version__} "
+        f"reads format {FILE_FORMAT}. {advice}, or fit it again."
+    )
+
+
 def leave_out_callback_state(state: dict[str, Any]) -> dict[str, Any]:
     """Return what a copy is to have of an estimator, in the middle of a fit no more than after it.
 

@@ -6,7 +6,8 @@ whose rows are what the column becomes for an unknown level, for a missing one, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -19,12 +20,14 @@ from ..utils import (
     Interval,
     RealNotInt,
     StrOptions,
+    add_format,
     check_feature_names_in,
     check_weights,
     cut_rows,
     fit_context,
     get_output_container,
     is_checked,
+    remove_format,
     with_usual_errors,
 )
 from .categories import (
@@ -471,6 +474,26 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 self._missing_places += others
         self._scaling = Scaling(numbers)
 
+    def __getstate__(self):
+        """Return plain data, without what follows from the columns."""
+        state = super().__getstate__()
+        if "_columns" in state:
+            arranged = object.__new__(TabularEncoder)
+            arranged._arrange(self._columns)
+            state = {name: value for name, value in state.items() if name not in vars(arranged)}
+            state |= {"labels": list(self._labels), "columns": pack_columns(self._columns)}
+            del state["_labels"]
+        return add_format(state)
+
+    def __setstate__(self, state):
+        """Restore what `__getstate__` has returned, here or in another version."""
+        state = remove_format(state, self)
+        columns, labels = state.pop("columns", None), state.pop("labels", None)
+        super().__setstate__(state)
+        if columns is not None:
+            self._labels = labels
+            self._arrange(unpack_columns(columns, self.is_categorical_))
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
@@ -479,6 +502,26 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         tags.input_tags.string = False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def pack_columns(columns: Sequence[NumberScale | Category]) -> dict[str, Any]:
+    """Return what columns became as plain data, numbers and categories apart."""
+    numbers = [column for column in columns if isinstance(column, NumberScale)]
+    categories = [column for column in columns if isinstance(column, Category)]
+    names = [field.name for field in fields(Category)]
+    return {
+        "numbers": np.array(numbers, np.float64).reshape(-1, len(NumberScale._fields)),
+        "categories": [{name: getattr(column, name) for name in names} for column in categories],
+    }
+
+
+def unpack_columns(
+    packed: dict[str, Any], is_categorical: np.ndarray
+) -> list[NumberScale | Category]:
+    """Return what columns became, in their order in the table."""
+    numbers = (NumberScale(*row) for row in packed["numbers"].tolist())
+    categories = (Category(**column) for column in packed["categories"])
+    return [next(categories) if is_it else next(numbers) for is_it in is_categorical.tolist()]
 
 
 class EncodedArray(np.ndarray):
