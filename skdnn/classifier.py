@@ -43,7 +43,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         The network: units in each hidden layer. An integer is one layer; an empty sequence is
         logistic regression. Layers of `skdnn.nn`, or of your own, may stand among the integers or
         in their place; `activation`, `normalization`, `residual` and `dropout` are for those that
-        integers make. "auto" is (64, 64); MLPClassifier has one layer of 100.
+        integers make. "auto" is (64, 64), and (32, 32) where what enters the network has more
+        columns than rows (not by `partial_fit`); MLPClassifier has one layer of 100.
     activation : str, object or sequence of these, default="auto"
         The network: activation function of the hidden layers, or one for each: "identity",
         "logistic", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus",
@@ -64,9 +65,9 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         `skdnn.nn.NumericEmbedding`. They are learnt cosines for "periodic"; for "piecewise"
         piecewise-linear functions that rise within a bin each, with edges where the labels of a
         member's own rows change (`partial_fit`: those of the first part); with "mixed" members take
-        turns. "auto" is "mixed", or "periodic" for a
-        single network, for the numbers that a `TabularEncoder` returns; it is None without one,
-        with solver "lbfgs" and without hidden layers.
+        turns. "auto" is "mixed", or "periodic" for a single network, for the numbers that a
+        `TabularEncoder` returns; it is None without one, for more than 1,000 numbers, with solver
+        "lbfgs" and without hidden layers.
     initialization : {"auto", "zeros", "normal", "uniform", "he_normal", "he_uniform", \
             "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform", "orthogonal", \
             "mlp"}, default="auto"

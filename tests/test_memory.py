@@ -80,6 +80,14 @@ def test_encoder_learns_from_a_column_at_a_time_and_writes_the_result_alone(dtyp
     assert peak_of(lambda: encoder.transform(X)) < 1.4 * X.nbytes
 
 
+def test_wide_table_of_few_rows_takes_little():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(100, 10_000)), np.arange(100) % 2
+    model = DeepBinaryClassifier(max_iter=2, learning_rate_init=1e-4, random_state=0)
+    assert peak_of(lambda: model.fit(X, y)) < 300e6
+    assert model.params_.nbytes < 12e6  # of which a pickle has five copies
+
+
 @pytest.mark.filterwarnings("ignore:L-BFGS ended")
 @pytest.mark.parametrize("solver", ["adamw", "lbfgs"])
 def test_fits_and_predictions_leave_nothing_behind(solver):

@@ -54,6 +54,34 @@ def test_weights_are_averaged_over_the_steps_of_an_epoch(n_samples, parameters, 
     assert decay == (None if expected is None else pytest.approx(expected))
 
 
+WIDE = {"encoder": "auto", "hidden_layer_sizes": "auto", "n_members": 2}
+
+
+@pytest.mark.parametrize(
+    ("shape", "parameters", "embedding", "sizes"),
+    [
+        ((60, 20), {}, "mixed", (64, 64)),
+        ((20, 60), {}, "mixed", (32, 32)),  # more columns than rows
+        ((20, 1_001), {}, None, (32, 32)),  # too many to embed
+        ((20, 1_001), {"numeric_embedding": "periodic"}, "periodic", (32, 32)),
+        ((20, 60), {"hidden_layer_sizes": (8,)}, "mixed", (8,)),
+        ((20, 60), {"max_fun": 15_000}, None, (64, 64)),  # MLPClassifier's parameters
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_networks_of_wide_tables_are_small(shape, parameters, embedding, sizes):
+    X, y = np.random.default_rng(0).normal(size=shape), np.arange(shape[0]) % 2
+    model = classifier(max_iter=1, **WIDE | parameters).fit(X, y)
+    told = model.get_params() | model.resolved_params_
+    assert (told["numeric_embedding"], told["hidden_layer_sizes"]) == (embedding, sizes)
+
+
+def test_part_of_a_stream_says_nothing_about_its_length():
+    X, y = np.random.default_rng(0).normal(size=(20, 60)), np.arange(20) % 2
+    model = classifier(**WIDE).partial_fit(X, y, classes=[0, 1])
+    assert model.resolved_params_["hidden_layer_sizes"] == (64, 64)
+
+
 @pytest.mark.parametrize("decay", [None, 0.5])
 def test_averages_that_are_given_stay(decay):
     assert "ema_decay" not in chosen(60, ema_decay=decay)

@@ -116,6 +116,7 @@ def prepare(estimator: Any, given: Given) -> Training:
         parameters,
         estimator.resolved_params_ if continues else {},
         n_samples=len(rows),
+        n_columns=rows.X.shape[1],
         n_embedded=n_embedded,
         encoder=get_encoder(encoder),
         dtype=rows.X.dtype,

@@ -31,6 +31,9 @@ LARGE_TABLE = 10_000
 MOST_AVERAGED = 50
 """Weights are averaged over about the steps of an epoch, but over no more of them than this."""
 
+MOST_EMBEDDED = 1_000
+"""Columns of numbers up to which they are embedded: each takes 300 weights of a network."""
+
 ADAMW_WEIGHT_DECAY = 0.02
 AUTO_MAX_FUN = 15_000
 
@@ -163,6 +166,7 @@ def resolve(
     known: dict[str, Any],
     *,
     n_samples: int,
+    n_columns: int = 0,
     n_embedded: int = 0,
     encoder: Any = None,
     dtype: np.typing.DTypeLike = np.float64,
@@ -181,6 +185,8 @@ def resolve(
         The `resolved_params_` of a training that goes on.
     n_samples : int
         Rows to train on.
+    n_columns : int
+        Columns of the matrix that enters the network.
     n_embedded : int
         Columns of numbers that may be embedded.
     encoder : object
@@ -198,26 +204,25 @@ def resolve(
     n_members: Any = known.get("n_members", 1 if is_single else 8)
     n_members = n_members if _is_auto(given.n_members) else given.n_members
     batch_size = choose_batch_size(given, n_samples)
-    n_averaged = min(n_samples // batch_size, MOST_AVERAGED)  # steps
     has_enough = n_samples > (LARGE_TABLE if takes_all else STOPPED_TABLE)
+    is_wide = n_columns > n_samples and not (is_mlp or is_part)
     choices: dict[str, Any] = {
         "numeric_embedding": choose_embedding(given, n_embedded, n_members),
-        "hidden_layer_sizes": (64, 64),
+        "hidden_layer_sizes": (32, 32) if is_wide else (64, 64),
         "activation": "relu" if is_mlp else "silu",
         "n_members": n_members,
         "initialization": "mlp" if is_mlp else "auto",
         "encoder": encoder,
         "dropout": 0.0 if is_single else 0.15,
         "batch_size": batch_size,
-        "ema_decay": None if is_single or n_averaged <= 1 else 1.0 - 1.0 / n_averaged,
+        "ema_decay": None if is_single else choose_ema_decay(n_samples, batch_size),
         "max_iter": choose_epochs(n_samples),
         "early_stopping": is_validated or has_enough or (n_members > 1 and not is_lbfgs),
         "dtype": np.dtype(dtype).name,
     } | known
     values = vars(given) | {n: v for n, v in choices.items() if _is_auto(getattr(given, n))}
+    values |= {"batch_size": batch_size, "max_fun": given.max_fun or AUTO_MAX_FUN}
     values["early_stopping"] = bool(values["early_stopping"]) and not is_part
-    values["batch_size"] = batch_size
-    values["max_fun"] = given.max_fun or AUTO_MAX_FUN
     if given.weight_decay is None:
         values["weight_decay"] = ADAMW_WEIGHT_DECAY if given.solver == "adamw" else 0.0
     return ResolvedParameters(**values)
@@ -241,9 +246,12 @@ def choose_embedding(given: Parameters, n_embedded: int, n_members: int) -> str 
     """Return what is made of the numbers of a table, if there are any to embed.
 
     One network minimised to the end learns by heart what an embedding lets it tell apart; without
-    hidden layers it is to be logistic regression.
+    hidden layers it is to be logistic regression. Many columns say enough as they are, and would
+    make networks of millions of weights.
     """
-    if n_embedded == 0 or given.solver == "lbfgs" or np.size(given.hidden_layer_sizes) == 0:
+    if not 0 < n_embedded <= MOST_EMBEDDED:
+        return None
+    if given.solver == "lbfgs" or np.size(given.hidden_layer_sizes) == 0:
         return None
     return "mixed" if n_members > 1 else "periodic"
 
@@ -259,6 +267,12 @@ def choose_batch_size(given: Parameters, n_samples: int) -> int:
     if not _is_auto(given.batch_size):
         return int(given.batch_size)
     return int(min(max(2 ** round(log2(max(n_samples, 1) / 40)), 64), 512))
+
+
+def choose_ema_decay(n_samples: int, batch_size: int) -> float | None:
+    """Return the decay of a mean over about the steps of an epoch, if it has several."""
+    n_averaged = min(n_samples // batch_size, MOST_AVERAGED)  # steps
+    return 1.0 - 1.0 / n_averaged if n_averaged > 1 else None
 
 
 def choose_epochs(n_samples: int) -> int:
