@@ -20,7 +20,7 @@ import numpy as np
 from joblib import cpu_count
 from threadpoolctl import threadpool_info
 
-from .engine.executors import Executor, Memory
+from .engine.executors import Memory
 from .engine.feed import Feed
 from .engine.formula import Formula
 from .engine.loading import is_numba_usable
@@ -292,8 +292,8 @@ class _Cost:
 
     def _run_program(self, executor: str, params: np.ndarray, member: int) -> dict[str, np.ndarray]:
         """Run the program of a step."""
-        runner, n, (formula, bits) = Executor(executor), len(self.rows), self._formulas[member]
-        executable = Memory(params.dtype).executable(runner, runner.compile(formula))
+        n, (formula, bits) = len(self.rows), self._formulas[member]
+        executable = Memory(params.dtype).executable(formula.compile(executor))
         n_trainable = self.network.layout.n_trainable
         executable.views["params"][0] = params[member, :n_trainable]
         if params.shape[1] > n_trainable:
@@ -317,11 +317,11 @@ class _Cost:
             formula = training_formula(
                 self.network,
                 self.network.of_member(member),
-                self.loss,
-                None,
-                (),
                 len(self.rows),
                 is_sparse=False,
+                loss=self.loss,
+                optimizer=None,
+                state_names=(),
                 is_weighted=self.rows.sample_weight is not None,
             )
             formulas.append((formula, rng.integers(0, 1 << 16, formula.n_bits, dtype=np.uint16)))

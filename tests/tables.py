@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from skdnn.engine.executors import Executor, Memory
+from skdnn.engine.executors import Memory
 from skdnn.engine.feed import Feed
 from skdnn.engine.formula import Formula
 from skdnn.nn import (
@@ -351,9 +351,8 @@ def run_traced(
     """Run the program of a function of named arrays; `outputs` says which there are."""
     arrays = {"x": np.zeros((1, 1), np.result_type(*arrays.values())), **arrays}
     shapes = {name: np.shape(array) for name, array in (outputs | arrays).items()}
-    by, x = Executor(executor), arrays["x"]
-    program = by.compile(Formula(function, shapes))
-    executable = Memory(x.dtype).executable(by, program)
+    x, program = arrays["x"], Formula(function, shapes).compile(executor)
+    executable = Memory(x.dtype).executable(program)
     for name, array in arrays.items():
         executable.views[name][0] = array
     bits = None if bits is None else bits[np.newaxis, np.newaxis, : program.n_bits]
@@ -537,19 +536,19 @@ def take_steps(
     formula = training_formula(
         network,
         network.of_member(first),
-        BinaryCrossEntropy() if loss is None else loss,
-        optimizer,
-        tuple(optimizer.init(own[:, :n])),
         batch_size,
         is_sparse=not isinstance(X, np.ndarray),
+        loss=BinaryCrossEntropy() if loss is None else loss,
+        optimizer=optimizer,
+        state_names=tuple(optimizer.init(own[:, :n])),
         is_weighted=weight is not None,
         has_ema=True,
     )
     rngs = [np.random.default_rng(member) for member in members]
     index = np.stack([rng.integers(0, X.shape[0], (n_steps, batch_size)) for rng in rngs])
     bits = [rng.integers(0, 1 << 16, (n_steps, formula.n_bits), dtype=np.uint16) for rng in rngs]
-    by = Executor(executor)
-    executable = Memory(dtype).executable(by, by.compile(formula), len(members))
+    compiled = formula if executor == "eager" else formula.compile(executor)
+    executable = Memory(dtype).executable(compiled, len(members))
     for name, array in state.items():
         executable.views[name][...] = array
     logits = np.empty(index.shape, dtype)

@@ -11,9 +11,8 @@ pytest.importorskip("numba")
 from skdnn.engine import lowering, ops
 from skdnn.engine.feed import Feed
 from skdnn.engine.formula import Formula
-from skdnn.engine.lowering import NoKernelError, NumbaExecutable, lower
+from skdnn.engine.lowering import NoKernelError, NumbaExecutable
 from skdnn.engine.numpy_executor import NumpyExecutable
-from skdnn.engine.opcodes import KERNELS
 from skdnn.nn.activations import silu_slope
 from skdnn.nn.layers.embedding import cos_and_sin_turns, grad_lines, piecewise_linear
 from skdnn.optim.transforms import adam_direction
@@ -35,9 +34,9 @@ def run_both(function, inputs, outputs, dtype, *, feed=None, is_sparse=False, n_
     shapes |= {name: array.shape for name, array in given_arrays.items()}
     shapes |= {name: shape for name, shape in outputs.items() if name not in shapes}
     found = []
-    for kernels, executable in ((frozenset(), NumpyExecutable), (KERNELS, NumbaExecutable)):
-        program = Formula(function, shapes, is_sparse).compile(kernels)
-        bound = bind(executable, program, dtype, feed.n_members)
+    for name, executable in (("numpy", NumpyExecutable), ("numba", NumbaExecutable)):
+        program = Formula(function, shapes, is_sparse).compile(name)
+        bound = bind(executable, program, dtype, len(feed.index))
         for name, array in given_arrays.items():
             bound.views[name][...] = array
         with np.errstate(all="ignore"):
@@ -48,8 +47,6 @@ def run_both(function, inputs, outputs, dtype, *, feed=None, is_sparse=False, n_
 
 def bind(executable, program, dtype, n_members=1):
     """Return what runs a program in memory of its own."""
-    if executable is NumbaExecutable:
-        lower(program)
     arena = np.zeros((n_members, program.size), dtype)
     bound = executable(program, arena)
     bound.write_constants()
@@ -332,7 +329,7 @@ def test_rows_scalars_and_logits(dtype):
     shapes = {"x": (5, 4), "y": (5,), "weight": (5,), "scalars": (2,), "w": (4, 1), "logits": (5,)}
     X.flags.writeable = y.flags.writeable = index.flags.writeable = False
     weight, scalars = rng.normal(size=(2, 9)), rng.normal(size=(2, 3, 2))
-    program, found = Formula(formula, shapes).compile(KERNELS), []
+    program, found = Formula(formula, shapes).compile("numba"), []
     for executable in (NumpyExecutable, NumbaExecutable):
         bound, logits = bind(executable, program, dtype, 2), np.zeros((2, 3, 5), dtype)
         feed = Feed(X, index, y, weight.astype(dtype), scalars, logits=logits)
@@ -346,7 +343,7 @@ def test_rows_scalars_and_logits(dtype):
 
 
 def test_rows_out_of_range_are_refused():
-    program = Formula(lambda a, _: {"y": a["x"] * 2.0}, {"x": (1, 2), "y": (1, 2)}).compile()
+    program = Formula(lambda a, _: {"y": a["x"] * 2.0}, {"x": (1, 2), "y": (1, 2)}).compile("numba")
     bound = bind(NumbaExecutable, program, np.float32)
     for row in (-1, 3):
         with pytest.raises(IndexError, match="from 0 to 2"):
@@ -358,9 +355,8 @@ def test_rows_out_of_range_are_refused():
 def test_operation_without_a_kernel_is_an_error():
     shape = (2, 2, 2, 2)
     formula = Formula(lambda a, _: {"y": a["z"][:, :1, 1:] * 2.0}, {"z": shape, "y": (2, 1, 1, 2)})
-    program = formula.compile()
     with pytest.raises(NoKernelError, match="more than 3 axes"):
-        bind(NumbaExecutable, program, np.float32)
+        formula.compile("numba")
 
 
 # ---- random programs

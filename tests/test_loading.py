@@ -395,16 +395,14 @@ with warnings.catch_warnings(record=True) as caught:
     for _ in range(2):
         executor = loading.choose_executor(sys.argv[1], 1.0)
 if executor == "numba":
-    from skdnn.engine.executors import Executor, Memory
+    from skdnn.engine.executors import Memory
     from skdnn.engine.feed import Feed
     from skdnn.engine.formula import Formula
     formula = Formula(lambda a, _: {"w": a["w"] + a["x"] @ a["w"]}, {"x": (2, 2), "w": (2, 2)})
-    executor = Executor("numba")
-    bound = Memory(sys.argv[1]).executable(executor, executor.compile(formula))
+    bound = Memory(sys.argv[1]).executable(formula.compile("numba"))
     bound.views["w"][0] = np.eye(2)
     bound.run(Feed(np.ones((2, 2), sys.argv[1]), np.array([[[0, 1]]])))
     np.testing.assert_array_equal(bound.views["w"][0], np.eye(2) + 1)
-    executor = "numba"
 messages = [str(warning.message) for warning in caught if warning.category is UserWarning]
 print(len(messages), executor, *messages)
 """

@@ -1,4 +1,4 @@
-"""The executors by name: what turns a formula into something that runs."""
+"""The executors: what runs a program, or a formula that is none, in the memory of a thread."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 
 from .feed import Feed
 from .formula import EagerExecutable, Formula
-from .lowering import NumbaExecutable, lower
+from .lowering import NumbaExecutable
 from .numpy_executor import NumpyExecutable
-from .opcodes import KERNELS
 from .plan import Program
 
 
@@ -24,31 +23,6 @@ class Executable(Protocol):
 
     def run(self, feed: Feed) -> None:
         """Run once for each row of ``feed.index``."""
-
-
-class Executor:
-    """How formulas are run: "numpy", "numba" or "eager".
-
-    Parameters
-    ----------
-    name : str
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def compile(self, formula: Formula) -> Program | Formula:
-        """Return a program for the formula; "eager" runs the formula itself."""
-        if self.name == "eager":
-            return formula
-        return lower(formula.compile(KERNELS)) if self.name == "numba" else formula.compile()
-
-    def bind(self, compiled: Program | Formula, n_members: int, memory: Memory) -> Executable:
-        """Return what runs in this memory; what has run in it before is overwritten."""
-        if isinstance(compiled, Formula):
-            return EagerExecutable(compiled, n_members, memory.dtype)
-        bind = NumbaExecutable if self.name == "numba" else NumpyExecutable
-        return bind(compiled, memory.take(n_members, compiled.size))
 
 
 class Memory:
@@ -77,13 +51,19 @@ class Memory:
             self._flat = np.zeros(n_members * size, self.dtype)
         return self._flat[: n_members * size].reshape(n_members, size)
 
-    def executable(
-        self, executor: Executor, compiled: Program | Formula, n_members: int = 1
-    ) -> Executable:
-        """Return what runs a program here, bound before or now, with its constants in place."""
+    def executable(self, compiled: Program | Formula, n_members: int = 1) -> Executable:
+        """Return what runs a program, or a formula at once, with its constants in place.
+
+        It is bound to this memory before or now; what others have left there is overwritten.
+        """
         key = (id(compiled), n_members)
         if key not in self._bound:
-            executable = executor.bind(compiled, n_members, self)
+            executable: Executable
+            if isinstance(compiled, Formula):
+                executable = EagerExecutable(compiled, n_members, self.dtype)
+            else:
+                bind = NumpyExecutable if compiled.table is None else NumbaExecutable
+                executable = bind(compiled, self.take(n_members, compiled.size))
             self._bound[key] = (compiled, executable)
         if self._last != key:
             self._bound[key][1].write_constants()

@@ -37,21 +37,13 @@ class Feed:
     bits: np.ndarray | None = None
     logits: np.ndarray | None = None
 
-    @property
-    def n_members(self) -> int:
-        return self.index.shape[0]
-
-    @property
-    def n_steps(self) -> int:
-        return self.index.shape[1]
-
     def gather(self) -> dict[str, np.ndarray]:
         """Return what is small of all steps, by the names of inputs: (n_members, n_steps, ...)."""
         arrays: dict[str, Any] = {"scalars": self.scalars}
         if self.y is not None:
             arrays["y"] = self.y[self.index]
         if self.weight is not None:
-            members = np.arange(self.n_members)[:, np.newaxis, np.newaxis]
+            members = np.arange(len(self.index))[:, np.newaxis, np.newaxis]
             arrays["weight"] = self.weight[members, self.index]
         return {name: array for name, array in arrays.items() if array is not None}
 

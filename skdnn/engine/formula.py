@@ -11,6 +11,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from .feed import Feed, SparseRows
+from .lowering import lower
+from .opcodes import KERNELS
 from .ops import Shape
 from .plan import Program, plan
 from .trace import ADVICE, SparseSymbol, Symbol, Trace, UntraceableError
@@ -61,45 +63,43 @@ class Formula:
                 raise
             raise TypeError(f"A formula must not write into an array; {ADVICE}") from error
 
-    def check_repeatable(self) -> None:
-        """Trace the formula twice, and compare.
-
-        Raises
-        ------
-        UntraceableError
-            If it does what a program cannot do, or not the same each time.
-        """
-        traces = [self._trace(frozenset())[0] for _ in range(2)]
-        first, second = (list(trace.known) for trace in traces)
-        for trace in traces:
-            trace.clear()
-        if first != second:
-            raise UntraceableError(
-                "a formula does not compute the same each time that it is called"
-            )
-
-    def compile(self, kernels: frozenset[str] = frozenset()) -> Program:
-        """Trace the formula, and plan a program for it.
+    def trace(self, kernels: frozenset[str] = frozenset()) -> tuple[Trace, dict[str, Symbol]]:
+        """Call the function with symbols; return what that has recorded, and its outputs.
 
         Raises
         ------
         UntraceableError
             If it does what a program cannot do.
         """
-        trace, outputs = self._trace(kernels)
+        trace, inputs = Trace(kernels), dict[str, Any]()
+        for name, shape in self.shapes.items():
+            is_sparse = name == "x" and self.is_sparse
+            inputs[name] = SparseSymbol(trace, shape) if is_sparse else trace.input(name, shape)
+        return trace, self.function(inputs, trace.random_bits)
+
+    def compile(self, executor: str = "numpy", *, is_checked: bool = True) -> Program:
+        """Trace the formula, and plan a program for an executor, "numpy" or "numba".
+
+        If it is not yet `is_checked`, it is traced twice.
+
+        Raises
+        ------
+        UntraceableError
+            If it does what a program cannot do, or not the same each time.
+        """
+        kernels = KERNELS if executor == "numba" else frozenset()
+        trace, outputs = self.trace(kernels)
+        if not is_checked:
+            again, _ = self.trace(kernels)
+            is_same = list(again.known) == list(trace.known)
+            again.clear()
+            if not is_same:
+                raise UntraceableError(
+                    "a formula does not compute the same each time that it is called"
+                )
         program = plan(trace, outputs)
         trace.clear()
-        return program
-
-    def _trace(self, kernels: frozenset[str]) -> tuple[Trace, dict[str, Symbol]]:
-        trace = Trace(kernels)
-        inputs: dict[str, Any] = {
-            name: SparseSymbol(trace, shape)
-            if name == "x" and self.is_sparse
-            else trace.input(name, shape)
-            for name, shape in self.shapes.items()
-        }
-        return trace, self.function(inputs, trace.random_bits)
+        return lower(program) if executor == "numba" else program
 
 
 class EagerExecutable:
@@ -124,12 +124,13 @@ class EagerExecutable:
     def run(self, feed: Feed) -> None:
         """Run the formula once for each step of the feed."""
         gathered = feed.gather()
-        for step in range(feed.n_steps):
+        n_members, n_steps, _ = feed.index.shape
+        for step in range(n_steps):
             feed.write_rows(step, self.views)
             for name, array in gathered.items():
                 self.views[name][...] = array[:, step]
             sparse = [] if isinstance(feed.X, np.ndarray) else feed.sparse_rows(step)
-            for member in range(feed.n_members):
+            for member in range(n_members):
                 arrays: dict[str, Any] = {}
                 for name, view in self.views.items():
                     arrays[name] = view[member]

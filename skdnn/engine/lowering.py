@@ -405,12 +405,13 @@ class NumbaExecutable:
         if index.size and not 0 <= index.min() <= index.max() < n_rows:
             raise IndexError(f"rows of batches must be from 0 to {n_rows - 1}.")
         X, csr = _prepare_rows(feed.X, dtype)
+        n_members, n_steps, _ = index.shape
         y = _prepare(feed.y, (0,), dtype)
         by_member = (
-            _prepare(feed.weight, (feed.n_members, 0), dtype),
-            _prepare(feed.scalars, (feed.n_members, feed.n_steps, 0), dtype),
-            _prepare(feed.bits, (feed.n_members, feed.n_steps, 0), np.uint16),
-            _prepare(feed.logits, (feed.n_members, feed.n_steps, 0), dtype),
+            _prepare(feed.weight, (n_members, 0), dtype),
+            _prepare(feed.scalars, (n_members, n_steps, 0), dtype),
+            _prepare(feed.bits, (n_members, n_steps, 0), np.uint16),
+            _prepare(feed.logits, (n_members, n_steps, 0), dtype),
         )
         if any(len(values) not in (0, n_rows) for values in (y, by_member[0].T)):
             raise ValueError(f"y and weights must be of {n_rows} rows.")

@@ -75,7 +75,7 @@ class NumpyExecutable:
     def run(self, feed: Feed) -> None:
         """Run the program once for each step of the feed."""
         gathered = feed.gather()
-        for step in range(feed.n_steps):
+        for step in range(feed.index.shape[1]):
             feed.write_rows(step, self.views)
             for name, array in gathered.items():
                 self.views[name][...] = array[:, step]

@@ -39,6 +39,8 @@ class Op:
         ``shape(*shapes, **attributes) -> shape`` of the result.
     ufunc : callable or None
         NumPy's function of each element that computes it.
+    is_elementwise : bool
+        Whether the result may take the place of an operand of its shape.
     """
 
     def __init__(
@@ -49,11 +51,7 @@ class Op:
         ufunc: Callable[..., Any] | None = None,
     ) -> None:
         self.name, self.compute, self.shape, self.ufunc = name, compute, shape, ufunc
-
-    @property
-    def is_elementwise(self) -> bool:
-        """Whether the result may take the place of an operand of its shape."""
-        return self.ufunc is not None
+        self.is_elementwise = ufunc is not None
 
     def __call__(self, *operands: Any, **attributes: Any) -> Any:
         for operand in operands:
@@ -91,10 +89,7 @@ UFUNCS: dict[Any, Op] = {}
 
 
 def _elementwise(ufunc: Any, compute: Any = None) -> Op:
-    def shape(*shapes: Shape) -> Shape:
-        return np.broadcast_shapes(*shapes)
-
-    UFUNCS[ufunc] = op = Op(ufunc.__name__, compute or ufunc, shape, ufunc)
+    UFUNCS[ufunc] = op = Op(ufunc.__name__, compute or ufunc, np.broadcast_shapes, ufunc)
     return op
 
 
@@ -245,7 +240,7 @@ copy = Op("copy", np.copy, lambda a: a, np.positive)
 where = Op(
     "where",
     lambda condition, a, b: np.where(condition != 0, a, b),
-    lambda *shapes: np.broadcast_shapes(*shapes),
+    np.broadcast_shapes,
 )
 
 

@@ -80,9 +80,12 @@ class Symbol(Traced, NDArrayOperatorsMixin):
     shape : tuple of int
     is_transposed : bool
         Whether the numbers lie in the order of the transpose. Products take that as it is.
+    ndim, size : int
+    key : tuple
+        What two symbols of the same numbers have in common.
     """
 
-    __slots__ = ("is_transposed", "offset", "shape", "trace", "value")
+    __slots__ = ("is_transposed", "key", "ndim", "offset", "shape", "size", "trace", "value")
 
     def __init__(
         self,
@@ -94,23 +97,12 @@ class Symbol(Traced, NDArrayOperatorsMixin):
     ) -> None:
         self.trace, self.value, self.shape = trace, value, tuple(shape)
         self.offset, self.is_transposed = offset, is_transposed
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
+        self.key = (value.key, offset, self.shape, is_transposed)
 
     @property
     def real(self) -> Symbol:
         return self
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What two symbols of the same numbers have in common."""
-        return (self.value.key, self.offset, self.shape, self.is_transposed)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -149,16 +141,17 @@ class Symbol(Traced, NDArrayOperatorsMixin):
         return ops.mean(self, axis, keepdims)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if any(isinstance(out, Symbol) for out in kwargs.get("out", ())):
-            raise TypeError(
-                f"A formula must not change an array in place, of shape {self.shape}; {ADVICE}"
-            )
+        for out in kwargs.get("out", ()):
+            if isinstance(out, Symbol):
+                raise TypeError(
+                    f"A formula must not change an array in place, of shape {out.shape}; {ADVICE}"
+                )
         op = ops.UFUNCS.get(ufunc)
         if op is None or method != "__call__" or kwargs:
             how = f"{ufunc.__name__}.{method}" if method != "__call__" else ufunc.__name__
             what = f" with {sorted(kwargs)}" if kwargs else ""
             raise UntraceableError(f"{how}{what} cannot be traced")
-        return op(*inputs)
+        return self.trace.record(op, inputs, {})
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         replacement = ARRAY_FUNCTIONS.get(function)
@@ -298,24 +291,19 @@ class Trace:
                 raise UntraceableError(f"a product of arrays with {n_axes} axes cannot be traced")
             if operands[1].shape[-2] == 1:
                 op = ops.multiply  # an outer product
-        symbols = tuple(
-            x
-            if isinstance(x, SparseSymbol) or (op is ops.matmul and isinstance(x, Symbol))
-            else self.plain(x)
-            for x in operands
-        )
-        shape = op.shape(*(s.shape for s in symbols), **attributes)
-        return self.append(op, symbols, attributes, [shape])[0]
+        symbols, shapes = [], []
+        for x in operands:
+            is_ready = isinstance(x, SparseSymbol) or (op is ops.matmul and isinstance(x, Symbol))
+            symbols.append(x if is_ready else self.plain(x))
+            shapes.append(symbols[-1].shape)
+        return self.append(op, tuple(symbols), attributes, [op.shape(*shapes, **attributes)])[0]
 
     def record_fused(self, op: FusedOp, operands: Sequence[Any], attributes: dict[str, Any]) -> Any:
         """Append an operation that has a kernel, or what its body is made of."""
         if op.name not in self.kernels:
             return op.body(*operands, **attributes)
-        symbols = tuple(self.plain(x) for x in operands)
-        apart = Trace()
-        results = op.body(
-            *(apart.input(str(i), s.shape) for i, s in enumerate(symbols)), **attributes
-        )
+        symbols = tuple(map(self.plain, operands))
+        results = op.body(*symbols, **attributes)  # tells the shapes; nobody needs its operations
         is_single = isinstance(results, Symbol)
         shapes = [r.shape for r in ([results] if is_single else results)]
         appended = self.append(op, symbols, attributes, shapes)
@@ -374,10 +362,9 @@ class Trace:
         key = (op.name, tuple(s.key for s in symbols), tuple(sorted(attributes.items())))
         if key not in self.known:
             node, i = Node(op, symbols, attributes), len(self.nodes)
-            node.results = tuple(
-                Symbol(self, Value((i, j), math.prod(shape), node), shape)
-                for j, shape in enumerate(shapes)
-            )
+            for j, shape in enumerate(shapes):
+                value = Value((i, j), math.prod(shape), node)
+                node.results = (*node.results, Symbol(self, value, shape))
             self.nodes.append(node)
             self.known[key] = node.results
         return self.known[key]

@@ -35,6 +35,8 @@ class Batches:
         Labels of the rows, at their positions in the table.
     batch_size : int
     n_batches : int
+    sizes : tuple of int
+        Of the batches, each once.
     n_samples : int
         Rows that the batches of an epoch have together.
     n_seen : int
@@ -58,6 +60,8 @@ class Batches:
         self.n_samples = len(rows) if self._is_whole else self.n_seen
         self.batch_size = min(batch_size, self.n_samples)
         self.n_batches = -(-self.n_samples // self.batch_size)
+        rest = self.n_samples % self.batch_size
+        self.sizes = (self.batch_size, rest) if rest else (self.batch_size,)
         self.is_weighted = rows.sample_weight is not None or (self._is_whole and folds is not None)
 
     def orders(self, members: Sequence[int], rngs: Sequence[np.random.Generator]) -> np.ndarray:
@@ -105,7 +109,5 @@ class Batches:
         for first in range(0, n_full, most_batches):
             n_batches = min(most_batches, n_full - first)
             runs.append((first * self.batch_size, self.batch_size, n_batches))
-        if self.n_samples % self.batch_size:
-            start = n_full * self.batch_size
-            runs.append((start, self.n_samples - start, 1))
+        runs += [(n_full * self.batch_size, rest, 1) for rest in self.sizes[1:]]
         return runs

@@ -7,13 +7,12 @@ thread that has it, and so it is the same training however many threads there ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 
-from ..engine.executors import Executable, Executor, Memory
+from ..engine.executors import Executable, Memory
 from ..engine.feed import Feed
 from ..engine.formula import Formula
 from ..engine.plan import Program
@@ -43,15 +42,24 @@ class Programs:
     Parameters
     ----------
     network : Network
-    executor : Executor
+    executor : {"numpy", "numba", "eager"}
+        What runs them; "eager" stands for formulas that run at once.
+    training_formula : callable or None, default=None
+        ``f(network, layers, n_samples, is_sparse=...)`` returns the formula of a step.
     """
 
-    def __init__(self, network: Network, executor: Executor) -> None:
+    def __init__(
+        self,
+        network: Network,
+        executor: str,
+        training_formula: Callable[..., Formula] | None = None,
+    ) -> None:
         self.network, self.executor = network, executor
+        self._training_formula = training_formula
         self._compiled: dict[Any, Program | Formula] = {}
         self._kinds: list[Sequential] = []
         self._kind_of: dict[int, int] = {}
-        self._checked: set[int] = set()  # kinds whose formulas were traced twice
+        self._checked: set[int] = set()  # kinds whose step was traced twice
 
     def _kind(self, member: int) -> int:
         """Return a number that is the same for members with the same layers."""
@@ -62,24 +70,23 @@ class Programs:
             self._kind_of[member] = self._kinds.index(layers)
         return self._kind_of[member]
 
-    def prediction(self, member: int, n_samples: int, *, is_sparse: bool) -> Program | Formula:
-        """Return what predicts so many rows."""
-        make = partial(prediction_formula, is_sparse=is_sparse)
-        return self.compile(("prediction", is_sparse), member, n_samples, make)
-
     def compile(
-        self, key: tuple, member: int, n_samples: int, make: Callable[..., Formula]
+        self, member: int, n_samples: int, *, is_sparse: bool, is_training: bool = False
     ) -> Program | Formula:
-        """Return what runs a formula for a member on so many rows, the same one for a key."""
+        """Return what takes a step of a member, or predicts, on so many rows."""
         kind = self._kind(member)
-        key = (*key, kind, n_samples)
+        key = (kind, n_samples, is_sparse, is_training)
         if key not in self._compiled:
-            formula = make(self.network, self._kinds[kind], n_samples=n_samples)
-            is_traced = key[0] != "prediction" and self.executor.name != "eager"
-            if is_traced and kind not in self._checked:
-                formula.check_repeatable()
-                self._checked.add(kind)
-            self._compiled[key] = self.executor.compile(formula)
+            make = self._training_formula if is_training else prediction_formula
+            if make is None:
+                raise ValueError("These programs are for predictions alone.")
+            formula = make(self.network, self._kinds[kind], n_samples, is_sparse=is_sparse)
+            if self.executor == "eager":
+                self._compiled[key] = formula
+            else:
+                is_checked = not is_training or kind in self._checked
+                self._compiled[key] = formula.compile(self.executor, is_checked=is_checked)
+                self._checked |= {kind} if is_training else set()
         return self._compiled[key]
 
     def logits(
@@ -90,6 +97,7 @@ class Programs:
         index: np.ndarray,
         memory: Memory,
         *,
+        n_batch: int = 0,
         is_constant: bool = False,
     ) -> np.ndarray:
         """Return the logits of members of one kind for some rows: (n_members, n_rows).
@@ -102,27 +110,43 @@ class Programs:
         index : ndarray of int of shape (n_rows,) or (n_members, n_rows)
             Which rows, the same for all or each member's own.
         memory : Memory
+        n_batch : int, default=0
+            Rows of a batch; 0 stands for what suits so many rows.
         is_constant : bool, default=False
             Whether nobody changes these parameters: they need not be loaded again.
         """
         X, index = compose(X, np.broadcast_to(index, (len(members), index.shape[-1])))
-        logits = np.empty(index.shape, params.dtype)
-        for start, size, n_steps in _cut(index.shape[1], self._block_rows(params.itemsize)):
-            rows = slice(start, min(start + size * n_steps, index.shape[1]))
-            n_rows = rows.stop - start
-            positions = np.empty((len(members), size * n_steps), np.intp)
-            positions[:, :n_rows] = index[:, rows]
-            positions[:, n_rows:] = index[:, start : start + 1]  # filled up by one of them
-            compiled = self.prediction(members[0], size, is_sparse=issparse(X))
-            executable = memory.executable(self.executor, compiled, len(members))
-            if not is_constant or memory.loaded is not params:
-                load(executable, self.state_of(params), members)
-                memory.loaded = params
-            shape = (len(members), n_steps, size)
-            found = np.empty(shape, params.dtype)
-            executable.run(Feed(X, positions.reshape(shape), logits=found))
-            logits[:, rows] = found.reshape(len(members), -1)[:, :n_rows]
-        return logits
+        n_rows = index.shape[1]
+        n_batch = n_batch or self.batch_rows(n_rows, params.itemsize)
+        shape = (len(members), -(-n_rows // n_batch), n_batch)
+        positions = np.empty((len(members), shape[1] * n_batch), np.intp)
+        positions[:, :n_rows] = index
+        positions[:, n_rows:] = index[:, :1]  # filled up by one of them
+        compiled = self.compile(members[0], n_batch, is_sparse=issparse(X))
+        executable = memory.executable(compiled, len(members))
+        if not is_constant or memory.loaded is not params:
+            load(executable, self.state_of(params), members)
+            memory.loaded = params
+        logits = np.empty(shape, params.dtype)
+        executable.run(Feed(X, positions.reshape(shape), logits=logits))
+        return logits.reshape(len(members), -1)[:, :n_rows]
+
+    def batch_rows(self, n_rows: int, n_bytes: int) -> int:
+        """Return the size of batches of the same size to predict so many rows in.
+
+        It is a power of two or a multiple of 16, so that there are few programs.
+
+        Parameters
+        ----------
+        n_rows : int
+        n_bytes : int
+            Of a number.
+        """
+        if n_rows <= 16:
+            return 1 << max(n_rows - 1, 0).bit_length()
+        most = max(BYTES_OF_A_BLOCK // (self.network.widest * n_bytes) // 16 * 16, FEWEST_ROWS)
+        n_batches = -(-n_rows // most)
+        return -(-n_rows // n_batches // 16) * 16
 
     def groups(
         self, members: Sequence[int], n_rows: int, n_threads: int = 1, *, n_compiled: int = 1
@@ -133,7 +157,7 @@ class Programs:
         pays for a call; compiled code gets `n_compiled` in a call, and runs them one by one.
         """
         n_numbers = max(n_rows * self.network.widest, 1)
-        is_numpy = self.executor.name == "numpy"
+        is_numpy = self.executor == "numpy"
         most = max(1, NUMBERS_AT_ONCE // n_numbers) if is_numpy else n_compiled
         most = min(most, -(-len(members) // n_threads))
         by_kind: dict[int, list[int]] = {}
@@ -144,10 +168,6 @@ class Programs:
             n_groups = -(-len(alike) // most)
             groups += [alike[i::n_groups] for i in range(n_groups)]
         return groups
-
-    def _block_rows(self, n_bytes: int) -> int:
-        n_rows = max(BYTES_OF_A_BLOCK // (self.network.widest * n_bytes), FEWEST_ROWS)
-        return 1 << (n_rows.bit_length() - 1)
 
     def state_of(self, params: np.ndarray, prefix: str = "") -> State:
         """View the flat parameters of members as inputs of a program."""
@@ -177,20 +197,6 @@ def compose(X: Any, index: np.ndarray) -> tuple[Any, np.ndarray]:
     if isinstance(X, Selection):
         return X.table, X.index[index]
     return X, index
-
-
-def _cut(n_rows: int, n_block: int) -> list[tuple[int, int, int]]:
-    """Cut rows into runs of batches: (first row, rows of a batch, number of batches).
-
-    What is left beside full batches goes into one whose number of rows is a power of two or a
-    multiple of 16, so that there are few programs.
-    """
-    n_full, n_rest = divmod(n_rows, n_block)
-    runs = [(0, n_block, n_full)] if n_full else []
-    if n_rest:
-        size = 1 << (n_rest - 1).bit_length() if n_rest <= 16 else -(-n_rest // 16) * 16
-        runs.append((n_full * n_block, size, 1))
-    return runs
 
 
 def draw_bits(rngs: Sequence[np.random.Generator], n_steps: int, n_bits: int) -> np.ndarray | None:

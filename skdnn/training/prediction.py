@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import log_expit
 
-from ..engine.executors import Executor, Memory
+from ..engine.executors import Memory
 from ..engine.loading import load_run_steps
 from ..nn.layers import Context
 from ..nn.network import Network
@@ -71,7 +71,7 @@ class Predictor:
         if name == "numba" and (is_wide or load_run_steps(dtype) is None):
             name = "numpy"
         if name not in self._programs:
-            self._programs[name] = Programs(self.network, Executor(name))
+            self._programs[name] = Programs(self.network, name)
         return self._programs[name]
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,12 @@ def training_step(
     return outputs
 
 
+def predict_logits(layers: Sequential, layout: Layout, arrays: Arrays, _: TakeBits) -> Arrays:
+    """Return the logits of some rows."""
+    params = layout.unflatten(arrays["params"], arrays.get("statistics"))
+    return {"logits": layers.forward(arrays["x"], params, Context())[:, 0]}
+
+
 def _update(optimizer: Optimizer, grads: Any, arrays: Arrays) -> Arrays:
     """Return the new parameters, and the new state of the optimizer."""
     scalars = {name: arrays["scalars"][i] for i, name in enumerate(scalar_names(optimizer))}
@@ -74,12 +81,12 @@ def scalar_names(optimizer: Optimizer) -> list[str]:
 def training_formula(
     network: Network,
     layers: Sequential,
-    loss: Loss,
-    optimizer: Optimizer | None,
-    state_names: tuple[str, ...],
     n_samples: int,
     *,
     is_sparse: bool,
+    loss: Loss,
+    optimizer: Optimizer | None,
+    state_names: tuple[str, ...],
     is_weighted: bool,
     has_ema: bool = False,
 ) -> Formula:
@@ -95,10 +102,7 @@ def training_formula(
         if has_ema:
             shapes |= {f"ema_{n}": shapes[n] for n in ("params", "statistics") if n in shapes}
         shapes["scalars"] = (len(scalar_names(optimizer)) + has_ema,)
-
-    def function(arrays: Arrays, take_bits: TakeBits) -> Arrays:
-        return training_step(layers, network.layout, loss, optimizer, arrays, take_bits)
-
+    function = partial(training_step, layers, network.layout, loss, optimizer)
     return Formula(function, shapes, is_sparse)
 
 
@@ -108,12 +112,7 @@ def prediction_formula(
     """Return the formula of the logits of so many rows."""
     shapes = _input_shapes(network, n_samples, is_weighted=False)
     del shapes["y"]
-
-    def function(arrays: Arrays, _: TakeBits) -> Arrays:
-        params = network.layout.unflatten(arrays["params"], arrays.get("statistics"))
-        return {"logits": layers.forward(arrays["x"], params, Context())[:, 0]}
-
-    return Formula(function, shapes, is_sparse)
+    return Formula(partial(predict_logits, layers, network.layout), shapes, is_sparse)
 
 
 def _input_shapes(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from ..engine.executors import Executor, Memory
+from ..engine.executors import Memory
 from ..engine.feed import Feed
 from ..engine.loading import choose_executor
 from ..engine.trace import UntraceableError, locate
@@ -74,9 +74,9 @@ class Trainer:
         if validation is not None and self.folds is not None:
             self._held_out = self.folds.hold_out(validation.rows)
         self.batches = Batches(rows, plan.batch_size, plan.shuffle, self.folds)
-        self.rows = self.batches.rows
+        self.rows, self._is_sparse = self.batches.rows, issparse(self.batches.X)
         self.programs = self._choose_programs()
-        state.executor = self.programs.executor.name
+        state.executor = self.programs.executor
         n_threads = min(plan.n_threads, len(state.params))
         self._memories = [Memory(state.params.dtype) for _ in range(n_threads)]
         self.pool = ThreadPool(n_threads)
@@ -89,17 +89,34 @@ class Trainer:
         n_samples = state.n_samples_seen + len(self.rows) * n_epochs
         seconds = 3.0 * state.params.size * n_samples / MULTIPLICATIONS_A_SECOND
         wanted = choose_executor(state.params.dtype, seconds, plan.max_time)
+        optimizer = plan.optimizer if plan.optimizer.transforms else None  # SciPy takes the steps
+        formula = partial(
+            training_formula,
+            loss=plan.loss,
+            optimizer=optimizer,
+            state_names=tuple(state.optimizer["arrays"]),
+            is_weighted=self.batches.is_weighted,
+            has_ema=state.ema_params is not None,
+        )
+        n_validated = len(self.rows)
+        if self._held_out is not None:
+            n_validated = self._held_out.places.shape[-1]
+        elif self.validation is not None:
+            n_validated = len(self.validation.rows)
         for name in dict.fromkeys((wanted, "numpy")):
-            self.programs = Programs(plan.network, Executor(name))
+            programs = Programs(plan.network, name, formula)
+            self._n_predicted = programs.batch_rows(n_validated, state.params.itemsize)
             try:
                 for member in range(len(state.params)):
-                    self._compile([member], self.batches.batch_size)
-                return self.programs
+                    for size in self.batches.sizes:
+                        programs.compile(member, size, is_sparse=self._is_sparse, is_training=True)
+                    programs.compile(member, self._n_predicted, is_sparse=self._is_sparse)
+                return programs
             except UntraceableError as error:
                 reason = locate(error)
         if plan.verbose:
             print(f"The formulas run one by one, and not as a program: {reason}.")
-        return Programs(plan.network, Executor("eager"))
+        return Programs(plan.network, "eager", formula)
 
     def hold_blas(self) -> AbstractContextManager:
         """Hold BLAS to one thread, unless it has a single network with large products.
@@ -168,7 +185,7 @@ class Trainer:
         for start, size, n in batches.runs(self._count_steps(group)):
             self._check_for_stop()
             compiled = self._compile(group, size)
-            executable = memory.executable(self.programs.executor, compiled, len(group))
+            executable = memory.executable(compiled, len(group))
             load(executable, state, group)
             rows = orders[:, start : start + size * n].astype(np.intp)
             logits = np.empty((len(group), n, size), batches.y.dtype)
@@ -188,23 +205,14 @@ class Trainer:
             done += n
         return total / batches.n_samples
 
-    def _compile(self, group: list[int], n_samples: int) -> Any:
+    def _compile(self, group: list[int], size: int) -> Any:
         """Return what takes a step of some members on a batch of so many rows."""
-        optimizer = self.plan.optimizer
-        make = partial(
-            training_formula,
-            loss=self.plan.loss,
-            optimizer=optimizer if optimizer.transforms else None,  # SciPy takes the steps
-            state_names=tuple(self.state.optimizer["arrays"]),
-            is_sparse=issparse(self.batches.X),
-            is_weighted=self.batches.is_weighted,
-            has_ema=self.state.ema_params is not None,
-        )
-        return self.programs.compile(("training",), group[0], n_samples, make)
+        is_sparse = self._is_sparse
+        return self.programs.compile(group[0], size, is_sparse=is_sparse, is_training=True)
 
     def _count_steps(self, group: list[int]) -> int:
         """Return how many steps run without a check for interrupts."""
-        if self.programs.executor.name == "eager":  # functions of a user's own may take any time
+        if self.programs.executor == "eager":  # functions of a user's own may take any time
             return 1
         size = self.batches.batch_size
         n_bits = len(group) * self._compile(group, size).n_bits
@@ -254,7 +262,7 @@ class Trainer:
         self._check_for_stop()
         weight, n = self.batches.weight(0), len(self.rows)
         compiled = self._compile([0], n)
-        executable = self._memories[0].executable(self.programs.executor, compiled)
+        executable = self._memories[0].executable(compiled)
         state = self.programs.state_of(self.state.params)
         load(executable, state, [0])
         logits = np.empty((1, 1, n), self.state.params.dtype)
@@ -285,7 +293,9 @@ class Trainer:
 
         def predict(group: list[int], memory: Memory) -> None:
             own = index if index.ndim == 1 else index[group]
-            logits[group] = self.programs.logits(group, weights, X, own, memory)
+            logits[group] = self.programs.logits(
+                group, weights, X, own, memory, n_batch=self._n_predicted
+            )
 
         self._for_groups(list(range(len(weights))), FEWEST_ROWS, predict)
         return logits

@@ -407,7 +407,9 @@ class Sequential(Layer):
 
     def forward(self, x: Array, p: Params, ctx: Context) -> Array:
         for name, layer in self.named():
-            x = _forward(layer, x, p[name], ctx[name])
+            shape = (len(x), layer.n_out(x.shape[1]))
+            x = layer.forward(read_only(x), p[name], ctx[name])
+            _check_shape(layer, "forward", x, shape)
         return x
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
@@ -431,11 +433,9 @@ class Sequential(Layer):
 
     def _inputs(self, x: Array, p: Params, ctx: Context) -> Iterator[tuple[str, Layer, Array]]:
         """Yield the layers with their names and what enters them."""
-        named = list(self.named())
-        for i, (name, layer) in enumerate(named):
+        for name, layer in self.named():
             yield name, layer, x
-            if i + 1 < len(named):
-                x = _forward(layer, x, p[name], ctx[name])
+            x = layer.forward(read_only(x), p[name], ctx[name])
 
 
 def read_only(array: Array) -> Array:
@@ -444,12 +444,6 @@ def read_only(array: Array) -> Array:
         array = array.view()
         array.flags.writeable = False
     return array
-
-
-def _forward(layer: Layer, x: Array, p: Params, ctx: Context) -> Array:
-    y = layer.forward(read_only(x), p, ctx)
-    _check_shape(layer, "forward", y, (len(x), layer.n_out(x.shape[1])))
-    return y
 
 
 def _check_shape(layer: Layer, method: str, array: Array, shape: tuple[int, ...]) -> None:
@@ -589,13 +583,10 @@ class Concatenate(Layer):
         )
 
     def forward(self, x: Array, p: Params, ctx: Context) -> Array:
-        return concat(
-            [
-                layer.forward(x[:, columns], p[name], ctx[name])
-                for name, layer, columns in self._parts()
-            ],
-            axis=1,
-        )
+        parts = []
+        for name, layer, columns in self._parts():
+            parts.append(layer.forward(x[:, columns], p[name], ctx[name]))
+        return concat(parts, axis=1)
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
         grads_x, grads, start = [], Grads(), 0
