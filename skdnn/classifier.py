@@ -235,7 +235,8 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     random_state : int, RandomState instance or None, default=None
         Run: seed of the first weights, the shuffling, the dropout and the validation rows.
     verbose : bool or int, default=False
-        Run: print a line for each epoch, or for every `verbose`-th and the last.
+        Run: print a line for each epoch, or for every `verbose`-th and the last, and in the end why
+        training stopped. Where stderr is a terminal, a bar shows how far it is.
 
     Attributes
     ----------

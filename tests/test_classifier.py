@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import re
 import warnings
 from itertools import pairwise, product
 
@@ -815,32 +814,6 @@ def test_first_weights_depend_on_the_seed_and_the_network_alone(setting):
     )
     np.testing.assert_allclose(other[:2], plain, rtol=0, atol=1e-200)
     assert not np.allclose(other[0], other[1])
-
-
-# Verbose.
-
-
-@pytest.mark.parametrize(
-    ("verbose", "epochs"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (True, range(1, 6))]
-)
-def test_verbose_prints_a_line_every_so_many_epochs(capsys, verbose, epochs):
-    X, y = make_table()
-    estimator = classifier(verbose=verbose, early_stopping=True).fit(X, y)
-    lines = capsys.readouterr().out.splitlines()
-    assert [int(re.match(r"Iteration +(\d+)/5, ", line)[1]) for line in lines] == list(epochs)
-    for line, epoch in zip(lines, epochs, strict=True):
-        assert f", loss = {estimator.history_['loss'][epoch - 1]:.6f}, " in line
-        assert (
-            f", validation loss = {estimator.history_['validation_loss'][epoch - 1]:.6f}, " in line
-        )
-        assert re.search(r", learning rate = 1\.00e-02, time left = \d+\.\d s$", line)
-
-
-def test_verbose_changes_nothing_and_silence_is_the_rule(capsys):
-    X, y = make_table()
-    silent = classifier(verbose=False).fit(X, y)
-    assert capsys.readouterr().out == ""
-    np.testing.assert_array_equal(classifier(verbose=1).fit(X, y).params_, silent.params_)
 
 
 # Weights of classes and rows.

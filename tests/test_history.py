@@ -1,4 +1,4 @@
-"""What is recorded and printed of each epoch."""
+"""What is recorded of each epoch."""
 
 import warnings
 
@@ -63,19 +63,6 @@ def test_loss_of_an_epoch_is_the_mean_over_its_rows_whatever_the_batches():
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
 
 
-def test_verbose_shows_the_score_and_how_long_it_still_takes(capsys):
-    X, y = make_table()
-    scores = iter([0.0] * 2 + [0.25, 0.75] * 12)
-    settings = {"n_members": 2, "max_iter": 12, "verbose": 1, "early_stopping": True}
-    model = classifier(scoring=lambda *_: next(scores), **settings)
-    model.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 12
-    assert lines[0].startswith("Iteration  1/12, loss = ")
-    assert all(", validation score = 0.500000, " in line for line in lines)
-    assert lines[-1].endswith("time left = 0.0 s")
-
-
 @pytest.mark.parametrize("turns", [(False, True, False), (True, False, True)])
 def test_columns_stay_of_equal_length_when_early_stopping_is_turned_on_or_off(turns):
     X, y = make_table()
@@ -101,19 +88,6 @@ def test_score_is_of_what_was_watched_when_that_changes():
     is_loss = scores == -np.array(estimator.history_["validation_loss"])
     np.testing.assert_array_equal(is_loss, [True, True, False, False, True, True])
     assert estimator.validation_scores_ == scores.tolist()
-
-
-@pytest.mark.parametrize("scoring", ["loss", "roc_auc"])
-def test_verbose_line_has_what_its_own_fit_watches(scoring, capsys):
-    X, y = make_table()
-    settings = {"max_iter": 2, "warm_start": True, "verbose": True, "scoring": scoring}
-    estimator = classifier(early_stopping=True, **settings).fit(X, y)
-    first = capsys.readouterr().out
-    estimator.set_params(early_stopping=False).fit(X, y)
-    second = capsys.readouterr().out
-    assert "validation loss" in first
-    assert ("validation score" in first) == (scoring != "loss")
-    assert "validation" not in second
 
 
 def test_columns_stay_of_equal_length_when_the_solver_changes():

@@ -190,13 +190,6 @@ def test_tol_is_the_largest_slope_that_counts_as_none():
     assert n_iterations[0] < n_iterations[1] < n_iterations[2]
 
 
-def test_verbose_prints_each_iteration(capsys):
-    X, y = make_table()
-    fit_unfinished(lbfgs(max_iter=4, verbose=2), X, y)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(",")[0] for line in lines] == ["Iteration 2/4", "Iteration 4/4"]
-
-
 # Members.
 
 

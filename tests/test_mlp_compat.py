@@ -384,9 +384,9 @@ def test_warm_start_refuses_other_classes(table):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_verbose_prints_iterations(table, solver, capsys):
+def test_verbose_prints_epochs(table, solver, capsys):
     like(mlp(solver=solver, verbose=True)).fit(*table)
-    assert "Iteration" in capsys.readouterr().out
+    assert "epoch" in capsys.readouterr().out
     like(mlp(solver=solver, verbose=False)).fit(*table)
     assert capsys.readouterr().out == ""
 

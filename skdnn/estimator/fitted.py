@@ -96,8 +96,7 @@ def _best(choose: Any, values: list[float]) -> float:
 
 def as_it_is_now(state: TrainingState) -> TrainingState:
     """Return the state with the weights of this moment for those that training chooses."""
-    n_epochs = len(state.history.get("loss", []))
-    return replace(state, final_params=state.weights.copy(), best_iter=n_epochs)
+    return replace(state, final_params=state.weights.copy(), best_iter=state.n_epochs)
 
 
 def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
@@ -110,7 +109,7 @@ def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
     resume = deepcopy(estimator._resume)
     is_untouched = resume.pop("checksum") == checksum(estimator.params_)
     state = TrainingState(history=history, **resume)
-    state.n_epochs_before = len(history.get("loss", []))
+    state.n_epochs_before = state.n_epochs
     plan.network.check_params(estimator.params_)
     state.final_params = estimator.params_.copy()
     is_known = is_untouched and can_continue(plan, state, estimator.params_)
@@ -171,16 +170,14 @@ class FitTasks(Tasks):
     model : Model
     state : TrainingState
         Of the training that goes on.
-    max_epochs : int or None
-        None if it is not known.
     """
 
-    def __init__(
-        self, told: dict[str, Any], model: Model, state: TrainingState, max_epochs: int | None
-    ) -> None:
+    def __init__(self, told: dict[str, Any], model: Model, state: TrainingState) -> None:
         self._told, self._model, self._state = told, model, state
-        self._fit = told["estimator"]._init_callback_context(max_subtasks=max_epochs)
-        self._fit.call_on_fit_task_begin(**told)
+
+    def begin_fit(self, max_epochs: int) -> None:
+        self._fit = self._told["estimator"]._init_callback_context(max_subtasks=max_epochs)
+        self._fit.call_on_fit_task_begin(**self._told)
 
     def begin_epoch(self) -> None:
         self._epoch = self._fit.subcontext(task_name="epoch")
@@ -197,15 +194,12 @@ class FitTasks(Tasks):
         self._fit.call_on_fit_task_end(**self._told, reconstruction_attributes={})
 
 
-def make_tasks(
-    estimator: Any, given: Given, model: Model, plan: TrainingPlan, state: TrainingState
-) -> Tasks:
+def make_tasks(estimator: Any, given: Given, model: Model, state: TrainingState) -> Tasks:
     """Return what is to be told of each epoch: the callbacks, if there are any."""
     if not hasattr(estimator, "_skl_callbacks") and not hasattr(estimator, "_parent_callback_ctx"):
         return Tasks()
-    is_new = state.progress is None and estimator.solver != "lbfgs"
     # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
     weight = given.sample_weight
     metadata = {} if weight is None else {"sample_weight": weight}
     told = {"estimator": estimator, "X": given.X, "y": given.y, "metadata": metadata}
-    return FitTasks(told, model, state, plan.max_iter if is_new else None)
+    return FitTasks(told, model, state)

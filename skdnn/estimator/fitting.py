@@ -158,7 +158,7 @@ def run(estimator: Any, training: Training) -> None:
         held_out = held_out.normalize_weights()
         score = make_score(estimator, parameters.scoring, held_out, folds)
         validation = Validation(held_out, score, name_score(parameters.scoring), folds)
-    tasks = make_tasks(estimator, given, model, plan, state)
+    tasks = make_tasks(estimator, given, model, state)
     smoothed = replace(rows, y=smooth_labels(rows.y, parameters.label_smoothing))
     run_training = train_lbfgs if parameters.solver == "lbfgs" else train
 

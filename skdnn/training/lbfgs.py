@@ -15,7 +15,8 @@ import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
 from .interrupt import Interrupt
-from .loop import History, Tasks, begin_progress, end_epoch, record, report
+from .loop import History, Tasks, begin_progress, end_epoch, record
+from .report import Report
 from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
 from .trainer import Trainer
@@ -40,7 +41,8 @@ def train_lbfgs(
     first = state.params.copy()
     progresses, histories, message = list[TrainingProgress](), list[History](), ""
     plan = replace(plan, batch_size=len(rows), patience_growth=0.0)
-    with np.errstate(over="ignore", invalid="ignore"):
+    report = Report(plan.verbose, state.n_epochs_before)
+    with np.errstate(over="ignore", invalid="ignore"), report:
         for member in range(len(first)):
             started_at = time.perf_counter()
             state.params[member] = first[member]
@@ -51,9 +53,11 @@ def train_lbfgs(
             state.executor = part.executor
             with trainer.hold_blas():
                 progress = begin_progress(trainer, mark)
+                if member == 0:
+                    tasks.begin_fit(plan.max_iter * len(first))
                 histories.append(part.history)
                 average = partial(_average, state, histories, len(rows))
-                minimisation = _Minimisation(trainer, progress, tasks, started_at, average)
+                minimisation = _Minimisation(trainer, progress, tasks, started_at, average, report)
                 minimisation.run(interrupt)
             progresses.append(progress)
             message = message or minimisation.message
@@ -101,6 +105,8 @@ class _Minimisation:
     started_at : float
     average : callable
         Called after each iteration.
+    report : Report
+        Shows each iteration.
     """
 
     def __init__(
@@ -110,10 +116,11 @@ class _Minimisation:
         tasks: Tasks,
         started_at: float,
         average: Callable[[], None],
+        report: Report,
     ) -> None:
         self.trainer, self.progress, self.tasks = trainer, progress, tasks
         self.plan, self.state = trainer.plan, trainer.state
-        self.started_at, self.average = started_at, average
+        self.started_at, self.average, self.report = started_at, average, report
         self.message = ""
         self.is_last = False  # whether somebody has asked to stop
         n_trainable = self.plan.network.layout.n_trainable
@@ -127,6 +134,7 @@ class _Minimisation:
         plan, progress = self.plan, self.progress
         self._iterate = self.weights.astype(np.float64)
         self._looked_at = time.perf_counter()
+        self.report.begin(progress)
         is_unfinished = False
         try:
             result = minimize(
@@ -194,9 +202,9 @@ class _Minimisation:
         )
         self._looked_at = now
         self.average()
-        report(plan.verbose, progress, self.state.history)
         if trainer.validation is not None and progress.exhausted(plan)[0]:
             progress.running[:] = False
         self.is_last = end_epoch(plan, progress, self.tasks, self.started_at)
+        self.report.add_epoch(progress, self.state.history)
         if progress.ended_by or not progress.running[0]:
             raise StopIteration

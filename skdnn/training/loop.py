@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from .interrupt import Interrupt
+from .report import Report
 from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
 from .trainer import Trainer
@@ -25,6 +26,9 @@ History = dict[str, list[float]]
 
 class Tasks:
     """What the training loop tells of its progress; this one does nothing with it."""
+
+    def begin_fit(self, max_epochs: int) -> None:
+        """Say that training begins, and how many epochs it has at most."""
 
     def begin_epoch(self) -> None:
         """Say that an epoch begins."""
@@ -72,6 +76,7 @@ def train(
         with trainer.hold_blas(), trainer.pool:
             if progress is None:
                 progress = begin_progress(trainer, mark)
+            tasks.begin_fit(progress.n_epochs_planned - progress.n_epochs)
             try:
                 _train_epochs(trainer, progress, tasks, started_at)
                 interrupt.check()
@@ -146,15 +151,19 @@ def _train_epochs(
 ) -> None:
     """Train epoch by epoch until training is over, or somebody asks to stop."""
     plan, state = trainer.plan, trainer.state
-    while not (progress.is_over or progress.ended_by):
-        tasks.begin_epoch()
-        _train_epoch(trainer, progress)
-        is_stopped = progress.exhausted(plan)
-        if plan.is_adaptive:
-            is_stopped = _lower_rates(plan, state, progress.waited, is_stopped)
-        progress.running[is_stopped] = False
-        report(plan.verbose, progress, state.history)
-        end_epoch(plan, progress, tasks, started_at)
+    n_before = state.n_epochs - progress.n_epochs
+    has_heading = not plan.is_part or n_before == 0
+    with Report(plan.verbose, n_before, has_heading=has_heading) as report:
+        report.begin(progress)
+        while not (progress.is_over or progress.ended_by):
+            tasks.begin_epoch()
+            _train_epoch(trainer, progress)
+            is_stopped = progress.exhausted(plan)
+            if plan.is_adaptive:
+                is_stopped = _lower_rates(plan, state, progress.waited, is_stopped)
+            progress.running[is_stopped] = False
+            end_epoch(plan, progress, tasks, started_at)
+            report.add_epoch(progress, state.history)
 
 
 def end_epoch(
@@ -238,21 +247,3 @@ def record(history: History, members: np.ndarray, **values: np.ndarray | float |
             history.setdefault(name, [np.nan] * n_before).append(value)
     for column in history.values():
         column += [np.nan] * (n_before + 1 - len(column))
-
-
-def report(verbose: int, progress: TrainingProgress, history: History) -> None:
-    """Print one line for every `verbose`-th epoch, and for the last."""
-    epoch, n_epochs = progress.n_epochs, progress.n_epochs_planned
-    if not verbose or (epoch % verbose and not progress.is_over):
-        return
-    parts = [f"Iteration {epoch:{len(str(n_epochs))}d}/{n_epochs}"]
-    parts.append(f"loss = {history['loss'][-1]:.6f}")
-    loss, score = (history.get(f"validation_{name}", [np.nan])[-1] for name in ("loss", "score"))
-    if not np.isnan(loss):
-        parts.append(f"validation loss = {loss:.6f}")
-        if score != -loss:
-            parts.append(f"validation score = {score:.6f}")
-    parts.append(f"learning rate = {history['learning_rate'][-1]:.2e}")
-    left = np.mean(history["seconds"][-epoch:]) * (n_epochs - epoch)
-    parts.append(f"time left = {left:.1f} s")
-    print(", ".join(parts), flush=True)

@@ -220,6 +220,11 @@ class TrainingState:
         """The weights to judge and to predict with."""
         return self.params if self.ema_params is None else self.ema_params
 
+    @property
+    def n_epochs(self) -> int:
+        """Epochs in the history, from earlier fits too."""
+        return len(self.history.get("loss", []))
+
     def arrays(self) -> list[np.ndarray]:
         """Return all that a step changes: parameters, averages if there are any, and moments."""
         averaged = [] if self.ema_params is None else [self.ema_params]

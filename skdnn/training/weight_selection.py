@@ -78,8 +78,11 @@ def select_weights(
         progress.best_epoch[is_first] = 0
         epoch = np.where(is_bad, progress.best_epoch, epoch)
     state.final_params = chosen
+    n_before = state.n_epochs - progress.n_epochs
     if epoch.any():  # else training gained nothing
-        state.best_iter = len(state.history.get("loss", [])) - progress.n_epochs + int(epoch.max())
+        state.best_iter = n_before + int(epoch.max())
+    if plan.verbose and not plan.is_part:
+        print(_describe_stop(plan, progress, ending, epoch, n_before), flush=True)
     remarks = [
         *_remarks_on_the_end(plan, progress, ending),
         *_remarks_on_divergence(plan, state, progress, is_bad),
@@ -87,6 +90,40 @@ def select_weights(
     ]
     if remarks:
         warnings.warn(" ".join(remarks), ConvergenceWarning, stacklevel=find_stack_level())
+
+
+def _describe_stop(
+    plan: TrainingPlan,
+    progress: TrainingProgress,
+    ending: Ending,
+    kept: np.ndarray,
+    n_before: int,
+) -> str:
+    """Say why training stopped, and after which epoch; and of which epochs the weights kept are."""
+    epochs = n_before + np.unique(kept[kept > 0])
+    if not len(epochs):
+        words = "the weights from before"
+    elif len(epochs) == 1:
+        words = f"epoch {epochs[0]}"
+    else:
+        words = f"epochs {epochs[0]} to {epochs[-1]}"
+    why, n_epochs = _name_end(plan, progress, ending), n_before + progress.n_epochs
+    return f"{why}: stopped after epoch {n_epochs}; kept {words}."
+
+
+def _name_end(plan: TrainingPlan, progress: TrainingProgress, ending: Ending) -> str:
+    if progress.ended_by:
+        return {
+            "interrupt": "Interrupted",
+            "callback": "Asked by a callback",
+            "max_time": f"max_time={plan.max_time!r} is over",
+        }[progress.ended_by]
+    if progress.running.any():
+        is_at_end = progress.n_epochs >= progress.n_epochs_planned
+        return "max_iter is reached" if is_at_end else ending.message
+    if (progress.waited >= plan.n_iter_no_change).any():
+        return "Early stopping" if ending.keeps_best else "No more progress"
+    return "Diverged" if progress.n_diverged.any() else "Converged"
 
 
 def looks_useless(plan: TrainingPlan, progress: TrainingProgress) -> np.ndarray:
