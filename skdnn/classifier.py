@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.random import RandomState
+from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import get_tags
-from sklearn.utils.metaestimators import available_if
+from sklearn.neural_network import MLPClassifier
+from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from .estimator import fitting
@@ -16,11 +19,21 @@ from .estimator.checks import check_validation, read_labels
 from .estimator.encoders import choose_encoder, get_encoder
 from .estimator.explanations import input_gradients
 from .estimator.fitted import copy_for_encoded_rows, view_dense
-from .estimator.parameters import PARAMETER_CONSTRAINTS
+from .estimator.parameters import (
+    PARAMETER_CONSTRAINTS,
+    Activations,
+    HiddenLayerSizes,
+    Rates,
+    Schedules,
+)
 from .estimator.tables import Given, open_table
+from .optim import Transform
 from .preprocessing import TabularEncoder
+from .training.prediction import Predictor
+from .typing import ArrayLike, LossLike, TableLike
 from .utils import (
     CallbackSupportMixin,
+    available_if,
     fill_masked,
     fit_context,
     leave_out_callback_state,
@@ -360,62 +373,85 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     (64, (426,))
     """
 
-    _parameter_constraints: ClassVar[dict] = PARAMETER_CONSTRAINTS
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETER_CONSTRAINTS
+
+    # What `set_fitted` sets; declared only, so that there is none before a fit.
+    classes_: NDArray[Any]
+    params_: NDArray[np.floating]
+    resolved_params_: dict[str, Any]
+    oof_decision_function_: NDArray[np.float64]
+    temperature_: float
+    history_: dict[str, list[float]]
+    loss_curve_: list[float]
+    loss_: float
+    best_loss_: float | None
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+    best_iter_: int
+    n_iter_: int
+    t_: int
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: str
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
+    _encoder: Any
+    _predictor: Predictor
 
     def __init__(
         self,
-        hidden_layer_sizes="auto",
-        activation="auto",
+        hidden_layer_sizes: HiddenLayerSizes = "auto",
+        activation: Activations = "auto",
         *,
         # the table
-        encoder="auto",
-        categorical_features="from_dtype",
-        numeric_embedding="auto",
+        encoder: BaseEstimator | Literal["auto"] | None = "auto",
+        categorical_features: ArrayLike | Literal["from_dtype"] | None = "from_dtype",
+        numeric_embedding: Literal["auto", "mixed", "periodic", "piecewise"] | None = "auto",
         # the network
-        initialization="auto",
-        normalization=None,
-        residual=False,
-        n_members="auto",
+        initialization: str = "auto",
+        normalization: Literal["batch", "layer"] | None = None,
+        residual: bool = False,
+        n_members: int | Literal["auto"] = "auto",
         # what keeps it from overfitting
-        dropout="auto",
-        alpha=0.0,
-        weight_decay=None,
+        dropout: Rates = "auto",
+        alpha: float = 0.0,
+        weight_decay: float | None = None,
         # what a row costs
-        class_weight=None,
-        loss="log_loss",
-        focal_gamma=2.0,
-        label_smoothing=0.0,
+        class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+        loss: str | LossLike = "log_loss",
+        focal_gamma: float = 2.0,
+        label_smoothing: float = 0.0,
         # how it learns
-        solver="adamw",
-        batch_size="auto",
-        learning_rate="cosine",
-        learning_rate_init=0.01,
-        power_t=0.5,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        max_grad_norm=None,
-        ema_decay="auto",
+        solver: str | Transform = "adamw",
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: Schedules = "cosine",
+        learning_rate_init: float = 0.01,
+        power_t: float = 0.5,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        max_grad_norm: float | None = None,
+        ema_decay: float | Literal["auto"] | None = "auto",
         # how long it learns
-        max_iter="auto",
-        max_fun=None,
-        max_time=None,
-        shuffle=True,
-        tol=1e-4,
-        n_iter_no_change="auto",
-        early_stopping="auto",
-        validation_fraction=0.1,
-        scoring="loss",
-        calibration=None,
+        max_iter: int | Literal["auto"] = "auto",
+        max_fun: int | None = None,
+        max_time: float | None = None,
+        shuffle: bool = True,
+        tol: float = 1e-4,
+        n_iter_no_change: float | Literal["auto"] = "auto",
+        early_stopping: bool | Literal["auto"] = "auto",
+        validation_fraction: float = 0.1,
+        scoring: str | Callable[..., float] | None = "loss",
+        calibration: Literal["temperature"] | None = None,
         # the run
-        dtype="auto",
-        n_jobs=None,
-        warm_start=False,
-        random_state=None,
-        verbose=False,
-    ):
+        dtype: Literal["auto", "float32", "float64"] = "auto",
+        n_jobs: int | None = None,
+        warm_start: bool = False,
+        random_state: int | RandomState | None = None,
+        verbose: int = False,
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.encoder = encoder
@@ -460,7 +496,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         self.random_state = random_state
         self.verbose = verbose
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> Self:
         """Set parameters, those of the encoder by names such as ``encoder__max_one_hot``.
 
         Parameters
@@ -487,19 +523,25 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             )
         return super().set_params(**params)
 
+    if TYPE_CHECKING:  # scikit-learn makes these, of what the methods take
+
+        def set_fit_request(self, **requests: bool | str | None) -> Self: ...
+        def set_partial_fit_request(self, **requests: bool | str | None) -> Self: ...
+        def set_score_request(self, **requests: bool | str | None) -> Self: ...
+
     @fit_context(prefer_skip_nested_validation=True)
     @with_usual_errors
     def fit(
         self,
-        X,
-        y,
-        sample_weight=None,
+        X: TableLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         *,
-        X_val=None,
-        y_val=None,
-        sample_weight_val=None,
-        groups=None,
-    ):
+        X_val: TableLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Train on a table.
 
         Parameters
@@ -551,7 +593,13 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
     @available_if(_has_partial_fit)
     @fit_context(prefer_skip_nested_validation=True)
     @with_usual_errors
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: TableLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Train for one pass over a part of a table, and remember where training stands.
 
         Weights are used as they are, so that they mean the same in every part. What decides how
@@ -602,7 +650,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         return self
 
     @classmethod
-    def from_mlp(cls, mlp):
+    def from_mlp(cls, mlp: MLPClassifier) -> Self:
         """Take over a trained MLPClassifier: its network, its parameters, its optimizer.
 
         Parameters
@@ -637,7 +685,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         return fitting.from_mlp(cls, mlp)
 
     @with_usual_errors
-    def decision_function(self, X):
+    def decision_function(self, X: TableLike) -> NDArray[np.floating]:
         """Return the logit of each row: positive where the second class is the more likely one.
 
         Parameters
@@ -669,7 +717,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
             return logit.astype(dtype, copy=False)
 
     @with_usual_errors
-    def predict_proba(self, X):
+    def predict_proba(self, X: TableLike) -> NDArray[np.floating]:
         """Return the probabilities of the two classes for each row.
 
         Parameters
@@ -688,7 +736,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         return probability
 
     @with_usual_errors
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: TableLike) -> NDArray[np.floating]:
         """Return the logarithms of the probabilities of the two classes for each row.
 
         Parameters
@@ -706,7 +754,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         lowest = np.finfo(dtype).min
         return np.maximum(log_probability, lowest).astype(dtype, copy=False)
 
-    def predict(self, X):
+    def predict(self, X: TableLike) -> NDArray[Any]:
         """Return the more likely class of each row.
 
         Parameters
@@ -722,7 +770,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         is_second = self._predict_logits(X)[0] > 0
         return self.classes_[is_second.astype(np.intp)]
 
-    def score(self, X, y, sample_weight=None):
+    def score(self, X: TableLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy of the predicted labels.
 
         Parameters
@@ -742,7 +790,14 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         return super().score(X, read_labels(y), fill_masked(sample_weight))
 
     @with_usual_errors
-    def input_gradients(self, X, *, method="gradient", baseline=None, steps=512):
+    def input_gradients(
+        self,
+        X: TableLike,
+        *,
+        method: Literal["gradient", "integrated"] = "gradient",
+        baseline: ArrayLike | None = None,
+        steps: int = 512,
+    ) -> NDArray[np.floating]:
         """Return what moves the logit of each row: its gradient with respect to the features.
 
         Parameters
@@ -791,12 +846,12 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         return input_gradients(self, X, method, baseline, steps)
 
     @property
-    def encoder_(self):
+    def encoder_(self) -> Any:
         """The fitted encoder, or None."""
         return get_encoder(self._encoder)
 
     @property
-    def coefs_(self):
+    def coefs_(self) -> list[NDArray[np.floating]]:
         """The weights W of each linear step, views of `params_`.
 
         A list of arrays of shape (n_in, n_out), as in MLPClassifier; with several members of shape
@@ -806,7 +861,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         return view_dense(self._predictor.network.layout, self.params_, "W")
 
     @property
-    def intercepts_(self):
+    def intercepts_(self) -> list[NDArray[np.floating]]:
         """The biases b of each linear step, views of `params_`.
 
         A list of arrays of shape (n_out,); with several members of shape (n_members, n_out).
@@ -814,7 +869,7 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         check_is_fitted(self)
         return view_dense(self._predictor.network.layout, self.params_, "b")
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         tags.input_tags.sparse = True
@@ -828,14 +883,14 @@ class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator)
         tags.input_tags.string = own.string
         return tags
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """Leave out what is there during a fit alone: a callback may take a pickle of it."""
         return leave_out_callback_state(super().__getstate__())
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "params_")
 
-    def _predict_logits(self, X) -> tuple[np.ndarray, np.dtype]:
+    def _predict_logits(self, X: TableLike) -> tuple[np.ndarray, np.dtype]:
         """Return the logit of each row, in float64, and the dtype of predictions of such rows."""
         check_is_fitted(self)
         take, shape, warn_at_end = open_table(self, X)

@@ -6,13 +6,14 @@ No other module imports a private name of scikit-learn.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sklearn
-from sklearn.base import _fit_context as fit_context
+from sklearn.base import _fit_context
+from sklearn.utils import metaestimators
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -51,7 +52,6 @@ __all__ = [
     "check_feature_names_in",
     "check_labels",
     "count_samples",
-    "fit_context",
 ]
 """What comes from scikit-learn and is used elsewhere."""
 
@@ -109,6 +109,19 @@ def remove_format(state: dict[str, Any], estimator: Any) -> dict[str, Any]:
         f"This {name} was written by skdnn {version} in format {number}, but skdnn {__version__} "
         f"reads format {FILE_FORMAT}. {advice}, or fit it again."
     )
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
+    """Return scikit-learn's decorator of methods that fit, which checks parameters; with a type."""
+    return _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
+
+
+def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
+    """Return scikit-learn's decorator of methods that not all objects have; with a type."""
+    return metaestimators.available_if(check)
 
 
 def leave_out_callback_state(state: dict[str, Any]) -> dict[str, Any]:

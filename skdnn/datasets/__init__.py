@@ -9,8 +9,10 @@ import csv
 import gzip
 from importlib.resources import files
 from io import StringIO
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
 __all__ = ["load_rain"]
@@ -34,6 +36,8 @@ COLUMNS = {
     "pressure_hpa": "pressure reduced to sea level, hectopascal (millibar)",
     "visibility_mi": "visibility, miles; the sensors report at most 10",
 }
+
+Arrays: TypeAlias = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 DESCR = """\
 Rain at the airports of New York, by the hour
@@ -65,7 +69,13 @@ speed of 1,048 miles per hour removed.
 """.format(columns="\n".join(f"- {name}: {text}" for name, text in COLUMNS.items()))
 
 
-def load_rain(*, return_X_y=False, as_frame=False):
+@overload
+def load_rain(*, return_X_y: Literal[False] = False, as_frame: bool = False) -> Bunch: ...
+@overload
+def load_rain(*, return_X_y: Literal[True], as_frame: Literal[False] = False) -> Arrays: ...
+@overload
+def load_rain(*, return_X_y: bool, as_frame: bool = False) -> Any: ...
+def load_rain(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     """Load the hourly weather of New York's airports, labelled rain or dry.
 
     A real table for trying a binary classifier: small, imbalanced, with one categorical column and
@@ -169,8 +179,10 @@ def load_rain(*, return_X_y=False, as_frame=False):
     >>> print(f"it rained in {rain.target.mean():.1%} of the hours")
     it rained in 6.7% of the hours
     """
+    data: Any
+    target: Any
+    frame: Any = None
     data, target = _read()
-    frame = None
     if as_frame:
         frame = _to_frame(data, target)
         data, target = frame[list(COLUMNS)], frame["target"]
@@ -189,7 +201,7 @@ def load_rain(*, return_X_y=False, as_frame=False):
     )
 
 
-def _read() -> tuple[np.ndarray, np.ndarray]:
+def _read() -> Arrays:
     text = gzip.decompress(files(DATA_MODULE).joinpath(FILENAME).read_bytes()).decode("ascii")
     _, *rows = csv.reader(StringIO(text))
     codes = {name: str(code) for code, name in enumerate(AIRPORT_NAMES)}
@@ -199,7 +211,7 @@ def _read() -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(values[:, :-1]), values[:, -1].astype(np.int64)
 
 
-def _to_frame(data: np.ndarray, target: np.ndarray):
+def _to_frame(data: np.ndarray, target: np.ndarray) -> Any:
     try:
         import pandas as pd
     except ImportError as error:

@@ -6,20 +6,27 @@ was left open has a value.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log2, sqrt
 from numbers import Integral, Real
-from typing import Annotated, Any, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-from sklearn.base import clone
+from numpy.random import RandomState
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import get_scorer_names
 
+from ..nn import Layer
 from ..nn.activations import ACTIVATIONS
 from ..nn.initializers import INITIALIZER_NAMES
 from ..nn.losses import LOSSES
+from ..optim import Transform
 from ..optim.schedules import SCHEDULES
 from ..optim.solvers import ADAPTIVE_SOLVERS, SOLVERS
+from ..typing import ActivationLike, LossLike
 from ..utils import HasMethods, Interval, Options, StrOptions
 
 STOPPED_TABLE = 500
@@ -40,11 +47,11 @@ AUTO_MAX_FUN = 15_000
 FULL_BATCH = ("gd", "lbfgs")
 """Solvers whose steps take all rows."""
 
-AUTO = StrOptions({"auto"})
 COUNT = Interval(Integral, 1, None, closed="left")
 NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 POSITIVE = Interval(Real, 0, None, closed="neither")
 SHARE = Interval(Real, 0, 1, closed="left")
+SEED = Interval(Integral, 0, 2**32 - 1, closed="both")
 INNER_SHARE = Interval(Real, 0, 1, closed="neither")
 
 
@@ -61,57 +68,67 @@ OWN_LOSS = ObjectWithMethods(["loss", "derivative"])
 OWN_SOLVER = ObjectWithMethods(["init", "prepare", "update"])
 
 
+Auto: TypeAlias = Literal["auto"]
+HiddenLayerSizes: TypeAlias = int | Layer | Sequence[int | Layer] | NDArray[np.integer] | Auto
+Activations: TypeAlias = str | ActivationLike | Sequence[str | ActivationLike]
+Rates: TypeAlias = float | Sequence[float] | NDArray[np.floating] | Auto
+Schedules: TypeAlias = str | Callable[[int, int], float]
+
+
 @dataclass(frozen=True)
 class Parameters:
     """All parameters of the constructor; its docstring says what they mean.
 
-    Beside the type stands what scikit-learn checks. Numbers are Python's own, of that type.
+    scikit-learn checks what stands beside the type, and takes the words, booleans and None of the
+    type itself. Single numbers are Python's own, of that type.
     """
 
-    hidden_layer_sizes: Annotated[Any, AUTO, "array-like", COUNT, OWN_LAYER]
-    activation: Annotated[Any, StrOptions({"auto", *ACTIVATIONS}), "array-like", OWN_ACTIVATION]
-    encoder: Annotated[Any, AUTO, HasMethods(["fit", "transform"]), None]
-    categorical_features: Annotated[Any, "array-like", StrOptions({"from_dtype"}), None]
-    numeric_embedding: Annotated[
-        str | None, StrOptions({"auto", "mixed", "periodic", "piecewise"}), None
+    hidden_layer_sizes: Annotated[HiddenLayerSizes, "array-like", COUNT, OWN_LAYER]
+    activation: Annotated[
+        Activations, StrOptions({"auto", *ACTIVATIONS}), "array-like", OWN_ACTIVATION
     ]
+    encoder: Annotated[BaseEstimator | Auto | None, HasMethods(["fit", "transform"])]
+    categorical_features: Annotated[ArrayLike | Literal["from_dtype"] | None, "array-like"]
+    numeric_embedding: Literal["auto", "mixed", "periodic", "piecewise"] | None
     initialization: Annotated[str, StrOptions(set(INITIALIZER_NAMES))]
-    normalization: Annotated[str | None, StrOptions({"batch", "layer"}), None]
-    residual: Annotated[bool, "boolean"]
-    n_members: Annotated[int | str, AUTO, COUNT]
-    dropout: Annotated[Any, AUTO, SHARE, "array-like"]
+    normalization: Literal["batch", "layer"] | None
+    residual: bool
+    n_members: Annotated[int | Auto, COUNT]
+    dropout: Annotated[Rates, SHARE, "array-like"]
     alpha: Annotated[float, NOT_NEGATIVE]
-    weight_decay: Annotated[float | None, NOT_NEGATIVE, None]
-    class_weight: Annotated[Any, StrOptions({"balanced"}), dict, None]
-    loss: Annotated[Any, StrOptions(set(LOSSES)), OWN_LOSS]
+    weight_decay: Annotated[float | None, NOT_NEGATIVE]
+    class_weight: Annotated[Mapping[Any, float] | Literal["balanced"] | None, dict]
+    loss: Annotated[str | LossLike, StrOptions(set(LOSSES)), OWN_LOSS]
     focal_gamma: Annotated[float, NOT_NEGATIVE]
     label_smoothing: Annotated[float, SHARE]
-    solver: Annotated[Any, StrOptions({*SOLVERS, "lbfgs"}), OWN_SOLVER]
-    batch_size: Annotated[int | str, AUTO, COUNT]
-    learning_rate: Annotated[Any, StrOptions(set(SCHEDULES)), callable]
+    solver: Annotated[str | Transform, StrOptions({*SOLVERS, "lbfgs"}), OWN_SOLVER]
+    batch_size: Annotated[int | Auto, COUNT]
+    learning_rate: Annotated[Schedules, StrOptions(set(SCHEDULES)), callable]
     learning_rate_init: Annotated[float, POSITIVE]
     power_t: Annotated[float, NOT_NEGATIVE]
     momentum: Annotated[float, SHARE]
-    nesterovs_momentum: Annotated[bool, "boolean"]
+    nesterovs_momentum: bool
     beta_1: Annotated[float, SHARE]
     beta_2: Annotated[float, SHARE]
     epsilon: Annotated[float, POSITIVE]
-    max_grad_norm: Annotated[float | None, POSITIVE, None]
-    ema_decay: Annotated[float | str | None, INNER_SHARE, AUTO, None]
-    max_iter: Annotated[int | str, AUTO, COUNT]
-    max_fun: Annotated[int | None, COUNT, None]
-    max_time: Annotated[float | None, POSITIVE, None]
-    shuffle: Annotated[bool, "boolean"]
+    max_grad_norm: Annotated[float | None, POSITIVE]
+    ema_decay: Annotated[float | Auto | None, INNER_SHARE]
+    max_iter: Annotated[int | Auto, COUNT]
+    max_fun: Annotated[int | None, COUNT]
+    max_time: Annotated[float | None, POSITIVE]
+    shuffle: bool
     tol: Annotated[float, NOT_NEGATIVE]
-    n_iter_no_change: Annotated[float | str, AUTO, COUNT, Options(Real, {np.inf})]
-    early_stopping: Annotated[bool | str, AUTO, "boolean"]
+    n_iter_no_change: Annotated[float | Auto, COUNT, Options(Real, {np.inf})]
+    early_stopping: bool | Auto
     validation_fraction: Annotated[float, INNER_SHARE]
-    scoring: Annotated[Any, StrOptions({"loss", *get_scorer_names()}), callable, None]
-    calibration: Annotated[str | None, StrOptions({"temperature"}), None]
-    dtype: Annotated[str, StrOptions({"auto", "float32", "float64"})]
-    n_jobs: Annotated[int | None, COUNT, Interval(Integral, None, -1, closed="right"), None]
-    warm_start: Annotated[bool, "boolean"]
-    random_state: Annotated[Any, "random_state"]
+    scoring: Annotated[
+        str | Callable[..., float] | None, StrOptions({"loss", *get_scorer_names()}), callable
+    ]
+    calibration: Literal["temperature"] | None
+    dtype: Literal["auto", "float32", "float64"]
+    n_jobs: Annotated[int | None, COUNT, Interval(Integral, None, -1, closed="right")]
+    warm_start: bool
+    random_state: Annotated[int | RandomState | None, SEED, RandomState]
     verbose: Annotated[int, "verbose"]
 
     @classmethod
@@ -124,14 +141,29 @@ class Parameters:
         return cls(**values)
 
 
+def split(hint: Any) -> tuple[tuple[Any, ...], list[Any]]:
+    """Return the types that a parameter may have, and what stands beside them."""
+    kind, *beside = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,), beside
+
+
+def list_constraints(hint: Any) -> list[Any]:
+    """Return what scikit-learn checks."""
+    types, constraints = split(hint)
+    words = [StrOptions(set(get_args(kind))) for kind in types if get_origin(kind) is Literal]
+    booleans = ["boolean"] if bool in types else []
+    return [*constraints, *words, *booleans, *([None] if NoneType in types else [])]
+
+
+def find_conversion(hint: Any) -> Any:
+    """Return the type of a single number, which may also be a word or None; None for all others."""
+    types = {kind for kind in split(hint)[0] if get_origin(kind) is not Literal} - {NoneType}
+    return next((kind for kind in (bool, int, float) if types == {kind}), None)
+
+
 HINTS = get_type_hints(Parameters, include_extras=True)
-PARAMETER_CONSTRAINTS = {name: list(hint.__metadata__) for name, hint in HINTS.items()}
-CONVERSIONS = {
-    name: kind
-    for name, hint in HINTS.items()
-    for kind in (bool, int, float)
-    if kind in (hint.__origin__, *get_args(hint.__origin__))
-}
+PARAMETER_CONSTRAINTS = {name: list_constraints(hint) for name, hint in HINTS.items()}
+CONVERSIONS = {name: kind for name, hint in HINTS.items() if (kind := find_conversion(hint))}
 
 
 @dataclass(frozen=True)
@@ -249,9 +281,8 @@ def choose_embedding(given: Parameters, n_embedded: int, n_members: int) -> str 
     hidden layers it is to be logistic regression. Many columns say enough as they are, and would
     make networks of millions of weights.
     """
-    if not 0 < n_embedded <= MOST_EMBEDDED:
-        return None
-    if given.solver == "lbfgs" or np.size(given.hidden_layer_sizes) == 0:
+    sizes: Any = given.hidden_layer_sizes
+    if not 0 < n_embedded <= MOST_EMBEDDED or given.solver == "lbfgs" or np.size(sizes) == 0:
         return None
     return "mixed" if n_members > 1 else "periodic"
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from ..typing import TableLike
 from ..utils import (
     BLOCK_VALUES,
     Interval,
@@ -201,14 +204,23 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         "max_categories": [Interval(Integral, 1, LARGEST_CODE - FIRST_LEVEL, closed="both")],
     }
 
+    # What `fit` sets; declared only, so that there is none before.
+    is_categorical_: NDArray[np.bool_]
+    categories_: list[list[Any] | None]
+    n_continuous_: int
+    code_sizes_: tuple[int, ...]
+    source_features_: NDArray[np.intp]
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
+
     def __init__(
         self,
-        categorical_features="from_dtype",
+        categorical_features: ArrayLike | Literal["from_dtype"] | None = "from_dtype",
         *,
-        max_one_hot=8,
-        min_frequency=2,
-        max_categories=10_000,
-    ):
+        max_one_hot: int = 8,
+        min_frequency: float = 2,
+        max_categories: int = 10_000,
+    ) -> None:
         self.categorical_features = categorical_features
         self.max_one_hot = max_one_hot
         self.min_frequency = min_frequency
@@ -216,7 +228,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
 
     @fit_context(prefer_skip_nested_validation=True)
     @with_usual_errors
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X: TableLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn scales and levels.
 
         Parameters
@@ -273,7 +285,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         return self
 
     @with_usual_errors
-    def transform(self, X):
+    def transform(self, X: TableLike) -> Any:
         """Encode a table.
 
         Parameters
@@ -354,7 +366,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         warn_of_unknown(columns, blocks, is_part=is_part)
 
     @with_usual_errors
-    def input_slopes(self, X):
+    def input_slopes(self, X: TableLike) -> NDArray[np.float64]:
         """Differentiate the encoding of a table of numbers with respect to the table.
 
         Entry (i, j) is the derivative of column j of the result, in row i, with respect to the one
@@ -397,7 +409,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         slopes[:, self._places] = self._scaling.slopes(numbers, np.isnan(numbers))
         return slopes
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the columns of the result.
 
         Parameters
@@ -474,7 +486,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 self._missing_places += others
         self._scaling = Scaling(numbers)
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """Return plain data, without what follows from the columns."""
         state = super().__getstate__()
         if "_columns" in state:
@@ -485,7 +497,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             del state["_labels"]
         return add_format(state)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore what `__getstate__` has returned, here or in another version."""
         state = remove_format(state, self)
         columns, labels = state.pop("columns", None), state.pop("labels", None)
@@ -494,7 +506,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             self._labels = labels
             self._arrange(unpack_columns(columns, self.is_categorical_))
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
