@@ -33,6 +33,7 @@ from .training.prediction import Predictor
 from .typing import ArrayLike, LossLike, TableLike
 from .utils import (
     CallbackSupportMixin,
+    DocumentedMixin,
     available_if,
     fill_masked,
     fit_context,
@@ -41,7 +42,7 @@ from .utils import (
 )
 
 
-class DeepBinaryClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Classify rows of a table into two classes by an ensemble of deep networks.
 
     Takes tables as they are: numbers of any unit, outliers, missing values and categories. Several

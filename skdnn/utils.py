@@ -205,6 +205,20 @@ def is_checked(estimator: Any, X: Any) -> bool:
     )
 
 
+DOCUMENTATION = "docs/user_guide.md"
+"""Where the HTML views of estimators link to; relative, as the pages are published nowhere yet."""
+
+
+class DocumentedMixin:
+    """Let an estimator's HTML view, in a notebook, link to this package's documentation.
+
+    scikit-learn shows what the docstring says of a parameter where there is such a link alone.
+    """
+
+    _doc_link_module = "skdnn"
+    _doc_link_template = DOCUMENTATION
+
+
 PASSED_OVER = ("skdnn", "sklearn", "numpy", "joblib")
 """Packages of wrappers around methods, and of what runs searches."""
 

@@ -22,6 +22,7 @@ import skdnn
 import skdnn.callbacks
 import skdnn.datasets
 import skdnn.preprocessing
+import skdnn.tuning
 from skdnn import nn, optim
 
 MODULES = sorted(
@@ -100,7 +101,11 @@ def complaints(name, is_wanted):
 
 @pytest.mark.parametrize(
     "name",
-    list(public_names([skdnn, skdnn.callbacks, skdnn.datasets, skdnn.preprocessing, *PARTS])),
+    list(
+        public_names(
+            [skdnn, skdnn.callbacks, skdnn.datasets, skdnn.preprocessing, skdnn.tuning, *PARTS]
+        )
+    ),
 )
 def test_public_docstring_keeps_the_rules_of_numpydoc(name):
     member, ignored = look_up(name), set(IGNORED)

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from ..typing import TableLike
 from ..utils import (
     BLOCK_VALUES,
+    DocumentedMixin,
     Interval,
     RealNotInt,
     StrOptions,
@@ -60,7 +61,7 @@ LARGEST_CODE = 1 << 24
 """Up to here, codes are whole numbers in float32."""
 
 
-class TabularEncoder(TransformerMixin, BaseEstimator):
+class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     """Turn a table into one matrix of numbers that a network can learn from.
 
     Numbers of any unit and with any outliers come out between -3 and 3, missing values are filled
