@@ -47,7 +47,13 @@ def _compute_block(table, i, start, n, arena, bits):
             if kernel < op.N_UNARY + op.N_BINARY:
                 kernels.binary(kernel, arena, a, b, result, n)
             else:
-                kernels.where(arena, a, b, table[i, 7] + table[i, 8] * start, result, n)
+                c, d = table[i, 7] + table[i, 8] * start, table[i, 9] + table[i, 10] * start
+                if kernel == op.WHERE:
+                    kernels.where(arena, a, b, c, result, n)
+                elif kernel == op.LERP:
+                    kernels.lerp(arena, a, b, c, result, n)
+                else:
+                    kernels.add_scaled(arena, a, b, c, d, result, n)
         if result != out:
             kernels.unary(op.COPY, arena, result, out, n)
 
@@ -96,30 +102,34 @@ def _copy_rows(row, arena):
 
 
 @exact
+def _matrices(arena, start, count, m, n):
+    return arena[start : start + count * m * n].reshape(count, m, n)
+
+
+@exact
 def _multiply_matrices(row, arena):
     """Kernel, operands, result, number of matrices, m, k, n, whether operands are transposed."""
-    m, k, n = row[5], row[6], row[7]
-    for i in range(row[4]):
-        first, second = row[1] + i * m * k, row[2] + i * k * n
-        a, a_t = _matrix(arena, first, m, k), _matrix(arena, first, k, m).T
-        b, b_t = _matrix(arena, second, k, n), _matrix(arena, second, n, k)
-        out = _matrix(arena, row[3] + i * m * n, m, n)
+    count, m, k, n = row[4], row[5], row[6], row[7]
+    a, a_t = _matrices(arena, row[1], count, m, k), _matrices(arena, row[1], count, k, m)
+    b, b_t = _matrices(arena, row[2], count, k, n), _matrices(arena, row[2], count, n, k)
+    out = _matrices(arena, row[3], count, m, n)
+    for i in range(count):
         if row[0] == op.SMALL_PRODUCT:
             if row[8]:
-                kernels.product(a_t, b, out)
+                kernels.product(a_t[i].T, b[i], out[i])
             elif row[9]:
-                kernels.product_with_transposed(a, b_t, out)
+                kernels.product_with_transposed(a[i], b_t[i], out[i])
             else:
-                kernels.product(a, b, out)
+                kernels.product(a[i], b[i], out[i])
         elif row[8]:
             if row[9]:
-                np.dot(a_t, b_t.T, out)
+                np.dot(a_t[i].T, b_t[i].T, out[i])
             else:
-                np.dot(a_t, b, out)
+                np.dot(a_t[i].T, b[i], out[i])
         elif row[9]:
-            np.dot(a, b_t.T, out)
+            np.dot(a[i], b_t[i].T, out[i])
         else:
-            np.dot(a, b, out)
+            np.dot(a[i], b[i], out[i])
 
 
 @exact

@@ -156,6 +156,23 @@ def where(arena, condition_start, a_start, b_start, start, size):
 
 
 @exact
+def lerp(arena, a_start, b_start, t_start, start, size):
+    a, b = arena[a_start : a_start + size], arena[b_start : b_start + size]
+    t, out = arena[t_start : t_start + size], arena[start : start + size]
+    for i in range(min(a.size, b.size, t.size, out.size)):
+        out[i] = a[i] + t[i] * (b[i] - a[i])
+
+
+@exact
+def add_scaled(arena, a_start, b_start, factor_start, rate_start, start, size):
+    a, b = arena[a_start : a_start + size], arena[b_start : b_start + size]
+    factor, rate = arena[factor_start : factor_start + size], arena[rate_start : rate_start + size]
+    out = arena[start : start + size]
+    for i in range(min(a.size, b.size, factor.size, rate.size, out.size)):
+        out[i] = a[i] + b[i] * factor[i] * rate[i]
+
+
+@exact
 def dropout_mask(n_dropped, memory, bits_start, arena, start, size):
     zero, scale = arena.dtype.type(0), arena.dtype.type(65536.0 / (65536 - n_dropped))
     bits, out = memory[bits_start : bits_start + size], arena[start : start + size]

@@ -24,7 +24,7 @@ BLOCK = 2048
 """Numbers of an array that a group computes before it goes on to the next."""
 
 FEW_ROWS = 10
-"""Rows of a product for which BLAS is slow."""
+"""Rows of a product, or terms of its sums, for which BLAS is slow."""
 
 SHORTEST_ROW, LONG_ROW = 16, 100
 """Lengths of the innermost loop from which on plain loops are fast: for few rows, and for more."""
@@ -242,7 +242,7 @@ def _suits_loops(m: int, k: int, n: int, is_transposed: list[bool]) -> bool:
         return True
     if is_transposed == [True, True]:
         return False
-    if m <= FEW_ROWS and length >= SHORTEST_ROW:
+    if min(m, k) <= FEW_ROWS and length >= SHORTEST_ROW:
         return m * k * n <= 4 * SMALL_PRODUCT
     return length >= LONG_ROW and m * k * n <= SMALL_PRODUCT
 

@@ -8,8 +8,7 @@ BINARY = (
     *("add", "subtract", "multiply", "divide", "power", "maximum", "minimum"),
     *("greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "silu_slope"),
 )
-TERNARY = ("where",)
-ELEMENTWISE = (*UNARY, *BINARY, *TERNARY)
+ELEMENTWISE = (*UNARY, *BINARY, "where", "lerp", "add_scaled")
 """Kernels that compute each element by itself; the others work on whole arrays."""
 
 N_UNARY, N_BINARY = len(UNARY), len(BINARY)
@@ -20,7 +19,7 @@ N_UNARY, N_BINARY = len(UNARY), len(BINARY)
     TANH, SIN, COS, ERF, SIGMOID,
     ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, MAXIMUM, MINIMUM,
     GREATER, GREATER_EQUAL, LESS, LESS_EQUAL, EQUAL, NOT_EQUAL, SILU_SLOPE,
-    WHERE,
+    WHERE, LERP, ADD_SCALED,
 ) = range(len(ELEMENTWISE))
 (
     GROUP, DROPOUT_MASK, REPEAT,
@@ -33,7 +32,7 @@ N_UNARY, N_BINARY = len(UNARY), len(BINARY)
 KERNELS = frozenset(
     {
         *("sigmoid", "silu_slope", "cos_and_sin_turns", "piecewise_linear", "grad_lines"),
-        "adam_direction",
+        *("adam_direction", "add_scaled", "lerp"),
     }
 )
 """Names of the fused operations that have a kernel: what a `Trace` is to record as they are."""

@@ -304,3 +304,9 @@ dropout_mask = Op("dropout_mask", _dropout_mask, lambda bits, *, rate: bits)
 def sigmoid(z: Any) -> Any:
     """``1 / (1 + e^-z)``."""
     return 1.0 / (1.0 + exp(-z))
+
+
+@fused_elementwise
+def lerp(a: Any, b: Any, t: Any) -> Any:
+    """``a + t (b - a)``: linear interpolation."""
+    return a + t * (b - a)

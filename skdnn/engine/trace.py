@@ -289,8 +289,6 @@ class Trace:
             n_axes = [len(x.shape) for x in operands]
             if n_axes[0] != n_axes[1] or n_axes[0] < 2:
                 raise UntraceableError(f"a product of arrays with {n_axes} axes cannot be traced")
-            if operands[1].shape[-2] == 1:
-                op = ops.multiply  # an outer product
         symbols, shapes = [], []
         for x in operands:
             is_ready = isinstance(x, SparseSymbol) or (op is ops.matmul and isinstance(x, Symbol))

@@ -464,8 +464,14 @@ class DecayWeights(Transform):
         return {"decay": learning_rates}
 
     def update(self, u, params, state, step):
-        rate = _of_first(self.n_decayed, self.rate, params)
-        return u - params * rate * step.decay, state
+        rate = _of_first(self.n_decayed, -self.rate, params)
+        return add_scaled(u, params, rate, step.decay), state
+
+
+@fused_elementwise
+def add_scaled(a: Array, b: Array, factor: Array, rate: Array) -> Array:
+    """Return ``a + b factor rate``."""
+    return a + b * factor * rate
 
 
 def _of_first(n: int, value: float, params: Array) -> Array:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.formula import Formula, TakeBits
+from ..engine.ops import lerp
 from ..nn.layers import Context, RandomBits, Sequential
 from ..nn.layers.base import read_only
 from ..nn.losses import Loss
@@ -69,7 +70,7 @@ def _average(outputs: Arrays, arrays: Arrays) -> Arrays:
     for name in ("params", "statistics"):
         if f"ema_{name}" in arrays:
             ema = arrays[f"ema_{name}"]
-            averages[f"ema_{name}"] = ema + arrays["scalars"][-1] * (outputs[name] - ema)
+            averages[f"ema_{name}"] = lerp(ema, outputs[name], arrays["scalars"][-1])
     return averages
 
 
