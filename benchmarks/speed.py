@@ -43,6 +43,7 @@ from measure import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
+from speed_onnx import onnx_rows
 from speed_peers import default_rows, reach_rows
 from speed_steps import step_rows
 from threadpoolctl import threadpool_limits
@@ -155,6 +156,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "fit": lambda options: fit_rows(min(5, options.repeats)),
     "defaults": lambda options: default_rows(min(3, options.repeats)),
     "import": lambda options: import_rows(options.repeats),
+    "onnx": lambda options: onnx_rows(options.data, min(5, options.repeats)),
     "reach": lambda options: reach_rows(options.data, min(3, options.repeats)),
 }
 

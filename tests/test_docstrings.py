@@ -21,6 +21,7 @@ from pandas import DataFrame
 import skdnn
 import skdnn.callbacks
 import skdnn.datasets
+import skdnn.onnx
 import skdnn.preprocessing
 import skdnn.tuning
 from skdnn import nn, optim
@@ -103,7 +104,15 @@ def complaints(name, is_wanted):
     "name",
     list(
         public_names(
-            [skdnn, skdnn.callbacks, skdnn.datasets, skdnn.preprocessing, skdnn.tuning, *PARTS]
+            [
+                skdnn,
+                skdnn.callbacks,
+                skdnn.datasets,
+                skdnn.onnx,
+                skdnn.preprocessing,
+                skdnn.tuning,
+                *PARTS,
+            ]
         )
     ),
 )

@@ -107,7 +107,7 @@ def plan(trace: Trace, outputs: dict[str, Symbol]) -> Program:
 class _Planner:
     def __init__(self, trace: Trace, stores: dict[str, Symbol]) -> None:
         self.trace, self.stores = trace, stores
-        self.nodes = self._needed()
+        self.nodes = trace.needed(stores)
         self.position = {id(node): i for i, node in enumerate(self.nodes)}
         self.last_use: dict[int, int] = {}
         for i, node in enumerate(self.nodes):
@@ -118,16 +118,6 @@ class _Planner:
             self.last_use[id(symbol.value)] = len(self.nodes)
         self.places: dict[int, _Place] = {}
         self.blocks: list[_Block] = []
-
-    def _needed(self) -> list[Node]:
-        """Return the nodes that an output depends on."""
-        wanted = {id(symbol.value.node) for symbol in self.stores.values()}
-        nodes = []
-        for node in reversed(self.trace.nodes):
-            if id(node) in wanted:
-                nodes.append(node)
-                wanted |= {id(s.value.node) for s in node.operands if isinstance(s, Symbol)}
-        return nodes[::-1]
 
     def program(self) -> Program:
         inputs, bits = self.trace.inputs, self.trace.inputs.get("bits")

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from traceback import extract_tb
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,10 @@ class UntraceableError(TypeError):
 def locate(error: UntraceableError) -> str:
     """Say what cannot be traced, and the line of the formula where it stands."""
     own = Path(__file__).parent
-    for frame in reversed(extract_tb(error.__traceback__)):
-        if Path(frame.filename).parent != own:
-            return f"{error} ({frame.name} in {frame.filename}, line {frame.lineno})"
+    for frame, line in reversed(list(walk_tb(error.__traceback__))):
+        code = frame.f_code
+        if Path(code.co_filename).parent != own:
+            return f"{error} ({code.co_qualname} in {code.co_filename}, line {line})"
     return str(error)
 
 
@@ -366,6 +367,16 @@ class Trace:
             self.nodes.append(node)
             self.known[key] = node.results
         return self.known[key]
+
+    def needed(self, outputs: dict[str, Symbol]) -> list[Node]:
+        """Return the nodes that an output depends on, in their order."""
+        wanted = {id(symbol.value.node) for symbol in outputs.values()}
+        nodes = []
+        for node in reversed(self.nodes):
+            if id(node) in wanted:
+                nodes.append(node)
+                wanted |= {id(s.value.node) for s in node.operands if isinstance(s, Symbol)}
+        return nodes[::-1]
 
     def clear(self) -> None:
         """Forget the operations: symbols, values and nodes know each other in circles."""

@@ -1,0 +1,131 @@
+"""A fitted classifier as nodes, from its columns to labels and probabilities."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, helper
+
+from .. import __version__
+from ..preprocessing import TabularEncoder
+from ..utils import check_feature_names_in
+from .encoders import find_type, write_encoder
+from .graph import BOOL, DOUBLE, FLOAT, INT64, ML_OPSET, OPSET, STRING, Graph, Input
+from .network import write_network
+
+LABEL, PROBABILITIES = "label", "probabilities"
+"""The names of the outputs."""
+
+
+def write_classifier(
+    graph: Graph,
+    model: Any,
+    inputs: list[Input],
+    classes: np.ndarray,
+    label: str = LABEL,
+    probabilities: str = PROBABILITIES,
+) -> None:
+    """Write the outputs of a fitted classifier, in tensors of these names."""
+    params, network = model.params_, model._predictor.network
+    matrix, numbers = write_encoder(graph, model._encoder, inputs, model.n_features_in_)
+    x = matrix if params.dtype == np.float64 else graph.cast(matrix, FLOAT)
+    logits = write_network(graph, network, params, x)
+    logit = _average(
+        graph, logits if params.dtype == np.float64 else graph.cast(logits, DOUBLE), len(params)
+    )
+    if model.temperature_ != 1.0:
+        logit = graph.node("Div", logit, model.temperature_)
+    if numbers is not None:  # A graph cannot raise an error: NaN where a number is not finite.
+        zeros = graph.node("Mul", numbers, 0.0)
+        zero = graph.node("ReduceSum", zeros, np.array([1]), keepdims=0)
+        logit = graph.node("Add", logit, zero)
+    is_second = graph.node("Greater", logit, 0.0)
+    if classes.dtype == bool:
+        graph.node("Identity", is_second, name=label)
+    else:
+        second, first = map(graph.constant, classes[::-1])
+        graph.node("Where", is_second, second, first, name=label)
+    both = graph.node("Mul", graph.node("Unsqueeze", logit, np.array([1])), np.array([[-1.0, 1.0]]))
+    graph.node("Cast", graph.node("Sigmoid", both), to=FLOAT, name=probabilities)
+
+
+def _average(graph: Graph, logits: str, n_members: int) -> str:
+    """Write the logit of the members' mean probability: (n_members, n_samples) -> (n_samples,)."""
+    if n_members == 1:
+        return graph.node("Reshape", logits, np.array([-1]))
+    of_first, of_second = (
+        graph.node("ReduceSum", graph.node("Sigmoid", z), np.array([0]), keepdims=0)
+        for z in (graph.node("Neg", logits), logits)
+    )
+    return graph.node("Sub", graph.node("Log", of_second), graph.node("Log", of_first))
+
+
+def read_classes(classes: np.ndarray) -> np.ndarray:
+    """Return the classes in a dtype that a tensor has.
+
+    Raises
+    ------
+    ValueError
+        If they are neither numbers nor booleans nor strings.
+    """
+    if classes.dtype.kind in "iu":
+        return classes.astype(np.int64)
+    if classes.dtype.kind in "bfU":
+        return classes.astype(np.float64) if classes.dtype.kind == "f" else classes
+    if all(isinstance(label, str) for label in classes):
+        return classes.astype(str)
+    raise ValueError(
+        f"The classes must be integers, floats, booleans or strings to be written as ONNX, got "
+        f"{classes.tolist()!r}."
+    )
+
+
+def describe_inputs(model: Any) -> list[Input]:
+    """Return the inputs of a model: one for all columns, or one for each if some hold strings."""
+    encoder, n_features = model._encoder, model.n_features_in_
+    types: list[int] = [DOUBLE] * n_features
+    if isinstance(encoder, TabularEncoder):
+        types = [find_type(encoder, j) for j in range(n_features)]
+    if STRING not in types:
+        return [Input("X", DOUBLE, n_features)]
+    names = check_feature_names_in(model).tolist()
+    taken = {LABEL, PROBABILITIES} & {*names} | {name for name in names if names.count(name) > 1}
+    if taken:
+        raise ValueError(
+            f"Columns become inputs of their names, which must differ from each other and from the "
+            f"outputs {LABEL!r} and {PROBABILITIES!r}; rename {sorted(taken)!r} before fit."
+        )
+    return [Input(name, kind, 1) for name, kind in zip(names, types, strict=True)]
+
+
+def make_model(model: Any) -> ModelProto:
+    """Return the whole model of a classifier whose encoder is one of ours."""
+    inputs, classes = describe_inputs(model), read_classes(model.classes_)
+    graph = Graph("skdnn")
+    write_classifier(graph, model, inputs, classes)
+    label_type = {"i": INT64, "f": DOUBLE, "b": BOOL, "U": STRING}[classes.dtype.kind]
+    outputs = [
+        helper.make_tensor_value_info(LABEL, label_type, ["n_samples"]),
+        helper.make_tensor_value_info(PROBABILITIES, FLOAT, ["n_samples", 2]),
+    ]
+    tensors = [
+        helper.make_tensor_value_info(name, kind, ["n_samples", n_columns])
+        for name, kind, n_columns in inputs
+    ]
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+    proto = helper.make_model(
+        helper.make_graph(graph.nodes, type(model).__name__, tensors, outputs, graph.initializers),
+        opset_imports=opsets,
+        ir_version=helper.find_min_ir_version_for(opsets),
+    )
+    sign(proto, model)
+    return proto
+
+
+def sign(proto: ModelProto, model: Any) -> None:
+    """Write who has made a model, and the names of its features."""
+    proto.producer_name, proto.producer_version = "skdnn", __version__
+    names = check_feature_names_in(model).tolist()
+    helper.set_model_props(proto, {"feature_names": json.dumps(names)})
