@@ -1489,11 +1489,3 @@ def test_refit_forgets():
     assert not hasattr(encoder, "feature_names_in_")
     assert encoder.get_feature_names_out().tolist() == ["x0"]
     assert encoder.code_sizes_ == ()
-
-
-def test_sparse_columns_of_a_frame_are_read_as_dense_ones():
-    dense = pd.DataFrame({"a": [0.0, 0.0, 1.0, 2.0], "b": [1.0, 2.0, 3.0, 5.0]})
-    table = dense.assign(a=pd.arrays.SparseArray(dense["a"]))
-    expected = TabularEncoder().fit_transform(dense)
-    assert_array_equal(TabularEncoder().fit_transform(table), expected)
-    assert_array_equal(TabularEncoder().fit_transform(table.astype("Sparse[float]")), expected)

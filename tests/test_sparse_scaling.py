@@ -169,6 +169,7 @@ def make_dummies(*, has_numbers):
     return (dummies.assign(x=rng.normal(size=200)) if has_numbers else dummies), y
 
 
+@pytest.mark.filterwarnings("ignore:pandas.DataFrame with sparse columns found")
 def test_sparse_columns_beside_dense_ones_are_flags():
     frame, y = make_dummies(has_numbers=True)
     dense = frame.astype({name: bool for name in frame if name != "x"})

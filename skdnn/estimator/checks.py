@@ -69,9 +69,11 @@ def read_labels(y: Any, name: str = "y") -> Any:
         raise ValueError(f"{name} has masked, that is missing, labels; leave out their rows.")
     labels = np.asarray(y)
     if labels.dtype.kind == "T":  # NumPy's strings of any length
-        y = labels = labels.astype(object)
-    if labels.dtype != object or y is None or labels.ndim == 0:
+        labels = labels.astype(object)
+    if y is None or labels.ndim == 0:
         return y
+    if labels.dtype != object:
+        return labels
     values = [v.item() if isinstance(v, np.generic) else v for v in labels.ravel().tolist()]
     if any(is_missing(value) for value in values):
         raise ValueError(

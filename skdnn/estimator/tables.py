@@ -7,16 +7,23 @@ through `open_table`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
+import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.utils import _safe_indexing, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import validate_data
 
 from ..preprocessing import TabularEncoder
 from ..preprocessing.column_warnings import CONSTANT, warn_of
-from ..preprocessing.columns import is_frame, name_categories, take_table
+from ..preprocessing.columns import (
+    is_frame,
+    is_sparse_frame,
+    make_dense,
+    name_categories,
+    open_columns,
+    take_table,
+)
 from ..preprocessing.encoder import find_codes
 from ..preprocessing.scaling import SparseScaler
 from ..training.rows import Rows
@@ -78,6 +85,7 @@ def read_training_tables(
     # before an encoder meets them
     weights = check_weights(given.sample_weight, X, may_vanish=is_part)
     encoder = make_encoder(wanted, parameters.categorical_features, X)
+    X = _make_dense(X, encoder)
     if continues:
         check_same_encoder(estimator._encoder, encoder)
         encoder = estimator._encoder
@@ -157,7 +165,7 @@ def _read_validation(
 
 def read_table(estimator: Any, X: Any, encoder: Encoder, *, accept_sparse: Any = "csr") -> Any:
     """Check a table against that of `fit`, and return the matrix that enters the network."""
-    X = take_table(X, has_any_rows=is_own(encoder))
+    X = _make_dense(take_table(X, has_any_rows=is_own(encoder)), encoder)
     if not enters_as_it_is(encoder):
         _check_features(estimator, encoder, X)
     elif not (is_checked(estimator, X) and _is_finite(X)):
@@ -176,15 +184,15 @@ def open_table(
     """
     encoder = estimator._encoder
     if isinstance(encoder, TabularEncoder):
-        X = take_table(X)
+        X = make_dense(take_table(X))
         is_array = isinstance(X, np.ndarray) and X.ndim == 2
         if (is_array or is_frame(X)) and len(X):
             _check_features(estimator, encoder, X)
-            index = X.__getitem__ if is_array else partial(_safe_indexing, X)
+            X = nw.from_native(X, pass_through=True)
             blocks: list = []
 
             def take(rows: slice, dtype: np.dtype) -> np.ndarray:
-                encoded, encounters = encoder._encode(index(rows), dtype)
+                encoded, encounters = encoder._encode(X[rows], dtype)
                 blocks.append(encounters)
                 return encoded
 
@@ -203,22 +211,31 @@ def enters_as_it_is(encoder: Any) -> bool:
     return encoder is None or isinstance(encoder, SparseScaler)
 
 
+def _make_dense(X: Any, encoder: Any) -> Any:
+    """Make sparse columns of pandas dense, unless the encoder takes them as they are."""
+    is_matrix = enters_as_it_is(encoder) and is_sparse_frame(X)
+    return X if is_matrix or is_own(encoder) else make_dense(X)
+
+
 def _check_numbers(estimator: Any, X, *y, accept_sparse: Any = "csr", reset: bool = False) -> Any:
     """Check a table that enters the network as it is, and labels if there are any.
 
     Raises
     ------
     ValueError
-        As by `validate_data`; of a table with categories it says which columns these are.
+        As by `validate_data`; of a table with categories or times it says which columns these are.
     """
     _refuse_categories(find_codes(X))
+    is_of_times = isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "mM"
+    if is_of_times or is_frame(X):
+        open_columns(X)  # which refuses times
     try:
         return validate_data(
             estimator, X, *y, dtype=FLOATS, accept_sparse=accept_sparse, reset=reset
         )
-    except ValueError as error:
-        # pandas and NumPy: "could not convert string to float" or "Cannot cast str dtype"
-        is_about_values = "convert" in str(error) or "cast" in str(error)
+    except (TypeError, ValueError) as error:
+        # "could not convert string to float", "Cannot cast str dtype", "float() argument must be"
+        is_about_values = any(word in str(error) for word in ("convert", "cast", "float()"))
         _refuse_categories(name_categories(X) if is_about_values and is_frame(X) else [])
         raise
 

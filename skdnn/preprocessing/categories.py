@@ -6,7 +6,6 @@ Levels are plain Python values, which compare by value wherever they come from.
 from __future__ import annotations
 
 import datetime
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -27,6 +26,9 @@ UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 """Rows of the lookup table of a category column; as codes, they are the codes."""
 
 DATE_TYPES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
+
+PANDAS_MISSING = ("NAType", "NaTType")
+"""Types of what pandas has in place of a missing value, which is not imported to know them."""
 
 DATES = (
     "Columns {} of X hold dates, times or durations, which are neither numbers nor categories. "
@@ -106,8 +108,7 @@ class Category:
 
 def is_missing(value: Any) -> bool:
     """Say whether a value is None, NaN, or one of pandas' own."""
-    pandas = sys.modules.get("pandas")
-    if value is None or (pandas is not None and (value is pandas.NA or value is pandas.NaT)):
+    if value is None or type(value).__name__ in PANDAS_MISSING:
         return True
     if isinstance(value, Decimal):
         return value.is_nan()
@@ -115,17 +116,16 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, Real | np.datetime64) and value != value
 
 
-def time_types() -> tuple[type, ...]:
-    """Return the types of times, with that of pandas."""
-    pandas = sys.modules.get("pandas")
-    return DATE_TYPES if pandas is None else (*DATE_TYPES, pandas.Period)
+def is_time(value_type: type) -> bool:
+    """Say whether values of a type are dates, times, durations, or periods of pandas."""
+    return issubclass(value_type, DATE_TYPES) or value_type.__name__ == "Period"
 
 
 def are_numbers(values: list) -> bool:
     """Say whether all values are numbers, with True and False among others, or missing."""
-    samples, times = {type(value): value for value in values}, time_types()
+    samples = {type(value): value for value in values}
     booleans = samples.keys() & {bool, np.bool_}
-    numbers = {t for t in samples if issubclass(t, Real | Decimal) and not issubclass(t, times)}
+    numbers = {t for t in samples if issubclass(t, Real | Decimal) and not is_time(t)}
     numbers -= booleans
     if not all(is_missing(samples[t]) for t in samples.keys() - booleans - numbers):
         return False
@@ -136,11 +136,10 @@ def are_numbers(values: list) -> bool:
 
 def to_floats(values: list, label: Any) -> np.ndarray:
     """Convert a column to float64; what is missing becomes NaN."""
-    times, pandas = time_types(), sys.modules.get("pandas")
-    odd = times if pandas is None else (*times, type(pandas.NA))  # `float` knows none of these
-    if any(issubclass(t, odd) for t in set(map(type, values))):
+    # `float` knows none of these.
+    if any(is_time(t) or t.__name__ in PANDAS_MISSING for t in set(map(type, values))):
         values = [None if is_missing(value) else value for value in values]
-        if any(isinstance(value, times) for value in values):
+        if any(map(is_time, set(map(type, values)))):
             raise ValueError(DATES.format([label]))
     try:
         return np.fromiter(values, np.float64, len(values))
@@ -171,7 +170,7 @@ def simplify(value: Any, label: Any) -> Any:
         value = value.item()
     if is_missing(value):
         return None
-    if isinstance(value, time_types()):
+    if is_time(type(value)):
         raise ValueError(DATES.format([label]))
     if isinstance(value, complex):
         raise ValueError(OTHERS.format([label]))

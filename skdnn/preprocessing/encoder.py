@@ -11,7 +11,9 @@ from dataclasses import fields
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
+import narwhals.stable.v2 as nw
 import numpy as np
+from narwhals.stable.v2.dependencies import is_pandas_dataframe
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
@@ -51,6 +53,7 @@ from .columns import (
     find_categories,
     is_frame,
     iterate_numbers,
+    make_dense,
     open_columns,
     refuse_infinite,
     take_table,
@@ -236,7 +239,8 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         ----------
         X : array-like or DataFrame of shape (n_samples, n_features)
             Numbers, and categories in columns that `categorical_features` names. DataFrames are
-            those of pandas and polars.
+            those of pandas, polars and other libraries that narwhals reads, and Tables of Arrow.
+            One of dask is computed; sparse columns of pandas are made dense, with a warning.
         y : object, default=None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -335,7 +339,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     ) -> tuple[np.ndarray, list[LevelMatch]]:
         """Encode a table, or a block of one, and say what it has in each category column."""
         table = self._open_fitted(X, reset=reset)
-        own = table.numbers(self._numeric, slice(0, 1)).dtype
+        own = table.choose_dtype(self._numeric)
         dtype = own if dtype is None else min(own, np.dtype(dtype), key=lambda d: d.itemsize)
         # Columns without any value in `fit` stay 0.
         X_encoded = np.zeros((len(table), len(self.source_features_)), dtype)
@@ -441,7 +445,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         Their names and number are learnt by a `reset`, compared if that is False, and left to the
         caller if it is None.
         """
-        X = take_table(X)
+        X = make_dense(take_table(X))
         codes = find_codes(X)
         if not is_frame(X):
             # Of a list with one string NumPy would make strings.
@@ -605,20 +609,15 @@ def find_codes(X: Any) -> list[int]:
     return [] if marks is None else np.flatnonzero(marks > FLAG).tolist()
 
 
-def to_frame(encoded: EncodedArray, library: str, X: Any) -> Any:
+def to_frame(encoded: EncodedArray, library: Any, X: Any) -> Any:
     """Return a DataFrame of pandas, with the index of X, or of polars; codes are categories."""
-    columns: dict[str, Any] = {str(j): column for j, column in enumerate(np.asarray(encoded).T)}
-    codes = {str(j): int(read_marks(encoded)[j]) for j in find_codes(encoded)}
-    if library == "polars":
-        import polars
-
-        for name, n_codes in codes.items():
-            levels = polars.Enum([str(code) for code in range(n_codes)])
-            columns[name] = polars.Series(columns[name].astype(int).astype(str)).cast(levels)
-        return polars.DataFrame(columns)
-    import pandas
-
-    for name, n_codes in codes.items():
-        values = columns[name].astype(int)
-        columns[name] = pandas.Categorical.from_codes(values, range(n_codes))
-    return pandas.DataFrame(columns, index=X.index if isinstance(X, pandas.DataFrame) else None)
+    places = map(str, range(encoded.shape[1]))
+    frame = nw.from_dict(dict(zip(places, np.asarray(encoded).T, strict=True)), backend=library)
+    for j in find_codes(encoded):
+        levels = nw.Enum([str(code) for code in range(read_marks(encoded)[j])])
+        code = nw.col(str(j)).cast(nw.Int64).cast(nw.String).cast(levels)
+        frame = frame.with_columns(code)
+    table = frame.to_native()
+    if library == "pandas" and is_pandas_dataframe(X):
+        table.index = X.index
+    return table
