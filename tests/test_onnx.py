@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from data import classifier
 from scipy import sparse, special
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
@@ -335,6 +336,12 @@ def test_pipelines_convert(steps, dtype):
     table = X.astype(dtype)
     model = make_pipeline(*steps).fit(table, Y)
     check_same(model, table, convert(model, table), {"X": table})
+
+
+def test_estimators_around_it_convert():
+    # Calibration goes by the logits, which skl2onnx asks for as raw scores.
+    model = CalibratedClassifierCV(classifier(), cv=2).fit(X, Y)
+    check_same(model, X, convert(model, X), {"X": X})
 
 
 def test_pipelines_convert_tables_with_categories():

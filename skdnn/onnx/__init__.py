@@ -72,7 +72,7 @@ def to_onnx(model: DeepBinaryClassifier, initial_types: Sequence | None = None) 
     unless the column has a level of that name. A level that is the empty string is an error here.
 
     **Outputs**. "label", of shape (n_samples,) and the type of `classes_`, and "probabilities", of
-    shape (n_samples, 2), float32. Where our own models raise an error, as for infinity in X, a
+    shape (n_samples, 2), float64. Where our own models raise an error, as for infinity in X, a
     graph cannot: the probabilities of such a row are NaN, and its label is the first class.
 
     **Versions**. The operators are those of ONNX 13 and ai.onnx.ml 2, the first ones that have what

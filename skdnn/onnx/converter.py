@@ -60,6 +60,7 @@ def register() -> None:
             "zipmap": [True, False, "columns"],
             "output_class_labels": [False, True],
             "nocl": [False],  # labels are those of the model
+            "raw_scores": [True, False],
         },
     )
     update_registered_converter(
@@ -83,9 +84,10 @@ def _classes(model: Any) -> np.ndarray:
 def _describe_classifier(operator: Any) -> None:
     n_samples = operator.inputs[0].get_first_dimension()
     is_text = _classes(operator.raw_operator).dtype.kind == "U"
-    label, probabilities = operator.outputs
+    label, scores = operator.outputs
     label.type = (StringTensorType if is_text else Int64TensorType)([n_samples])
-    probabilities.type = FloatTensorType([n_samples, 2])
+    is_double = isinstance(operator.inputs[0].type, DoubleTensorType)
+    scores.type = (DoubleTensorType if is_double else FloatTensorType)([n_samples, 2])
 
 
 def _describe_encoder(operator: Any) -> None:
@@ -97,8 +99,13 @@ def _describe_encoder(operator: Any) -> None:
 
 def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     model, graph = operator.raw_operator, _open_graph(scope, container)
-    label, probabilities = (variable.full_name for variable in operator.outputs)
-    write_classifier(graph, model, _read_inputs(operator), _classes(model), label, probabilities)
+    label, scores = operator.outputs
+    result = write_classifier(
+        graph, model, _read_inputs(operator), _classes(model), label.full_name
+    )
+    if not container.get_options(model, {"raw_scores": False})["raw_scores"]:
+        result = graph.node("Sigmoid", result)
+    graph.node("Cast", result, to=guess_proto_type(scores.type), name=scores.full_name)
     _close_graph(graph, container)
 
 

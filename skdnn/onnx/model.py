@@ -20,24 +20,23 @@ LABEL, PROBABILITIES = "label", "probabilities"
 
 
 def write_classifier(
-    graph: Graph,
-    model: Any,
-    inputs: list[Input],
-    classes: np.ndarray,
-    label: str = LABEL,
-    probabilities: str = PROBABILITIES,
-) -> None:
-    """Write the outputs of a fitted classifier, in tensors of these names."""
-    params, network = model.params_, model._predictor.network
+    graph: Graph, model: Any, inputs: list[Input], classes: np.ndarray, label: str = LABEL
+) -> str:
+    """Write a fitted classifier, from its columns to a tensor of the name `label`.
+
+    Returns
+    -------
+    logits : str
+        The tensor (n_samples, 2) of float64 of which the probabilities are the sigmoid.
+    """
+    params, is_double = model.params_, model.params_.dtype == np.float64
     matrix, numbers = write_encoder(graph, model._encoder, inputs, model.n_features_in_)
-    x = matrix if params.dtype == np.float64 else graph.cast(matrix, FLOAT)
-    logits = write_network(graph, network, params, x)
-    logit = _average(
-        graph, logits if params.dtype == np.float64 else graph.cast(logits, DOUBLE), len(params)
-    )
+    x = matrix if is_double else graph.cast(matrix, FLOAT)
+    logits = write_network(graph, model._predictor.network, params, x)
+    logit = _average(graph, logits if is_double else graph.cast(logits, DOUBLE), len(params))
     if model.temperature_ != 1.0:
         logit = graph.node("Div", logit, model.temperature_)
-    if numbers is not None:  # A graph cannot raise an error: NaN where a number is not finite.
+    if numbers is not None:  # a graph cannot raise an error: NaN where a number is not finite
         zeros = graph.node("Mul", numbers, 0.0)
         zero = graph.node("ReduceSum", zeros, np.array([1]), keepdims=0)
         logit = graph.node("Add", logit, zero)
@@ -47,8 +46,8 @@ def write_classifier(
     else:
         second, first = map(graph.constant, classes[::-1])
         graph.node("Where", is_second, second, first, name=label)
-    both = graph.node("Mul", graph.node("Unsqueeze", logit, np.array([1])), np.array([[-1.0, 1.0]]))
-    graph.node("Cast", graph.node("Sigmoid", both), to=FLOAT, name=probabilities)
+    column = graph.node("Unsqueeze", logit, np.array([1]))
+    return graph.node("Mul", column, np.array([[-1.0, 1.0]]))
 
 
 def _average(graph: Graph, logits: str, n_members: int) -> str:
@@ -104,11 +103,12 @@ def make_model(model: Any) -> ModelProto:
     """Return the whole model of a classifier whose encoder is one of ours."""
     inputs, classes = describe_inputs(model), read_classes(model.classes_)
     graph = Graph("skdnn")
-    write_classifier(graph, model, inputs, classes)
+    logits = write_classifier(graph, model, inputs, classes)
+    graph.node("Sigmoid", logits, name=PROBABILITIES)
     label_type = {"i": INT64, "f": DOUBLE, "b": BOOL, "U": STRING}[classes.dtype.kind]
     outputs = [
         helper.make_tensor_value_info(LABEL, label_type, ["n_samples"]),
-        helper.make_tensor_value_info(PROBABILITIES, FLOAT, ["n_samples", 2]),
+        helper.make_tensor_value_info(PROBABILITIES, DOUBLE, ["n_samples", 2]),
     ]
     tensors = [
         helper.make_tensor_value_info(name, kind, ["n_samples", n_columns])
