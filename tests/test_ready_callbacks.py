@@ -8,6 +8,7 @@ import warnings
 from types import SimpleNamespace
 
 import numpy as np
+import optuna
 import pytest
 from data import classifier, make_table
 from sklearn.base import clone
@@ -157,7 +158,6 @@ def make_all(folder):
 
 
 def test_callbacks_are_pickled_copied_and_shared_by_clones(tmp_path):
-    pytest.importorskip("tqdm")
     for callback in make_all(tmp_path):
         for twin in (pickle.loads(pickle.dumps(callback)), copy.deepcopy(callback)):
             assert vars(twin) == vars(callback)
@@ -222,7 +222,6 @@ def test_csv_of_other_columns_is_refused_before_training(tmp_path):
 
 
 def test_bar_shows_epochs_and_is_closed(capsys):
-    pytest.importorskip("tqdm")
     X, y = make_table()
     bar = TqdmProgressBar(desc="rain")
     model = classifier(warm_start=True, **VALIDATED).set_callbacks(bar)
@@ -237,7 +236,6 @@ def test_bar_shows_epochs_and_is_closed(capsys):
 
 
 def test_bar_is_closed_by_a_failure_and_left_out_of_pickles(capsys):
-    pytest.importorskip("tqdm")
 
     class Pickling(Callback):
         def on_epoch_end(self, *, estimator, epoch):
@@ -318,7 +316,6 @@ def test_trial_is_told_of_each_epoch():
 
 @pytest.mark.parametrize("is_fitted", [False, True])
 def test_pruned_fit_leaves_the_model_as_it_was(is_fitted):
-    optuna = pytest.importorskip("optuna")
     X, y = make_table()
     model = classifier(**VALIDATED)
     if is_fitted:
@@ -336,7 +333,6 @@ def test_pruned_fit_leaves_the_model_as_it_was(is_fitted):
 
 
 def test_folds_of_a_trial_are_reported_one_after_the_other():
-    optuna = pytest.importorskip("optuna")
     X, y = make_table()
     trial = Trial()
     settings = {"early_stopping": True, "n_iter_no_change": 1, "tol": 0.05, "max_iter": 30}
@@ -360,7 +356,6 @@ def test_warm_start_goes_on_with_the_steps():
 
 
 def test_study_prunes_bad_trials_and_keeps_good_ones():
-    optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     X, y = make_table()
     rates = iter([0.01, 0.02, 0.03, 1e-9])

@@ -156,6 +156,15 @@ def test_limits_are_said(capsys):
     assert last_line(capsys).startswith(f"Converged: stopped after epoch {model.n_iter_}; kept")
 
 
+def test_divergence_is_said(capsys):
+    X, y = make_table()
+    settings = {"activation": "identity", "solver": "sgd", "learning_rate_init": 1e30}
+    fit_quietly(classifier(verbose=1, max_iter=20, **settings), X, y)
+    rows, [end], _ = read_lines(capsys.readouterr().out)
+    assert 1 < len(rows) < 20
+    assert end.startswith(f"Diverged: stopped after epoch {len(rows)}; kept")
+
+
 @needs_callbacks
 def test_requests_to_stop_are_said_after_a_line_of_the_last_epoch(capsys):
     X, y = make_table()
@@ -235,7 +244,9 @@ def test_no_bar_elsewhere(monkeypatch, capsys, stream):
     assert len(read_lines(out)[0]) == 5
 
 
-def test_no_bar_without_verbose(monkeypatch):
+def test_no_bar_without_verbose_nor_in_a_worker_process(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     classifier().fit(*make_table())
+    monkeypatch.setattr("multiprocessing.process._parent_process", object())
+    classifier(verbose=1).fit(*make_table())
     assert sys.stderr.getvalue() == ""

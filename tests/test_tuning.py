@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from data import make_table
 from sklearn.model_selection import ParameterSampler, RandomizedSearchCV
@@ -16,7 +17,6 @@ QUICK = {"max_iter": 2, "random_state": 0}
 
 @pytest.fixture
 def study():
-    optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
 

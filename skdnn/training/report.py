@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from multiprocessing import parent_process
 
 import numpy as np
 
@@ -38,7 +39,9 @@ class Report:
     def __init__(self, verbose: int, n_before: int, *, has_heading: bool = True) -> None:
         self.verbose, self.n_before = verbose, n_before
         self._needs_heading = has_heading
-        self._has_bar = bool(verbose) and sys.stderr is not None and sys.stderr.isatty()
+        is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        # Bars of worker processes would write over each other.
+        self._has_bar = bool(verbose) and is_terminal and parent_process() is None
         self._bar = ""
 
     def __enter__(self) -> Report:
