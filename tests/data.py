@@ -38,6 +38,7 @@ PINNED: dict[str, Any] = {
     "n_iter_no_change": np.inf,
     "early_stopping": False,
     "validation_fraction": 0.2,
+    "calibration": None,
     "dtype": "auto",
     "warm_start": False,
     "random_state": 0,

@@ -82,6 +82,46 @@ def test_part_of_a_stream_says_nothing_about_its_length():
     assert model.resolved_params_["hidden_layer_sizes"] == (64, 64)
 
 
+@pytest.mark.parametrize(
+    ("n_samples", "parameters", "expected"),
+    [
+        (2_000, {}, "temperature"),
+        (2_001, {}, None),
+        (60, {"n_members": 1, "early_stopping": True}, None),
+        (60, {"early_stopping": False}, None),
+        (60, {"solver": "lbfgs", "n_members": 5}, None),
+        (60, {"max_fun": 15_000, "n_members": 5, "early_stopping": True}, None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_ensembles_of_few_rows_are_calibrated(n_samples, parameters, expected):
+    assert chosen(n_samples, **parameters)["calibration"] == expected
+
+
+def test_calibration_that_is_given_stays():
+    assert "calibration" not in chosen(60, calibration=None)
+
+
+def test_calibration_by_itself_is_that_by_name():
+    X, y = make_table()
+    models = [
+        classifier(n_members=5, early_stopping=True, calibration=name).fit(X, y)
+        for name in ("auto", "temperature")
+    ]
+    assert models[0].temperature_ == models[1].temperature_ != 1.0
+    assert np.array_equal(*(model.decision_function(X) for model in models))
+
+
+def test_rows_of_one_class_calibrate_nothing_by_themselves():
+    """Asked for by name, that is an error."""
+    X, y = make_table()
+    of_one_class = {"X_val": X[y == 1], "y_val": y[y == 1]}
+    model = classifier(n_members=5, early_stopping=True, calibration="auto")
+    assert model.fit(X, y, **of_one_class).temperature_ == 1.0
+    with pytest.raises(ValueError, match="needs rows of both classes"):
+        model.set_params(calibration="temperature").fit(X, y, **of_one_class)
+
+
 @pytest.mark.parametrize("decay", [None, 0.5])
 def test_averages_that_are_given_stay(decay):
     assert "ema_decay" not in chosen(60, ema_decay=decay)

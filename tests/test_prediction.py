@@ -43,7 +43,7 @@ def test_prediction_is_the_mean_of_what_the_members_say(table, n_rows):
     """By matrix products, of the rows that come, at the first call and at later ones."""
     X, y = np.nan_to_num(table[0]), table[1]
     model = DeepBinaryClassifier(**FEW, encoder=None, activation="tanh", n_members=3)
-    model.set_params(dtype="float64").fit(X, y)
+    model.set_params(dtype="float64", calibration=None).fit(X, y)
     (W_1, W_2), (b_1, b_2) = model.coefs_, model.intercepts_
     for rows in (X[:n_rows], X[::-1][:n_rows], X[:n_rows]):
         z = np.tanh(rows @ W_1 + b_1[:, np.newaxis]) @ W_2 + b_2[:, np.newaxis]

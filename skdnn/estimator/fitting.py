@@ -89,6 +89,7 @@ class Training(NamedTuple):
 
     given: Given
     parameters: Parameters  # as they were set
+    is_calibrated: bool
     model: Model
     plan: TrainingPlan
     state: TrainingState
@@ -141,12 +142,13 @@ def prepare(estimator: Any, given: Given) -> Training:
         state = resume_training(estimator, plan)
     else:
         state = first_state(plan, parameters.random_state, rows.X.dtype)
-    return Training(given, parameters, model, plan, state, rows, validation)
+    is_calibrated = resolved.calibration is not None
+    return Training(given, parameters, is_calibrated, model, plan, state, rows, validation)
 
 
 def run(estimator: Any, training: Training) -> None:
     """Train, and set the fitted attributes."""
-    given, parameters, model, plan, state, rows, held_out = training
+    given, parameters, is_calibrated, model, plan, state, rows, held_out = training
     folds = validation = None
     if not plan.is_part:
         rows, held_out, folds = hold_out(parameters, model.classes, plan, state, rows, held_out)
@@ -163,7 +165,7 @@ def run(estimator: Any, training: Training) -> None:
     run_training = train_lbfgs if parameters.solver == "lbfgs" else train
 
     def finish() -> None:
-        judged = evaluate_out_of_fold(estimator, given.X, rows, held_out, folds)
+        judged = evaluate_out_of_fold(estimator, given.X, rows, held_out, folds, is_calibrated)
         set_fitted(estimator, model, state, **judged)
         tasks.end_fit()
 

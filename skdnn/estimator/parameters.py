@@ -38,6 +38,9 @@ LARGE_TABLE = 10_000
 MOST_AVERAGED = 50
 """Weights are averaged over about the steps of an epoch, but over no more of them than this."""
 
+SMALL_TABLE = 2_000
+"""Rows up to which ensembles are calibrated: more leave a temperature little to change."""
+
 MOST_EMBEDDED = 1_000
 """Columns of numbers up to which they are embedded: each takes 300 weights of a network."""
 
@@ -124,7 +127,7 @@ class Parameters:
     scoring: Annotated[
         str | Callable[..., float] | None, StrOptions({"loss", *get_scorer_names()}), callable
     ]
-    calibration: Literal["temperature"] | None
+    calibration: Literal["auto", "temperature"] | None
     dtype: Literal["auto", "float32", "float64"]
     n_jobs: Annotated[int | None, COUNT, Interval(Integral, None, -1, closed="right")]
     warm_start: bool
@@ -230,13 +233,14 @@ def resolve(
     is_validated : bool
         Whether validation rows are given.
     """
-    is_mlp, is_lbfgs = given.max_fun is not None, given.solver == "lbfgs"
-    is_single, takes_all = is_mlp or is_lbfgs, given.solver in FULL_BATCH
+    is_mlp = given.max_fun is not None
+    is_single = is_mlp or given.solver == "lbfgs"
     known = {name: known[name] for name in SAME_NETWORK if name in known}
     n_members: Any = known.get("n_members", 1 if is_single else 8)
     n_members = n_members if _is_auto(given.n_members) else given.n_members
     batch_size = choose_batch_size(given, n_samples)
-    has_enough = n_samples > (LARGE_TABLE if takes_all else STOPPED_TABLE)
+    is_small = n_samples <= SMALL_TABLE and n_members > 1 and not is_single
+    stops_early = not is_part and choose_early_stopping(given, n_members, n_samples, is_validated)
     is_wide = n_columns > n_samples and not (is_mlp or is_part)
     choices: dict[str, Any] = {
         "numeric_embedding": choose_embedding(given, n_embedded, n_members),
@@ -249,14 +253,13 @@ def resolve(
         "batch_size": batch_size,
         "ema_decay": None if is_single else choose_ema_decay(n_samples, batch_size),
         "max_iter": choose_epochs(n_samples),
-        "early_stopping": is_validated or has_enough or (n_members > 1 and not is_lbfgs),
+        "calibration": "temperature" if stops_early and is_small else None,
         "dtype": np.dtype(dtype).name,
     } | known
     values = vars(given) | {n: v for n, v in choices.items() if _is_auto(getattr(given, n))}
-    values |= {"batch_size": batch_size, "max_fun": given.max_fun or AUTO_MAX_FUN}
-    values["early_stopping"] = bool(values["early_stopping"]) and not is_part
-    if given.weight_decay is None:
-        values["weight_decay"] = ADAMW_WEIGHT_DECAY if given.solver == "adamw" else 0.0
+    values |= {"batch_size": batch_size, "early_stopping": stops_early}
+    values["max_fun"] = given.max_fun or AUTO_MAX_FUN
+    values["weight_decay"] = choose_weight_decay(given)
     return ResolvedParameters(**values)
 
 
@@ -287,6 +290,17 @@ def choose_embedding(given: Parameters, n_embedded: int, n_members: int) -> str 
     return "mixed" if n_members > 1 else "periodic"
 
 
+def choose_early_stopping(
+    given: Parameters, n_members: int, n_samples: int, is_validated: bool
+) -> bool:
+    """Say whether training stops early: where rows are given, or enough can be held out."""
+    if not _is_auto(given.early_stopping):
+        return bool(given.early_stopping)
+    if is_validated or (n_members > 1 and given.solver != "lbfgs"):
+        return True
+    return n_samples > (LARGE_TABLE if given.solver in FULL_BATCH else STOPPED_TABLE)
+
+
 def choose_batch_size(given: Parameters, n_samples: int) -> int:
     """Return the rows in a step: all of them for solvers that take all.
 
@@ -304,6 +318,13 @@ def choose_ema_decay(n_samples: int, batch_size: int) -> float | None:
     """Return the decay of a mean over about the steps of an epoch, if it has several."""
     n_averaged = min(n_samples // batch_size, MOST_AVERAGED)  # steps
     return 1.0 - 1.0 / n_averaged if n_averaged > 1 else None
+
+
+def choose_weight_decay(given: Parameters) -> float:
+    """Return the decay; None stands for some with "adamw" alone."""
+    if given.weight_decay is not None:
+        return given.weight_decay
+    return ADAMW_WEIGHT_DECAY if given.solver == "adamw" else 0.0
 
 
 def choose_epochs(n_samples: int) -> int:

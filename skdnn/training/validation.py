@@ -112,7 +112,7 @@ def hold_out(
             held_out = rows
         else:
             rows, held_out = split_validation(rows, parameters.validation_fraction, rng)
-    if parameters.calibration is not None:
+    if parameters.calibration == "temperature":
         _check_can_calibrate(parameters, classes, held_out, folds)
     return rows, held_out, folds
 
@@ -268,15 +268,19 @@ def _explain(error: Exception, scoring: Any, scorer: Any, X: Any, classes: np.nd
 
 
 def evaluate_out_of_fold(
-    estimator: Any, X: Any, rows: Rows, held_out: Rows | None, folds: Folds | None
+    estimator: Any,
+    X: Any,
+    rows: Rows,
+    held_out: Rows | None,
+    folds: Folds | None,
+    is_calibrated: bool,
 ) -> dict[str, Any]:
-    """Predict rows by members that did not train on them, and calibrate by these.
+    """Predict rows by members that did not train on them, and calibrate by these if asked to.
 
     Returns the fitted attributes `oof_decision_function_` and `temperature_`, as far as there are.
     """
     predictor, params = estimator._predictor, estimator.params_
     judged: dict[str, Any] = {}
-    is_calibrated = estimator.calibration is not None
     with limit_blas_threads(0):
         if folds is not None:
             out = folds.hold_out(rows)
@@ -308,8 +312,13 @@ def _scale_of_average(predictor: Predictor, params: np.ndarray, rows: Rows, fold
 
 
 def _fit_temperature(logits: np.ndarray, rows: Rows) -> float:
-    """Return the temperature for logits of some rows; those without one say nothing."""
+    """Return the temperature for logits of some rows; those without one say nothing.
+
+    Nor do rows of one class, which would be the better the surer.
+    """
     is_known = np.isfinite(logits)
+    if len(np.unique(rows.y[is_known])) < 2:
+        return 1.0
     weight = rows.weights[is_known].astype(np.float64)
     n_rows = count_evidence(weight, rows.count_copies()[is_known])
     return fit_temperature(logits[is_known], rows.y[is_known], weight, n_rows)
