@@ -79,9 +79,13 @@ FILE_FORMAT = 1
 
 
 def add_format(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of an estimator with its format and the version that writes it."""
+    """Return the state of an estimator with its format and the version that writes it.
+
+    Ranges become lists: skops would ask whether they are to be trusted.
+    """
     from . import __version__
 
+    state = {name: list(v) if isinstance(v, range) else v for name, v in state.items()}
     return {"skdnn_format": FILE_FORMAT, "skdnn_version": __version__, **state}
 
 

@@ -664,7 +664,7 @@ def test_warm_start_assigns_the_same_groups():
     np.testing.assert_array_equal(parts.params_, whole.params_)
     parts.fit(X, y, groups=np.arange(120) // 3)  # another progress
     assert len(parts.history_["validation_loss"]) == 9
-    assert parts._resume["progress"].n_epochs == 3
+    assert parts._resume["progress"]["n_epochs"] == 3
 
 
 def test_groups_change_nothing_where_no_rows_are_held_out():

@@ -293,3 +293,13 @@ def test_predictions_hold_the_threads_of_blas(table):
             assert model.activation.seen == {1}
         before = {i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"}
         assert before == {2}
+
+
+def test_float32_tables_are_predicted_in_float64_where_float32_overflows(table):
+    X, y = table[0].astype(np.float32), table[1]
+    model = DeepBinaryClassifier(**FEW, numeric_embedding=None, n_members=1).fit(X, y)
+    for weights in model.coefs_:
+        weights *= np.float32(1e22)
+    labels = model.predict(X.astype(np.float64))
+    assert len(set(labels)) == 2
+    np.testing.assert_array_equal(model.predict(X), labels)

@@ -198,7 +198,7 @@ def test_other_rows_begin_a_course_of_their_own(change, early_stopping, learning
     assert estimator.n_iter_ == 8
     assert 9 <= estimator.best_iter_ <= 16
     assert not np.array_equal(estimator.params_, before)
-    assert estimator._resume["progress"].n_epochs == 8
+    assert estimator._resume["progress"]["n_epochs"] == 8
 
 
 @stopping
@@ -216,8 +216,8 @@ def test_other_order_of_several_batches_begins_a_training_of_its_own():
     estimator = classifier((), max_iter=2, batch_size=50, warm_start=True).fit(X, y)
     same = deepcopy(estimator).fit(X, y)
     other = deepcopy(estimator).fit(X[::-1].copy(), y[::-1].copy())
-    assert same._resume["progress"].n_epochs == 4
-    assert other._resume["progress"].n_epochs == 2
+    assert same._resume["progress"]["n_epochs"] == 4
+    assert other._resume["progress"]["n_epochs"] == 2
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
@@ -243,18 +243,18 @@ def test_validation_rows_belong_to_the_fingerprint():
     same = deepcopy(estimator).fit(X, y, X_val=X_val, y_val=y_val)
     other = deepcopy(estimator).fit(X, y, X_val=X_val + 1.0, y_val=y_val)
     none = deepcopy(estimator).fit(X, y)
-    assert same._resume["progress"].n_epochs == 8
-    assert other._resume["progress"].n_epochs == none._resume["progress"].n_epochs == 4
+    assert same._resume["progress"]["n_epochs"] == 8
+    assert other._resume["progress"]["n_epochs"] == none._resume["progress"]["n_epochs"] == 4
 
 
 def test_sample_weights_belong_to_the_fingerprint():
     X, y = make_table()
     weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
     estimator = classifier(max_iter=4, warm_start=True).fit(X, y, weights)
-    assert deepcopy(estimator).fit(X, y, weights)._resume["progress"].n_epochs == 8
+    assert deepcopy(estimator).fit(X, y, weights)._resume["progress"]["n_epochs"] == 8
     # The penalty stands beside the sum of the losses: against heavier rows it is weaker.
-    assert deepcopy(estimator).fit(X, y, 2.0 * weights)._resume["progress"].n_epochs == 4
-    assert deepcopy(estimator).fit(X, y)._resume["progress"].n_epochs == 4
+    assert deepcopy(estimator).fit(X, y, 2.0 * weights)._resume["progress"]["n_epochs"] == 4
+    assert deepcopy(estimator).fit(X, y)._resume["progress"]["n_epochs"] == 4
 
 
 @stopping
@@ -275,7 +275,7 @@ def test_fit_after_patience_ran_out_begins_anew_with_fresh_patience(early_stoppi
     estimator.fit(X, y)
     assert 3 <= estimator.n_iter_ < 200
     assert len(estimator.loss_curve_) == n_first + estimator.n_iter_
-    assert estimator._resume["progress"].n_epochs == estimator.n_iter_
+    assert estimator._resume["progress"]["n_epochs"] == estimator.n_iter_
     if not early_stopping:
         assert not np.array_equal(estimator.params_, params)
 
@@ -305,7 +305,7 @@ def test_early_stopping_turned_on_or_off_begins_a_course():
     estimator = classifier(max_iter=4, warm_start=True).fit(X, y)
     for is_on in (True, False):
         estimator.set_params(early_stopping=is_on).fit(X, y)
-        assert estimator._resume["progress"].n_epochs == 4
+        assert estimator._resume["progress"]["n_epochs"] == 4
 
 
 @stopping
@@ -330,7 +330,7 @@ def test_weights_set_by_hand_are_begun_with(early_stopping, setting, by):
         assert np.count_nonzero(estimator.params_) <= 1
     else:
         assert estimator.history_["loss"][5] == pytest.approx(np.log(2.0), rel=1e-12)
-        assert estimator._resume["progress"].n_epochs == estimator.n_iter_
+        assert estimator._resume["progress"]["n_epochs"] == estimator.n_iter_
 
 
 # What is the same training but for what it is judged by, or how.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -38,7 +38,6 @@ class Memory:
         self._flat = np.zeros(0, dtype)
         self._bound: dict[tuple[int, int], tuple[Program | Formula, Executable]] = {}
         self._last: tuple[int, int] | None = None
-        self.loaded: Any = None  # what the last program was given and has not changed
 
     @property
     def n_bytes(self) -> int:
@@ -47,7 +46,7 @@ class Memory:
     def take(self, n_members: int, size: int) -> np.ndarray:
         """Return memory of shape (n_members, size)."""
         if len(self._flat) < n_members * size:
-            self._bound, self._last, self.loaded = {}, None, None
+            self._bound, self._last = {}, None
             self._flat = np.zeros(n_members * size, self.dtype)
         return self._flat[: n_members * size].reshape(n_members, size)
 
@@ -67,5 +66,5 @@ class Memory:
             self._bound[key] = (compiled, executable)
         if self._last != key:
             self._bound[key][1].write_constants()
-            self._last, self.loaded = key, None
+            self._last = key
         return self._bound[key][1]

@@ -107,6 +107,8 @@ class Architecture:
         Whether each hidden layer, from the second on, that is as wide as its input adds to it.
     n_members : int
         Networks side by side.
+    first_member : int
+        The number of the first of them, where they are some of more.
     """
 
     columns: InputColumns
@@ -117,6 +119,7 @@ class Architecture:
     normalization: str | None = None
     residual: bool = False
     n_members: int = 1
+    first_member: int = 0
 
     @classmethod
     def of(cls, parameters: ResolvedParameters, columns: InputColumns) -> Architecture:
@@ -187,7 +190,8 @@ def build_network(architecture: Architecture) -> Network:
             block.append(Dropout(rate))
         layers += [Residual(tuple(block))] if is_residual else block
     layers.append(_dense(widths[-1], 1, architecture.initialization, g, "glorot_uniform"))
-    return Network(tuple(layers), columns.n_columns, architecture.n_members)
+    members = architecture.n_members, architecture.first_member
+    return Network(tuple(layers), columns.n_columns, *members)
 
 
 def _describe_input(columns: InputColumns) -> list[Layer]:

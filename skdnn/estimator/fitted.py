@@ -1,11 +1,11 @@
-"""Fitted attributes: the one place that sets them, and the way back to go on with a training."""
+"""Fitted attributes: the one place that sets them, the way into a file, and back to a training."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +16,8 @@ from ..training.loop import Tasks
 from ..training.prediction import Predictor
 from ..training.rows import checksum
 from ..training.state import TrainingPlan, TrainingState, can_continue
-from ..utils import CALLBACK_STATE
-from .architecture import Architecture, build_network
+from ..utils import CALLBACK_STATE, add_format, leave_out_callback_state, remove_format
+from .architecture import Architecture, InputColumns, build_network
 from .tables import Given
 
 DENSE_PARAMETER = re.compile(r"(^|\.)dense_\d+\.\w+$")
@@ -69,24 +69,27 @@ def set_fitted(estimator: Any, model: Model, state: TrainingState, **others: Any
 
 def describe_training(state: TrainingState) -> dict[str, Any]:
     """Return the fitted attributes that a training changes; arrays and lists are the state's."""
-    history, scores = state.history, state.history.get("validation_score")
-    curve = np.add(history.get("loss", []), history.get("penalty", [])).tolist()
-    resume = vars(state).copy()
-    del resume["final_params"], resume["history"]
+    curves = describe_history(state.history)
+    curve, scores = curves["loss_curve_"], curves["validation_scores_"]
     return {
         "params_": state.final_params,
         "temperature_": 1.0,
-        "history_": history,
-        "loss_curve_": curve,
+        **curves,
         "loss_": curve[-1] if curve else np.nan,
         "best_loss_": _best(min, curve) if scores is None else None,
-        "validation_scores_": scores,
         "best_validation_score_": None if scores is None else _best(max, scores),
         "best_iter_": state.best_iter,
         "n_iter_": len(curve) - state.n_epochs_before,
         "t_": state.n_samples_seen,
-        "_resume": resume | {"checksum": checksum(state.final_params)},
+        "_resume": state.pack() | {"checksum": checksum(state.final_params)},
     }
+
+
+def describe_history(history: dict[str, list[float]]) -> dict[str, Any]:
+    """Return the fitted attributes that are the history, or columns of it."""
+    curve = np.add(history.get("loss", []), history.get("penalty", [])).tolist()
+    scores = history.get("validation_score")
+    return {"history_": history, "loss_curve_": curve, "validation_scores_": scores}
 
 
 def _best(choose: Any, values: list[float]) -> float:
@@ -106,9 +109,9 @@ def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
     begins with the weights that were kept; so does what follows weights that the user has set.
     """
     history = {name: values.copy() for name, values in estimator.history_.items()}
-    resume = deepcopy(estimator._resume)
-    is_untouched = resume.pop("checksum") == checksum(estimator.params_)
-    state = TrainingState(history=history, **resume)
+    packed = estimator._resume.copy()
+    is_untouched = packed.pop("checksum", None) == checksum(estimator.params_)
+    state = TrainingState.unpack(packed, plan.network.n_members, history=history)
     state.n_epochs_before = state.n_epochs
     plan.network.check_params(estimator.params_)
     state.final_params = estimator.params_.copy()
@@ -118,21 +121,94 @@ def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
     return state
 
 
+def has_training(estimator: Any) -> bool:
+    """Say whether there is a training to go on with.
+
+    Raises
+    ------
+    ValueError
+        If there was one, and the model comes from `without_training_state`.
+    """
+    if not hasattr(estimator, "params_"):
+        return False
+    if estimator._resume is None:
+        raise ValueError(
+            "Training cannot go on: the model comes from without_training_state() and has neither "
+            "the optimizer's moments nor the average of the weights, the random streams and the "
+            "epochs without progress. Go on with the whole model, or train anew by fit with "
+            "warm_start=False."
+        )
+    return True
+
+
+def copy_without_training_state(estimator: Any, **changed: Any) -> Any:
+    """Return a copy that shares its arrays, without what only a training needs, and `changed`."""
+    model = object.__new__(type(estimator))
+    vars(model).update(leave_out_callback_state(vars(estimator)))
+    vars(model).pop("oof_decision_function_", None)
+    vars(model).update(_resume=None, **changed)
+    return model
+
+
 def copy_for_encoded_rows(estimator: Any, params: np.ndarray, first_member: int = 0) -> Any:
     """Return a copy with these weights that takes rows as they enter the network, without names."""
-    model = copy(estimator)
-    vars(model).pop("feature_names_in_", None)
-    architecture = replace(estimator._architecture, n_members=len(params))
-    network = replace(build_network(architecture), first_member=first_member)
-    vars(model).update(
+    architecture = replace(
+        estimator._architecture, n_members=len(params), first_member=first_member
+    )
+    model = copy_without_training_state(
+        estimator,
         _architecture=architecture,
-        _predictor=Predictor(network, estimator._predictor.executor),
+        _predictor=Predictor(build_network(architecture), estimator._predictor.executor),
         _encoder=None,
         n_features_in_=architecture.columns.n_columns,
         params_=params,
         temperature_=1.0,
     )
+    vars(model).pop("feature_names_in_", None)
     return model
+
+
+def pack(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes of an estimator as they go into a file.
+
+    Plain data with strings for keys, beside encoders and objects of the user's own: a text format
+    keeps it. What follows from the rest is left out, and so is what is there during a fit alone.
+    """
+    state = leave_out_callback_state(state)
+    weights = state.get("class_weight")
+    if isinstance(weights, dict):  # whose keys are labels: False would come back as "False"
+        state["class_weight"] = {"labels": list(weights), "weights": list(weights.values())}
+    if "_architecture" in state:
+        architecture, predictor = state.pop("_architecture"), state.pop("_predictor")
+        state["architecture"] = vars(architecture) | {"columns": vars(architecture.columns)}
+        state["executor"] = predictor.executor
+        del state["loss_curve_"], state["validation_scores_"]
+        state["history_"] = {name: np.array(v, float) for name, v in state["history_"].items()}
+    return add_format(state)
+
+
+def unpack(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes that an estimator had when they were packed.
+
+    Raises
+    ------
+    ValueError
+        If they are in another format, or the weights are not those of the network.
+    """
+    state = remove_format(state, estimator)
+    weights = state.get("class_weight")
+    if isinstance(weights, dict):
+        state["class_weight"] = dict(zip(weights["labels"], weights["weights"], strict=True))
+    if "architecture" in state:
+        described = state.pop("architecture")
+        columns = InputColumns(**described["columns"])
+        architecture = Architecture(**(described | {"columns": columns}))
+        predictor = Predictor(build_network(architecture), state.pop("executor"))
+        predictor.network.check_params(state["params_"])
+        history = {name: values.tolist() for name, values in state["history_"].items()}
+        state |= {"_architecture": architecture, "_predictor": predictor}
+        state |= describe_history(history)
+    return state
 
 
 def view_dense(layout: Layout, params: np.ndarray, name: str) -> list[np.ndarray]:

@@ -40,6 +40,7 @@ from .encoders import get_encoder
 from .fitted import (
     Model,
     as_it_is_now,
+    has_training,
     make_tasks,
     resume_training,
     set_fitted,
@@ -106,7 +107,7 @@ def fit(estimator: Any, given: Given) -> None:
 def prepare(estimator: Any, given: Given) -> Training:
     """Check everything, and return all that training needs."""
     parameters = Parameters.of(estimator)
-    continues = (given.is_part or parameters.warm_start) and hasattr(estimator, "params_")
+    continues = (given.is_part or parameters.warm_start) and has_training(estimator)
     rows, validation, encoder, classes = read_training_tables(
         estimator, parameters, given, continues=continues
     )

@@ -498,7 +498,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             arranged = object.__new__(TabularEncoder)
             arranged._arrange(self._columns)
             state = {name: value for name, value in state.items() if name not in vars(arranged)}
-            state |= {"labels": list(self._labels), "columns": pack_columns(self._columns)}
+            state |= {"labels": self._labels, "columns": pack_columns(self._columns)}
             del state["_labels"]
         return add_format(state)
 

@@ -98,7 +98,6 @@ class Programs:
         memory: Memory,
         *,
         n_batch: int = 0,
-        is_constant: bool = False,
     ) -> np.ndarray:
         """Return the logits of members of one kind for some rows: (n_members, n_rows).
 
@@ -110,24 +109,21 @@ class Programs:
         index : ndarray of int of shape (n_rows,) or (n_members, n_rows)
             Which rows, the same for all or each member's own.
         memory : Memory
+            Its dtype is that of X and of the computation; parameters may be in a narrower one.
         n_batch : int, default=0
             Rows of a batch; 0 stands for what suits so many rows.
-        is_constant : bool, default=False
-            Whether nobody changes these parameters: they need not be loaded again.
         """
         X, index = compose(X, np.broadcast_to(index, (len(members), index.shape[-1])))
         n_rows = index.shape[1]
-        n_batch = n_batch or self.batch_rows(n_rows, params.itemsize)
+        n_batch = n_batch or self.batch_rows(n_rows, memory.dtype.itemsize)
         shape = (len(members), -(-n_rows // n_batch), n_batch)
         positions = np.empty((len(members), shape[1] * n_batch), np.intp)
         positions[:, :n_rows] = index
         positions[:, n_rows:] = index[:, :1]  # filled up by one of them
         compiled = self.compile(members[0], n_batch, is_sparse=issparse(X))
         executable = memory.executable(compiled, len(members))
-        if not is_constant or memory.loaded is not params:
-            load(executable, self.state_of(params), members)
-            memory.loaded = params
-        logits = np.empty(shape, params.dtype)
+        load(executable, self.state_of(params), members)
+        logits = np.empty(shape, memory.dtype)
         executable.run(Feed(X, positions.reshape(shape), logits=logits))
         return logits.reshape(len(members), -1)[:, :n_rows]
 

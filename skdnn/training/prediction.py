@@ -63,7 +63,6 @@ class Predictor:
         self.network, self.executor = network, executor
         self._programs: dict[str, Programs] = {}
         self._memories: list[list[Memory]] = []
-        self._cast: tuple[np.ndarray, np.ndarray] | None = None
 
     def _choose_programs(self, dtype: np.dtype, *, is_wide: bool) -> Programs:
         """Return the programs to predict with: NumPy's for few rows and where numba is missing."""
@@ -74,17 +73,6 @@ class Predictor:
             self._programs[name] = Programs(self.network, name)
         return self._programs[name]
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Predictor, (self.network, self.executor)  # copies and pickles have no memory
-
-    def cast(self, params: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return a copy of the parameters in a dtype: the one as before if they are the same."""
-        known = self._cast  # looked up once: other threads may put another pair there
-        if known is None or known[1].dtype != dtype or not np.array_equal(known[0], params):
-            given = params.copy()
-            self._cast = known = given, given.astype(dtype, copy=False)
-        return known[1]
-
     def logits(
         self,
         params: np.ndarray,
@@ -92,7 +80,6 @@ class Predictor:
         index: np.ndarray | None = None,
         *,
         is_wide: bool = False,
-        is_constant: bool = False,
     ) -> np.ndarray:
         """Return the members' logits for some rows: (n_members, n_rows).
 
@@ -100,13 +87,12 @@ class Predictor:
         ----------
         params : ndarray of shape (n_members, n_params)
         X : ndarray, Selection or CSR array of shape (n_samples, n_in)
-            In the dtype of the parameters.
+            In the dtype of the computation.
         index : ndarray of int of shape (n_rows,) or (n_members, n_rows), default=None
             The rows, the same for all members or each one's own; None stands for all.
         is_wide : bool, default=False
-            Whether the parameters are not in their own dtype, for which numba may not be ready.
-        is_constant : bool, default=False
-            Whether nobody changes these parameters.
+            Whether that is float64, whatever the parameters are in, for which numba may not be
+            ready; else it is the dtype of the parameters.
 
         Raises
         ------
@@ -115,16 +101,15 @@ class Predictor:
         """
         self.network.check_params(params)
         programs = self._choose_programs(params.dtype, is_wide=is_wide)
+        dtype = WIDE if is_wide else params.dtype
         index = np.arange(X.shape[0]) if index is None else index
         members, n_rows = range(len(params)), index.shape[-1]
-        logits = np.empty((len(params), n_rows), params.dtype)
+        logits = np.empty((len(params), n_rows), dtype)
         groups = programs.groups(members, min(n_rows, FEWEST_ROWS), n_compiled=len(params))
-        with self._borrow_memories(params.dtype, len(groups)) as memories:
+        with self._borrow_memories(dtype, len(groups)) as memories:
             for group, memory in zip(groups, memories, strict=False):
                 own = index if index.ndim == 1 else index[group]
-                logits[group] = programs.logits(
-                    group, params, X, own, memory, is_constant=is_constant
-                )
+                logits[group] = programs.logits(group, params, X, own, memory)
         return logits
 
     def average(
@@ -158,22 +143,20 @@ class Predictor:
         n_values = min(BLOCK_VALUES, BLOCK_ROWS * n_columns)
         blocks = list(cut_rows(n_samples, n_columns, n_values))
         dtype = WIDE if n_samples <= PRECISE_ROWS else params.dtype
+        is_wide = dtype != params.dtype
         logit = np.empty(n_samples)
         n_threads = max(1, min(resolve_n_jobs(n_jobs), len(blocks) // BLOCKS_OF_A_THREAD))
         self.network.check_params(params)
-        constant = self.cast(params, dtype)
         remaining = iter(blocks)  # a thread that is held up leaves them to the others
 
         def predict() -> None:
             for rows in remaining:
                 pool.check()
                 X = take(rows, params.dtype).astype(dtype, copy=False)
-                is_wide = dtype != params.dtype
-                logits = self.logits(constant, X, is_wide=is_wide, is_constant=True)
-                logit[rows] = average_logits(logits)
+                logit[rows] = average_logits(self.logits(params, X, is_wide=is_wide))
                 if not np.isfinite(logit[rows]).all():
-                    wide = params.astype(WIDE), take(rows, WIDE)
-                    logit[rows] = average_logits(self.logits(*wide, is_wide=True))
+                    X = take(rows, WIDE).astype(WIDE, copy=False)
+                    logit[rows] = average_logits(self.logits(params, X, is_wide=True))
 
         # BLAS raises flags where nothing is wrong, too.
         with (

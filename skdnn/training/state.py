@@ -181,7 +181,7 @@ class RandomStreams:
     initialization: list[np.random.Generator]
     shuffling: list[np.random.Generator]
     dropout: list[np.random.Generator]
-    split: np.random.Generator
+    split: list[np.random.Generator]  # a single one
 
     @classmethod
     def spawn(cls, seed: int, members: Sequence[int]) -> RandomStreams:
@@ -194,7 +194,27 @@ class RandomStreams:
         initialization, shuffling, dropout = (
             [make(purpose, member) for member in members] for purpose in range(3)
         )
-        return cls(initialization, shuffling, dropout, split=make(3, 0))
+        return cls(initialization, shuffling, dropout, split=[make(3, 0)])
+
+    def pack(self) -> dict[str, list[dict[str, Any]]]:
+        """Return where each stream stands."""
+        return {
+            name: [rng.bit_generator.state for rng in rngs] for name, rngs in vars(self).items()
+        }
+
+    @classmethod
+    def unpack(cls, packed: dict[str, list[dict[str, Any]]], n_members: int) -> RandomStreams:
+        """Return streams that go on where others stood."""
+        counts = {name: len(states) for name, states in packed.items()}
+        if any(n != (1 if name == "split" else n_members) for name, n in counts.items()):
+            raise ValueError(f"{counts} random streams for {n_members} members")
+
+        def restore(stands_at: Any) -> np.random.Generator:
+            bit_generator = np.random.PCG64(0)
+            bit_generator.state = stands_at
+            return np.random.Generator(bit_generator)
+
+        return cls(**{name: [restore(one) for one in states] for name, states in packed.items()})
 
 
 @dataclass
@@ -214,6 +234,38 @@ class TrainingState:
     final_params: np.ndarray | None = None  # (n_members, n_params), what training chose in the end
     executor: str = "numpy"  # the name of what runs the steps
     best_iter: int = 0  # the epoch in the history after which these did not change
+
+    def pack(self) -> dict[str, Any]:
+        """Return what a warm start needs beside the history and the final weights: plain data.
+
+        Arrays are those of the state.
+        """
+        packed = vars(self).copy()
+        del packed["history"], packed["final_params"]
+        packed["streams"] = self.streams.pack()
+        packed["progress"] = None if self.progress is None else vars(self.progress).copy()
+        return packed
+
+    @classmethod
+    def unpack(cls, packed: dict[str, Any], n_members: int, **others: Any) -> TrainingState:
+        """Return a state with copies of what was packed, and `others` as they are.
+
+        Raises
+        ------
+        ValueError
+            If something is missing, or of another kind.
+        """
+        try:
+            packed = deepcopy(packed)
+            packed["streams"] = RandomStreams.unpack(packed["streams"], n_members)
+            progress = packed["progress"]
+            packed["progress"] = None if progress is None else TrainingProgress(**progress)
+            return cls(**packed, **others)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                "The training state of this model is damaged, so that training cannot go on "
+                f"({type(error).__name__}: {error}). Train anew with warm_start=False."
+            ) from error
 
     @property
     def weights(self) -> np.ndarray:
@@ -273,7 +325,10 @@ def can_continue(plan: TrainingPlan, state: TrainingState, params: np.ndarray) -
     pairs += [(state.params, params), (state.rate_factor, params[:, :1])]
     pairs += [] if state.ema_params is None else [(state.ema_params, params)]
     if state.progress is not None:
-        pairs += [(state.progress.best, params), (state.progress.fallback, params)]
+        before = EpochMetrics(*np.zeros((3, len(params))))
+        first = vars(TrainingProgress.begin(params, before, 0, 0))
+        arrays = [name for name, value in first.items() if isinstance(value, np.ndarray)]
+        pairs += [(getattr(state.progress, name), first[name]) for name in arrays]
     return known.keys() == expected.keys() and all(
         isinstance(array, np.ndarray) and (array.shape, array.dtype) == (like.shape, like.dtype)
         for array, like in pairs

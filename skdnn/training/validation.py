@@ -106,7 +106,7 @@ def hold_out(
     held_out, folds = given, None
     if held_out is None and plan.stops_early:
         n_members = plan.network.n_members
-        rng = deepcopy(state.streams.split)  # a warm start splits the same rows again
+        rng = deepcopy(state.streams.split[0])  # a warm start splits the same rows again
         if n_members > 1 and parameters.solver != "lbfgs":
             rows, folds = assign_folds(rows, n_members, parameters.validation_fraction, rng)
             held_out = rows
