@@ -385,18 +385,22 @@ class NumbaExecutable:
         run_steps = load_run_steps(arena.dtype)
         if run_steps is None:
             raise RuntimeError(f"numba cannot be used for {arena.dtype}.")
-        self._program, self._arena, self._run_steps = program, arena, run_steps
+        self._arena, self._run_steps = arena, run_steps
         self._table: Table = program.table
         self.views = {
             name: arena[:, x.offset : x.offset + x.size].reshape(len(arena), *x.shape)
             for name, x in program.inputs.items()
             if x.memory == "floats"
         }
+        self._constants = [
+            (arena[:, x.offset : x.offset + x.size], values.ravel().astype(arena.dtype))
+            for x, values in program.constants
+        ]
 
     def write_constants(self) -> None:
         """Write the constants of the program into its memory."""
-        for x, values in self._program.constants:
-            self._arena[:, x.offset : x.offset + x.size] = values.ravel()
+        for view, values in self._constants:
+            view[...] = values
 
     def run(self, feed: Feed) -> None:
         """Run the program once for each step of the feed."""

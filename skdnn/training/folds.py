@@ -11,6 +11,7 @@ unit, and a row whose weight stands for several units is cut into parts.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,19 +83,25 @@ class HeldOut:
     of_row: np.ndarray
     factors: np.ndarray
 
-    def labels_and_weights(self, block: slice) -> tuple[np.ndarray, np.ndarray]:
-        """Return those of a block of samples, each of shape (n_members, n_block)."""
-        y, weight, places = self.rows.y, self.rows.sample_weight, self.places[:, block]
-        is_own = np.arange(self.places.shape[1])[block] < self.counts[:, np.newaxis]
-        own = is_own * self.factors[self.of_row[places]]
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The labels of the samples: (n_members, n_samples)."""
+        return self.rows.y[self.places]
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """How much the samples count for their member: (n_members, n_samples)."""
+        weight = self.rows.sample_weight
+        is_own = np.arange(self.places.shape[1]) < self.counts[:, np.newaxis]
+        own = is_own * self.factors[self.of_row[self.places]]
         if weight is not None:
-            own *= weight[places]
-        return y[places], own.astype(y.dtype, copy=False)
+            own *= weight[self.places]
+        return own.astype(self.rows.y.dtype, copy=False)
 
     def row_weights(self) -> np.ndarray:
         """Return how much each of all rows counts: nothing where no member holds it out."""
-        _, weight = self.labels_and_weights(slice(None))
-        return np.bincount(self.places.ravel(), weight.ravel(), minlength=len(self.rows))
+        weight = self.weights.ravel()
+        return np.bincount(self.places.ravel(), weight, minlength=len(self.rows))
 
     def pool(self, logits: np.ndarray) -> np.ndarray:
         """Return the logit of the mean probability of the members that hold a row out.

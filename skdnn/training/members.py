@@ -204,4 +204,5 @@ def draw_bits(rngs: Sequence[np.random.Generator], n_steps: int, n_bits: int) ->
         return None
     n_words = -(-n_bits // 4)  # of 64 bits
     words = [rng.bit_generator.random_raw(n_steps * n_words) for rng in rngs]
-    return np.stack(words).view(np.uint16).reshape(len(rngs), n_steps, 4 * n_words)[..., :n_bits]
+    flat = np.stack(words) if len(words) > 1 else words[0][np.newaxis]
+    return flat.view(np.uint16).reshape(len(rngs), n_steps, 4 * n_words)[..., :n_bits]

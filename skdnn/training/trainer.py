@@ -333,7 +333,7 @@ class Trainer:
         """Return each member's share of the mean loss, of logits multiplied by a factor."""
         total = np.zeros(len(logits))
         for block in cut_rows(logits.shape[1], n_values=BLOCK_ROWS):
-            y, weight = held_out.labels_and_weights(block)
+            y, weight = held_out.labels[:, block], held_out.weights[:, block]
             total += self.plan.loss.total(y, logits[:, block] * factor, weight)
         return total / logits.shape[1]
 
