@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
+import time
 from collections.abc import Callable
 from importlib import import_module
 from inspect import Parameter, signature
@@ -212,7 +213,7 @@ def name_fit(context: Any) -> str:
     while context.parent is not None:
         way.append(str(context.task_id))
         context = context.parent
-    return "-".join([context.root_uuid.hex[:8], *reversed(way)])
+    return "-".join(["fit", context.root_uuid.hex[:8], *reversed(way)])
 
 
 def _import(name: str) -> Any:
@@ -261,12 +262,17 @@ class CSVLogger(Callback):
     def on_fit_begin(self) -> None:
         """Write the heading, or check it."""
         path, heading = Path(self.path), ",".join(self.columns)
-        if not path.exists() or not path.stat().st_size:
-            self._write(self.columns)
+        try:
+            self._write(self.columns, "x")
             return
+        except FileExistsError:
+            if not path.stat().st_size:
+                time.sleep(0.1)  # another process may have made it just now
         with path.open(encoding="utf-8") as file:
             found = file.readline().rstrip("\n")
-        if found != heading:
+        if not found:
+            self._write(self.columns)
+        elif found != heading:
             raise ValueError(
                 f"CSVLogger adds rows to a file with the columns {heading!r}, but {path} begins "
                 f"with {found[:200]!r}. Take another file."
@@ -277,8 +283,9 @@ class CSVLogger(Callback):
         values = ["" if np.isnan(value) else value for value in metrics.values()]
         self._write((fit, epoch, *values))
 
-    def _write(self, row: Any) -> None:
-        with Path(self.path).open("a", encoding="utf-8", newline="") as file:
+    def _write(self, row: Any, mode: str = "a") -> None:
+        """Write a row in one call, which no other process gets into."""
+        with Path(self.path).open(mode, encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow(row)
 
 

@@ -174,7 +174,9 @@ def test_examples_run(name):
 
 # Importing.
 
-OPTIONAL = ["matplotlib", "pandas", "polars", "torch", "numpydoc", "hypothesis", "pytest"]
+TESTS_ONLY = ["hypothesis", "numpydoc", "pytest"]
+OPTIONAL = ["matplotlib", "mlflow", "optuna", "pandas", "polars", "rich", "torch", "tqdm", "wandb"]
+OPTIONAL += TESTS_ONLY
 
 WITHOUT_OPTIONAL_PACKAGES = f"""
 import sys

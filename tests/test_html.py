@@ -12,7 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.fixes import parse_version
 
 from skdnn import DeepBinaryClassifier, TabularEncoder
-from skdnn.utils import DOCUMENTATION
+
+DOCUMENTATION = DeepBinaryClassifier._doc_link_template
 
 has_tooltips = pytest.mark.skipif(
     parse_version(sklearn.__version__) < parse_version("1.8"),
