@@ -109,7 +109,7 @@ def make_models(columns: list[str], *, seed: int, verbose: int = 0) -> dict[str,
     }
 
 
-def judge(name: str, model: BaseEstimator, train: Any, test: Any, is_late: np.ndarray) -> list:
+def judge(name: str, model: BaseEstimator, train: Any, test: Any, is_late: Any) -> list[Any]:
     """Fit a model to the training rows; return its metrics on the test rows, and the seconds.
 
     Rows held out at random would be of the same hours as those to learn from, and call epochs good
@@ -130,7 +130,7 @@ def judge(name: str, model: BaseEstimator, train: Any, test: Any, is_late: np.nd
     return [*(metric(y_test, probability) for metric, _ in METRICS.values()), seconds]
 
 
-def format_table(results: dict[str, list]) -> str:
+def format_table(results: dict[str, list[Any]]) -> str:
     """Return one line for each model, the best value of each metric starred."""
     signs = [sign for _, sign in METRICS.values()]
     best = [min(sign * r[i] for r in results.values()) for i, sign in enumerate(signs)]

@@ -193,7 +193,7 @@ class Callback:
         return bool(_call(self.on_epoch_end, estimator, context.parent, **told))
 
 
-def _call(hook: Callable, estimator: Any, context: Any, **told: Any) -> Any:
+def _call(hook: Callable[..., Any], estimator: Any, context: Any, **told: Any) -> Any:
     """Call a hook with the arguments that it names; the context is that of the fit."""
     n_before = len(estimator.loss_curve_) - estimator.n_iter_
     told |= {

@@ -390,7 +390,7 @@ def _activation_error(function: Any) -> tuple[float, float]:
     return float(error), float(np.abs(derivative).max())
 
 
-def show_versions():
+def show_versions() -> None:
     """Print what results and speed depend on beside this package.
 
     Versions, the BLAS that NumPy and SciPy compute matrix products with and the kernel that it has

@@ -39,13 +39,13 @@ class Range:
 class Choice:
     """One of some values."""
 
-    values: tuple
+    values: tuple[Any, ...]
 
     def suggest(self, trial: Any, name: str) -> Any:
         """Let a trial of Optuna choose."""
         return trial.suggest_categorical(name, self.values)
 
-    def distribution(self) -> list:
+    def distribution(self) -> list[Any]:
         """Return the values."""
         return list(self.values)
 

@@ -34,7 +34,7 @@ except ImportError:  # before 1.9
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stand in for scikit-learn's mixin where there is none."""
 
-        def set_callbacks(self, *callbacks):
+        def set_callbacks(self, *callbacks: Any) -> Any:
             """Refuse callbacks, which scikit-learn has from 1.9 on."""
             raise ImportError(
                 f"set_callbacks needs scikit-learn >= 1.9, which has callbacks; this is "
@@ -61,7 +61,7 @@ BLOCK_VALUES = 1 << 17
 ROUNDING = 1e-9
 """Weights, and sums of them, that differ by less than this share are equal."""
 
-MISSING_VALUES = {"O": None, "U": None, "S": None, "m": "NaT", "M": "NaT"}
+MISSING_VALUES: dict[str, Any] = {"O": None, "U": None, "S": None, "m": "NaT", "M": "NaT"}
 """What stands for a missing value, by kind of dtype; NaN for the others."""
 
 with_usual_errors = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")

@@ -12,15 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sklearn
+from pages import BLOCK, PAGES, ROOT, read_examples
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.fixes import parse_version
 
 import skdnn
 from skdnn import DeepBinaryClassifier
 
-ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```python(?: (?P<file>\S+))?\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#)(?P<target>[^)#]+)")
 
 
@@ -56,9 +54,8 @@ def test_excerpt_stands_in_its_file(file, code):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_of_a_page_run_one_after_the_other(page, capsys):
     namespace: dict = {}
-    for match in BLOCK.finditer(page.read_text()):
-        if not match["file"]:
-            exec(compile(match["code"], page.name, "exec"), namespace)
+    for code in read_examples(page):
+        exec(compile(code, page.name, "exec"), namespace)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

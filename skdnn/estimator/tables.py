@@ -116,7 +116,15 @@ def read_training_tables(
 
 
 def _encode_to_train(
-    estimator: Any, encoder: Any, dtype: str, X, y, weights, *, continues: bool, is_part: bool
+    estimator: Any,
+    encoder: Any,
+    dtype: str,
+    X: Any,
+    y: Any,
+    weights: Any,
+    *,
+    continues: bool,
+    is_part: bool,
 ) -> tuple[Any, np.ndarray, Encoder, np.dtype]:
     """Return the matrix that enters the network, labels, the fitted encoder and the dtype."""
     if enters_as_it_is(encoder):
@@ -174,7 +182,7 @@ def read_table(estimator: Any, X: Any, encoder: Encoder, *, accept_sparse: Any =
 
 
 def open_table(
-    estimator: Any, X
+    estimator: Any, X: Any
 ) -> tuple[Callable[[slice, np.dtype], Any], tuple[int, int], Callable[[], None]]:
     """Check a table as that of `fit`; return what takes rows of its matrix, and its shape.
 
@@ -189,7 +197,7 @@ def open_table(
         if (is_array or is_frame(X)) and len(X):
             _check_features(estimator, encoder, X)
             X = X if is_array else nw.from_native(X)  # which would take 30 us of a row
-            blocks: list = []
+            blocks: list[Any] = []
 
             def take(rows: slice, dtype: np.dtype) -> np.ndarray:
                 encoded, encounters = encoder._encode(X[rows], dtype)
@@ -217,7 +225,9 @@ def _make_dense(X: Any, encoder: Any) -> Any:
     return X if is_matrix or is_own(encoder) else make_dense(X)
 
 
-def _check_numbers(estimator: Any, X, *y, accept_sparse: Any = "csr", reset: bool = False) -> Any:
+def _check_numbers(
+    estimator: Any, X: Any, *y: Any, accept_sparse: Any = "csr", reset: bool = False
+) -> Any:
     """Check a table that enters the network as it is, and labels if there are any.
 
     Raises
@@ -240,7 +250,7 @@ def _check_numbers(estimator: Any, X, *y, accept_sparse: Any = "csr", reset: boo
         raise
 
 
-def _refuse_categories(names: list) -> None:
+def _refuse_categories(names: list[Any]) -> None:
     if names:
         raise ValueError(
             f"Without an encoder X must be numbers, but its columns {names!r} are categories. Take "
@@ -248,7 +258,7 @@ def _refuse_categories(names: list) -> None:
         )
 
 
-def _check_features(estimator: Any, encoder: Encoder, X) -> None:
+def _check_features(estimator: Any, encoder: Encoder, X: Any) -> None:
     """Check names and number of the features; of other shapes the encoder has better words."""
     # An encoder of scikit-learn warns by itself where only one of the tables has names.
     is_told = (

@@ -34,7 +34,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..engine.ops import (  # noqa: F401 - for those who write formulas
+from ..engine.ops import (
     broadcast_to,
     concat,
     erf,
@@ -57,6 +57,33 @@ from ..engine.ops import (  # noqa: F401 - for those who write formulas
     tanh,
     where,
 )
+
+__all__ = [
+    "broadcast_to",
+    "concat",
+    "erf",
+    "exp",
+    "expm1",
+    "fused",
+    "fused_elementwise",
+    "greater",
+    "log",
+    "log1p",
+    "maximum",
+    "mean",
+    "minimum",
+    "normal_cdf",
+    "normal_pdf",
+    "ones_like",
+    "scatter_add",
+    "sigmoid",
+    "softplus",
+    "sqrt",
+    "sum",
+    "take_rows",
+    "tanh",
+    "where",
+]
 
 
 def softplus(z: Any) -> Any:

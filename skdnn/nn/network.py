@@ -53,9 +53,9 @@ class Layout:
         for spec in ordered:
             self.columns[spec.name] = slice(start, start + int(np.prod(spec.shape)))
             start = self.columns[spec.name].stop
-        self.n_params = start
-        self.n_trainable = self._end([s for s in ordered if s.trainable])
-        self.n_decayed = self._end([s for s in ordered if s.trainable and s.weight_decay])
+        self.n_params: int = start
+        self.n_trainable: int = self._end([s for s in ordered if s.trainable])
+        self.n_decayed: int = self._end([s for s in ordered if s.trainable and s.weight_decay])
 
     def _end(self, specs: Sequence[ParamSpec]) -> int:
         return self.columns[specs[-1].name].stop if specs else 0

@@ -26,7 +26,7 @@ MISSING_STRING = ""
 """What stands for a missing value in a tensor of strings, which has none of its own."""
 
 
-def to_onnx(model: DeepBinaryClassifier, initial_types: Sequence | None = None) -> ModelProto:
+def to_onnx(model: DeepBinaryClassifier, initial_types: Sequence[Any] | None = None) -> ModelProto:
     """Write a fitted classifier as an ONNX model.
 
     The whole model is written: scaling, missing values, categories, embeddings, every member of the

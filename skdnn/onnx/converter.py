@@ -27,7 +27,7 @@ from .model import read_classes, sign, write_classifier
 ALIAS = "SkdnnDeepBinaryClassifier"
 
 
-def convert(model: DeepBinaryClassifier, initial_types: Sequence | None) -> ModelProto:
+def convert(model: DeepBinaryClassifier, initial_types: Sequence[Any] | None) -> ModelProto:
     """Convert a classifier with an encoder of the user's own.
 
     Raises

@@ -20,6 +20,8 @@ from ..engine.ops import absolute, constant_like, fused_elementwise, maximum, mi
 Array = Any
 State = dict[str, Array]
 Scalars = dict[str, np.ndarray]
+Step = SimpleNamespace
+Update = tuple[Array, State]
 
 LARGE = 2.0**64
 """A number whose square overflows float32, and by which all that float32 knows can be divided."""
@@ -85,9 +87,7 @@ class Transform:
         """
         return {}
 
-    def update(
-        self, u: Array, params: Array, state: State, step: SimpleNamespace
-    ) -> tuple[Array, State]:
+    def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         """Return the new update and the new state.
 
         Parameters
@@ -141,7 +141,7 @@ class AddL2Gradient(Transform):
     strength: float
     n_decayed: int
 
-    def update(self, u, params, state, step):
+    def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         strength = _of_first(self.n_decayed, self.strength, params)
         return u + strength * params, state
 
@@ -172,7 +172,7 @@ class ClipByGlobalNorm(Transform):
 
     max_norm: float
 
-    def update(self, u, params, state, step):
+    def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         # Where squares overflow, in units that are large; no entry is so small that it underflows.
         large = maximum(absolute(u), 1e10) * (1.0 / LARGE)
         norm = minimum(sqrt((u * u).sum()), sqrt((large * large).sum()) * LARGE)
@@ -215,7 +215,7 @@ class ScaleByRMS(Transform):
     def init(self, params: np.ndarray) -> State:
         return {"second_moment": np.zeros_like(params)}
 
-    def update(self, u, params, state, step):
+    def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         v = self.decay * state["second_moment"] + (1.0 - self.decay) * u * u
         return u / (sqrt(v) + self.epsilon), {"second_moment": v}
 
@@ -281,7 +281,7 @@ class ScaleByAdam(Transform):
             "epsilon": self.epsilon * correction_2,
         }
 
-    def update(self, u, params, state, step):
+    def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         m, v = state["first_moment"], state["second_moment"]
         betas = self.beta_1, self.beta_2
         u, m, v = adam_direction(u, m, v, *betas, step.scale, step.epsilon)
@@ -335,7 +335,7 @@ class ScaleByNAdam(Transform):
             "correction_2": 1.0 / (1.0 - self.beta_2**steps),
         }
 
-    def update(self, u, params, state, step):
+    def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         m = self.beta_1 * state["first_moment"] + (1.0 - self.beta_1) * u
         v = self.beta_2 * state["second_moment"] + (1.0 - self.beta_2) * u * u
         u = (step.of_g * u + step.of_m * m) / (sqrt(v * step.correction_2) + self.epsilon)
@@ -376,7 +376,7 @@ class ScaleByLearningRate(Transform):
     def prepare(self, steps: np.ndarray, learning_rates: np.ndarray) -> Scalars:
         return {"learning_rate": learning_rates}
 
-    def update(self, u, params, state, step):
+    def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         sizes, factors = zip(*self.factors, strict=True)
         if len(set(factors)) > 1:
             return u * constant_like(-np.repeat(factors, sizes), u) * step.learning_rate, state
@@ -421,7 +421,7 @@ class AccumulateMomentum(Transform):
     def init(self, params: np.ndarray) -> State:
         return {"velocity": np.zeros_like(params)}
 
-    def update(self, u, params, state, step):
+    def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         v = self.momentum * state["velocity"] + u
         return self.momentum * v + u if self.nesterov else v, {"velocity": v}
 
@@ -463,7 +463,7 @@ class DecayWeights(Transform):
     def prepare(self, steps: np.ndarray, learning_rates: np.ndarray) -> Scalars:
         return {"decay": learning_rates}
 
-    def update(self, u, params, state, step):
+    def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         rate = _of_first(self.n_decayed, -self.rate, params)
         return add_scaled(u, params, rate, step.decay), state
 

@@ -121,7 +121,7 @@ def is_time(value_type: type) -> bool:
     return issubclass(value_type, DATE_TYPES) or value_type.__name__ == "Period"
 
 
-def are_numbers(values: list) -> bool:
+def are_numbers(values: list[Any]) -> bool:
     """Say whether all values are numbers, with True and False among others, or missing."""
     samples = {type(value): value for value in values}
     booleans = samples.keys() & {bool, np.bool_}
@@ -134,7 +134,7 @@ def are_numbers(values: list) -> bool:
     return any(type(value) in numbers and not is_missing(value) for value in values)
 
 
-def to_floats(values: list, label: Any) -> np.ndarray:
+def to_floats(values: list[Any], label: Any) -> np.ndarray:
     """Convert a column to float64; what is missing becomes NaN."""
     # `float` knows none of these.
     if any(is_time(t) or t.__name__ in PANDAS_MISSING for t in set(map(type, values))):
@@ -153,7 +153,7 @@ def to_floats(values: list, label: Any) -> np.ndarray:
     ) from reason
 
 
-def to_levels(found: list, codes: np.ndarray, label: Any) -> Levels:
+def to_levels(found: list[Any], codes: np.ndarray, label: Any) -> Levels:
     """Make plain values of those found in a column, one of all that are equal."""
     places: dict[Any, int] = {}
     plain = [simplify(value, label) for value in found]
@@ -199,7 +199,7 @@ def sort_levels(levels: Iterable[Any]) -> list[Any]:
     if any(isinstance(level, Real) and not isinstance(level, bool) for level in levels):
         levels = [int(level) if isinstance(level, bool) else level for level in levels]
 
-    def key(level: Any) -> tuple:
+    def key(level: Any) -> tuple[Any, ...]:
         if isinstance(level, Real):
             return (0, level)
         if isinstance(level, str):
@@ -254,7 +254,7 @@ def fit_category(
 
 
 def make_lookup(
-    levels: list, weight_of_row: np.ndarray, *, max_one_hot: int
+    levels: list[Any], weight_of_row: np.ndarray, *, max_one_hot: int
 ) -> tuple[np.ndarray, list[tuple[int, str]]]:
     """Lay out the lookup table for these levels, which are not rare, and describe its columns.
 

@@ -116,7 +116,7 @@ def warn_of(message: str, labels: list[Any], examples: Sequence[Any] = ()) -> No
         warnings.warn(text, UserWarning, stacklevel=find_stack_level())
 
 
-def list_few(items: list) -> str:
+def list_few(items: list[Any]) -> str:
     """Write down the items of a list, and only the first of a long one."""
     return repr(items) if len(items) <= 20 else f"{items[:20]!r} and {len(items) - 20} more"
 

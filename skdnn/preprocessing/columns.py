@@ -195,7 +195,7 @@ class ArrayTable(Table):
 class FrameTable(Table):
     """A DataFrame of any library that narwhals knows."""
 
-    def __init__(self, X: nw.DataFrame) -> None:
+    def __init__(self, X: nw.DataFrame[Any]) -> None:
         self.X, self.labels, self._dtypes = X, X.columns, list(X.schema.values())
         self.kinds = [self._kind_of(dtype) for dtype in self._dtypes]
         self.has_floats = [dtype.base_type() in FLOATS for dtype in self._dtypes]

@@ -198,7 +198,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
            [ 2.98, -0.2 , -0.8 ]])
     """
 
-    _parameter_constraints: ClassVar[dict[str, list]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "max_one_hot": [Interval(Integral, 0, None, closed="left")],
         "min_frequency": [
@@ -576,7 +576,7 @@ class EncodedArray(np.ndarray):
         marks = self.marks[key[1]].ravel() if isinstance(key, tuple) else self.marks
         return mark(part, marks) if marks.shape == part.shape[1:] else part
 
-    def __reduce__(self) -> tuple[Callable, tuple]:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return mark, (np.asarray(self), self.marks)
 
     def __deepcopy__(self, memo: Any, /) -> EncodedArray:

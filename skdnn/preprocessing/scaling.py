@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.sparse import csc_array, issparse
@@ -245,7 +245,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
         The size of each column that is scaled, and infinity for the others.
     """
 
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None) -> Self:
         """Find columns of large numbers; `sample_weight` is an array or None."""
         X = csc_array(X)
         if sample_weight is not None and sample_weight.any():
@@ -275,7 +275,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
             )
         return self
 
-    def transform(self, X):
+    def transform(self, X: Any) -> Any:
         """Scale the columns found; a sparse table shares its structure with the result."""
         if not self.is_needed:
             return X

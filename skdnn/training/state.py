@@ -222,7 +222,7 @@ class TrainingState:
     """All that training changes, and all that resuming it needs: plain data, no views."""
 
     params: np.ndarray  # (n_members, n_params), the weights that the next step starts from
-    optimizer: dict
+    optimizer: dict[str, Any]
     streams: RandomStreams
     rate_factor: np.ndarray  # (n_members, 1), what plateaus and divergence left of the rate
     ema_params: np.ndarray | None = None  # (n_members, n_params), the moving average of the weights

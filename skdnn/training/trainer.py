@@ -118,7 +118,7 @@ class Trainer:
             print(f"The formulas run one by one, and not as a program: {reason}.")
         return Programs(plan.network, "eager", formula)
 
-    def hold_blas(self) -> AbstractContextManager:
+    def hold_blas(self) -> AbstractContextManager[Any]:
         """Hold BLAS to one thread, unless it has a single network with large products.
 
         The threads share the members, however many threads there are: BLAS rounds differently where

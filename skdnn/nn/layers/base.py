@@ -110,8 +110,9 @@ class RandomBits:
     """
 
     def __init__(self, take: Callable[[int, int], Array]) -> None:
-        self._take, self._ranges = take, dict[str, tuple[int, int]]()
-        self.n_taken = 0
+        self._take = take
+        self._ranges: dict[str, tuple[int, int]] = {}
+        self.n_taken: int = 0
 
     def of_layer(self, name: str, size: int) -> Array:
         """Return the bits of a layer: (size,)."""
