@@ -117,6 +117,7 @@ CLASSES = {
     "string": np.array(["dry", "rain"]),
     "object": np.array(["dry", "rain"], dtype=object),
     "bool": np.array([False, True]),
+    "object bool": np.array([False, True], dtype=object),
     "float": np.array([0.0, 1.0]),
 }
 
@@ -125,7 +126,8 @@ CLASSES = {
 def test_labels_are_those_of_the_model(classes):
     session = check_same(classifier(max_iter=1).fit(X, classes[Y]), X)
     label = session.run(["label"], {"X": X})[0]
-    assert label.dtype == (object if classes.dtype.kind in "OU" else classes.dtype)
+    dtype = np.array(classes.tolist()).dtype
+    assert label.dtype == (object if dtype.kind == "U" else dtype)
 
 
 # ---- tables
@@ -285,9 +287,22 @@ def test_the_place_of_what_cannot_be_traced_is_told():
         to_onnx(model)
 
 
+def test_classes_of_mixed_types_are_refused():
+    model = classifier(max_iter=1).fit(X, Y)
+    model.classes_ = np.array([1, "rain"], dtype=object)
+    with pytest.raises(ValueError, match=r"classes must be .* got \[1, 'rain'\]"):
+        to_onnx(model)
+
+
 def test_other_estimators_are_refused():
     with pytest.raises(TypeError, match=r"skl2onnx\.convert_sklearn"):
         to_onnx(make_pipeline(StandardScaler(), classifier()).fit(X, Y))
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr("skdnn.onnx.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"needs onnx: pip install skdnn\[onnx\]"):
+        to_onnx(classifier(max_iter=1).fit(X, Y))
 
 
 def test_a_table_with_other_columns_is_refused(mixed):

@@ -32,6 +32,8 @@ def convert(model: DeepBinaryClassifier, initial_types: Sequence[Any] | None) ->
 
     Raises
     ------
+    TypeError
+        If a formula of the user's own cannot be written.
     ValueError
         If skl2onnx cannot convert the encoder.
     """
@@ -40,6 +42,8 @@ def convert(model: DeepBinaryClassifier, initial_types: Sequence[Any] | None) ->
     options = {id(model): {"zipmap": False}}
     try:
         proto = convert_sklearn(model, initial_types=initial_types, options=options)
+    except TypeError:  # about a formula, or about initial_types
+        raise
     except Exception as error:
         raise ValueError(
             f"skl2onnx cannot convert the encoder {model.encoder_!r}: {error}"

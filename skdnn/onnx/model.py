@@ -69,12 +69,12 @@ def read_classes(classes: np.ndarray) -> np.ndarray:
     ValueError
         If they are neither numbers nor booleans nor strings.
     """
-    if classes.dtype.kind in "iu":
-        return classes.astype(np.int64)
-    if classes.dtype.kind in "bfU":
-        return classes.astype(np.float64) if classes.dtype.kind == "f" else classes
-    if all(isinstance(label, str) for label in classes):
-        return classes.astype(str)
+    if classes.dtype == object and len(set(map(type, classes))) == 1:
+        classes = np.array(classes.tolist())
+    if classes.dtype.kind in "bU":
+        return classes
+    if classes.dtype.kind in "iuf":
+        return classes.astype(np.float64 if classes.dtype.kind == "f" else np.int64)
     raise ValueError(
         f"The classes must be integers, floats, booleans or strings to be written as ONNX, got "
         f"{classes.tolist()!r}."

@@ -10,6 +10,7 @@ with the number of rows, which is open in the graph.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,7 +73,9 @@ def write_network(graph: Graph, network: Network, params: np.ndarray, x: str) ->
         own.append(member)
     x = graph.node("Unsqueeze", x, np.array([0]))
     try:
-        logits = [_Writer(graph, network, layers, params[own]).logits(x) for layers, own in groups]
+        logits = [
+            _Writer(graph, x, network, layers, params[own]).logits() for layers, own in groups
+        ]
     except UntraceableError as error:
         raise TypeError(
             f"The network cannot be written as ONNX: {locate(error)}. Write formulas with "
@@ -87,15 +90,17 @@ class _Writer:
     Parameters
     ----------
     graph : Graph
+    x : str
+        What enters, (1, n_samples, n_in).
     network : Network
     layers : Sequential
     params : ndarray of shape (n_members, n_params)
     """
 
     def __init__(
-        self, graph: Graph, network: Network, layers: Sequential, params: np.ndarray
+        self, graph: Graph, x: str, network: Network, layers: Sequential, params: np.ndarray
     ) -> None:
-        self.graph, self.dtype = graph, params.dtype
+        self.graph, self._x, self.dtype = graph, x, params.dtype
         self.type = DOUBLE if params.dtype == np.float64 else FLOAT
         n_trainable = network.layout.n_trainable
         self._state = {"params": params[:, :n_trainable], "statistics": params[:, n_trainable:]}
@@ -105,14 +110,17 @@ class _Writer:
         ]
         self._tensors: dict[int, Tensor] = {}  # by the id of a value of the first trace
 
-    def logits(self, x: str) -> str:
+    @cached_property
+    def _n_samples(self) -> str:
+        return self.graph.node("Gather", self.graph.node("Shape", self._x), np.array([1]))
+
+    def logits(self) -> str:
         """Write all that the logits depend on, and return them."""
         (trace, outputs), (second_trace, second_outputs) = self._traces
         nodes, seconds = trace.needed(outputs), second_trace.needed(second_outputs)
         if [node.op.name for node in nodes] != [node.op.name for node in seconds]:
             raise UntraceableError(BY_ROWS)
-        self._n_samples = self.graph.node("Gather", self.graph.node("Shape", x), np.array([1]))
-        self._tensors[id(trace.inputs["x"])] = Tensor(x, 1, trace.shapes["x"])
+        self._tensors[id(trace.inputs["x"])] = Tensor(self._x, 1, trace.shapes["x"])
         for node, second in zip(nodes, seconds, strict=True):
             self._write(node, second)
         return self._view(outputs["logits"], second_outputs["logits"]).name
