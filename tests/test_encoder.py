@@ -1442,10 +1442,18 @@ def test_slopes_are_finite(x, later):
     assert np.isfinite(encoder.input_slopes(np.array([*x, later])[:, None])).all()
 
 
-def test_slopes_of_categories_are_refused():
+def test_categories_have_no_slopes_but_booleans_have():
     encoder = TabularEncoder().fit(people())
-    with pytest.raises(ValueError, match=r"\['sex', 'color', 'zip', 'is_new'\] are categories"):
-        encoder.input_slopes(people())
+    slopes = encoder.input_slopes(people())
+    names = encoder.get_feature_names_out()
+    has_none = np.isnan(slopes).all(axis=0)
+    assert_array_equal(has_none, [name.startswith(("sex", "color", "zip")) for name in names])
+    assert np.isfinite(slopes[:, ~has_none]).all()
+    assert_array_equal(slopes[:, names == "is_new_True"], 2.0)
+    # One of many levels, as codes: nothing lies between two of them.
+    codes = TabularEncoder(max_one_hot=0).fit(people())
+    is_code = slice(-len(codes.code_sizes_), None)
+    assert np.isnan(codes.input_slopes(people())[:, is_code]).all()
 
 
 # --------------------------------------------------------------------------------------- ecosystem

@@ -239,22 +239,101 @@ def test_integrated_gradients_through_the_encoder_sum_to_the_difference(
     np.testing.assert_allclose(shares.sum(axis=1), difference, rtol=0, atol=atol)
 
 
-def test_integrated_gradients_of_missing_values_are_refused(gaps):
-    """There is no way from a baseline to them; a gradient at them is 0."""
+def test_integrated_gradients_of_missing_values_are_those_of_what_enters_the_network(gaps):
+    """A missing number enters as the median and a flag: there is a way to that."""
     X, y = gaps
-    model = classifier(**ENCODED, max_iter=3).fit(X, y)
-    assert np.isnan(X[7, 2])
-    with pytest.raises(ValueError, match=r"without missing values, .* columns \[2\]"):
-        model.input_gradients(X[6:9], method="integrated")
+    model = classifier(**ENCODED, max_iter=15, numeric_embedding="periodic").fit(X, y)
+    X = X[6:9]
+    assert np.isnan(X[1, 2])
+    baseline = np.array([0.0, 50.0, 0.0, 0.0, 0.0, 0.0])
+    shares = model.input_gradients(X, method="integrated", baseline=baseline)
+    difference = model.decision_function(X) - model.decision_function(baseline[np.newaxis])
+    np.testing.assert_allclose(shares.sum(axis=1), difference, rtol=0, atol=1e-3)
+    assert shares[1, 2] != 0.0
 
 
-def test_gradient_along_categories_is_refused_by_their_names():
+def test_default_baseline_behind_an_encoder_is_the_median_row():
     X, y = make_table()
-    frame = pd.DataFrame(X, columns=list("abcdef"))
-    frame["f"] = pd.Categorical(np.where(X[:, 5] > 0, "up", "down"))
-    model = classifier(encoder="auto").fit(frame, y)
-    with pytest.raises(ValueError, match=r"'f'.* categories"):
-        model.input_gradients(frame)
+    X = X * [1.0, 1e3, 1e-3, 1.0, 1.0, 1.0] + [0.0, 5e3, 0.0, 7.0, -2.0, 0.0]
+    model = classifier(**ENCODED, max_iter=15, numeric_embedding="periodic").fit(X, y)
+    median = np.quantile(X, 0.5, axis=0, method="inverted_cdf")
+    shares = model.input_gradients(X[:9], method="integrated")
+    known = model.input_gradients(X[:9], method="integrated", baseline=median)
+    np.testing.assert_allclose(shares, known, rtol=0, atol=1e-9)
+    difference = model.decision_function(X[:9]) - model.decision_function(median[np.newaxis])
+    np.testing.assert_allclose(shares.sum(axis=1), difference, rtol=0, atol=1e-3)
+
+
+def make_people(n_samples=160):
+    """Return a table with a column of each kind, and labels that each has a say in."""
+    rng = np.random.default_rng(0)
+    is_new, place = rng.random(n_samples) < 0.5, rng.integers(12, size=n_samples)
+    income = rng.normal(3e4, 9e3, n_samples)
+    color = rng.integers(3, size=n_samples)
+    y = (income - 3e4) / 9e3 + 2.0 * is_new + (color == 1) + (place % 2) > 1.5
+    income[::9] = np.nan
+    frame = pd.DataFrame(
+        {
+            "income": income,
+            "color": pd.Categorical.from_codes(color, ["red", "green", "blue"]),
+            "place": np.array([f"p{j}" for j in range(12)])[place],
+            "is_new": is_new,
+        }
+    )
+    return frame, y.astype(int)
+
+
+def test_gradients_of_categories_are_not_a_number():
+    frame, y = make_people()
+    model = classifier(**ENCODED, max_iter=15, numeric_embedding="periodic").fit(frame, y)
+    gradients = model.input_gradients(frame)
+    assert np.isnan(gradients[:, 1:3]).all()
+    assert np.isfinite(gradients[:, [0, 3]]).all()
+    steps = [frame.assign(income=frame["income"] + step) for step in (1.0, -1.0)]
+    up, down = map(model.decision_function, steps)
+    is_known = frame["income"].notna().to_numpy()
+    expected = (up - down)[is_known] / 2.0
+    np.testing.assert_allclose(gradients[is_known, 0], expected, rtol=1e-3, atol=1e-8)
+    assert not gradients[~is_known, 0].any()
+
+
+def test_gradients_of_booleans_are_those_of_the_numbers_0_and_1():
+    frame, y = make_people()
+    frame = frame[["income", "is_new"]]
+    numbers = frame.to_numpy(np.float64)
+    first, second = (classifier(**ENCODED, max_iter=15).fit(T, y) for T in (frame, numbers))
+    np.testing.assert_allclose(
+        first.decision_function(frame), second.decision_function(numbers), rtol=1e-9
+    )
+    for method in ("gradient", "integrated"):
+        gradients = first.input_gradients(frame, method=method, steps=9)
+        np.testing.assert_allclose(
+            gradients, second.input_gradients(numbers, method=method, steps=9), rtol=1e-7
+        )
+        assert gradients[:, 1].all()
+
+
+def test_missing_booleans_have_no_gradient():
+    frame, y = make_people()
+    frame["is_new"] = frame["is_new"].astype("boolean")
+    frame.loc[::5, "is_new"] = pd.NA
+    gradients = classifier(**ENCODED).fit(frame, y).input_gradients(frame)
+    assert not gradients[::5, 3].any()
+    assert gradients[1::5, 3].all()
+
+
+def test_integrated_gradients_leave_categories_as_they_are():
+    frame, y = make_people()
+    model = classifier(**ENCODED, max_iter=15, numeric_embedding="periodic").fit(frame, y)
+    rows = frame.iloc[1:9]
+    baseline = [3e4, np.nan, np.nan, 0.0]  # entries of categories are not read
+    shares = model.input_gradients(rows, method="integrated", baseline=baseline)
+    assert np.isnan(shares[:, 1:3]).all()
+    at_baseline = rows.assign(income=3e4, is_new=False)
+    difference = model.decision_function(rows) - model.decision_function(at_baseline)
+    np.testing.assert_allclose(np.nansum(shares, axis=1), difference, rtol=0, atol=1e-3)
+    with pytest.raises(ValueError, match="one finite number for each of the 4 features"):
+        model.input_gradients(rows, method="integrated", baseline=[np.nan, 0.0, 0.0, 0.0])
 
 
 def test_gradient_through_an_encoder_without_slopes_is_refused():

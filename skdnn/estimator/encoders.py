@@ -17,7 +17,7 @@ from ..preprocessing.categories import CONTINUOUS, FLAG, UNMARKED
 from ..preprocessing.columns import is_frame, is_sparse_frame, name_levels
 from ..preprocessing.encoder import read_marks
 from ..preprocessing.scaling import SparseScaler
-from ..utils import count_samples
+from ..utils import check_feature_names_in, count_samples
 
 FLOATS = [np.float64, np.float32]
 
@@ -98,6 +98,14 @@ class OwnEncoder(BaseEstimator):
                     "TabularEncoder. Let no step compute with them."
                 )
         return matrix if self._order is None else matrix[:, self._order]
+
+    def name_columns(self) -> list[str]:
+        """Return the names of the columns of the result; x0, x1, ... where the encoder has none."""
+        if hasattr(self.encoder, "get_feature_names_out"):
+            names = self.encoder.get_feature_names_out()
+        else:
+            names = check_feature_names_in(self)
+        return list(names if self._order is None else names[self._order])
 
     def _read_matrix(self, table: Any, n_samples: int) -> Any:
         """Return the output as a matrix of finite floats, with a row for each of X."""

@@ -1,96 +1,400 @@
-"""What moves an estimator's logit: gradients at the input, and their integrals."""
+"""What moves an estimator's logit: contributions of the features, gradients, and their integrals.
+
+Contributions are integrals along the way from a background row to a row. The way is straight in
+what the first hidden layer reads: numbers, flags and embeddings of a table are treated alike there,
+and what follows is smooth, so that few points are enough.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, issparse
 from sklearn.utils.validation import check_array
 
+from ..nn import (
+    Branch,
+    CategoricalEmbedding,
+    Concatenate,
+    Context,
+    Network,
+    NumericEmbedding,
+    Sequential,
+)
 from ..preprocessing import TabularEncoder
 from ..preprocessing.columns import take_table
-from ..training.prediction import average_gradients
-from ..training.threads import limit_blas_threads
-from ..utils import fill_masked
-from .encoders import FLOATS, OwnEncoder, encode
+from ..training.prediction import Predictor, average_gradients
+from ..training.rows import Rows
+from ..utils import check_feature_names_in, cut_rows, fill_masked, find_stack_level
+from .checks import name_in_errors
+from .encoders import FLOATS, Encoder, OwnEncoder, encode
 from .tables import read_table
+
+FEWEST_POINTS, MOST_POINTS, FEWEST_FOR_A_ROW = 8, 128, 64
+"""Points on the way from a background row to a row, at first and at last, and from all of them."""
+
+TOLERANCE, SMALLEST = 5e-3, 1e-4
+"""Share of the sum of the absolute contributions, and logits, that they may miss the difference by
+before the number of points is doubled."""
+
+PAIRS_AT_ONCE = 1024
+"""Pairs of a row and a background row in a block."""
+
+SAMPLE_ROWS, SAMPLE_BACKGROUND, SAMPLE_POINTS = 128, 16, 4
+"""Training rows that importances are taken from, how many of them are the background, and points
+on the way between two."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What each feature contributes to the logit of each row.
+
+    ``values.sum(axis=1) + base_values`` is the logit, as `decision_function` returns it.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples, n_features)
+        The contributions, in logits: above 0 where the value of the feature speaks for
+        ``classes_[1]``.
+    base_values : ndarray of shape (n_samples,)
+        The mean logit of the background, the same for each row.
+    data : ndarray of shape (n_samples, n_features)
+        The rows as they were given; of objects where they are not all numbers.
+    feature_names : list of str
+        The names of the features; x0, x1, ... where the table in `fit` had none.
+
+    See Also
+    --------
+    DeepBinaryClassifier.explain : Makes one.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from skdnn import DeepBinaryClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    >>> model = DeepBinaryClassifier(max_iter=5, random_state=0).fit(X, y)
+    >>> explanation = model.explain(X[:3])
+    >>> explanation.values.shape, explanation.feature_names[0]
+    ((3, 30), 'mean radius')
+    """
+
+    values: np.ndarray
+    base_values: np.ndarray
+    data: np.ndarray
+    feature_names: list[str]
+
+    def to_shap(self) -> Any:
+        """Return the same as a `shap.Explanation`, for the plots of that library.
+
+        Returns
+        -------
+        explanation : shap.Explanation
+            With the same values, base values, data and feature names.
+
+        Raises
+        ------
+        ImportError
+            If shap is not installed.
+        """
+        try:
+            import shap
+        except ImportError as error:
+            raise ImportError(
+                "to_shap needs the package shap, which draws its plots. Install it with "
+                "`pip install skdnn[shap]`; values, base_values, data and feature_names are here "
+                "without it."
+            ) from error
+        return shap.Explanation(
+            self.values, self.base_values, self.data, feature_names=self.feature_names
+        )
+
+
+def explain(estimator: Any, X: Any, background: Any) -> Explanation:
+    """Return the contributions of `DeepBinaryClassifier.explain`."""
+    encoder, predictor, params = estimator._encoder, estimator._predictor, estimator.params_
+    matrix = _read_dense(estimator, X)
+    reference = np.zeros((1, matrix.shape[1]), matrix.dtype)
+    if background is not None:
+        with name_in_errors("background"):
+            reference = _read_dense(estimator, background)
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        def take(part: slice, dtype: np.dtype) -> np.ndarray:
+            return rows[part].astype(dtype, copy=False)
+
+        return predictor.average(params, take, rows.shape, estimator.n_jobs)
+
+    differences = predict(matrix) - (base := float(predict(reference).mean()))
+    ways = Ways(predictor, params)
+    starts, values = ways.embed(reference), np.empty(matrix.shape)
+    for rows in cut_rows(len(matrix), len(reference), PAIRS_AT_ONCE):
+        values[rows] = ways.share_out(starts, ways.embed(matrix[rows]), differences[rows])
+    _warn_of_rest(differences - values.sum(axis=1))
+    names, data = check_feature_names_in(estimator).tolist(), np.asarray(take_table(X))
+    if isinstance(encoder, OwnEncoder):
+        names, data = encoder.name_columns(), matrix
+    by_feature = _sum_by_feature(values, encoder, len(names)) / estimator.temperature_
+    return Explanation(by_feature, np.full(len(data), base / estimator.temperature_), data, names)
+
+
+def sample_rows(encoder: Encoder, rows: Rows) -> dict[str, np.ndarray]:
+    """Return training rows to find importances by, if these can be told by feature.
+
+    A row is drawn as often as its weight says, whatever the order of the rows.
+    """
+    if isinstance(encoder, OwnEncoder) or issparse(rows.X):
+        return {}
+    totals, n_rows = np.cumsum(rows.weights, dtype=np.float64), min(len(rows), SAMPLE_ROWS)
+    index = np.searchsorted(totals, (np.arange(n_rows) + 0.5) / n_rows * totals[-1])
+    return {"_rows_to_explain": rows.X[index]}
+
+
+def find_importances(estimator: Any) -> None:
+    """Find importances by the rows that are kept for that, if there are any, and forget these."""
+    rows = getattr(estimator, "_rows_to_explain", None)
+    if rows is None:
+        return
+    ways = Ways(estimator._predictor, estimator.params_)
+    ends = ways.embed(rows)
+    every = -(-len(rows) // SAMPLE_BACKGROUND)
+    values = ways.integrate(ends[:, ::every], ends, SAMPLE_POINTS) / estimator.temperature_
+    values = _sum_by_feature(values, estimator._encoder, estimator.n_features_in_)
+    estimator._importances = np.abs(values).mean(axis=0)
+    del estimator._rows_to_explain
+
+
+def read_importances(estimator: Any) -> np.ndarray:
+    """Return `feature_importances_`, found when first asked for.
+
+    Raises
+    ------
+    AttributeError
+        If nothing is known of the training rows, or not by feature.
+    """
+    find_importances(estimator)
+    if not hasattr(estimator, "_importances"):
+        raise AttributeError(
+            "There is no feature_importances_ after partial_fit and from_mlp, for sparse tables, "
+            "and with an encoder of your own, which does not say what it makes of which feature. "
+            "Take explain, or sklearn.inspection.permutation_importance."
+        )
+    return estimator._importances
+
+
+class Ways:
+    """The ways through a network, in the space that its first hidden layer reads.
+
+    All members go theirs at once, as the logit is that of their mean probability.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    params : ndarray of shape (n_members, n_params)
+    """
+
+    def __init__(self, predictor: Predictor, params: np.ndarray) -> None:
+        network, layers = predictor.network, predictor.network.layers
+        self._network, self._params = network, params
+        self._columns = np.arange(network.n_in)
+        self._embedding = find_embedding(network)
+        if self._embedding is not None:  # in its place units are passed on, and names stay the same
+            self._columns = find_columns(self._embedding)
+            layers = (Concatenate((Branch(len(self._columns)),)), *layers[1:])
+        behind = replace(network, layers=layers, n_in=len(self._columns))
+        places = [network.layout.columns[name] for name in behind.layout.columns]
+        self._params_behind = np.hstack([params[:, columns] for columns in places])
+        self._behind = Predictor(behind, predictor.executor)
+
+    def embed(self, X: np.ndarray) -> np.ndarray:
+        """Return what the first hidden layer of each member reads: (n_members, n_rows, n_units)."""
+        X, n_trainable = X.astype(self._params.dtype, copy=False), self._network.layout.n_trainable
+        if self._embedding is None:
+            return np.broadcast_to(X, (len(self._params), *X.shape))
+        ends = []
+        for member, own in enumerate(self._params):
+            p = self._network.layout.unflatten(own[:n_trainable], own[n_trainable:])
+            first = Sequential(self._network.of_member(member).layers[:1])
+            ends.append(first.forward(X, p, Context()))
+        return np.stack(ends)
+
+    def share_out(
+        self, starts: np.ndarray, ends: np.ndarray, differences: np.ndarray
+    ) -> np.ndarray:
+        """Return what each column contributes to the differences of the logits of some rows.
+
+        As many points are taken as it needs; the little that then is left is shared out in
+        proportion. Rows in which it is more are left as they are.
+        """
+        values = np.zeros((ends.shape[1], self._network.n_in))
+        is_open = np.ones(len(values), dtype=bool)
+        n_points = max(FEWEST_POINTS, FEWEST_FOR_A_ROW // starts.shape[1])
+        while is_open.any() and n_points <= MOST_POINTS:
+            values[is_open] = self.integrate(starts, ends[:, is_open], n_points)
+            rest, sizes = differences - values.sum(axis=1), np.abs(values).sum(axis=1)
+            is_open = ~(np.abs(rest) <= TOLERANCE * sizes + SMALLEST)
+            n_points *= 2
+        share = np.where(is_open, 0.0, rest) / np.maximum(sizes, np.finfo(np.float64).tiny)
+        return values + share[:, np.newaxis] * np.abs(values)
+
+    def integrate(self, starts: np.ndarray, ends: np.ndarray, n_points: int) -> np.ndarray:
+        """Return what each column contributes, in the mean over the starts: (n_ends, n_columns).
+
+        ``(end - start) * integral of gradient(start + t (end - start)) dt`` for t from 0 to 1, by
+        the quadrature of Gauss and Legendre, and summed over the units of each column.
+        """
+        (n_members, n_ends, n_units), n_starts = ends.shape, starts.shape[1]
+        nodes, weights = np.polynomial.legendre.leggauss(n_points)
+        steps = np.column_stack([0.5 + 0.5 * nodes, 0.5 * weights]).tolist()
+        total = np.zeros((n_ends, n_units))
+        for part in cut_rows(n_starts, n_ends, PAIRS_AT_ONCE):
+            start = starts[:, np.newaxis, part]
+            way = ends[:, :, np.newaxis] - start  # (n_members, n_ends, n_starts, n_units)
+            start = np.broadcast_to(start, way.shape).reshape(n_members, -1, n_units)
+            way = way.reshape(start.shape)
+            for t, weight in steps:
+                logits, grads = self._behind.input_gradients(self._params_behind, start + t * way)
+                moved = average_gradients(logits, grads * way).reshape(n_ends, -1, n_units)
+                total += weight / n_starts * moved.sum(axis=1)
+        return _sum_by(total, self._columns, self._network.n_in)
+
+
+def find_embedding(network: Network) -> Concatenate | None:
+    """Return the first layer if it embeds columns, or passes them on, and does nothing else."""
+    first = network.layers[0] if network.layers else None
+    if not isinstance(first, Concatenate):
+        return None
+    is_simple = all(
+        len(branch.layers) < 2 and isinstance(layer, NumericEmbedding | CategoricalEmbedding)
+        for branch in first.branches
+        for layer in branch.layers
+    )
+    return first if is_simple else None
+
+
+def find_columns(embedding: Concatenate) -> np.ndarray:
+    """Return, for each unit that the layer makes, the column that it is made of."""
+    found, start = [], 0
+    for branch in embedding.branches:
+        columns = np.arange(start, start + branch.n_columns)
+        start += branch.n_columns
+        for layer in branch.layers:
+            if isinstance(layer, NumericEmbedding):  # which passes the numbers on, too
+                columns = np.append(np.repeat(columns, layer.n_units), columns)
+            elif isinstance(layer, CategoricalEmbedding):
+                columns = np.repeat(columns, layer.n_units)
+        found.append(columns)
+    return np.concatenate(found)
+
+
+def _sum_by(values: np.ndarray, sources: np.ndarray, n_sources: int) -> np.ndarray:
+    """Add up the columns that come from each source: (n_rows, n) -> (n_rows, n_sources)."""
+    n = len(sources)
+    return values @ csr_array((np.ones(n), (np.arange(n), sources)), shape=(n, n_sources))
+
+
+def _sum_by_feature(values: np.ndarray, encoder: Encoder, n_features: int) -> np.ndarray:
+    """Add up the columns that an encoder makes of each feature, where it says of which."""
+    sources = getattr(encoder, "source_features_", None)
+    return values if sources is None else _sum_by(values, sources, n_features)
+
+
+def _read_dense(estimator: Any, X: Any) -> np.ndarray:
+    """Return the matrix that enters the network; an encoder of the user's may make a sparse one."""
+    matrix = read_table(estimator, X, estimator._encoder, accept_sparse=False)
+    return matrix.toarray() if issparse(matrix) else np.asarray(matrix)
+
+
+def _warn_of_rest(rest: np.ndarray) -> None:
+    """Warn of rows whose contributions do not add up."""
+    n_open = np.count_nonzero(~(np.abs(rest) <= SMALLEST))
+    if n_open:
+        warnings.warn(
+            f"The contributions of {n_open} of {len(rest)} rows miss the difference of the logits, "
+            f"by {np.nanmax(np.abs(rest)):.3g} at most: {MOST_POINTS} points on the way from a "
+            "background row do not do. Smooth activations, such as 'silu', take fewer; a layer of "
+            "your own that looks up embeddings has no gradient.",
+            UserWarning,
+            stacklevel=find_stack_level(),
+        )
 
 
 def input_gradients(estimator: Any, X: Any, method: str, baseline: Any, steps: Any) -> np.ndarray:
     """Return the gradients of `DeepBinaryClassifier.input_gradients`."""
     encoder, predictor = estimator._encoder, estimator._predictor
+    if isinstance(encoder, OwnEncoder):
+        raise ValueError(
+            f"input_gradients cannot see through the encoder {encoder.encoder!r}. Take `explain`, "
+            "which answers by the columns that it makes; or put it before the classifier in a "
+            "pipeline, and ask for gradients at the encoded rows."
+        )
     matrix = read_table(estimator, X, encoder, accept_sparse=False)
     dtype = np.result_type(matrix.dtype, estimator.params_)
-    params = estimator.params_.astype(dtype, copy=False)
-    X = matrix.astype(dtype, copy=False) if encoder is None else _read_numbers(encoder, X)
+    matrix, params = matrix.astype(dtype), estimator.params_.astype(dtype, copy=False)
+    slopes = _read_slopes(encoder, X)
 
     def gradient(rows: np.ndarray) -> np.ndarray:
-        encoded = rows if encoder is None else encode(encoder, rows).astype(dtype)
-        with limit_blas_threads(0):
-            grads = average_gradients(*predictor.input_gradients(params, encoded))
-            if encoder is not None:
-                sources = encoder.source_features_
-                places, shape = (np.arange(len(sources)), sources), (len(sources), rows.shape[1])
-                grads = grads * encoder._input_slopes(rows)
-                grads = grads @ csr_array((np.ones(len(sources)), places), shape)  # by feature
-        return grads / estimator.temperature_
+        return average_gradients(*predictor.input_gradients(params, rows)) / estimator.temperature_
 
     if method == "gradient":
         if baseline is not None:
             raise ValueError("baseline is for method='integrated'; method='gradient' has none.")
-        return gradient(X)
-    if method != "integrated":
+        values = gradient(matrix) * slopes
+    elif method == "integrated":
+        is_category = np.isnan(slopes[0])
+        start = _encode_baseline(encoder, baseline, estimator.n_features_in_, is_category)
+        way = np.where(is_category, 0.0, matrix - start).astype(dtype)
+        values = integrate_gradients(gradient, matrix, way, steps)
+        values[:, np.broadcast_to(is_category, way.shape[1:])] = np.nan
+    else:
         raise ValueError(f"method must be 'gradient' or 'integrated', got {method!r}.")
-    return integrate_gradients(gradient, X, baseline, steps)
+    return _sum_by_feature(values, encoder, estimator.n_features_in_).astype(dtype, copy=False)
 
 
-def _read_numbers(encoder: Any, X: Any) -> np.ndarray:
-    """Return a table of numbers as an array.
-
-    Raises
-    ------
-    ValueError
-        If the encoder has no slopes, or the table has categories, along which there are none.
-    """
-    if isinstance(encoder, OwnEncoder):
-        raise ValueError(
-            f"input_gradients cannot see through the encoder {encoder.encoder!r}. Put it before "
-            "the classifier in a pipeline, and ask for gradients at the encoded rows."
-        )
+def _read_slopes(encoder: Encoder, X: Any) -> np.ndarray:
+    """Return how fast each column that enters the network changes with its feature, NaN if not."""
+    if encoder is None:
+        return np.ones((1, 1))
     X = take_table(X)
+    if not isinstance(encoder, TabularEncoder):
+        X = check_array(X, dtype=FLOATS)
+    return encoder._input_slopes(X)
+
+
+def _encode_baseline(
+    encoder: Encoder, baseline: Any, n_features: int, is_category: np.ndarray
+) -> np.ndarray:
+    """Return a baseline as it enters the network; None is zeros there, the median row."""
+    if baseline is None:
+        return np.zeros(len(is_category))
+    start = np.asarray(fill_masked(baseline), dtype=np.float64)
+    is_read = np.ones(n_features, dtype=bool)
     if isinstance(encoder, TabularEncoder):
-        encoder._input_slopes(X[:1])  # refuses categories by their names
-    return check_array(X, dtype=FLOATS, ensure_all_finite="allow-nan")
+        is_read[encoder.source_features_[is_category]] = False
+    if start.shape != (n_features,) or not np.isfinite(start[is_read]).all():
+        raise ValueError(
+            f"baseline must be one finite number for each of the {n_features} features, but for "
+            f"categories, of which it is not read, got an array of shape {start.shape}."
+        )
+    row = start.astype(np.float64 if is_read.all() else object)
+    row[~is_read] = None
+    return encode(encoder, row[np.newaxis])[0]
 
 
 def integrate_gradients(
-    gradient: Callable[[np.ndarray], np.ndarray], X: np.ndarray, baseline: Any, steps: Any
+    gradient: Callable[[np.ndarray], np.ndarray], ends: np.ndarray, way: np.ndarray, steps: Any
 ) -> np.ndarray:
-    """Return the mean gradient on the way from a baseline to each row, times the way.
+    """Return the mean gradient on the way to each row, times the way.
 
     ``(x - x') * mean_k gradient(x' + (k + 1/2) / steps (x - x'))``: the midpoint rule.
     """
     if not isinstance(steps, Integral) or steps < 1:
         raise ValueError(f"steps must be an integer of at least 1, got {steps!r}.")
-    baseline = np.zeros(X.shape[1]) if baseline is None else fill_masked(baseline)
-    start = np.asarray(baseline, dtype=np.float64)
-    if start.shape != X.shape[1:] or not np.isfinite(start).all():
-        raise ValueError(
-            f"baseline must be one finite number for each of the {X.shape[1]} features, got an "
-            f"array of shape {start.shape}."
-        )
-    is_missing = np.isnan(X).any(axis=0)
-    if is_missing.any():
-        raise ValueError(
-            f"method='integrated' needs rows without missing values, but there are some in the "
-            f"columns {np.flatnonzero(is_missing).tolist()}. Fill them, leave these rows out, or "
-            "take method='gradient'."
-        )
-    way = X - start.astype(X.dtype)
-    n_steps, total = int(steps), np.zeros(X.shape)
+    n_steps, total = int(steps), np.zeros(ends.shape)
     for k in range(n_steps):
-        total += gradient(X - way * ((n_steps - k - 0.5) / n_steps))
-    return (way * (total / n_steps)).astype(X.dtype)
+        total += gradient(ends - way * ((n_steps - k - 0.5) / n_steps))
+    return way * (total / n_steps)

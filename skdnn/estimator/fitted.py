@@ -51,7 +51,8 @@ def set_fitted(estimator: Any, model: Model, state: TrainingState, **others: Any
     Only scikit-learn sets some more, when it checks X: the number and the names of its features.
     What an earlier fit knew of rows that it had not trained on is forgotten.
     """
-    vars(estimator).pop("oof_decision_function_", None)
+    for name in ("oof_decision_function_", "_rows_to_explain", "_importances"):
+        vars(estimator).pop(name, None)
     model.predictor.executor = state.executor
     vars(estimator).update(
         _architecture=model.architecture,

@@ -37,6 +37,7 @@ from ..training.validation import (
 )
 from .architecture import Architecture, InputColumns, count_embedded
 from .encoders import get_encoder
+from .explanations import sample_rows
 from .fitted import (
     Model,
     as_it_is_now,
@@ -167,6 +168,8 @@ def run(estimator: Any, training: Training) -> None:
 
     def finish() -> None:
         judged = evaluate_out_of_fold(estimator, given.X, rows, held_out, folds, is_calibrated)
+        if not plan.is_part:
+            judged |= sample_rows(model.encoder, rows)
         set_fitted(estimator, model, state, **judged)
         tasks.end_fit()
 

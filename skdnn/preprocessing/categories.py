@@ -93,6 +93,15 @@ class Category:
         """Whether the column had a single value in `fit`."""
         return bool(np.ptp(self.table[:, 0]) == 0.0)
 
+    @property
+    def boolean_slopes(self) -> np.ndarray:
+        """How much each output of True is above that of False; NaN for levels of other kinds."""
+        is_boolean = bool(self.levels) and all(isinstance(level, bool) for level in self.levels)
+        if not is_boolean or self.outputs[0][0] > FLAG:
+            return np.full(len(self.outputs), np.nan)
+        low, high = (self.table[self._rows.get(level, UNKNOWN)] for level in (False, True))
+        return high - low
+
     def encode_into(self, levels: Levels, out: np.ndarray) -> LevelMatch:
         """Write the outputs, (n_samples, n_outputs), and say what the levels were."""
         # A code of -1, which is a missing level, picks the last entry.

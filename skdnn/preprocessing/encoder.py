@@ -372,7 +372,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
 
     @with_usual_errors
     def input_slopes(self, X: TableLike) -> NDArray[np.float64]:
-        """Differentiate the encoding of a table of numbers with respect to the table.
+        """Differentiate the encoding of a table with respect to the table.
 
         Entry (i, j) is the derivative of column j of the result, in row i, with respect to the one
         feature that it comes from, ``source_features_[j]``. So a gradient with respect to the
@@ -389,29 +389,22 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         slopes : ndarray of shape (n_samples, n_features_out), dtype=float64
             The derivatives. They are 0 where the value is missing, for constant columns, and for
             flags of missing values. A flag of two values has the slope of the line between them,
-            ends included, and 0 outside.
-
-        Raises
-        ------
-        ValueError
-            If a column is a category, which has no derivative.
+            ends included, and 0 outside; that of a boolean is the difference between False, 0, and
+            True, 1. NaN stands in the columns of other categories, along which there is none.
         """
         return self._input_slopes(X, reset=False)
 
     def _input_slopes(self, X: Any, *, reset: bool | None = None) -> np.ndarray:
         """Return the slopes; names are compared as in `_transform`."""
         check_is_fitted(self)
-        if self.is_categorical_.any():
-            names = check_feature_names_in(self)[self.is_categorical_].tolist()
-            raise ValueError(
-                f"input_slopes needs a table of numbers only, but {names!r} are categories, along "
-                "which there is no derivative. Leave them out, or encode them as numbers before."
-            )
         table = self._open_fitted(X, reset=reset)
         numbers = table.numbers(self._numeric)
         refuse_infinite(table, self._numeric, np.isinf(numbers).any(axis=0))
         slopes = np.zeros((len(numbers), len(self.source_features_)))
         slopes[:, self._places] = self._scaling.slopes(numbers, np.isnan(numbers))
+        for j, category in self._categories.items():
+            is_present = table.levels(j).codes[:, np.newaxis] >= 0
+            slopes[:, self._category_places[j]] = category.boolean_slopes * is_present
         return slopes
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:

@@ -19,7 +19,7 @@ from ..engine.plan import Program
 from ..nn.layers import Sequential
 from ..nn.network import Network
 from .rows import Selection
-from .step import prediction_formula
+from .step import gradient_formula, prediction_formula
 
 BYTES_OF_A_BLOCK = 1 << 17
 """Prediction goes through its rows in batches whose widest array takes about this much: more would
@@ -71,13 +71,18 @@ class Programs:
         return self._kind_of[member]
 
     def compile(
-        self, member: int, n_samples: int, *, is_sparse: bool, is_training: bool = False
+        self,
+        member: int,
+        n_samples: int,
+        make: Callable[..., Formula] | None = prediction_formula,
+        *,
+        is_sparse: bool,
+        is_training: bool = False,
     ) -> Program | Formula:
-        """Return what takes a step of a member, or predicts, on so many rows."""
-        kind = self._kind(member)
-        key = (kind, n_samples, is_sparse, is_training)
+        """Return what runs a formula, that of a step in training, for a member on so many rows."""
+        kind, make = self._kind(member), self._training_formula if is_training else make
+        key = (kind, n_samples, is_sparse, make)
         if key not in self._compiled:
-            make = self._training_formula if is_training else prediction_formula
             if make is None:
                 raise ValueError("These programs are for predictions alone.")
             formula = make(self.network, self._kinds[kind], n_samples, is_sparse=is_sparse)
@@ -143,6 +148,37 @@ class Programs:
         most = max(BYTES_OF_A_BLOCK // (self.network.widest * n_bytes) // 16 * 16, FEWEST_ROWS)
         n_batches = -(-n_rows // most)
         return -(-n_rows // n_batches // 16) * 16
+
+    def gradients(
+        self, members: list[int], params: np.ndarray, X: np.ndarray, memory: Memory
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the logits of members of one kind for their rows, and the gradients by these.
+
+        Parameters
+        ----------
+        members : list of int
+        params : ndarray of shape (n_all_members, n_params)
+        X : ndarray of shape (n_members, n_samples, n_in)
+        memory : Memory
+
+        Returns
+        -------
+        logits : ndarray of shape (n_members, n_samples)
+        grads : ndarray of shape (n_members, n_samples, n_in)
+        """
+        n_members, n_rows, n_in = X.shape
+        logits, grads = np.empty(X.shape[:2], X.dtype), np.empty_like(X)
+        n_batch = self.batch_rows(n_rows, X.itemsize)
+        compiled = self.compile(members[0], n_batch, gradient_formula, is_sparse=False)
+        executable = memory.executable(compiled, n_members)
+        load(executable, self.state_of(params), members)
+        firsts = np.arange(n_members)[:, np.newaxis, np.newaxis] * n_rows
+        found = np.empty((n_members, 1, n_batch), X.dtype)
+        for start in range(0, n_rows, n_batch):
+            rows = np.minimum(np.arange(start, start + n_batch), n_rows - 1)
+            executable.run(Feed(X.reshape(-1, n_in), firsts + rows, logits=found))
+            logits[:, rows], grads[:, rows] = found[:, 0], executable.views["grad_x"]
+        return logits, grads
 
     def groups(
         self, members: Sequence[int], n_rows: int, n_threads: int = 1, *, n_compiled: int = 1

@@ -11,7 +11,6 @@ from scipy.special import log_expit
 
 from ..engine.executors import Memory
 from ..engine.loading import load_run_steps
-from ..nn.layers import Context
 from ..nn.network import Network
 from ..utils import cut_rows
 from .members import FEWEST_ROWS, Programs
@@ -174,24 +173,27 @@ class Predictor:
         Parameters
         ----------
         params : ndarray of shape (n_members, n_params)
-        X : ndarray of shape (n_samples, n_in)
+        X : ndarray of shape (n_samples, n_in) or (n_members, n_samples, n_in)
+            Rows of the dtype of the parameters, the same for all members or each one's own.
 
         Returns
         -------
         logits : ndarray of shape (n_members, n_samples)
         grads : ndarray of shape (n_members, n_samples, n_in)
         """
-        logits = np.empty((len(params), len(X)), params.dtype)
-        grads = np.empty((*logits.shape, self.network.n_in), params.dtype)
-        n_trainable, ctx = self.network.layout.n_trainable, Context()
-        for member, own in enumerate(params):
-            layers = self.network.of_member(member)
-            p = self.network.layout.unflatten(own[:n_trainable], own[n_trainable:])
-            for rows in cut_rows(len(X), self.network.widest):
-                x = X[rows]
-                y = layers.forward(x, p, ctx)
-                logits[member, rows] = y[:, 0]
-                grads[member, rows] = layers.backward(np.ones_like(y), x, p, ctx)[0]
+        self.network.check_params(params)
+        programs = self._choose_programs(params.dtype, is_wide=True)
+        X = np.broadcast_to(X, (len(params), *X.shape[-2:]))
+        logits, grads = np.empty(X.shape[:2], params.dtype), np.empty(X.shape, params.dtype)
+        groups = programs.groups(range(len(params)), min(X.shape[1], FEWEST_ROWS))
+        with (
+            np.errstate(over="ignore"),
+            limit_blas_threads(0),
+            self._borrow_memories(params.dtype, 1) as memories,
+        ):
+            for group in groups:
+                own = np.ascontiguousarray(X[group])
+                logits[group], grads[group] = programs.gradients(group, params, own, memories[0])
         return logits, grads
 
     @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.formula import Formula, TakeBits
-from ..engine.ops import lerp
+from ..engine.ops import lerp, ones_like
 from ..nn.layers import Context, RandomBits, Sequential
 from ..nn.layers.base import read_only
 from ..nn.losses import Loss
@@ -50,6 +50,14 @@ def predict_logits(layers: Sequential, layout: Layout, arrays: Arrays, _: TakeBi
     """Return the logits of some rows."""
     params = layout.unflatten(arrays["params"], arrays.get("statistics"))
     return {"logits": layers.forward(arrays["x"], params, Context())[:, 0]}
+
+
+def differentiate_logits(layers: Sequential, layout: Layout, arrays: Arrays, _: TakeBits) -> Arrays:
+    """Return the logits of some rows, and their gradients by the rows."""
+    x, params = arrays["x"], layout.unflatten(arrays["params"], arrays.get("statistics"))
+    logits = layers.forward(x, params, Context())
+    grad_x = layers.backward(ones_like(logits), x, params, Context())[0]
+    return {"logits": logits[:, 0], "grad_x": grad_x}
 
 
 def _update(optimizer: Optimizer, grads: Any, arrays: Arrays) -> Arrays:
@@ -114,6 +122,16 @@ def prediction_formula(
     shapes = _input_shapes(network, n_samples, is_weighted=False)
     del shapes["y"]
     return Formula(partial(predict_logits, layers, network.layout), shapes, is_sparse)
+
+
+def gradient_formula(
+    network: Network, layers: Sequential, n_samples: int, *, is_sparse: bool
+) -> Formula:
+    """Return the formula of the logits of so many rows, and of their gradients by the rows."""
+    shapes = _input_shapes(network, n_samples, is_weighted=False)
+    del shapes["y"]
+    shapes["grad_x"] = shapes["x"]
+    return Formula(partial(differentiate_logits, layers, network.layout), shapes, is_sparse)
 
 
 def _input_shapes(
