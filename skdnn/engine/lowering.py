@@ -8,6 +8,7 @@ the next finds in the cache.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,20 +86,15 @@ def lower(program: Program) -> Program:
     return program
 
 
-class _Range(NamedTuple):
-    start: int
-    stop: int
-
-    def overlaps(self, other: _Range) -> bool:
-        return self.start < other.stop and other.start < self.stop
-
-    def is_apart(self, other: _Range) -> bool:
-        """Say whether both have numbers in common, but not block by block."""
-        return self != other and self.overlaps(other)
+def _overlap(a: Operand, b: Operand) -> bool:
+    """Say whether two arrays have numbers in common."""
+    are_near = a.offset < b.offset + b.size and b.offset < a.offset + a.size
+    return are_near and a.memory == b.memory
 
 
-def _range(x: Operand) -> _Range:
-    return _Range(x.offset, x.offset + x.size)
+def _are_shifted(a: Operand, b: Operand) -> bool:
+    """Say whether two arrays have numbers in common, but not block by block."""
+    return (a.offset, a.size) != (b.offset, b.size) and _overlap(a, b)
 
 
 class _Repeat(NamedTuple):
@@ -137,41 +133,38 @@ class _Group:
         self._is_whole = False  # whether all is one block
         self._instructions: list[Instruction] = []
         # What is read and written block by block, and columns, which are read row by row.
-        self._reads: list[_Range] = []
-        self._writes: list[_Range] = []
-        self._columns: list[_Range] = []
+        self._reads: list[Operand] = []
+        self._writes: list[Operand] = []
+        self._columns: list[Operand] = []
         self.n_scratch = 0
 
     def fits(self, instruction: Instruction) -> bool:
         """Say whether block by block an instruction computes the same as after the others."""
-        result = instruction.results[0]
-        written, lengths = _range(result), {1, self._n_columns}
+        result, lengths = instruction.results[0], {1, self._n_columns}
         for operand in instruction.operands:
-            repeat, read = _find_repeat(operand, result.shape), _range(operand)
+            repeat = _find_repeat(operand, result.shape)
             lengths.add(repeat.n_columns)
-            is_in_the_way = read.overlaps if repeat.kind else read.is_apart
-            if operand.memory == "floats" and any(map(is_in_the_way, self._writes)):
+            is_in_the_way = partial(_overlap if repeat.kind else _are_shifted, operand)
+            if any(map(is_in_the_way, self._writes)):
                 return False
         return not (
             self.size != result.size
             or len(lengths) > 2
-            or any(map(written.overlaps, self._columns))
-            or any(map(written.is_apart, (*self._reads, *self._writes)))
+            or any(map(partial(_overlap, result), self._columns))
+            or any(map(partial(_are_shifted, result), (*self._reads, *self._writes)))
         )
 
     def add(self, instruction: Instruction) -> None:
         """Add an instruction that fits."""
         result = instruction.results[0]
-        written = _range(result)
         self._instructions.append(instruction)
-        self._writes.append(written)
+        self._writes.append(result)
         for operand in instruction.operands:
-            if operand.memory == "floats":
-                repeat, read = _find_repeat(operand, result.shape), _range(operand)
-                self._n_columns = max(self._n_columns, repeat.n_columns)
-                self._is_whole |= repeat.kind == "any" or written.is_apart(read)
-                if repeat.kind in ("", "column"):
-                    (self._columns if repeat.kind else self._reads).append(read)
+            repeat = _find_repeat(operand, result.shape)
+            self._n_columns = max(self._n_columns, repeat.n_columns)
+            self._is_whole |= repeat.kind == "any" or _are_shifted(operand, result)
+            if repeat.kind in ("", "column"):
+                (self._columns if repeat.kind else self._reads).append(operand)
 
     def rows(self, scratch: int) -> list[list[int]]:
         """Return the rows of the table: what is done once, and then for each block."""
@@ -199,7 +192,7 @@ class _Group:
                         to.append([op.REPEAT, repeated[key], operand.offset, *loop])
                     place = repeated[key]
                 row += [place, int(not repeat.kind)]
-                if _range(operand).overlaps(_range(result)):
+                if _overlap(operand, result):
                     row[2] = scratch
             body.append(row)
         return [[op.GROUP, len(first), len(body), size, block], *first, *body]
@@ -348,10 +341,10 @@ _WRITERS: dict[str, Any] = {
     "scatter_add": _write_scatter_add,
     "csr_matmul": lambda x, w, out: _write_csr(op.CSR_MATMUL, x, out, w),
     "csr_transposed_matmul": lambda x, g, out: _write_csr(op.CSR_TRANSPOSED_MATMUL, x, g, out),
-    "cos_and_sin_turns": lambda *x: _write_embedding(op.COS_AND_SIN_TURNS, *x),
+    "cos_and_sin_turns": partial(_write_embedding, op.COS_AND_SIN_TURNS),
     "grad_lines": _write_grad_lines,
     "adam_direction": _write_adam_direction,
-    "piecewise_linear": lambda *x: _write_embedding(op.PIECEWISE_LINEAR, *x),
+    "piecewise_linear": partial(_write_embedding, op.PIECEWISE_LINEAR),
 }
 
 

@@ -69,9 +69,17 @@ class FusedOp:
 
     def __call__(self, *operands: Any, **attributes: Any) -> Any:
         for operand in operands:
-            if isinstance(operand, Traced):
-                return operand.trace.record_fused(self, operands, attributes)
+            if isinstance(operand, Traced) and self.name in operand.trace.kernels:
+                return self._record(operand.trace, operands, attributes)
         return self.body(*operands, **attributes)
+
+    def _record(self, trace: Any, operands: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
+        symbols = tuple(map(trace.plain, operands))
+        results = self.body(*symbols, **attributes)  # tells the shapes; nobody needs its operations
+        is_single = isinstance(results, Traced)
+        shapes = [result.shape for result in ([results] if is_single else results)]
+        appended = trace.append(self, symbols, attributes, shapes)
+        return appended[0] if is_single else appended
 
 
 def fused(body: Callable[..., Any]) -> FusedOp:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -236,9 +237,9 @@ class _Planner:
         """Give each block an offset, the lowest that is free while it lives; return the end."""
         end = 0
         placed: list[_Block] = []
-        for block in sorted(self.blocks, key=lambda b: b.first):
+        for block in sorted(self.blocks, key=attrgetter("first")):
             placed = [b for b in placed if b.last >= block.first]
-            for other in sorted(placed, key=lambda b: b.offset):
+            for other in sorted(placed, key=attrgetter("offset")):
                 if block.offset + block.size <= other.offset:
                     break
                 block.offset = max(block.offset, other.end)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -203,6 +204,8 @@ class SparseSymbol(Traced):
         return ops.csr_matmul(self, other)
 
 
+KEY = attrgetter("key")
+
 ADVICE = "return a new one, for example y = y * 2.0 for y *= 2.0."
 
 ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
@@ -297,17 +300,6 @@ class Trace:
             shapes.append(symbols[-1].shape)
         return self.append(op, tuple(symbols), attributes, [op.shape(*shapes, **attributes)])[0]
 
-    def record_fused(self, op: FusedOp, operands: Sequence[Any], attributes: dict[str, Any]) -> Any:
-        """Append an operation that has a kernel, or what its body is made of."""
-        if op.name not in self.kernels:
-            return op.body(*operands, **attributes)
-        symbols = tuple(map(self.plain, operands))
-        results = op.body(*symbols, **attributes)  # tells the shapes; nobody needs its operations
-        is_single = isinstance(results, Symbol)
-        shapes = [r.shape for r in ([results] if is_single else results)]
-        appended = self.append(op, symbols, attributes, shapes)
-        return appended[0] if is_single else appended
-
     def take_slice(self, symbol: Symbol, index: Any) -> Symbol:
         """Return part of an array, without an operation where the part lies together."""
         index = list(index) if isinstance(index, tuple) else [index]
@@ -358,7 +350,7 @@ class Trace:
         shapes: Sequence[Shape],
     ) -> tuple[Symbol, ...]:
         """Return the results of an operation, which is appended unless it is known."""
-        key = (op.name, tuple(s.key for s in symbols), tuple(sorted(attributes.items())))
+        key = (op.name, tuple(map(KEY, symbols)), tuple(sorted(attributes.items())))
         if key not in self.known:
             node, i = Node(op, symbols, attributes), len(self.nodes)
             for j, shape in enumerate(shapes):

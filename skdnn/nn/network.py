@@ -6,11 +6,11 @@ trainable ones first, and then the statistics of some layers, which no gradient 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class Layout:
         By name, in the order of the columns.
     columns : dict of str to slice
     n_params, n_trainable, n_decayed : int
+    lr_factors : tuple of (int, float)
+        How many trainable parameters follow each other with the same learning-rate factor.
     """
 
     def __init__(self, specs: Sequence[ParamSpec]) -> None:
@@ -43,39 +45,30 @@ class Layout:
         if repeated:
             raise ValueError(f"Parameters of a layer must have names that differ, got {repeated}.")
 
-        def group(spec: ParamSpec) -> tuple[bool, bool, float]:
-            return (not spec.trainable, not spec.weight_decay, spec.lr_scale)
-
-        ordered = sorted(specs, key=group)  # stable: the layers' order within
+        ordered = sorted(specs, key=lambda s: (not s.trainable, not s.weight_decay, s.lr_scale))
         self.specs = {spec.name: spec for spec in ordered}
         self.columns: dict[str, slice] = {}
-        start = 0
+        self.n_params: int = 0
+        self.n_trainable: int = 0
+        self.n_decayed: int = 0
+        runs: list[tuple[int, float]] = []  # equal factors follow each other
         for spec in ordered:
-            self.columns[spec.name] = slice(start, start + int(np.prod(spec.shape)))
-            start = self.columns[spec.name].stop
-        self.n_params: int = start
-        self.n_trainable: int = self._end([s for s in ordered if s.trainable])
-        self.n_decayed: int = self._end([s for s in ordered if s.trainable and s.weight_decay])
-
-    def _end(self, specs: Sequence[ParamSpec]) -> int:
-        return self.columns[specs[-1].name].stop if specs else 0
-
-    @property
-    def lr_factors(self) -> tuple[tuple[int, float], ...]:
-        """How many trainable parameters follow each other with the same learning-rate factor."""
-        return tuple(
-            (sum(int(np.prod(spec.shape)) for spec in specs), factor)
-            for factor, specs in groupby(self._trainable, key=lambda spec: spec.lr_scale)
-        )
+            size = math.prod(spec.shape)
+            self.columns[spec.name] = slice(self.n_params, self.n_params + size)
+            self.n_params += size
+            if spec.trainable:
+                self.n_trainable = self.n_params
+                self.n_decayed = self.n_params if spec.weight_decay else self.n_decayed
+                if runs and runs[-1][1] == spec.lr_scale:
+                    size += runs.pop()[0]
+                runs.append((size, spec.lr_scale))
+        self.lr_factors: tuple[tuple[int, float], ...] = tuple(runs)
+        self._trainable = [spec for spec in ordered if spec.trainable]
 
     @property
     def largest_matrix(self) -> int:
         """The number of entries of the largest parameter."""
         return max(c.stop - c.start for c in self.columns.values())
-
-    @property
-    def _trainable(self) -> list[ParamSpec]:
-        return [spec for spec in self.specs.values() if spec.trainable]
 
     def view(self, flat: np.ndarray, name: str) -> np.ndarray:
         """View one parameter of all members: shape (n_members, *spec.shape)."""
