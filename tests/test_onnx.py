@@ -9,6 +9,7 @@ from scipy import sparse, special
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
@@ -369,9 +370,13 @@ def test_pipelines_convert_tables_with_categories():
     check_same(model, table, convert(model, typed), inputs)
 
 
-def test_own_encoders_are_converted():
+@pytest.mark.parametrize("has_missing", [False, True])
+def test_own_encoders_are_converted(has_missing):
     pytest.importorskip("skl2onnx")
-    check_same(classifier(encoder=StandardScaler()).fit(X, Y), X)
+    table, encoder = X.copy(), StandardScaler()
+    if has_missing:
+        table[::3, 1], encoder = np.nan, make_pipeline(SimpleImputer(), encoder)
+    check_same(classifier(encoder=encoder).fit(table, Y), table)
 
 
 def test_own_encoders_of_categories_take_initial_types():

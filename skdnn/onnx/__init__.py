@@ -26,7 +26,18 @@ MISSING_STRING = ""
 """What stands for a missing value in a tensor of strings, which has none of its own."""
 
 
-def to_onnx(model: DeepBinaryClassifier, initial_types: Sequence[Any] | None = None) -> ModelProto:
+DTYPES = {
+    "tensor(double)": np.float64,
+    "tensor(float)": np.float32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+"""The dtypes of tensors of numbers."""
+
+
+def to_onnx(
+    model: DeepBinaryClassifier, initial_types: Sequence[tuple[str, Any]] | None = None
+) -> ModelProto:
     """Write a fitted classifier as an ONNX model.
 
     The whole model is written: scaling, missing values, categories, embeddings, every member of the
@@ -39,7 +50,8 @@ def to_onnx(model: DeepBinaryClassifier, initial_types: Sequence[Any] | None = N
         Fitted.
     initial_types : list of (str, type), default=None
         Names and types of the inputs, as skl2onnx takes them, for a model whose encoder is a
-        transformer of the user's own. None is one input of float64, named "X", with all columns.
+        transformer of the user's own. None is one input "X" with all columns, of float64, or of
+        float32 if the encoder has a SimpleImputer, which onnxruntime has for that alone.
 
     Returns
     -------
@@ -164,7 +176,7 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
         if tensor.type == "tensor(string)":
             arrays[tensor.name] = np.column_stack([_read_strings(table, j) for j in columns])
         else:
-            arrays[tensor.name] = table.numbers(columns).astype(np.float64)
+            arrays[tensor.name] = table.numbers(columns).astype(DTYPES[tensor.type])
     return arrays
 
 

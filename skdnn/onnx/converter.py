@@ -27,7 +27,9 @@ from .model import read_classes, sign, write_classifier
 ALIAS = "SkdnnDeepBinaryClassifier"
 
 
-def convert(model: DeepBinaryClassifier, initial_types: Sequence[Any] | None) -> ModelProto:
+def convert(
+    model: DeepBinaryClassifier, initial_types: Sequence[tuple[str, Any]] | None
+) -> ModelProto:
     """Convert a classifier with an encoder of the user's own.
 
     Raises
@@ -37,11 +39,21 @@ def convert(model: DeepBinaryClassifier, initial_types: Sequence[Any] | None) ->
     ValueError
         If skl2onnx cannot convert the encoder.
     """
-    if initial_types is None:
-        initial_types = [("X", DoubleTensorType([None, model.n_features_in_]))]
-    options = {id(model): {"zipmap": False}}
+    if initial_types is not None:
+        return _convert(model, initial_types)
+    shape = [None, model.n_features_in_]
+    proto = _convert(model, [("X", DoubleTensorType(shape))])
+    if any(node.op_type == "Imputer" for node in proto.graph.node):
+        # onnxruntime has this operator for float32 alone.
+        return _convert(model, [("X", FloatTensorType(shape))])
+    return proto
+
+
+def _convert(model: DeepBinaryClassifier, initial_types: Sequence[tuple[str, Any]]) -> ModelProto:
     try:
-        proto = convert_sklearn(model, initial_types=initial_types, options=options)
+        proto = convert_sklearn(
+            model, initial_types=initial_types, options={id(model): {"zipmap": False}}
+        )
     except TypeError:  # about a formula, or about initial_types
         raise
     except Exception as error:
