@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any, TypeVar
 
@@ -90,7 +91,7 @@ def add_format(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def remove_format(state: dict[str, Any], estimator: Any) -> dict[str, Any]:
-    """Return a state as it was before `add_format`.
+    """Return a state as it was before `add_format`; parameters newer than that have defaults.
 
     Raises
     ------
@@ -102,8 +103,9 @@ def remove_format(state: dict[str, Any], estimator: Any) -> dict[str, Any]:
     state, name = state.copy(), type(estimator).__name__
     number, version = state.pop("skdnn_format", None), state.pop("skdnn_version", None)
     if number == FILE_FORMAT:
-        return state
-    if number is None:
+        known = signature(type(estimator).__init__).parameters.values()
+        return {p.name: p.default for p in known if p.default is not p.empty} | state
+    if not isinstance(number, int):
         raise ValueError(
             f"This {name} was written by a development version of skdnn from before 0.1.0, whose "
             "files have no format number. Load it with that version, or fit it again."
@@ -126,6 +128,18 @@ def fit_context(*, prefer_skip_nested_validation: bool) -> Callable[[Method], Me
 def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
     """Return scikit-learn's decorator of methods that not all objects have; with a type."""
     return metaestimators.available_if(check)
+
+
+@contextmanager
+def refuse_damage(what: str) -> Iterator[None]:
+    """Say of any error that this, which is being restored, is damaged."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{what} is damaged, and cannot be restored ({type(error).__name__}: {error}). Load it "
+            "from another copy of the file, or fit anew with warm_start=False."
+        ) from error
 
 
 def leave_out_callback_state(state: dict[str, Any]) -> dict[str, Any]:

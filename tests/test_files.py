@@ -1,7 +1,9 @@
 """Files of fitted models: skops and pickle, plain data, formats, memory-mapped weights."""
 
 import pickle
+import zipfile
 from copy import copy, deepcopy
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -19,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skops import io as skops_io
 
+import skdnn
 from skdnn import DeepBinaryClassifier, TabularEncoder
 from skdnn.nn.activations import ACTIVATIONS
 from skdnn.optim.schedules import SCHEDULES
@@ -249,7 +252,7 @@ def test_model_of_another_format_says_so():
 def test_weights_of_another_network_are_refused():
     state = DeepBinaryClassifier(**FEW).fit(NUMBERS, Y).__getstate__()
     for params in (state["params_"][:1], state["params_"][:, 1:], state["params_"].astype(int)):
-        with pytest.raises(ValueError, match="parameters of this network have the shape"):
+        with pytest.raises(ValueError, match=r"DeepBinaryClassifier is damaged.*have the shape"):
             DeepBinaryClassifier().__setstate__(state | {"params_": params})
 
 
@@ -374,3 +377,70 @@ def test_weights_stay_in_the_file(tmp_path):
     for one in (loaded, model):
         one.fit(TABLE, Y)
     np.testing.assert_array_equal(loaded.params_, model.params_)
+
+
+# ---- files of releases
+
+FILES = Path(__file__).parent / "files"
+
+
+def make_stored_table():
+    """Return a table of numbers, gaps, strings and booleans, and labels; without a random one."""
+    i = np.arange(80)
+    table = pd.DataFrame(
+        {
+            "number": np.sin(i) * 10.0 ** (i % 4),
+            "gaps": np.where(i % 7 == 0, np.nan, i % 11),
+            "levels": [None if n % 13 == 0 else "abcdefghijkl"[n * n % 12] for n in i.tolist()],
+            "few levels": ["xyz"[n % 3] for n in i.tolist()],
+            "is_odd": i % 2 == 1,
+        }
+    )
+    return table, np.where(np.sin(i) + (i % 2) > 0.4, "yes", "no")
+
+
+def write_files():
+    """Write the files of this release, and what the model in them predicts."""
+    table, y = make_stored_table()
+    model = DeepBinaryClassifier(**FEW, warm_start=True).fit(table, y)
+    name = f"{FILES}/model-{skdnn.__version__}"
+    skops_io.dump(model, f"{name}.skops", compression=zipfile.ZIP_DEFLATED)
+    Path(f"{name}.pickle").write_bytes(pickle.dumps(model))
+    np.save(f"{name}.npy", model.predict_proba(table))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(set(FILES.iterdir()) - set(FILES.glob("*.npy"))), ids=lambda path: path.name
+)
+def test_files_of_releases_can_be_read(path):
+    """Written by `cd tests && python -c "import test_files; test_files.write_files()"`.
+
+    Before a release; those of earlier ones stay.
+    """
+    table, y = make_stored_table()
+    if path.suffix == ".skops":
+        types = skops_io.get_untrusted_types(file=path)
+        assert set(types) == {CLASSIFIER, ENCODER}
+        model = skops_io.load(path, trusted=types)
+    else:
+        model = pickle.loads(path.read_bytes())
+    expected = np.load(path.with_suffix(".npy"))
+    np.testing.assert_allclose(model.predict_proba(table), expected, rtol=0, atol=1e-6)
+    weights = model.params_.copy()
+    assert not np.array_equal(model.fit(table, y).params_, weights)  # it goes on
+
+
+def test_there_are_files_of_releases():
+    assert {path.suffix for path in FILES.iterdir()} == {".skops", ".pickle", ".npy"}
+
+
+@pytest.mark.parametrize("make", [DeepBinaryClassifier, TabularEncoder])
+def test_parameters_that_are_newer_than_a_file_have_their_defaults(make):
+    estimator = make(categorical_features=[0])
+    state = estimator.__getstate__()
+    missing = next(name for name in estimator.get_params() if name != "categorical_features")
+    del state[missing]
+    loaded = make(**{missing: 7})
+    vars(loaded).clear()
+    loaded.__setstate__(state)
+    assert loaded.get_params() == estimator.get_params()

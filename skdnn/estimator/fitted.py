@@ -16,7 +16,13 @@ from ..training.loop import Tasks
 from ..training.prediction import Predictor
 from ..training.rows import checksum
 from ..training.state import TrainingPlan, TrainingState, can_continue
-from ..utils import CALLBACK_STATE, add_format, leave_out_callback_state, remove_format
+from ..utils import (
+    CALLBACK_STATE,
+    add_format,
+    leave_out_callback_state,
+    refuse_damage,
+    remove_format,
+)
 from .architecture import Architecture, InputColumns, build_network
 from .tables import Given
 
@@ -109,12 +115,13 @@ def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
     A fit may go on with its progress, and a stream with its next part. What follows anything else
     begins with the weights that were kept; so does what follows weights that the user has set.
     """
-    history = {name: values.copy() for name, values in estimator.history_.items()}
-    packed = estimator._resume.copy()
-    is_untouched = packed.pop("checksum", None) == checksum(estimator.params_)
-    state = TrainingState.unpack(packed, plan.network.n_members, history=history)
-    state.n_epochs_before = state.n_epochs
     plan.network.check_params(estimator.params_)
+    history = {name: values.copy() for name, values in estimator.history_.items()}
+    with refuse_damage("The training state of this model"):
+        packed = estimator._resume.copy()
+        is_untouched = packed.pop("checksum", None) == checksum(estimator.params_)
+        state = TrainingState.unpack(packed, plan.network.n_members, history=history)
+    state.n_epochs_before = state.n_epochs
     state.final_params = estimator.params_.copy()
     is_known = is_untouched and can_continue(plan, state, estimator.params_)
     if not is_known or (plan.is_part and state.progress is not None):
@@ -194,13 +201,19 @@ def unpack(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If they are in another format, or the weights are not those of the network.
+        If they are in another format or damaged, as where the weights are of another network.
     """
     state = remove_format(state, estimator)
+    with refuse_damage(f"This {type(estimator).__name__}"):
+        return _restore(state)
+
+
+def _restore(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes, made in part of those that were packed."""
     weights = state.get("class_weight")
     if isinstance(weights, dict):
         state["class_weight"] = dict(zip(weights["labels"], weights["weights"], strict=True))
-    if "architecture" in state:
+    if "params_" in state:
         described = state.pop("architecture")
         columns = InputColumns(**described["columns"])
         architecture = Architecture(**(described | {"columns": columns}))

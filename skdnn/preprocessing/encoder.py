@@ -33,6 +33,7 @@ from ..utils import (
     fit_context,
     get_output_container,
     is_checked,
+    refuse_damage,
     remove_format,
     with_usual_errors,
 )
@@ -499,11 +500,11 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore what `__getstate__` has returned, here or in another version."""
         state = remove_format(state, self)
-        columns, labels = state.pop("columns", None), state.pop("labels", None)
-        super().__setstate__(state)
-        if columns is not None:
-            self._labels = labels
-            self._arrange(unpack_columns(columns, self.is_categorical_))
+        with refuse_damage(f"This {type(self).__name__}"):
+            if "columns" in state:
+                self._labels = state.pop("labels")
+                self._arrange(unpack_columns(state.pop("columns"), state["is_categorical_"]))
+            super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -248,24 +248,13 @@ class TrainingState:
 
     @classmethod
     def unpack(cls, packed: dict[str, Any], n_members: int, **others: Any) -> TrainingState:
-        """Return a state with copies of what was packed, and `others` as they are.
-
-        Raises
-        ------
-        ValueError
-            If something is missing, or of another kind.
-        """
-        try:
-            packed = deepcopy(packed)
-            packed["streams"] = RandomStreams.unpack(packed["streams"], n_members)
-            progress = packed["progress"]
-            packed["progress"] = None if progress is None else TrainingProgress(**progress)
-            return cls(**packed, **others)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                "The training state of this model is damaged, so that training cannot go on "
-                f"({type(error).__name__}: {error}). Train anew with warm_start=False."
-            ) from error
+        """Return a state with copies of what was packed, and `others` as they are."""
+        packed = deepcopy(packed)
+        optimizer, progress = packed["optimizer"], packed["progress"]
+        packed["optimizer"] = {"step": optimizer["step"], "arrays": dict(optimizer["arrays"])}
+        packed["streams"] = RandomStreams.unpack(packed["streams"], n_members)
+        packed["progress"] = None if progress is None else TrainingProgress(**progress)
+        return cls(**packed, **others)
 
     @property
     def weights(self) -> np.ndarray:
