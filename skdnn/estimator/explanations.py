@@ -1,6 +1,6 @@
 """What moves an estimator's logit: contributions of the features, gradients, and their integrals.
 
-Contributions are integrals along the way from a background row to a row. The way is straight in
+Contributions are integrals along the path from a background row to a row. The path is straight in
 what the first hidden layer reads: numbers, flags and embeddings of a table are treated alike there,
 and what follows is smooth, so that few points are enough.
 """
@@ -8,46 +8,52 @@ and what follows is smooth, so that few points are enough.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array, issparse
 from sklearn.utils.validation import check_array
 
 from ..nn import (
-    Branch,
     CategoricalEmbedding,
     Concatenate,
     Context,
+    Dense,
+    FeatureScaling,
     Network,
     NumericEmbedding,
+    Params,
     Sequential,
 )
 from ..preprocessing import TabularEncoder
 from ..preprocessing.columns import take_table
-from ..training.prediction import Predictor, average_gradients
+from ..training.prediction import Predictor, average_gradients, find_shares
 from ..training.rows import Rows
+from ..training.threads import limit_blas_threads
 from ..utils import check_feature_names_in, cut_rows, fill_masked, find_stack_level
 from .checks import name_in_errors
 from .encoders import FLOATS, Encoder, OwnEncoder, encode
 from .tables import read_table
 
 FEWEST_POINTS, MOST_POINTS, FEWEST_FOR_A_ROW = 8, 128, 64
-"""Points on the way from a background row to a row, at first and at last, and from all of them."""
+"""Points on the path from a background row to a row, at first and at last, and from all of them."""
 
 TOLERANCE, SMALLEST = 5e-3, 1e-4
 """Share of the sum of the absolute contributions, and logits, that they may miss the difference by
 before the number of points is doubled."""
 
-PAIRS_AT_ONCE = 1024
+PAIRS_AT_ONCE = 512
 """Pairs of a row and a background row in a block."""
+
+LINEAR = (Dense, FeatureScaling)
+"""Layers behind which a straight path is straight: the sums of a first layer are computed once."""
 
 SAMPLE_ROWS, SAMPLE_BACKGROUND, SAMPLE_POINTS = 128, 16, 4
 """Training rows that importances are taken from, how many of them are the background, and points
-on the way between two."""
+on the path between two."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +120,7 @@ class Explanation:
         )
 
 
+@limit_blas_threads(0)
 def explain(estimator: Any, X: Any, background: Any) -> Explanation:
     """Return the contributions of `DeepBinaryClassifier.explain`."""
     encoder, predictor, params = estimator._encoder, estimator._predictor, estimator.params_
@@ -130,10 +137,10 @@ def explain(estimator: Any, X: Any, background: Any) -> Explanation:
         return predictor.average(params, take, rows.shape, estimator.n_jobs)
 
     differences = predict(matrix) - (base := float(predict(reference).mean()))
-    ways = Ways(predictor, params)
-    starts, values = ways.embed(reference), np.empty(matrix.shape)
+    paths = Paths(predictor, params)
+    starts, values = paths.embed(reference), np.empty(matrix.shape)
     for rows in cut_rows(len(matrix), len(reference), PAIRS_AT_ONCE):
-        values[rows] = ways.share_out(starts, ways.embed(matrix[rows]), differences[rows])
+        values[rows] = paths.share_out(starts, paths.embed(matrix[rows]), differences[rows])
     _warn_of_rest(differences - values.sum(axis=1))
     names, data = check_feature_names_in(estimator).tolist(), np.asarray(take_table(X))
     if isinstance(encoder, OwnEncoder):
@@ -154,15 +161,17 @@ def sample_rows(encoder: Encoder, rows: Rows) -> dict[str, np.ndarray]:
     return {"_rows_to_explain": rows.X[index]}
 
 
+@limit_blas_threads(0)
 def find_importances(estimator: Any) -> None:
     """Find importances by the rows that are kept for that, if there are any, and forget these."""
     rows = getattr(estimator, "_rows_to_explain", None)
     if rows is None:
         return
-    ways = Ways(estimator._predictor, estimator.params_)
-    ends = ways.embed(rows)
+    paths = Paths(estimator._predictor, estimator.params_)
+    ends = paths.embed(rows)
     every = -(-len(rows) // SAMPLE_BACKGROUND)
-    values = ways.integrate(ends[:, ::every], ends, SAMPLE_POINTS) / estimator.temperature_
+    background = ends.take(slice(None, None, every))
+    values = paths.integrate(background, ends, SAMPLE_POINTS) / estimator.temperature_
     values = _sum_by_feature(values, estimator._encoder, estimator.n_features_in_)
     estimator._importances = np.abs(values).mean(axis=0)
     del estimator._rows_to_explain
@@ -186,10 +195,65 @@ def read_importances(estimator: Any) -> np.ndarray:
     return estimator._importances
 
 
-class Ways:
-    """The ways through a network, in the space that its first hidden layer reads.
+class Ends(NamedTuple):
+    """Rows that paths begin or end at, as they are on two levels of a network.
 
-    All members go theirs at once, as the logit is that of their mean probability.
+    Attributes
+    ----------
+    units : ndarray of shape (n_members, n_rows, n_units)
+        Embedded: each unit is made of one column.
+    sums : ndarray of shape (n_members, n_rows, n_sums)
+        Behind the linear layers that follow; what is straight before them is straight here.
+    """
+
+    units: np.ndarray
+    sums: np.ndarray
+
+    def take(self, rows: Any) -> Ends:
+        """Return some of the rows."""
+        return Ends(self.units[:, rows], self.sums[:, rows])
+
+
+class Part:
+    """Some successive layers of a network, and their parameters.
+
+    Parameters
+    ----------
+    network : Network
+        The whole.
+    params : ndarray of shape (n_members, n_params)
+        Of the whole.
+    start, stop : int
+        Which layers.
+    """
+
+    def __init__(self, network: Network, params: np.ndarray, start: int, stop: int) -> None:
+        n_in = Sequential(network.layers[:start]).n_out(network.n_in)
+        self.network = replace(network, layers=network.layers[start:stop], n_in=n_in)
+        names = [name for name, _ in Sequential(network.layers).named()][start:stop]
+        own_names = [name for name, _ in Sequential(self.network.layers).named()]
+        known = dict(zip(own_names, names, strict=True))  # each kind of layer is counted anew
+        self.params = params[:, :0]
+        for name in self.network.layout.columns:
+            layer, _, rest = name.partition(".")
+            columns = network.layout.columns[f"{known[layer]}.{rest}"]
+            self.params = np.hstack([self.params, params[:, columns]])
+
+    def members(self) -> Iterator[tuple[Sequential, Params]]:
+        """Yield the layers and the parameters of each member."""
+        layout = self.network.layout
+        for member, own in enumerate(self.params):
+            p = layout.unflatten(own[: layout.n_trainable], own[layout.n_trainable :])
+            yield self.network.of_member(member), p
+
+    def forward(self, X: Iterable[np.ndarray]) -> np.ndarray:
+        """Return what the layers of each member make of rows of its own."""
+        made = zip(self.members(), X, strict=True)
+        return np.stack([layers.forward(x, p, Context()) for (layers, p), x in made])
+
+
+class Paths:
+    """The paths of all members through a network, side by side.
 
     Parameters
     ----------
@@ -198,69 +262,68 @@ class Ways:
     """
 
     def __init__(self, predictor: Predictor, params: np.ndarray) -> None:
-        network, layers = predictor.network, predictor.network.layers
-        self._network, self._params = network, params
-        self._columns = np.arange(network.n_in)
-        self._embedding = find_embedding(network)
-        if self._embedding is not None:  # in its place units are passed on, and names stay the same
-            self._columns = find_columns(self._embedding)
-            layers = (Concatenate((Branch(len(self._columns)),)), *layers[1:])
-        behind = replace(network, layers=layers, n_in=len(self._columns))
-        places = [network.layout.columns[name] for name in behind.layout.columns]
-        self._params_behind = np.hstack([params[:, columns] for columns in places])
-        self._behind = Predictor(behind, predictor.executor)
+        network = predictor.network
+        embedding = find_embedding(network)
+        n_first = 0 if embedding is None else 1
+        self._columns = np.arange(network.n_in) if embedding is None else find_columns(embedding)
+        self._n_columns = network.n_in
+        n_linear = n_first
+        while type(network.layers[n_linear]) in LINEAR and n_linear + 1 < len(network.layers):
+            n_linear += 1
+        self._embedding = Part(network, params, 0, n_first)
+        self._linear = Part(network, params, n_first, n_linear)
+        self._behind = Part(network, params, n_linear, len(network.layers))
+        self._predictor = Predictor(self._behind.network, predictor.executor)
 
-    def embed(self, X: np.ndarray) -> np.ndarray:
-        """Return what the first hidden layer of each member reads: (n_members, n_rows, n_units)."""
-        X, n_trainable = X.astype(self._params.dtype, copy=False), self._network.layout.n_trainable
-        if self._embedding is None:
-            return np.broadcast_to(X, (len(self._params), *X.shape))
-        ends = []
-        for member, own in enumerate(self._params):
-            p = self._network.layout.unflatten(own[:n_trainable], own[n_trainable:])
-            first = Sequential(self._network.of_member(member).layers[:1])
-            ends.append(first.forward(X, p, Context()))
-        return np.stack(ends)
+    def embed(self, X: np.ndarray) -> Ends:
+        """Return rows as the ends of paths."""
+        X = X.astype(self._behind.params.dtype, copy=False)
+        units = self._embedding.forward([X] * len(self._behind.params))
+        return Ends(units, self._linear.forward(units))
 
-    def share_out(
-        self, starts: np.ndarray, ends: np.ndarray, differences: np.ndarray
-    ) -> np.ndarray:
+    def share_out(self, starts: Ends, ends: Ends, differences: np.ndarray) -> np.ndarray:
         """Return what each column contributes to the differences of the logits of some rows.
 
         As many points are taken as it needs; the little that then is left is shared out in
         proportion. Rows in which it is more are left as they are.
         """
-        values = np.zeros((ends.shape[1], self._network.n_in))
+        values = np.zeros((len(differences), self._n_columns))
         is_open = np.ones(len(values), dtype=bool)
-        n_points = max(FEWEST_POINTS, FEWEST_FOR_A_ROW // starts.shape[1])
+        n_points = max(FEWEST_POINTS, FEWEST_FOR_A_ROW // starts.units.shape[1])
         while is_open.any() and n_points <= MOST_POINTS:
-            values[is_open] = self.integrate(starts, ends[:, is_open], n_points)
+            values[is_open] = self.integrate(starts, ends.take(is_open), n_points)
             rest, sizes = differences - values.sum(axis=1), np.abs(values).sum(axis=1)
             is_open = ~(np.abs(rest) <= TOLERANCE * sizes + SMALLEST)
             n_points *= 2
         share = np.where(is_open, 0.0, rest) / np.maximum(sizes, np.finfo(np.float64).tiny)
         return values + share[:, np.newaxis] * np.abs(values)
 
-    def integrate(self, starts: np.ndarray, ends: np.ndarray, n_points: int) -> np.ndarray:
+    def integrate(self, starts: Ends, ends: Ends, n_points: int) -> np.ndarray:
         """Return what each column contributes, in the mean over the starts: (n_ends, n_columns).
 
         ``(end - start) * integral of gradient(start + t (end - start)) dt`` for t from 0 to 1, by
         the quadrature of Gauss and Legendre, and summed over the units of each column.
         """
-        (n_members, n_ends, n_units), n_starts = ends.shape, starts.shape[1]
+        n_starts, (_, n_ends, n_units) = starts.units.shape[1], ends.units.shape
         nodes, weights = np.polynomial.legendre.leggauss(n_points)
         steps = np.column_stack([0.5 + 0.5 * nodes, 0.5 * weights]).tolist()
         total = np.zeros((n_ends, n_units))
         for part in cut_rows(n_starts, n_ends, PAIRS_AT_ONCE):
-            start = starts[:, np.newaxis, part]
-            way = ends[:, :, np.newaxis] - start  # (n_members, n_ends, n_starts, n_units)
-            start = np.broadcast_to(start, way.shape).reshape(n_members, -1, n_units)
-            way = way.reshape(start.shape)
+            start = starts.take(part)
+            delta = ends.sums[:, :, np.newaxis] - start.sums[:, np.newaxis]  # 2: ends, 3: starts
+            slopes = np.zeros(
+                (len(delta), delta.shape[1] * delta.shape[2], delta.shape[3]), delta.dtype
+            )
             for t, weight in steps:
-                logits, grads = self._behind.input_gradients(self._params_behind, start + t * way)
-                moved = average_gradients(logits, grads * way).reshape(n_ends, -1, n_units)
-                total += weight / n_starts * moved.sum(axis=1)
-        return _sum_by(total, self._columns, self._network.n_in)
+                points = (start.sums[:, np.newaxis] + t * delta).reshape(slopes.shape)
+                logits, grads = self._predictor.input_gradients(self._behind.params, points)
+                slopes += weight * find_shares(logits)[:, :, np.newaxis] * grads
+            delta = ends.units[:, :, np.newaxis] - start.units[:, np.newaxis]
+            delta = delta.reshape(*slopes.shape[:2], n_units)
+            for (layers, p), slope, x in zip(self._linear.members(), slopes, delta, strict=True):
+                moved = x * layers.backward(slope, x, p, Context())[0]
+                total += moved.reshape(n_ends, -1, n_units).sum(axis=1)
+        return _sum_by(total / n_starts, self._columns, self._n_columns)
 
 
 def find_embedding(network: Network) -> Concatenate | None:
@@ -315,7 +378,7 @@ def _warn_of_rest(rest: np.ndarray) -> None:
     if n_open:
         warnings.warn(
             f"The contributions of {n_open} of {len(rest)} rows miss the difference of the logits, "
-            f"by {np.nanmax(np.abs(rest)):.3g} at most: {MOST_POINTS} points on the way from a "
+            f"by {np.nanmax(np.abs(rest)):.3g} at most: {MOST_POINTS} points on the path from a "
             "background row do not do. Smooth activations, such as 'silu', take fewer; a layer of "
             "your own that looks up embeddings has no gradient.",
             UserWarning,

@@ -259,22 +259,27 @@ def join_logits(
 def average_gradients(logits: np.ndarray, grads: np.ndarray) -> np.ndarray:
     """Return the gradient of the averaged logit: (n_samples, n_features).
 
-    With p the mean of the members' probabilities p_m, and s_m = p_m (1 - p_m) the slope of each,
-    ``d logit(p) / dx = mean_m(s_m dz_m/dx) / (p (1 - p))``. As ``1 - p`` is a mean of its own and
-    s_m = sigmoid(z_m) sigmoid(-z_m), no difference of nearly equal numbers is taken.
-
     Parameters
     ----------
     logits : ndarray of shape (n_members, n_samples)
     grads : ndarray of shape (n_members, n_samples, n_features)
         Of each member's logit.
     """
+    return np.einsum("mi,mij->ij", find_shares(logits), grads)
+
+
+def find_shares(logits: np.ndarray) -> np.ndarray:
+    """Return the derivative of the averaged logit by that of each member: (n_members, n_samples).
+
+    With p the mean of the members' probabilities p_m, and s_m = p_m (1 - p_m) the slope of each,
+    ``d logit(p) / dx = mean_m(s_m dz_m/dx) / (p (1 - p))``. As ``1 - p`` is a mean of its own and
+    s_m = sigmoid(z_m) sigmoid(-z_m), no difference of nearly equal numbers is taken.
+    """
     if len(logits) == 1:
-        return grads[0]
+        return np.ones_like(logits)
     log_slope = log_expit(logits) + log_expit(-logits)
     log_total = _log_sum(log_expit(logits)) + _log_sum(log_expit(-logits))
-    shares = len(logits) * np.exp(log_slope - log_total)
-    return np.einsum("mi,mij->ij", shares, grads)
+    return len(logits) * np.exp(log_slope - log_total)
 
 
 def _log_sum(logarithms: np.ndarray) -> np.ndarray:
