@@ -855,8 +855,8 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
             ``(h - h') * integral of grad f(h' + t (h - h')) dt``, for t from 0 to 1,
 
         with f the logit of the members' mean probability, summed over what is made of each feature.
-        Each member has embeddings of its own, and all go along their paths together. The integral takes 8
-        points of Gauss-Legendre quadrature (64 for a single background row), and twice as many
+        Each member has embeddings of its own; all go along their paths together. The integral takes
+        8 points of Gauss-Legendre quadrature (64 for a single background row), and twice as many
         until the contributions of a row miss the difference of the logits by at most half a percent
         of the sum of their absolute values, plus 1e-4. What then is left is shared out in
         proportion to these, so that they add up to rounding. They approximate Shapley values, but

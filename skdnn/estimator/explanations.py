@@ -451,7 +451,7 @@ def _encode_baseline(
 def integrate_gradients(
     gradient: Callable[[np.ndarray], np.ndarray], ends: np.ndarray, way: np.ndarray, steps: Any
 ) -> np.ndarray:
-    """Return the mean gradient on the way to each row, times the way.
+    """Return the mean gradient on the path to each row, times the way that it goes.
 
     ``(x - x') * mean_k gradient(x' + (k + 1/2) / steps (x - x'))``: the midpoint rule.
     """
