@@ -6,11 +6,14 @@ on, so that a test says only what it is about.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import pytest
 from sklearn.base import clone
 from sklearn.datasets import make_classification
+from sklearn.utils.fixes import parse_version
 
 from skdnn import DeepBinaryClassifier
 
@@ -63,6 +66,13 @@ class Untrainable:
         raise AssertionError("training has begun")
 
     derivative = value
+
+
+def needs(requirement: str, what: str) -> pytest.MarkDecorator:
+    """Skip a test where a package is older than "package>=version", which brought what it needs."""
+    package, minimum = requirement.split(">=")
+    is_old = parse_version(version(package)) < parse_version(minimum)
+    return pytest.mark.skipif(is_old, reason=f"{package} {minimum} brought {what}")
 
 
 def make_table(

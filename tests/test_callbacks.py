@@ -10,21 +10,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import sklearn
-from data import classifier, make_table, make_weights
+from data import classifier, make_table, make_weights, needs
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skdnn import DeepBinaryClassifier, utils
 
-HAS_CALLBACKS = hasattr(LogisticRegression(), "set_callbacks")
-
-needs_callbacks = pytest.mark.skipif(
-    not HAS_CALLBACKS, reason="scikit-learn has callbacks from 1.9 on"
-)
+needs_callbacks = needs("scikit-learn>=1.9", "callbacks")
 
 LBFGS = {"solver": "lbfgs", "batch_size": "auto"}
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sklearn
+from data import needs
 from pages import BLOCK, PAGES, ROOT, read_examples
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.fixes import parse_version
 
 import skdnn
 from skdnn import DeepBinaryClassifier
@@ -47,10 +46,7 @@ def test_excerpt_stands_in_its_file(file, code):
     assert any(normalize(window) == code for window in windows)
 
 
-@pytest.mark.skipif(
-    parse_version(sklearn.__version__) < parse_version("1.9"),
-    reason="the user guide uses scikit-learn's callbacks",
-)
+@needs("scikit-learn>=1.9", "callbacks, which the user guide shows")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_of_a_page_run_one_after_the_other(page, capsys):
     namespace: dict = {}

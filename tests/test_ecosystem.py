@@ -7,7 +7,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from data import classifier, make_separable, make_table, make_weights
+from data import classifier, make_separable, make_table, make_weights, needs
 from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.calibration import CalibratedClassifierCV
@@ -351,6 +351,7 @@ def test_one_versus_rest_makes_it_a_classifier_of_many(table):
 # Metadata routing.
 
 
+@needs("scikit-learn>=1.8", "pipelines that route the metadata of scores")
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_sample_weight_is_routed_through_search_and_pipeline(table, n_jobs):
     X, y = table

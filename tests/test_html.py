@@ -5,20 +5,15 @@ import inspect
 import re
 
 import pytest
-import sklearn
-from data import classifier, make_table
+from data import classifier, make_table, needs
 from numpydoc.docscrape import ClassDoc
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.fixes import parse_version
 
 from skdnn import DeepBinaryClassifier, TabularEncoder
 
 DOCUMENTATION = DeepBinaryClassifier._doc_link_template
 
-has_tooltips = pytest.mark.skipif(
-    parse_version(sklearn.__version__) < parse_version("1.8"),
-    reason="scikit-learn shows what parameters mean from 1.8 on",
-)
+has_tooltips = needs("scikit-learn>=1.8", "tooltips of parameters")
 
 
 def fitted():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from data import classifier, make_table, make_weights
+from data import classifier, make_table, make_weights, needs
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -34,6 +34,9 @@ def table():
 
 
 CV = StratifiedKFold(3)
+
+routed_scores = needs("scikit-learn>=1.8", "pipelines that route the metadata of scores")
+temperature = pytest.param("temperature", marks=needs("scikit-learn>=1.8", "temperatures"))
 
 
 def folds(table, **parameters):
@@ -127,7 +130,7 @@ def test_weights_may_have_another_name(table):
     np.testing.assert_array_equal(pipeline[-1].params_, classifier().fit(X, y, weights).params_)
 
 
-@pytest.mark.parametrize("in_pipeline", [False, True])
+@pytest.mark.parametrize("in_pipeline", [False, pytest.param(True, marks=routed_scores)])
 def test_weights_go_through_a_grid_search(table, in_pipeline):
     X, y, weights = table
     estimator, name = ask_for_weights(classifier()), "alpha"
@@ -159,7 +162,7 @@ def test_weights_go_through_cross_validation(table):
         assert score == pytest.approx(weighted_accuracy(*fold))
 
 
-@pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic", temperature])
 @pytest.mark.parametrize("ensemble", [False, True])
 def test_weights_go_through_calibration(table, method, ensemble):
     X, y, weights = table

@@ -11,7 +11,7 @@ from unittest import SkipTest
 
 import numpy as np
 import pytest
-from data import make_table
+from data import make_table, needs
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.estimator_checks import (
     check_classifiers_predictions,
@@ -166,6 +166,7 @@ def test_readonly_table_is_left_as_it_is(estimator):
     check_inplace_ensure_writeable("DeepBinaryClassifier", estimator)
 
 
+@needs("scikit-learn>=1.9", "this check for all estimators")
 def test_array_api_input_passes_where_scipy_speaks_it():
     script = """
 from sklearn.utils.estimator_checks import estimator_checks_generator

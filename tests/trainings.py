@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import pytest
+from data import needs
 from sklearn.exceptions import ConvergenceWarning
 
 
@@ -31,9 +30,7 @@ def outcome_of(action: Callable[[], Any]) -> str:
     return messages[0] if messages else "silence"
 
 
-needs_callbacks = pytest.mark.skipif(
-    find_spec("sklearn.callback") is None, reason="scikit-learn has callbacks from 1.9 on"
-)
+needs_callbacks = needs("scikit-learn>=1.9", "callbacks")
 
 
 class AfterEpoch:

@@ -37,7 +37,7 @@ FLOATS = {nw.Float32, nw.Float64, nw.Boolean, nw.Int8, nw.Int16, nw.Int32, nw.In
 }
 """What libraries make floats of. Decimals are not: some of them round twice."""
 
-EVERY_ROW = slice(None)
+EVERY_ROW = slice(0, None)  # narwhals before 2.14 takes no slice without a start
 """The block of rows that is the whole table."""
 
 
