@@ -109,8 +109,9 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
     n_members : int or "auto", default="auto"
         The network: how many are trained side by side and averaged. They differ in their first
         weights, the rows that they hold out, the order of the others, their dropout, and how
-        they look at numbers. "auto" is 8; it is 1, as in MLPClassifier, with solver "lbfgs"
-        and where `max_fun` is set.
+        they look at numbers. "auto" is 8, and 16 up to 300 rows if there are no more columns than
+        rows (not by `partial_fit`); it is 1, as in MLPClassifier, with solver "lbfgs" and where
+        `max_fun` is set.
     dropout : float, sequence of floats or "auto", default="auto"
         Regularisation: probability in [0, 1) of dropping a hidden unit in a training step, or one
         for each hidden layer. "auto" is 0.15; it is 0, as in MLPClassifier, with solver "lbfgs"

@@ -78,8 +78,9 @@ def test_networks_of_wide_tables_are_small(shape, parameters, embedding, sizes):
 
 def test_part_of_a_stream_says_nothing_about_its_length():
     X, y = np.random.default_rng(0).normal(size=(20, 60)), np.arange(20) % 2
-    model = classifier(**WIDE).partial_fit(X, y, classes=[0, 1])
-    assert model.resolved_params_["hidden_layer_sizes"] == (64, 64)
+    model = classifier(**WIDE | {"n_members": "auto"}).partial_fit(X, y, classes=[0, 1])
+    expected = {"hidden_layer_sizes": (64, 64), "n_members": 8}
+    assert expected.items() <= model.resolved_params_.items()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,24 @@ def test_part_of_a_stream_says_nothing_about_its_length():
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_ensembles_of_few_rows_are_calibrated(n_samples, parameters, expected):
     assert chosen(n_samples, **parameters)["calibration"] == expected
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_columns", "parameters", "expected"),
+    [
+        (300, 1, {}, 16),
+        (301, 1, {}, 8),
+        (20, 20, {}, 16),
+        (20, 21, {}, 8),  # wide tables take memory
+        (20, 1, {"solver": "lbfgs"}, 1),
+        (20, 1, {"max_fun": 15_000}, 1),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_few_rows_take_more_members(n_samples, n_columns, parameters, expected):
+    X, y = np.random.default_rng(0).normal(size=(n_samples, n_columns)), np.arange(n_samples) % 2
+    model = classifier((), max_iter=1, n_members="auto", **parameters).fit(X, y)
+    assert model.resolved_params_["n_members"] == expected
 
 
 def test_calibration_that_is_given_stays():

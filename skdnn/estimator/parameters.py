@@ -38,6 +38,10 @@ LARGE_TABLE = 10_000
 MOST_AVERAGED = 50
 """Weights are averaged over about the steps of an epoch, but over no more of them than this."""
 
+FEW_ROWS = 300
+"""Rows up to which there are twice as many members, unless there are more columns: so few rows cost
+little time, and members that learn from them differ more."""
+
 SMALL_TABLE = 2_000
 """Rows up to which ensembles are calibrated: more leave a temperature little to change."""
 
@@ -236,12 +240,12 @@ def resolve(
     is_mlp = given.max_fun is not None
     is_single = is_mlp or given.solver == "lbfgs"
     known = {name: known[name] for name in SAME_NETWORK if name in known}
-    n_members: Any = known.get("n_members", 1 if is_single else 8)
-    n_members = n_members if _is_auto(given.n_members) else given.n_members
+    n_expected = np.inf if is_part else n_samples  # more follow
+    is_wide = n_columns > n_expected and not is_mlp
+    n_members = choose_members(given, known, n_expected, is_wide)
     batch_size = choose_batch_size(given, n_samples)
     is_small = n_samples <= SMALL_TABLE and n_members > 1 and not is_single
     stops_early = not is_part and choose_early_stopping(given, n_members, n_samples, is_validated)
-    is_wide = n_columns > n_samples and not (is_mlp or is_part)
     choices: dict[str, Any] = {
         "numeric_embedding": choose_embedding(given, n_embedded, n_members),
         "hidden_layer_sizes": (32, 32) if is_wide else (64, 64),
@@ -275,6 +279,17 @@ def name_choices(given: Parameters, resolved: ResolvedParameters) -> dict[str, A
     if chosen.get("encoder") is not None:
         chosen["encoder"] = clone(chosen["encoder"])  # without what it has learnt
     return {name: value for name, value in chosen.items() if not _is_auto(value)}
+
+
+def choose_members(
+    given: Parameters, known: dict[str, Any], n_expected: float, is_wide: bool
+) -> int:
+    """Return the number of networks; more of them where rows are few, and neither many columns."""
+    if not _is_auto(given.n_members):
+        return int(given.n_members)
+    is_single = given.max_fun is not None or given.solver == "lbfgs"
+    default = 1 if is_single else 16 if n_expected <= FEW_ROWS and not is_wide else 8
+    return int(known.get("n_members", default))
 
 
 def choose_embedding(given: Parameters, n_embedded: int, n_members: int) -> str | None:
