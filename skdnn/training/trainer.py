@@ -153,12 +153,15 @@ class Trainer:
         first_step, n_steps : int
             The steps that the schedule counts: those before this epoch, and those of the training.
         """
-        state, batches = self.state, self.batches
-        rates = self._learning_rates(first_step, n_steps)
-        loss = np.full(len(running), np.nan)
+        plan, state, batches = self.plan, self.state, self.batches
+        counted: Iterable[int] = range(first_step, first_step + batches.n_batches)
+        if plan.schedule.counts == "samples":
+            counted = [state.n_samples_seen] * batches.n_batches
+        rates = plan.learning_rate_init * np.array([plan.schedule(i, n_steps) for i in counted])
+        scalars, loss = self._scalars(rates), np.full(len(running), np.nan)
 
         def train(group: list[int], memory: Memory) -> None:
-            loss[group] = self._train_group(group, rates, memory)
+            loss[group] = self._train_group(group, scalars[group], memory)
 
         self._for_groups(np.flatnonzero(running).tolist(), batches.batch_size, train)
         state.optimizer["step"] += batches.n_batches
@@ -166,22 +169,13 @@ class Trainer:
         state.n_samples_seen += batches.n_seen
         return loss, float(rates[-1] * state.rate_factor.mean())
 
-    def _learning_rates(self, first_step: int, n_steps: int) -> np.ndarray:
-        """Return the rate of each step of an epoch by the schedule."""
-        plan, n = self.plan, self.batches.n_batches
-        counted: Iterable[int] = range(first_step, first_step + n)
-        if plan.schedule.counts == "samples":
-            counted = [self.state.n_samples_seen] * n
-        return plan.learning_rate_init * np.array([plan.schedule(i, n_steps) for i in counted])
-
-    def _train_group(self, group: list[int], rates: np.ndarray, memory: Memory) -> np.ndarray:
+    def _train_group(self, group: list[int], scalars: np.ndarray, memory: Memory) -> np.ndarray:
         """Take the steps of an epoch for some members; return their mean losses on the way."""
         batches, streams = self.batches, self.state.streams
         rngs = [streams.dropout[member] for member in group]
         orders = batches.orders(group, [streams.shuffling[member] for member in group])
         weight = np.array([batches.weight(m) for m in group]) if batches.is_weighted else None
-        state, scalars = self._state_arrays(), self._scalars(group, rates)
-        total, done = np.zeros(len(group)), 0
+        state, total, done = self._state_arrays(), np.zeros(len(group)), 0
         for start, size, n in batches.runs(self._count_steps(group)):
             self._check_for_stop()
             compiled = self._compile(group, size)
@@ -225,20 +219,20 @@ class Trainer:
         )
         return max(1, min(limits))
 
-    def _scalars(self, group: list[int], rates: np.ndarray) -> np.ndarray:
+    def _scalars(self, rates: np.ndarray) -> np.ndarray:
         """Return what depends on the step: (n_members, n_steps, n_scalars)."""
         plan, state = self.plan, self.state
         steps, values = np.arange(1, len(rates) + 1), []
-        for member in group:
-            own_rates = rates * float(state.rate_factor[member, 0])
-            scalars = plan.optimizer.prepare(state.optimizer["step"] + steps, own_rates)
+        factors, place = np.unique(state.rate_factor[:, 0], return_inverse=True)
+        for factor in factors.tolist():
+            scalars = plan.optimizer.prepare(state.optimizer["step"] + steps, rates * factor)
             columns = list(scalars.values())
             if state.ema_params is not None:
                 # Freed of its bias to zero, as Adam's averages: the first weights count as one.
                 decay = plan.ema_decay
                 columns.append((1.0 - decay) / (1.0 - decay ** (state.n_averaged + steps)))
             values.append(np.stack(columns, axis=1))
-        return np.stack(values).astype(state.params.dtype)
+        return np.stack(values).astype(state.params.dtype)[place]
 
     def _state_arrays(self) -> State:
         """Return views of all that a step changes, by the names of a program's inputs."""

@@ -59,6 +59,10 @@ def piecewise_linear(x: Array, w: Array, b: Array) -> tuple[Array, Array]:
     return value, equal(value, u)
 
 
+FUNCTIONS = {"periodic": cos_and_sin_turns, "piecewise_linear": piecewise_linear}
+"""``f(U)`` and ``f'(U)``, the latter without its sign, by the kind of an embedding."""
+
+
 @fused
 def grad_lines(grad_C: Array, slope: Array, x: Array) -> tuple[Array, Array]:
     """Return the gradients of w and b in ``C = f(w x + b)``, with slope = f'."""
@@ -155,12 +159,12 @@ class NumericEmbedding(Layer):
         return replace(self, kinds=(self.kinds[member % len(self.kinds)],))
 
     def forward(self, x: Array, p: Params, ctx: Context) -> Array:
-        C, _ = self._functions(x, p)
+        C, _ = FUNCTIONS[self.kinds[0]](x.mT, p.w, p.b)
         Z = p.V @ C + p.c[:, :, None]
         return concat([Z.reshape(-1, len(x)).mT, x], axis=1)
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
-        C, slope = self._functions(x, p)
+        C, slope = FUNCTIONS[self.kinds[0]](x.mT, p.w, p.b)
         n_in, n_units = p.c.shape
         turn, sign = (2.0 * pi, -1.0) if self.kinds[0] == "periodic" else (1.0, 1.0)
         grad_Z = grad_y[:, : n_in * n_units].mT.reshape(n_in, n_units, len(x))
@@ -174,12 +178,6 @@ class NumericEmbedding(Layer):
             "V": grad_Z @ C.mT,
             "c": grad_Z.sum(axis=2),
         }
-
-    def _functions(self, x: Array, p: Params) -> tuple[Array, Array]:
-        """Return ``f(U)`` and ``f'(U)``, the latter without its sign."""
-        if self.kinds[0] == "piecewise_linear":
-            return piecewise_linear(x.mT, p.w, p.b)
-        return cos_and_sin_turns(x.mT, p.w, p.b)
 
 
 def ramp_slopes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
