@@ -1497,3 +1497,148 @@ def test_refit_forgets():
     assert not hasattr(encoder, "feature_names_in_")
     assert encoder.get_feature_names_out().tolist() == ["x0"]
     assert encoder.code_sizes_ == ()
+
+
+# ------------------------------------------------------------------------------- part after part
+
+
+def fit_parts(table, sizes, **parameters):
+    """Return an encoder that has learnt from parts of these sizes, and the rest as one."""
+    encoder, ends = TabularEncoder(**parameters), np.cumsum(sizes).tolist()
+    for start, stop in zip([0, *ends], [*ends, len(table)], strict=True):
+        encoder.partial_fit(table[start:stop])
+    return encoder
+
+
+def assert_same_encoder(first, second, table):
+    assert first.categories_ == second.categories_
+    assert first.get_feature_names_out().tolist() == second.get_feature_names_out().tolist()
+    assert_array_equal(first.transform(table), second.transform(table))
+
+
+@MAY_BE_RARE
+@pytest.mark.parametrize("parameters", [{}, {"max_one_hot": 2}, {"min_frequency": 0.1}], ids=str)
+@pytest.mark.parametrize("make", [people, lambda n: to_polars(people(n))], ids=["pandas", "polars"])
+def test_parts_are_learnt_as_the_whole(parameters, make):
+    table = make(96)
+    expected = TabularEncoder(**parameters).fit(table)
+    for sizes in ([1, 1, 50], [10] * 9, [95]):
+        assert_same_encoder(fit_parts(table, sizes, **parameters), expected, table)
+
+
+@MAY_BE_EMPTY
+@MAY_BE_RARE
+@given(
+    X=tables(min_size=2),
+    seed=st.integers(0, 1000),
+    min_frequency=st.sampled_from([1, 2, 0.2]),
+    weighted=st.booleans(),
+)
+def test_parts_in_any_order_are_learnt_as_the_whole(X, seed, min_frequency, weighted):
+    rng = np.random.default_rng(seed)
+    weights = rng.integers(1, 4, len(X)) * 0.5 if weighted else None
+    expected = fit(X, min_frequency, sample_weight=weights)
+    encoder = TabularEncoder([2, 3], max_one_hot=2, min_frequency=min_frequency)
+    for rows in np.array_split(rng.permutation(len(X)), min(3, len(X))):
+        of_part = None if weights is None else weights[rows]
+        encoder.partial_fit(X[rows], sample_weight=of_part)
+    assert_same_encoder(encoder, expected, X)
+
+
+@MAY_BE_RARE
+def test_weights_of_parts_are_of_one_unit():
+    frame, rng = people(96), np.random.default_rng(0)
+    for weights in (rng.random(96) + 0.1, np.repeat([0.25, 3.0], 48), np.full(96, 0.1)):
+        expected = TabularEncoder(min_frequency=0.2).fit(frame, sample_weight=weights)
+        encoder = TabularEncoder(min_frequency=0.2)
+        for rows in (slice(0, 40), slice(40, 48), slice(48, 96)):
+            encoder.partial_fit(frame[rows], sample_weight=weights[rows])
+        assert encoder.categories_ == expected.categories_
+        assert_allclose(encoder.transform(frame), expected.transform(frame), atol=1e-12)
+    encoder = TabularEncoder().partial_fit(frame, sample_weight=np.full(96, 1e-300))
+    with pytest.raises(ValueError, match=r"sample_weight of this part is beyond the range"):
+        encoder.partial_fit(frame, sample_weight=np.full(96, 1e300))
+
+
+def test_max_categories_counts_the_levels_of_all_parts():
+    table = pd.DataFrame({"c": [f"k{i % 7}" for i in range(40)] + ["k8"] * 30})
+    with pytest.warns(UserWarning, match="more levels than max_categories"):
+        expected = TabularEncoder(max_categories=3).fit(table)
+    with pytest.warns(UserWarning, match="more levels than max_categories") as caught:
+        encoder = fit_parts(table, [20, 20, 20], max_categories=3)
+    assert len(caught) == 1
+    assert_same_encoder(encoder, expected, table)
+
+
+def draw_column(name, n):
+    rng = np.random.default_rng(3)
+    columns = {
+        "normal": rng.normal(size=n),
+        "sorted": np.arange(n) * 1.0,
+        "heavy": rng.standard_cauchy(n),
+        "mostly zero": np.where(rng.random(n) < 0.9, 0.0, rng.lognormal(size=n)),
+        "rarely not zero": np.where(np.arange(n) % 10_000, 0.0, np.arange(n)),
+        "missing": np.where(rng.random(n) < 0.3, np.nan, rng.exponential(size=n)),
+    }
+    return columns[name][:, None]
+
+
+@pytest.mark.parametrize("n_parts", [3, 40])
+@pytest.mark.parametrize(
+    "name", ["normal", "sorted", "heavy", "mostly zero", "rarely not zero", "missing"]
+)
+def test_quantiles_of_a_long_stream_have_a_small_error(name, n_parts):
+    n = 60_000
+    x = draw_column(name, n)
+    encoder = TabularEncoder()
+    for part in np.array_split(x, n_parts):
+        encoder.partial_fit(part)
+    bound = (1 + np.log2(n_parts)) / 8188
+    # By its formula, the encoder says where the median and the quartiles are.
+    u = encoder.transform(np.vstack([x, np.nanquantile(x, [0.5 - bound, 0.5 + bound])[:, None]]))
+    assert u[-2, 0] <= 0.0 <= u[-1, 0]
+    assert len(pickle.dumps(encoder)) < 16 * 4096 * (2 + np.log2(n_parts)) + 5000
+    expected = TabularEncoder().fit_transform(x)
+    assert_allclose(encoder.transform(x), expected, atol=20 * bound)
+
+
+def test_parts_go_on_after_fit_and_pickling():
+    frame = people(96)
+    expected = TabularEncoder().fit(frame)
+    encoder = TabularEncoder().fit(frame[:30]).partial_fit(frame[30:60])
+    encoder = pickle.loads(pickle.dumps(encoder)).partial_fit(frame[60:])
+    assert_same_encoder(encoder, expected, frame)
+    encoder.fit(frame[:30])  # forgets
+    assert_same_encoder(encoder, TabularEncoder().fit(frame[:30]), frame[:30])
+
+
+def test_part_that_is_refused_changes_nothing():
+    frame = people(96)
+    encoder, expected = TabularEncoder().partial_fit(frame[:48]), TabularEncoder().fit(frame[:48])
+    wrong = {
+        "feature names should match": frame.iloc[48:, ::-1],
+        "contains infinity": frame[48:].assign(count=np.inf),
+        "is read as numbers": frame[48:].assign(age="old"),
+    }
+    for message, part in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            encoder.partial_fit(part)
+    with pytest.raises(ValueError, match="zero"):
+        encoder.partial_fit(frame[48:], sample_weight=np.zeros(48))
+    assert_same_encoder(encoder, expected, frame[:48])
+    encoder.partial_fit(frame[48:])
+    assert_same_encoder(encoder, TabularEncoder().fit(frame), frame)
+
+
+def test_parts_warn_of_each_column_once_and_not_too_soon():
+    def part(i):
+        keys = [f"{j}.5" for j in range(10 * i, 10 * i + 10)]
+        return pd.DataFrame(
+            {"empty": [np.nan] * 10, "number": keys, "id": [f"id{k}" for k in keys]}
+        )
+
+    encoder = TabularEncoder()
+    with pytest.warns(UserWarning, match=r"Columns \['number'\] of X hold strings") as caught:
+        encoder.partial_fit(part(0))
+    assert len(caught) == 1
+    encoder.partial_fit(part(1)).partial_fit(part(2))

@@ -471,6 +471,37 @@ def test_stream_names_columns_where_most_levels_are_new():
     assert new_levels(first, {**known, "place": [None] * 30 + ["here"] * 10}) == []
 
 
+@each_frame
+def test_stream_of_two_passes_knows_all_levels(make_frame):
+    """The encoder sees all parts first, as if it were fitted to all rows, and nothing warns."""
+    frame, y = people()
+    order = np.argsort(frame["place"], kind="stable")
+    frame, y = frame.iloc[order].reset_index(drop=True), y[order]
+    parts = [slice(start, start + 40) for start in range(0, 160, 40)]
+    encoder = TabularEncoder()
+    for part in parts:
+        encoder.partial_fit(make_frame(frame[part]))
+    streams = []
+    for known in (encoder, TabularEncoder().fit(frame)):
+        model = encoded(encoder=FrozenEstimator(known))
+        for part in parts:
+            model.partial_fit(make_frame(frame[part]), y[part], classes=["no", "yes"])
+        streams.append(model)
+    assert_same_model(*streams)
+    assert np.isfinite(streams[0].predict_proba(frame)).all()
+
+
+def test_encoder_of_a_model_does_not_learn_more():
+    X, y = make_table()
+    encoder = TabularEncoder().partial_fit(X[:60])
+    for given in ("auto", encoder, FrozenEstimator(encoder)):
+        model = encoded(encoder=given, max_iter=1).fit(X, y)
+        with pytest.raises(ValueError, match="part of a model, which does not keep"):
+            model.encoder_.partial_fit(X)
+    encoder.partial_fit(X[60:])  # it stays as it is
+    assert_encodes_as(encoder, X, X)
+
+
 def test_only_the_first_part_is_looked_at():
     X, y = make_table()
     estimator = encoded().partial_fit(X, y, classes=[0, 1])

@@ -240,7 +240,10 @@ def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any) -> Any:
     if isinstance(encoder, SparseScaler):
         return encoder if encoder.is_needed else None
     encoder = unfreeze(encoder)
-    return encoder if is_tabular(encoder) else OwnEncoder(encoder)
+    if not is_tabular(encoder):
+        return OwnEncoder(encoder)
+    encoder._parts = None  # a model does not carry what only more parts would need
+    return encoder
 
 
 def encode(

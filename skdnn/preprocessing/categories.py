@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..utils import ROUNDING
+from .summaries import LevelSummary
 
 CONTINUOUS, UNMARKED, FLAG = -2, -1, 0
 """Marks of numbers to embed, of columns of other origin, and of flags. The mark of codes is how
@@ -219,27 +220,16 @@ def sort_levels(levels: Iterable[Any]) -> list[Any]:
 
 
 def fit_category(
-    column: Levels,
-    weights: np.ndarray | None,
-    *,
-    max_one_hot: int,
-    min_frequency: float,
-    max_categories: int,
+    summary: LevelSummary, *, max_one_hot: int, min_frequency: float, max_categories: int
 ) -> Category:
-    """Choose what a category column becomes.
-
-    `weights` are above 0, in ascending order, and None if they are equal.
-    """
-    # Missing levels have the code -1 and are counted first.
-    n_codes = len(column.values) + 1
-    counts = np.bincount(column.codes + 1, minlength=n_codes)
-    totals = np.bincount(column.codes + 1, weights, minlength=n_codes)
+    """Choose what a category column becomes."""
+    counts, totals = summary.counts, summary.totals
     if min_frequency < 1:
         is_common = totals >= min_frequency * (1.0 - ROUNDING) * totals.sum()
         fewest = min_frequency * counts.sum()
     else:
         is_common, fewest = counts >= min_frequency, min_frequency
-    places = {level: i for i, level in enumerate(column.values, 1) if counts[i]}
+    places = {level: i for i, level in enumerate(summary.levels, 1)}
     levels = sort_levels(places)
     common = [level for level in levels if is_common[places[level]]]
     # Of levels that are as frequent, those stay that come first: sorting is stable.

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..utils import find_stack_level
-from .categories import Category, LevelMatch, Levels
+from .categories import Category, LevelMatch
 
 WHOLE, DECIMAL, FORMATTED, TIME = "whole", "decimal", "formatted", "time"
 """What strings read as: numbers that are whole, have decimals, or signs (1,234.5, 12%); times."""
@@ -53,8 +53,8 @@ MANY_ROWS = 10
 OR_CATEGORIES = "if they are categories, name them in categorical_features or give them that dtype."
 
 BEGIN = (
-    "Begin with more rows, of all kinds, or with encoder=FrozenEstimator(TabularEncoder().fit(X)), "
-    "fitted to such rows."
+    "Begin with more rows, of all kinds, or with encoder=FrozenEstimator(encoder), where the "
+    "encoder is a TabularEncoder that has learnt from all parts by its own partial_fit."
 )
 
 EMPTY = (
@@ -89,6 +89,9 @@ TIMES = (
     "year, month, weekday, hour or days since an event, for instance by "
     "pandas.to_datetime(column); " + OR_CATEGORIES
 )
+PREMATURE = (EMPTY, RARE)
+"""What is not said of parts of a table, since later ones may have more."""
+
 OF_FORM = {TIME: TIMES, FORMATTED: SIGNS, DECIMAL: NUMBERS, WHOLE: NUMBERS}
 TWINS = (
     "Columns {} of X have numbers or booleans beside strings that read the same, as 1 and '1' do, "
@@ -121,17 +124,17 @@ def list_few(items: list[Any]) -> str:
     return repr(items) if len(items) <= 20 else f"{items[:20]!r} and {len(items) - 20} more"
 
 
-def advise(levels: Levels, category: Category, *, is_declared: bool) -> Iterator[str]:
+def advise(levels: list[Any], category: Category, *, is_declared: bool) -> Iterator[str]:
     """Yield what to warn of in a category column; `is_declared` if the user says that it is one.
 
     If it reads as numbers or times, rare levels are not mentioned; without a value, nothing is.
     """
     if category.is_empty:
         return
-    if has_twins(levels.values):
+    if has_twins(levels):
         yield TWINS
     is_rare = category.n_rare > MOSTLY * category.n_rows
-    form = None if is_declared else read_as(levels.values)
+    form = None if is_declared else read_as(levels)
     if form is not None and (form != WHOLE or is_rare):
         yield OF_FORM[form]
     elif category.is_cut:

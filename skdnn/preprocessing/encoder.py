@@ -6,7 +6,7 @@ whose rows are what the column becomes for an unknown level, for a missing one, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
@@ -46,7 +46,7 @@ from .categories import (
     LevelMatch,
     fit_category,
 )
-from .column_warnings import EMPTY, advise, warn_of, warn_of_unknown
+from .column_warnings import EMPTY, PREMATURE, advise, warn_of, warn_of_unknown
 from .columns import (
     OBJECT,
     STRING,
@@ -60,6 +60,15 @@ from .columns import (
     take_table,
 )
 from .scaling import NumberScale, Scaling, fit_number, order_rows
+from .summaries import (
+    NO_PARTS,
+    LevelSummary,
+    NumberSummary,
+    Parts,
+    Summary,
+    summarize_levels,
+    summarize_numbers,
+)
 
 LARGEST_CODE = 1 << 24
 """Up to here, codes are whole numbers in float32."""
@@ -217,6 +226,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     source_features_: NDArray[np.intp]
     n_features_in_: int
     feature_names_in_: NDArray[np.object_]
+    _parts: Parts | None
 
     def __init__(
         self,
@@ -259,36 +269,128 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         TypeError
             If X is sparse.
         """
-        table = self._open(X, reset=True)
-        self._labels = table.labels
-        self.is_categorical_ = find_categories(self.categorical_features, table)
-        order, weights = order_rows(check_weights(sample_weight, table, may_vanish=False))
-        numeric = np.flatnonzero(~self.is_categorical_).tolist()
-        numbers = iterate_numbers(table, numeric, order)
-        columns: dict[int, NumberScale | Category] = {
-            j: fit_number(x, weights) for j, x in zip(numeric, numbers, strict=True)
-        }
-        advice: dict[str, list[Any]] = {}  # message -> labels of columns
-        for j in np.flatnonzero(self.is_categorical_).tolist():
-            levels = table.levels(j)
-            if order is not None:
-                levels = levels._replace(codes=levels.codes[order])
-            columns[j] = category = fit_category(
-                levels,
-                weights,
-                max_one_hot=self.max_one_hot,
-                min_frequency=self.min_frequency,
-                max_categories=self.max_categories,
-            )
-            is_by_dtype = isinstance(self.categorical_features, str)
-            is_declared = not is_by_dtype or table.kinds[j] not in (STRING, OBJECT)
-            for message in advise(levels, category, is_declared=is_declared):
-                advice.setdefault(message, []).append(self._labels[j])
-        self._arrange([columns[j] for j in range(len(columns))])
-        advice[EMPTY] = [self._labels[j] for j in sorted(columns) if columns[j].is_empty]
-        for message, labels in advice.items():
-            warn_of(message, labels)
+        self._learn(self._open(X, reset=True), sample_weight, NO_PARTS)
         return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    @with_usual_errors
+    def partial_fit(
+        self, X: TableLike, y: Any = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Learn scales and levels from part after part of a table that does not fit into memory.
+
+        It goes on from what `fit` or other calls have learnt. The encoder is the one that `fit`
+        makes of all rows so far, whatever the order of the parts, as long as each column of numbers
+        has at most 4096 distinct values. Of more a sketch is kept, whose quantiles are off by at
+        most ``(1 + log2(n_parts)) / 8188`` of the weight: 0.13% for a thousand parts. All levels
+        are kept, and how many rows they have.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame of shape (n_samples, n_features)
+            A part of the table. The first one decides which columns are categories.
+        y : object, default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How much each row counts beside those of all parts.
+
+        Returns
+        -------
+        self : TabularEncoder
+            The encoder, fitted to all rows so far.
+
+        Raises
+        ------
+        ValueError
+            As by `fit`; if X has other columns than the first part; and if the encoder is part of a
+            fitted model, which does not keep what it has learnt from.
+
+        Notes
+        -----
+        It warns as `fit` does, of each column once, but not of rare levels and of columns without a
+        value, since later parts may have more.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skdnn.preprocessing import TabularEncoder
+        >>> X = np.arange(3_000.0).reshape(1_000, 3)
+        >>> encoder = TabularEncoder()
+        >>> for part in np.array_split(X, 10):
+        ...     encoder = encoder.partial_fit(part)
+        >>> np.array_equal(encoder.transform(X), TabularEncoder().fit_transform(X))
+        True
+        """
+        parts = getattr(self, "_parts", NO_PARTS)
+        if parts is None:
+            raise ValueError(
+                "This encoder is part of a model, which does not keep what it has learnt from: "
+                "partial_fit cannot go on. Take a clone, or the encoder that the model was given."
+            )
+        self._learn(self._open(X, reset=not parts.summaries), sample_weight, parts, PREMATURE)
+        return self
+
+    def _learn(
+        self, table: Table, sample_weight: Any, parts: Parts, untold: Sequence[str] = ()
+    ) -> None:
+        """Learn from the rows of a table and of the parts before; leave some warnings `untold`."""
+        order, weights, unit = order_rows(check_weights(sample_weight, table, may_vanish=False))
+        if not parts.summaries:
+            self._labels = table.labels
+            self.is_categorical_ = find_categories(self.categorical_features, table)
+        first_unit = parts.unit if parts.summaries else float(2.0 ** (np.frexp(unit)[1] - 1))
+        if not 0.0 < unit / first_unit < np.inf:
+            raise ValueError(
+                "sample_weight of this part is beyond the range of numbers beside that of the "
+                "first part. Bring both nearer to 1: only their ratios matter."
+            )
+        columns: dict[int, NumberScale | Category] = {}
+        summaries: dict[int, Summary] = {}
+        advice: list[tuple[str, int]] = []  # messages and columns
+        for j, summary in self._summarize(table, order, weights):
+            before: Any = parts.summaries.get(j, type(summary).empty())
+            summaries[j] = before.merge(summary, unit / first_unit)
+            if parts.summaries:  # else this summary is exact, before it is cut down
+                summary = summaries[j]
+            columns[j] = self._fit_column(summary)
+            advice += [(text, j) for text in self._advise(summary, columns[j], table.kinds[j])]
+            del summary  # which may be as large as the column, before there is another one
+        self._arrange([columns[j] for j in range(len(columns))])
+        advice = [new for new in advice if new[0] not in untold and new not in parts.told]
+        self._parts = Parts(summaries, first_unit, parts.told + advice)
+        for message in dict.fromkeys(message for message, _ in advice):
+            warn_of(message, [self._labels[j] for text, j in sorted(advice) if text == message])
+
+    def _summarize(
+        self, table: Table, order: np.ndarray | None, weights: np.ndarray | None
+    ) -> Iterator[tuple[int, Summary]]:
+        """Yield each column and a summary of its rows, numbers first."""
+        numeric = np.flatnonzero(~self.is_categorical_).tolist()
+        for j, x in zip(numeric, iterate_numbers(table, numeric, order), strict=True):
+            yield j, summarize_numbers(x, weights)
+        for j in np.flatnonzero(self.is_categorical_).tolist():
+            levels, codes = table.levels(j)
+            codes = codes if order is None else codes[order]
+            yield j, summarize_levels(levels, codes, weights)
+
+    def _fit_column(self, summary: Summary) -> NumberScale | Category:
+        if isinstance(summary, NumberSummary):
+            return fit_number(summary)
+        return fit_category(
+            summary,
+            max_one_hot=self.max_one_hot,
+            min_frequency=self.min_frequency,
+            max_categories=self.max_categories,
+        )
+
+    def _advise(self, summary: Summary, column: NumberScale | Category, kind: str) -> Iterator[str]:
+        """Yield what to warn of in a column."""
+        if column.is_empty:
+            yield EMPTY
+        elif isinstance(summary, LevelSummary) and isinstance(column, Category):
+            is_by_dtype = isinstance(self.categorical_features, str)
+            is_declared = not is_by_dtype or kind not in (STRING, OBJECT)
+            yield from advise(summary.levels, column, is_declared=is_declared)
 
     @with_usual_errors
     def transform(self, X: TableLike) -> Any:
@@ -495,6 +597,9 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             state = {name: value for name, value in state.items() if name not in vars(arranged)}
             state |= {"labels": self._labels, "columns": pack_columns(self._columns)}
             del state["_labels"]
+        parts = state.get("_parts")
+        if parts is not None:
+            state["_parts"] = parts.pack()
         return add_format(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -504,6 +609,8 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             if "columns" in state:
                 self._labels = state.pop("labels")
                 self._arrange(unpack_columns(state.pop("columns"), state["is_categorical_"]))
+            if state.get("_parts") is not None:
+                state["_parts"] = Parts.unpack(state["_parts"])
             super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Tags:

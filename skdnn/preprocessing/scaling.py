@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..utils import ROUNDING, find_stack_level
 from .categories import CONTINUOUS, FLAG
+from .summaries import NumberSummary
 
 QUARTILES = np.array([0.25, 0.5, 0.75])
 
@@ -127,56 +128,40 @@ def find_slopes(u: np.ndarray, limit: float) -> np.ndarray:
     return (1.0 + (np.clip(u, -ENDLESS, ENDLESS) / limit) ** 2) ** -1.5
 
 
-def fit_number(x: np.ndarray, weights: np.ndarray | None) -> NumberScale:
-    """Choose shift and scale of a numeric column.
-
-    `weights` are above 0, in ascending order, and None if they are equal.
-    """
-    is_present = ~np.isnan(x)
-    missing = find_share(~is_present, weights)
-    if not is_present.any():
+def fit_number(summary: NumberSummary) -> NumberScale:
+    """Choose shift and scale of a numeric column."""
+    x, weights = summary.values()
+    total = weights.sum()
+    missing = float(summary.missing / (total + summary.missing))
+    if len(x) == 0:
         return NumberScale(1.0, 0.0, np.nan, False, 0.0, missing)
-    x = x[is_present]
-    if weights is None:
-        x.sort()
-    else:
-        order = np.argsort(x, kind="stable")
-        x, weights = x[order], weights[is_present][order]
-    scale, center, spread, is_step = _fit_values(x, weights)
-    mean = find_share(x == x[-1], weights) if is_step else 0.0
-    return NumberScale(scale, center, spread, is_step, mean, missing)
-
-
-def _fit_values(x: np.ndarray, weights: np.ndarray | None) -> tuple[float, float, float, bool]:
-    """Return scale, center and spread of sorted values, and whether there are two of them."""
-    low, high = x[0], x[-1]
-    if low == high:
-        return 1.0, 0.0, np.inf, False
+    if len(x) == 1:
+        return NumberScale(1.0, 0.0, np.inf, False, 0.0, missing)
     q25, median, q75 = find_quartiles(x, weights)
-    is_step = x[np.searchsorted(x, low, side="right")] == high
+    is_step = len(x) == 2
     has_quartiles = q25 < q75 and not is_step
-    ends = (q25, q75) if has_quartiles else (low, high)
+    ends = (q25, q75) if has_quartiles else (x[0], x[-1])
     scale = 2.0**-60 if max(np.abs(ends)) > HUGE else 1.0
     if is_step:
-        return scale, low * scale, high * scale - low * scale, True
+        low, high = (x * scale).tolist()
+        return NumberScale(scale, low, high - low, True, float(weights[1] / total), missing)
     x = x if scale == 1.0 else x * scale
     center = float(median * scale)
     if has_quartiles:
         spread = float(q75 * scale - q25 * scale)
     else:
-        distances, of_others, _ = _find_distances(x, weights, center, 0.0)
+        distances, of_others = _find_distances(x, weights, center, 0.0)
         spread = float(find_quartiles(distances, of_others)[1])
-    return scale, center, _look_beyond_spike(x, weights, center, spread), False
+    spread = _look_beyond_spike(x, weights, center, spread)
+    return NumberScale(scale, center, spread, False, 0.0, missing)
 
 
-def _look_beyond_spike(
-    x: np.ndarray, weights: np.ndarray | None, center: float, spread: float
-) -> float:
+def _look_beyond_spike(x: np.ndarray, weights: np.ndarray, center: float, spread: float) -> float:
     """Return the spread, or the usual distance of a broad rest that it would clip."""
     while True:
         end = SATURATION * spread
-        distances, of_rest, share = _find_distances(x, weights, center, end)
-        if share < REST * (1.0 - ROUNDING):
+        distances, of_rest = _find_distances(x, weights, center, end)
+        if of_rest.sum() < REST * (1.0 - ROUNDING) * weights.sum():
             return spread
         near, usual, far = find_quartiles(distances, of_rest).tolist()
         if near < GAP * end or far - near < BREADTH * usual:
@@ -185,49 +170,42 @@ def _look_beyond_spike(
 
 
 def _find_distances(
-    x: np.ndarray, weights: np.ndarray | None, center: float, end: float
-) -> tuple[np.ndarray, np.ndarray | None, float]:
-    """Return, sorted, the distances from the center that are greater than some.
-
-    And the weights of these rows, and their share of all.
-    """
+    x: np.ndarray, weights: np.ndarray, center: float, end: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return, sorted, the distances from the center that are greater than some, and weights."""
     is_far = np.ones(len(x), dtype=bool)
     is_far[np.searchsorted(x, center - end) : np.searchsorted(x, center + end, "right")] = False
-    share = find_share(is_far, weights)
     distances = np.abs(x[is_far] - center)
     order = np.argsort(distances, kind="stable")
-    return distances[order], None if weights is None else weights[is_far][order], share
+    return distances[order], weights[is_far][order]
 
 
-def find_quartiles(x: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+def find_quartiles(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the smallest values that at least 25%, 50% and 75% of the weight do not exceed."""
-    if weights is None:
-        return x[np.ceil(QUARTILES * len(x)).astype(np.intp) - 1]
     totals = np.cumsum(weights)
     return x[np.searchsorted(totals, QUARTILES * (1.0 - ROUNDING) * totals[-1])]
 
 
-def order_rows(weights: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the rows of weight above 0 in ascending order of their weights, and these.
+def order_rows(
+    weights: np.ndarray | None,
+) -> tuple[np.ndarray | None, np.ndarray | None, float]:
+    """Return the rows of weight above 0 in ascending order of weights, these, and their unit.
 
-    An order of None stands for all rows as they are, and weights of None for equal ones. The
-    largest weight is brought near 1 by a power of two, so that no sum overflows or vanishes. A
-    weight that becomes 0 by that is too small beside the largest to change any sum.
+    An order of None stands for all rows as they are, and weights of None for as many ones. The unit
+    is the weight that all rows have, or else the power of two that is next to the largest weight:
+    in this unit no sum overflows or vanishes. A weight that becomes 0 by that is too small beside
+    the largest to change any sum.
     """
     if weights is None:
-        return None, None
-    weights = np.ldexp(weights, -np.frexp(weights.max())[1])
+        return None, None, 1.0
+    exponent = np.frexp(weights.max())[1] - 1
+    weights = np.ldexp(weights, -exponent)
     order = np.argsort(weights, kind="stable")  # so that no sum depends on the order of the rows
     order = order[np.count_nonzero(weights == 0.0) :]
     weights = weights[order]
-    return order, None if weights[0] == weights[-1] else weights
-
-
-def find_share(is_in: np.ndarray, weights: np.ndarray | None) -> float:
-    """Return how much of the weight is in some rows, from 0 to 1."""
-    if weights is None:
-        return float(np.count_nonzero(is_in) / len(is_in))
-    return float(weights[is_in].sum() / weights.sum())
+    if weights[0] == weights[-1]:
+        return order, None, float(np.ldexp(weights[0], exponent))
+    return order, weights, float(np.ldexp(1.0, exponent))
 
 
 class SparseScaler(TransformerMixin, BaseEstimator):
@@ -258,7 +236,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
             rows, values = X.indices[part], np.abs(X.data[part]).astype(np.float64)
             rows, values = rows[values > 0.0], values[values > 0.0]
             order = np.argsort(values, kind="stable")
-            weights = None if sample_weight is None else sample_weight[rows[order]]
+            weights = np.ones(len(rows)) if sample_weight is None else sample_weight[rows[order]]
             q25, size, q75 = find_quartiles(values[order], weights)
             if len(rows) > FULL * X.shape[0]:
                 full.append(j)
