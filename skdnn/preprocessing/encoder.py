@@ -336,7 +336,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         """Learn from the rows of a table and of the parts before; leave some warnings `untold`."""
         order, weights, unit = order_rows(check_weights(sample_weight, table, may_vanish=False))
         if not parts.summaries:
-            self._labels = table.labels
+            self._labels = list(table.labels)
             self.is_categorical_ = find_categories(self.categorical_features, table)
         first_unit = parts.unit if parts.summaries else float(2.0 ** (np.frexp(unit)[1] - 1))
         if not 0.0 < unit / first_unit < np.inf:
