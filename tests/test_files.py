@@ -1,6 +1,7 @@
 """Files of fitted models: skops and pickle, plain data, formats, memory-mapped weights."""
 
 import pickle
+import tracemalloc
 import zipfile
 from copy import copy, deepcopy
 from pathlib import Path
@@ -377,6 +378,21 @@ def test_weights_stay_in_the_file(tmp_path):
     for one in (loaded, model):
         one.fit(TABLE, Y)
     np.testing.assert_array_equal(loaded.params_, model.params_)
+
+
+def test_predictions_take_less_memory_than_weights_in_a_file(monkeypatch, tmp_path):
+    """One member after the other, where the memory that all need together is not kept."""
+    monkeypatch.setattr("skdnn.training.prediction.LARGEST_KEPT", 1 << 20)
+    settings = {**FEW, "hidden_layer_sizes": (512, 512), "n_members": 8, "max_iter": 1}
+    model = DeepBinaryClassifier(**settings).fit(NUMBERS, Y).without_training_state()
+    joblib.dump(model, tmp_path / "model.joblib")
+    loaded = joblib.load(tmp_path / "model.joblib", mmap_mode="r")
+    tracemalloc.start()
+    probability = loaded.predict_proba(NUMBERS)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.5 * loaded.params_.nbytes
+    np.testing.assert_array_equal(probability, model.predict_proba(NUMBERS))
 
 
 # ---- files of releases

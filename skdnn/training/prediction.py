@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -105,8 +106,10 @@ class Predictor:
         members, n_rows = range(len(params)), index.shape[-1]
         logits = np.empty((len(params), n_rows), dtype)
         groups = programs.groups(members, min(n_rows, FEWEST_ROWS), n_compiled=len(params))
-        with self._borrow_memories(dtype, len(groups)) as memories:
-            for group, memory in zip(groups, memories, strict=False):
+        # Parameters that take too much to be kept are loaded for one group after the other.
+        is_kept = params.size * dtype.itemsize <= LARGEST_KEPT
+        with self._borrow_memories(dtype, len(groups) if is_kept else 1) as memories:
+            for group, memory in zip(groups, cycle(memories), strict=False):
                 own = index if index.ndim == 1 else index[group]
                 logits[group] = programs.logits(group, params, X, own, memory)
         return logits
