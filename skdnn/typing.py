@@ -14,7 +14,7 @@ class HasShape(Protocol):
     """Objects with rows and columns: DataFrames, sparse matrices, tables of Arrow."""
 
     @property
-    def shape(self) -> tuple[Any, ...]:
+    def shape(self) -> Any:
         """Numbers of rows and columns."""
 
 
