@@ -260,7 +260,13 @@ def test_encoder_of_the_user_gets_the_table_as_it_is():
 
 WITHOUT_LIBRARIES = """
 import sys
-sys.modules.update(dict.fromkeys(["pandas", "polars", "pyarrow", "dask"]))
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("pandas", "polars", "pyarrow", "dask"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NotInstalled())
 import numpy as np
 from skdnn.preprocessing import TabularEncoder
 rows = [[1.0, "a"], [2.0, "b"], [4.0, "a"], [None, "b"]]

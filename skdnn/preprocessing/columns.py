@@ -225,9 +225,10 @@ class FrameTable(Table):
 
     def distinct(self, column: int) -> tuple[list[Any], np.ndarray]:
         values = self.X.get_column(self.labels[column]).to_native()
-        if not hasattr(values, "factorize"):
+        try:
+            codes, found = values.factorize()  # ten times as fast, where it is
+        except (AttributeError, NotImplementedError, OverflowError):  # of pandas 2: maps, 10**400
             return super().distinct(column)
-        codes, found = values.factorize()  # ten times as fast, where it is
         return found.tolist(), codes
 
 
