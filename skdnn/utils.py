@@ -80,14 +80,21 @@ FILE_FORMAT = 1
 
 
 def add_format(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the state of an estimator with its format and the version that writes it.
-
-    Ranges become lists: skops would ask whether they are to be trusted.
-    """
+    """Return the state of an estimator with its format and the version that writes it."""
     from . import __version__
 
-    state = {name: list(v) if isinstance(v, range) else v for name, v in state.items()}
-    return {"skdnn_format": FILE_FORMAT, "skdnn_version": __version__, **state}
+    return {"skdnn_format": FILE_FORMAT, "skdnn_version": __version__, **to_plain(state)}
+
+
+def to_plain(value: Any) -> Any:
+    """Return data without what a text format does not know: ranges, arrays that lie in a file."""
+    if type(value) is dict:
+        return {key: to_plain(part) for key, part in value.items()}
+    if type(value) is list:
+        return [to_plain(part) for part in value]
+    if isinstance(value, range):
+        return list(value)
+    return np.asarray(value) if isinstance(value, np.memmap) else value
 
 
 def remove_format(state: dict[str, Any], estimator: Any) -> dict[str, Any]:

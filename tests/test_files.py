@@ -88,6 +88,18 @@ def test_encoders_encode_as_before(save_and_load, names):
     assert vars(loaded).keys() == vars(encoder).keys()
 
 
+@each_way
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of odd columns
+def test_encoders_learn_on_from_a_file(save_and_load):
+    table = pd.DataFrame(COLUMNS).drop(columns=["pairs", "bytes"])
+    encoder, loaded = TabularEncoder(), TabularEncoder()
+    for part in (table[:50], table[50:80], table[80:]):
+        encoder.partial_fit(part)
+        loaded = save_and_load(loaded.partial_fit(part), types={ENCODER})
+    np.testing.assert_array_equal(loaded.transform(table), encoder.transform(table))
+    assert loaded.categories_ == encoder.categories_
+
+
 def test_state_of_an_encoder_has_no_keys_but_strings():
     """Text formats would make strings of others, and of False something that is true."""
 
@@ -375,9 +387,12 @@ def test_weights_stay_in_the_file(tmp_path):
         np.testing.assert_array_equal(loaded.predict_proba(table), model.predict_proba(table))
     assert loaded.params_ is weights
     assert all(isinstance(view.base, np.memmap) for view in loaded.coefs_[:1])
-    for one in (loaded, model):
+    again = through_skops(loaded, types={CLASSIFIER, ENCODER})
+    for one in (loaded, model, again):
         one.fit(TABLE, Y)
-    np.testing.assert_array_equal(loaded.params_, model.params_)
+        assert type(one.params_) is np.ndarray
+        np.testing.assert_array_equal(one.params_, model.params_)
+    through_skops(loaded, types={CLASSIFIER, ENCODER})
 
 
 def test_predictions_take_less_memory_than_weights_in_a_file(monkeypatch, tmp_path):

@@ -122,7 +122,7 @@ def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
         is_untouched = packed.pop("checksum", None) == checksum(estimator.params_)
         state = TrainingState.unpack(packed, plan.network.n_members, history=history)
     state.n_epochs_before = state.n_epochs
-    state.final_params = estimator.params_.copy()
+    state.final_params = np.array(estimator.params_)
     is_known = is_untouched and can_continue(plan, state, estimator.params_)
     if not is_known or (plan.is_part and state.progress is not None):
         state.begin_anew(plan)

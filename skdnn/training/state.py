@@ -13,6 +13,7 @@ from ..nn.losses import Loss
 from ..nn.network import Network
 from ..optim.schedules import Schedule
 from ..optim.transforms import Optimizer
+from ..utils import to_plain
 
 End = Literal["", "interrupt", "callback", "max_time"]
 
@@ -249,7 +250,7 @@ class TrainingState:
     @classmethod
     def unpack(cls, packed: dict[str, Any], n_members: int, **others: Any) -> TrainingState:
         """Return a state with copies of what was packed, and `others` as they are."""
-        packed = deepcopy(packed)
+        packed = deepcopy(to_plain(packed))
         optimizer, progress = packed["optimizer"], packed["progress"]
         packed["optimizer"] = {"step": optimizer["step"], "arrays": dict(optimizer["arrays"])}
         packed["streams"] = RandomStreams.unpack(packed["streams"], n_members)
