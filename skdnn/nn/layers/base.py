@@ -416,8 +416,7 @@ class Sequential(Layer):
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
         grads: Grads = {}
         for name, layer, x_in in reversed(list(self._inputs(x, p, ctx))):
-            grad_y, x_in = read_only(grad_y), read_only(x_in)
-            grad_y, own = layer.backward(grad_y, x_in, p[name], ctx[name])
+            grad_y, own = layer.backward(read_only(grad_y), x_in, p[name], ctx[name])
             _check_shape(layer, "backward", grad_y, x_in.shape)
             grads |= {f"{name}.{key}": grad for key, grad in own.items()}
         return grad_y, grads
@@ -426,7 +425,7 @@ class Sequential(Layer):
         return {
             f"{name}.{key}": value
             for name, layer, x_in in self._inputs(x, p, ctx)
-            for key, value in layer.statistics(read_only(x_in), p[name], ctx[name]).items()
+            for key, value in layer.statistics(x_in, p[name], ctx[name]).items()
         }
 
     def of_member(self, member: int) -> Sequential:
@@ -435,8 +434,9 @@ class Sequential(Layer):
     def _inputs(self, x: Array, p: Params, ctx: Context) -> Iterator[tuple[str, Layer, Array]]:
         """Yield the layers with their names and what enters them."""
         for name, layer in self.named():
-            yield name, layer, x
-            x = layer.forward(read_only(x), p[name], ctx[name])
+            x_in = read_only(x)
+            yield name, layer, x_in
+            x = layer.forward(x_in, p[name], ctx[name])
 
 
 def read_only(array: Array) -> Array:
