@@ -71,8 +71,7 @@ disallow_untyped_defs = false
 disallow_incomplete_defs = false
 disallow_untyped_calls = false
 warn_return_any = false
-[mypy-sklearn.*,skl2onnx.*,onnxruntime,threadpoolctl,scipy.*,pandas.*,matplotlib.*]
-ignore_missing_imports = true
+disable_error_code = import-untyped
 """
 
 

@@ -46,7 +46,7 @@ class Layout:
             raise ValueError(f"Parameters of a layer must have names that differ, got {repeated}.")
 
         ordered = sorted(specs, key=lambda s: (not s.trainable, not s.weight_decay, s.lr_scale))
-        self.specs = {spec.name: spec for spec in ordered}
+        self.specs: dict[str, ParamSpec] = {spec.name: spec for spec in ordered}
         self.columns: dict[str, slice] = {}
         self.n_params: int = 0
         self.n_trainable: int = 0
