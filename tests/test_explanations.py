@@ -14,6 +14,7 @@ import pytest
 from data import classifier, make_table
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer
@@ -26,7 +27,15 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import skdnn
 from skdnn import DeepBinaryClassifier, Explanation
-from skdnn.nn import Branch, CategoricalEmbedding, Concatenate, NumericEmbedding
+from skdnn.nn import (
+    Activation,
+    BatchNorm,
+    Branch,
+    CategoricalEmbedding,
+    Concatenate,
+    Dense,
+    NumericEmbedding,
+)
 
 PLACES = np.array([f"p{j:02}" for j in range(12)])
 
@@ -184,6 +193,34 @@ def test_embeddings_among_the_layers_of_the_user_are_seen_through():
     layers = Concatenate((Branch(2, (NumericEmbedding(4, 2),)), Branch(1, (lookup,))))
     model = classifier((layers, 8), max_iter=15, n_members=2).fit(X, y)
     assert np.abs(assert_adds_up(model, X[:20], X[50:60]).values[:, 2]).max() > 0.1
+
+
+class Swish:
+    """An activation with a function that cannot be traced: formulas run at once."""
+
+    def value(self, z):
+        return z * expit(z)
+
+    def derivative(self, z):
+        return expit(z) * (1.0 + z * expit(-z))
+
+
+@pytest.mark.parametrize(
+    ("hidden_layer_sizes", "activation"),
+    [
+        ((8,), Swish()),
+        ((8, 4), "identity"),
+        ((Dense(4), Dense(3)), "relu"),
+        ((Activation("tanh"), Dense(5), BatchNorm(), Activation("silu"), 4), "tanh"),
+    ],
+    ids=["own activation", "identity", "linear layers", "own layers"],
+)
+def test_networks_of_all_kinds_are_explained(hidden_layer_sizes, activation):
+    X, y = make_table()
+    model = classifier(hidden_layer_sizes, activation, n_members=2).fit(X, y)
+    explanation = assert_adds_up(model, X[:9], X[20:50])
+    assert (np.abs(explanation.values).max(axis=0) > 1e-3).all()
+    assert model.feature_importances_.all()
 
 
 # What is returned.

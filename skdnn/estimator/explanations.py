@@ -174,7 +174,7 @@ def find_importances(estimator: Any) -> None:
     values = paths.integrate(background, ends, SAMPLE_POINTS) / estimator.temperature_
     values = _sum_by_feature(values, estimator._encoder, estimator.n_features_in_)
     estimator._importances = np.abs(values).mean(axis=0)
-    del estimator._rows_to_explain
+    vars(estimator).pop("_rows_to_explain", None)  # unless another thread has done so
 
 
 def read_importances(estimator: Any) -> np.ndarray:
