@@ -124,6 +124,11 @@ def test_few_rows_that_are_all_wrong_say_little():
     assert fit_temperature(logits, y, None, MANY) == pytest.approx(LARGEST_TEMPERATURE, rel=1e-3)
 
 
+def test_logits_that_overflowed_say_nothing_of_the_size_of_the_average():
+    assert relative_size(np.array([1.0, np.inf]), np.array([[1.0, 2.0]])) == 1.0
+    assert relative_size(np.array([1.0, 1.0]), np.array([[1.0, np.inf]])) == 1.0
+
+
 def test_logits_of_zero_have_no_temperature_of_their_own():
     assert fit_temperature(np.zeros(4), np.array([0.0, 0.0, 1.0, 1.0]), None, 4) == 1.0
 

@@ -9,6 +9,8 @@ from data import classifier
 from sklearn.exceptions import ConvergenceWarning
 from trainings import noisy_table
 
+from skdnn import DeepBinaryClassifier
+
 # The rows are -1 and 1, and the label is the sign. A step of gradient descent from W = 0, which is
 # wrong for nobody, moves W by half the learning rate, and after it all rows are answered right: W
 # stands still. Validation rows of 1e30 make W from 3.4e8 on overflow in float32.
@@ -128,3 +130,23 @@ def test_members_that_lose_epochs_together_equal_members_that_lose_them_alone(ea
             for place, member in enumerate(survivors):
                 np.testing.assert_array_equal(together.params_[place], alone[member].params_[0])
     assert len(n_lost) > 1, "some should lose epochs and some not"
+
+
+@pytest.mark.parametrize("learning_rate_init", [20.0, 100.0])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_units_that_overflow_out_of_fold_are_no_warning(learning_rate_init):
+    """All warnings but that of scikit-learn's are errors here."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 5))
+    y = X[:, 0] + rng.normal(size=200) > 0
+    model = DeepBinaryClassifier(
+        learning_rate_init=learning_rate_init,
+        max_iter=4,
+        n_members=3,
+        calibration="temperature",
+        random_state=0,
+    ).fit(X, y)
+    held_out = ~np.isnan(model.oof_decision_function_)
+    assert held_out.any()
+    assert np.isfinite(model.oof_decision_function_[held_out]).all()
+    assert np.isfinite(model.decision_function(X)).all()

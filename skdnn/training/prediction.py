@@ -73,6 +73,7 @@ class Predictor:
             self._programs[name] = Programs(self.network, name)
         return self._programs[name]
 
+    @np.errstate(over="ignore", invalid="ignore")  # what comes out says so
     def logits(
         self,
         params: np.ndarray,

@@ -424,4 +424,5 @@ def relative_size(average: np.ndarray, judged: np.ndarray) -> float:
     that suits the members would be too high for it.
     """
     sizes = [np.square(logits, dtype=np.float64).mean() for logits in (average, judged)]
-    return float(np.sqrt(sizes[0] / sizes[1])) if sizes[1] else 1.0
+    is_known = np.isfinite(sizes).all() and sizes[1] > 0.0
+    return float(np.sqrt(sizes[0] / sizes[1])) if is_known else 1.0
