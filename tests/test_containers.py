@@ -8,7 +8,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from data import classifier, make_table
+from data import classifier, make_table, needs
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.feature_extraction import DictVectorizer
@@ -110,7 +110,10 @@ def nested(values, dtype):
         nested([[1, 2]] * 60, pa.list_(pa.int64(), 2)),
         nested([[1]] * 60, pa.large_list(pa.int64())),
         nested([{"u": 1}] * 60, pa.struct([("u", pa.int64())])),
-        nested([[("u", 1)]] * 60, pa.map_(pa.string(), pa.int64())),
+        pytest.param(
+            nested([[("u", 1)]] * 60, pa.map_(pa.string(), pa.int64())),
+            marks=needs("narwhals>=2.29", "a word for maps, which are else unhashable lists"),
+        ),
     ],
     ids=lambda column: str(column.dtype),
 )
