@@ -18,6 +18,7 @@ from tables import (
     logits_of,
 )
 
+from skdnn import TabularEncoder
 from skdnn.estimator.architecture import Architecture, InputColumns, build_network
 from skdnn.nn import Activation, BatchNorm, Dense, Dropout, LayerNorm, Residual
 from skdnn.nn.initializers import (
@@ -161,6 +162,25 @@ def test_network_leaves_out_layers_that_would_do_nothing():
 def test_network_without_hidden_layers_is_logistic_regression():
     params = np.array([[1.0, 2.0, 3.0, 4.0, 5.0]])
     np.testing.assert_allclose(logits_of(build(()), params, np.eye(4)), [[6.0, 7.0, 8.0, 9.0]])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "n_columns", "expected"),
+    [
+        (TabularEncoder(), 1_000, 1.0),
+        (TabularEncoder(), 1_500, 0.2),
+        (None, 1_500, 1.0),  # of any unit, as those of a sparse table
+    ],
+)
+@pytest.mark.parametrize("sizes", [(), (8, 8)])
+def test_first_weights_of_wide_tables_learn_slowly(encoder, n_columns, expected, sizes):
+    columns = InputColumns.of(encoder, np.zeros((1, n_columns)), 0, None)
+    spread = ("tanh",) * len(sizes), (0.0,) * len(sizes)
+    first, *others = dense_layers(build_network(Architecture(columns, sizes, *spread)))
+    assert first.lr_scale == pytest.approx(expected)
+    assert all(layer.lr_scale == 1.0 for layer in others)
+    alike = Architecture(columns, sizes, *spread, initialization="mlp")
+    assert all(layer.lr_scale == 1.0 for layer in dense_layers(build_network(alike)))
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)

@@ -117,6 +117,15 @@ def test_few_rows_take_more_members(n_samples, n_columns, parameters, expected):
     assert model.resolved_params_["n_members"] == expected
 
 
+def test_tables_of_many_columns_that_rise_and_fall_together_converge_at_the_default_rate():
+    """A step of each weight moves units by the sum of them all: this diverged before."""
+    rng = np.random.default_rng(0)
+    X = (rng.normal(size=(30, 5_000)) + 2.0 * rng.normal(size=(30, 1))).astype(np.float32)
+    y = X[:, 0] - X[:, 1] + 2.0 * rng.normal(size=30) > 0.0
+    model = DeepBinaryClassifier(random_state=0).fit(X, y)  # warnings are errors
+    assert max(model.history_["validation_loss"]) < 2.0
+
+
 def test_calibration_that_is_given_stays():
     assert "calibration" not in chosen(60, calibration=None)
 

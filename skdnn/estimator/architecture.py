@@ -38,7 +38,7 @@ from ..nn.initializers import (
 from ..nn.network import Network
 from ..preprocessing import TabularEncoder
 from ..preprocessing.categories import FIRST_LEVEL
-from .parameters import OWN_ACTIVATION, ResolvedParameters
+from .parameters import MOST_EMBEDDED, OWN_ACTIVATION, ResolvedParameters
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
@@ -57,27 +57,41 @@ EMBEDDING_INIT = FirstRowsZero(standard_normal, FIRST_LEVEL)
 LARGEST_EMBEDDING = 8
 """Units that describe a category, at most."""
 
+MANY_COLUMNS = 300
+"""In tables too wide for an embedding, steps of the first weights move units no farther than with
+so many columns."""
+
 
 @dataclass(frozen=True)
 class InputColumns:
     """What the columns of the matrix that enters a network are, from left to right.
 
     Numbers to embed, by one of `KINDS`, come first; columns to take as they are follow, and last
-    come columns of codes, each with the number of its levels.
+    come columns of codes, each with the number of its levels. `lr_scale` is the factor of the
+    learning rate of the first weights.
     """
 
     n_columns: int
     n_embedded: int = 0
     code_sizes: tuple[int, ...] = ()
     embedding: str | None = None
+    lr_scale: float = 1.0
 
     @classmethod
     def of(cls, encoder: Any, matrix: Any, n_embedded: int, embedding: str | None) -> InputColumns:
-        """Say which columns of the matrix are embedded, of those that may be, and how."""
+        """Say which columns of the matrix are embedded, of those that may be, and how.
+
+        A step of the usual size moves each first weight by about the learning rate, and what a unit
+        adds up by that times the number of columns, where these rise and fall together. Of many
+        columns the rate is lower in proportion. Rows of sparse tables have few numbers, and those
+        of other encoders are of any size.
+        """
         n_columns, code_sizes = matrix.shape[1], getattr(encoder, "code_sizes_", ())
+        is_wide = isinstance(encoder, TabularEncoder) and n_columns > MOST_EMBEDDED
+        lr_scale = MANY_COLUMNS / n_columns if is_wide else 1.0
         if embedding is None or n_embedded == 0:
-            return cls(n_columns, code_sizes=code_sizes)
-        return cls(n_columns, n_embedded, code_sizes, embedding)
+            return cls(n_columns, code_sizes=code_sizes, lr_scale=lr_scale)
+        return cls(n_columns, n_embedded, code_sizes, embedding, lr_scale)
 
     @property
     def n_plain(self) -> int:
@@ -174,13 +188,16 @@ def build_network(architecture: Architecture) -> Network:
     may_add = architecture.residual
     residual = [may_add and i > 0 and size == widths[i] for i, size in enumerate(sizes)]
     functions, rates = iter(architecture.activation), iter(architecture.dropout)
-    for n_units, width, is_residual in zip(sizes, widths[:-1], residual, strict=True):
+    lr_scales = [columns.lr_scale, *(1.0 for _ in sizes)]
+    for n_units, width, is_residual, lr_scale in zip(
+        sizes, widths[:-1], residual, lr_scales[:-1], strict=True
+    ):
         if isinstance(n_units, Layer):
             layers.append(n_units)
             continue
         g, rate = make_activation(next(functions)), next(rates)
         recipe = getattr(g, "initialization", "he_normal")
-        dense = _dense(width, n_units, architecture.initialization, g, recipe)
+        dense = _dense(width, n_units, architecture.initialization, g, recipe, lr_scale)
         block: list[Layer] = [_quieten(dense, sum(residual)) if is_residual else dense]
         if architecture.normalization is not None:
             block.append(NORMALIZATIONS[architecture.normalization])
@@ -189,7 +206,8 @@ def build_network(architecture: Architecture) -> Network:
         if rate > 0.0:
             block.append(Dropout(rate))
         layers += [Residual(tuple(block))] if is_residual else block
-    layers.append(_dense(widths[-1], 1, architecture.initialization, g, "glorot_uniform"))
+    recipe = "glorot_uniform"
+    layers.append(_dense(widths[-1], 1, architecture.initialization, g, recipe, lr_scales[-1]))
     members = architecture.n_members, architecture.first_member
     return Network(tuple(layers), columns.n_columns, *members)
 
@@ -220,13 +238,16 @@ def _quieten(dense: Dense, n_residual: int) -> Dense:
     return replace(dense, weight_init=Scaled(dense.weight_init, 1.0 / sqrt(n_residual)))
 
 
-def _dense(n_in: int, n_units: int, initialization: str, g: Any, recipe: str) -> Dense:
+def _dense(
+    n_in: int, n_units: int, initialization: str, g: Any, recipe: str, lr_scale: float
+) -> Dense:
     """Describe a linear step; `recipe` is what "auto" stands for."""
     if initialization == "mlp":
         factor = 2.0 if isinstance(g, Logistic) else 6.0
         within = UniformWithin(sqrt(factor / (n_in + n_units)))
         return Dense(n_units, weight_init=within, bias_init=within)
-    return Dense(n_units, INITIALIZERS[recipe if initialization == "auto" else initialization])
+    recipe = recipe if initialization == "auto" else initialization
+    return Dense(n_units, INITIALIZERS[recipe], lr_scale=lr_scale)
 
 
 def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[Any, ...]:
