@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from data import classifier, make_table
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
 
 from skdnn import DeepBinaryClassifier, TabularEncoder
 
@@ -140,14 +142,21 @@ def test_calibration_by_itself_is_that_by_name():
     assert np.array_equal(*(model.decision_function(X) for model in models))
 
 
-def test_rows_of_one_class_calibrate_nothing_by_themselves():
-    """Asked for by name, that is an error."""
+@pytest.mark.parametrize("is_given", [True, False])
+def test_rows_of_one_class_calibrate_nothing_by_themselves(is_given):
+    """Asked for by name, that is an error. The only row of a class is in no fold."""
     X, y = make_table()
-    of_one_class = {"X_val": X[y == 1], "y_val": y[y == 1]}
-    model = classifier(n_members=5, early_stopping=True, calibration="auto")
-    assert model.fit(X, y, **of_one_class).temperature_ == 1.0
+    given = {"X_val": X[y == 1], "y_val": y[y == 1]} if is_given else {}
+    y = y if is_given else np.arange(len(y)) == 0
+    model = classifier(n_members=5, early_stopping=True, calibration="auto").fit(X, y, **given)
+    assert model.temperature_ == 1.0
+    assert model.resolved_params_["calibration"] is None
+    again = clone(model).set_params(**model.resolved_params_).fit(X, y, **given)
+    assert_array_equal(again.decision_function(X), model.decision_function(X))
+    if not is_given:
+        assert_array_equal(again.oof_decision_function_, model.oof_decision_function_)
     with pytest.raises(ValueError, match="needs rows of both classes"):
-        model.set_params(calibration="temperature").fit(X, y, **of_one_class)
+        model.set_params(calibration="temperature").fit(X, y, **given)
 
 
 @pytest.mark.parametrize("decay", [None, 0.5])

@@ -30,6 +30,7 @@ from ..training.state import RandomStreams, TrainingPlan, TrainingState, first_o
 from ..training.threads import resolve_n_jobs
 from ..training.validation import (
     Validation,
+    can_calibrate,
     evaluate_out_of_fold,
     hold_out,
     make_score,
@@ -153,7 +154,9 @@ def run(estimator: Any, training: Training) -> None:
     given, parameters, is_calibrated, model, plan, state, rows, held_out = training
     folds = validation = None
     if not plan.is_part:
-        rows, held_out, folds = hold_out(parameters, model.classes, plan, state, rows, held_out)
+        rows, held_out, folds = hold_out(parameters, plan, state, rows, held_out)
+        if is_calibrated and not can_calibrate(parameters, model.classes, held_out, folds):
+            is_calibrated, model.resolved_params["calibration"] = False, None
         rows = rows.normalize_weights()
     if state.final_params is None:
         fit_bins(plan.network, state.params, rows, folds)

@@ -95,12 +95,7 @@ def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -
 
 
 def hold_out(
-    parameters: Any,
-    classes: np.ndarray,
-    plan: TrainingPlan,
-    state: TrainingState,
-    rows: Rows,
-    given: Rows | None,
+    parameters: Any, plan: TrainingPlan, state: TrainingState, rows: Rows, given: Rows | None
 ) -> tuple[Rows, Rows | None, Folds | None]:
     """Return the rows to train on, those to validate on if there are to be any, and the folds.
 
@@ -115,30 +110,35 @@ def hold_out(
             held_out = rows
         else:
             rows, held_out = split_validation(rows, parameters.validation_fraction, rng)
-    if parameters.calibration == "temperature":
-        _check_can_calibrate(parameters, classes, held_out, folds)
     return rows, held_out, folds
 
 
-def _check_can_calibrate(
+def can_calibrate(
     parameters: Any, classes: np.ndarray, held_out: Rows | None, folds: Folds | None
-) -> None:
-    """Refuse to calibrate without rows of both classes that were not trained on."""
+) -> bool:
+    """Say whether there are rows of both classes that were not trained on.
+
+    Raises
+    ------
+    ValueError
+        If there are none, and calibration was asked for by name.
+    """
     labels = np.array([]) if held_out is None else held_out.y
     labels = np.unique(labels if folds is None else labels[folds.of_row != IN_NO_FOLD])
+    if len(labels) == 2 or parameters.calibration == "auto":
+        return len(labels) == 2
     if len(labels) == 0:
         raise ValueError(
             f"calibration={parameters.calibration!r} needs rows that were not trained on, and "
             f"early_stopping={parameters.early_stopping!r} holds none out here. Set it to True, "
             "pass X_val and y_val, or set calibration to None."
         )
-    if len(labels) == 1:
-        only = classes.tolist()[int(labels[0])]
-        raise ValueError(
-            f"calibration={parameters.calibration!r} needs rows of both classes that were not "
-            f"trained on, but all of these are of class {only!r}. Pass X_val and y_val with both, "
-            "or more rows, or set calibration to None."
-        )
+    only = classes.tolist()[int(labels[0])]
+    raise ValueError(
+        f"calibration={parameters.calibration!r} needs rows of both classes that were not trained "
+        f"on, but all of these are of class {only!r}. Pass X_val and y_val with both, or more "
+        "rows, or set calibration to None."
+    )
 
 
 def make_score(
