@@ -11,7 +11,7 @@ import os
 import platform
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal
@@ -252,7 +252,8 @@ class _Cost:
             estimator.set_params(random_state=seed)
         training = prepare(estimator, Given(X, y, sample_weight))
         plan, state, rows = training.plan, training.state, training.rows
-        rows = rows.normalize_weights().astype(np.float64)
+        X, y = rows.X.astype(np.float64), rows.y.astype(np.float64)
+        rows = replace(rows, X=X, y=y).normalize_weights()
         params: np.ndarray = state.params.astype(np.float64)
         if not is_fitted:
             params = _off_zero(plan.network, params, seed)

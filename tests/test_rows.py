@@ -137,12 +137,6 @@ def test_drop_weightless_leaves_the_rows_that_count(rows):
         assert_same(kept, Rows(rows.X[counts], rows.y[counts], rows.sample_weight[counts]))
 
 
-def test_rows_change_their_dtype_together():
-    rows = Rows(np.eye(2), np.zeros(2), np.ones(2)).astype(np.float32)
-    assert {array.dtype for array in rows.arrays()} == {np.dtype(np.float32)}
-    assert Rows(np.eye(2), np.zeros(2)).astype(np.float32).sample_weight is None
-
-
 # Where rows of the table come to stand.
 
 
@@ -152,7 +146,6 @@ STEPS = {
     "reverse": lambda rows: rows.take(np.arange(len(rows))[::-1]),
     "take": lambda rows: rows.take(np.arange(len(rows) // 2, len(rows))),
     "scale": Rows.normalize_weights,
-    "float32": lambda rows: rows.astype(np.float32),
 }
 
 

@@ -78,13 +78,15 @@ def describe_training(state: TrainingState) -> dict[str, Any]:
     """Return the fitted attributes that a training changes; arrays and lists are the state's."""
     curves = describe_history(state.history)
     curve, scores = curves["loss_curve_"], curves["validation_scores_"]
+    choose: Any = min if scores is None else max
+    best = choose(filter(np.isfinite, curve if scores is None else scores), default=np.nan)
     return {
         "params_": state.final_params,
         "temperature_": 1.0,
         **curves,
         "loss_": curve[-1] if curve else np.nan,
-        "best_loss_": _best(min, curve) if scores is None else None,
-        "best_validation_score_": None if scores is None else _best(max, scores),
+        "best_loss_": best if scores is None else None,
+        "best_validation_score_": None if scores is None else best,
         "best_iter_": state.best_iter,
         "n_iter_": len(curve) - state.n_epochs_before,
         "t_": state.n_samples_seen,
@@ -97,11 +99,6 @@ def describe_history(history: dict[str, list[float]]) -> dict[str, Any]:
     curve = np.add(history.get("loss", []), history.get("penalty", [])).tolist()
     scores = history.get("validation_score")
     return {"history_": history, "loss_curve_": curve, "validation_scores_": scores}
-
-
-def _best(choose: Any, values: list[float]) -> float:
-    """Return the least or greatest of some values that are numbers, if there are any."""
-    return float(choose((value for value in values if np.isfinite(value)), default=np.nan))
 
 
 def as_it_is_now(state: TrainingState) -> TrainingState:

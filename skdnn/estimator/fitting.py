@@ -34,7 +34,6 @@ from ..training.validation import (
     evaluate_out_of_fold,
     hold_out,
     make_score,
-    name_score,
 )
 from .architecture import Architecture, InputColumns, count_embedded
 from .encoders import get_encoder
@@ -164,7 +163,9 @@ def run(estimator: Any, training: Training) -> None:
     if held_out is not None:
         held_out = held_out.normalize_weights()
         score = make_score(estimator, parameters.scoring, held_out, folds)
-        validation = Validation(held_out, score, name_score(parameters.scoring), folds)
+        scoring = parameters.scoring  # of its names this is the same in another process
+        name = getattr(scoring, "__qualname__", repr(scoring))
+        validation = Validation(held_out, score, name, folds)
     tasks = make_tasks(estimator, given, model, state)
     smoothed = replace(rows, y=smooth_labels(rows.y, parameters.label_smoothing))
     run_training = train_lbfgs if parameters.solver == "lbfgs" else train

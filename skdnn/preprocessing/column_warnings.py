@@ -9,6 +9,7 @@ from typing import Any
 
 from ..utils import find_stack_level
 from .categories import Category, LevelMatch
+from .scaling import NumberScale
 
 WHOLE, DECIMAL, FORMATTED, TIME = "whole", "decimal", "formatted", "time"
 """What strings read as: numbers that are whole, have decimals, or signs (1,234.5, 12%); times."""
@@ -124,23 +125,27 @@ def list_few(items: list[Any]) -> str:
     return repr(items) if len(items) <= 20 else f"{items[:20]!r} and {len(items) - 20} more"
 
 
-def advise(levels: list[Any], category: Category, *, is_declared: bool) -> Iterator[str]:
-    """Yield what to warn of in a category column; `is_declared` if the user says that it is one.
+def advise(
+    levels: list[Any], column: NumberScale | Category, *, is_declared: bool
+) -> Iterator[str]:
+    """Yield the warnings about a column with these levels, which a column of numbers has none of.
 
-    If it reads as numbers or times, rare levels are not mentioned; without a value, nothing is.
+    `is_declared` says that the user has named it as a category. If it reads as numbers or times,
+    rare levels are not mentioned.
     """
-    if category.is_empty:
-        return
-    if has_twins(levels):
-        yield TWINS
-    is_rare = category.n_rare > MOSTLY * category.n_rows
-    form = None if is_declared else read_as(levels)
-    if form is not None and (form != WHOLE or is_rare):
-        yield OF_FORM[form]
-    elif category.is_cut:
-        yield CUT
-    elif is_rare:
-        yield RARE
+    if column.is_empty:
+        yield EMPTY
+    elif isinstance(column, Category):
+        if has_twins(levels):
+            yield TWINS
+        is_rare = column.n_rare > MOSTLY * column.n_rows
+        form = None if is_declared else read_as(levels)
+        if form is not None and (form != WHOLE or is_rare):
+            yield OF_FORM[form]
+        elif column.is_cut:
+            yield CUT
+        elif is_rare:
+            yield RARE
 
 
 def warn_of_unknown(

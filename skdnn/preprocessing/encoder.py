@@ -46,7 +46,7 @@ from .categories import (
     LevelMatch,
     fit_category,
 )
-from .column_warnings import EMPTY, PREMATURE, advise, warn_of, warn_of_unknown
+from .column_warnings import PREMATURE, advise, warn_of, warn_of_unknown
 from .columns import (
     OBJECT,
     STRING,
@@ -347,13 +347,16 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         columns: dict[int, NumberScale | Category] = {}
         summaries: dict[int, Summary] = {}
         advice: list[tuple[str, int]] = []  # messages and columns
+        is_by_dtype = isinstance(self.categorical_features, str)
         for j, summary in self._summarize(table, order, weights):
             before: Any = parts.summaries.get(j, type(summary).empty())
             summaries[j] = before.merge(summary, unit / first_unit)
             if parts.summaries:  # else this summary is exact, before it is cut down
                 summary = summaries[j]
-            columns[j] = self._fit_column(summary)
-            advice += [(text, j) for text in self._advise(summary, columns[j], table.kinds[j])]
+            column = columns[j] = self._fit_column(summary)
+            is_declared = not (is_by_dtype and table.kinds[j] in (STRING, OBJECT))
+            levels = summary.levels if isinstance(summary, LevelSummary) else []
+            advice += [(text, j) for text in advise(levels, column, is_declared=is_declared)]
             del summary  # which may be as large as the column, before there is another one
         self._arrange([columns[j] for j in range(len(columns))])
         advice = [new for new in advice if new[0] not in untold and new not in parts.told]
@@ -382,15 +385,6 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             min_frequency=self.min_frequency,
             max_categories=self.max_categories,
         )
-
-    def _advise(self, summary: Summary, column: NumberScale | Category, kind: str) -> Iterator[str]:
-        """Yield what to warn of in a column."""
-        if column.is_empty:
-            yield EMPTY
-        elif isinstance(summary, LevelSummary) and isinstance(column, Category):
-            is_by_dtype = isinstance(self.categorical_features, str)
-            is_declared = not is_by_dtype or kind not in (STRING, OBJECT)
-            yield from advise(summary.levels, column, is_declared=is_declared)
 
     @with_usual_errors
     def transform(self, X: TableLike) -> Any:
@@ -562,9 +556,8 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             (mark, j, suffix) for j, column in enumerate(columns) for mark, suffix in column.outputs
         ]
         outputs.sort(key=lambda output: min(output[0], FLAG + 1))  # stable: in X's order
-        self._marks = np.array([mark for mark, _, _ in outputs])
-        self.source_features_ = np.array([j for _, j, _ in outputs])
-        self._suffixes = [suffix for _, _, suffix in outputs]
+        marks, sources, self._suffixes = zip(*outputs, strict=True)
+        self._marks, self.source_features_ = np.array(marks), np.array(sources)
         self.n_continuous_ = int(np.count_nonzero(self._marks == CONTINUOUS))
         self.code_sizes_ = tuple(self._marks[self._marks > FLAG].tolist())
         self.categories_ = [

@@ -68,28 +68,23 @@ class Batches:
         """Return the positions in the table of each member's rows, in the order of an epoch."""
         orders = np.empty((len(members), self.n_samples), position_dtype(self.X.shape[0]))
         for order, member, rng in zip(orders, members, rngs, strict=True):
-            order[:] = self._draw_order(member, rng)[: self.n_samples]
-            if self._positions is not None:
-                order[:] = self._positions[order]
+            if self._folds is None or self._is_whole:
+                own = np.arange(len(self.rows))
+            else:
+                own = self._folds.training_index(member)
+            if self._shuffles:
+                rng.shuffle(own)
+            own = own[: self.n_samples]
+            order[:] = own if self._positions is None else self._positions[own]
         return orders
-
-    def _draw_order(self, member: int, rng: np.random.Generator) -> np.ndarray:
-        """Return the positions of a member's rows, and shuffle them if that is wanted."""
-        dtype = position_dtype(len(self.rows))
-        if self._folds is None or self._is_whole:
-            order = np.arange(len(self.rows), dtype=dtype)
-        else:
-            order = self._folds.training_index(member).astype(dtype)
-        if self._shuffles:
-            rng.shuffle(order)
-        return order
 
     def weight(self, member: int) -> np.ndarray | None:
         """Return the weights of a member's rows, with a mean of 1, at their positions."""
         weight, dtype = self.rows.sample_weight, self.rows.y.dtype
         if self._folds is not None and self._is_whole:
-            members = range(member, member + 1)
-            weight = self._folds.training_weights(self.rows, members)[0].astype(dtype)
+            is_held_out = self._folds.is_held_out(member)
+            weight = np.where(is_held_out, 0.0, self.rows.weights.astype(np.float64))
+            weight = (weight / weight.mean()).astype(dtype)
         elif weight is not None and self._folds is not None:
             own = weight[self._folds.training_index(member)]
             weight = weight * (1.0 / own.mean(dtype=np.float64)).astype(dtype)

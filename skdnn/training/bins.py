@@ -11,7 +11,7 @@ import numpy as np
 
 from ..nn import NumericEmbedding
 from ..nn.network import Network
-from ..utils import cut_rows
+from ..utils import ROUNDING, cut_rows
 from .folds import Folds
 from .rows import Rows
 
@@ -24,11 +24,6 @@ N_FINE = 256
 MOST_FEATURES = 64
 """Features whose cuts are looked for at once: for more the counts would take much memory."""
 
-GAIN_TO_CUT = 1e-9
-"""Share of the weight that a cut has to gain: less is rounding."""
-
-ROUNDING = 1e-9
-"""Share of the weight that adding up weights may be wrong by."""
 
 MARGIN = 1e-3
 """Share of the range that the outer bins reach beyond it."""
@@ -123,7 +118,7 @@ def _choose_cuts(n: np.ndarray, p: np.ndarray, n_cuts: int) -> np.ndarray:
         gain, start, n_best, p_best = np.take_along_axis(
             np.stack([gain, n_start, n, p]), best[np.newaxis], axis=-1
         )
-        is_same = (n_start == start) & (gain > GAIN_TO_CUT * n_total)
+        is_same = (n_start == start) & (gain > ROUNDING * n_total)
         is_left, is_right = is_same & (positions <= best), is_same & (positions > best)
         is_cut |= is_left & (positions == best)
         n_end, p_end = np.where(is_left, n_best, n_end), np.where(is_left, p_best, p_end)
@@ -142,8 +137,7 @@ def _count(
     X = rows.X[some, features]
     n_features = X.shape[1]
     y = rows.y[some].astype(np.float64)
-    weight = np.ones(len(y)) if rows.sample_weight is None else rows.sample_weight[some]
-    weight = weight.astype(np.float64)
+    weight = rows.weights[some].astype(np.float64)
     weight_of_second = weight * y
     n_folds = 1 if folds is None else folds.n_folds
     fold = np.zeros(len(y), np.intp) if folds is None else folds.of_row[some].astype(np.intp)

@@ -166,36 +166,23 @@ class Folds:
         sizes = np.bincount(self.of_row[self.of_row >= 0], minlength=self.n_folds)
         return int(len(self) - max(sizes.max(), (sizes @ self.holders).max()))
 
-    def is_held_out(self, member: int, block: slice = slice(None)) -> np.ndarray:
-        """Say of each row of a block whether a member holds it out."""
-        return np.append(self.holders[:, member], False)[self.of_row[block]]
+    def is_held_out(self, member: int) -> np.ndarray:
+        """Say of each row whether a member holds it out."""
+        return np.append(self.holders[:, member], False)[self.of_row]
 
-    def training_index(self, member: int, block: slice = slice(0, None)) -> np.ndarray:
-        """Return the positions of the rows, of a block, that a member learns from."""
-        return block.start + np.flatnonzero(~self.is_held_out(member, block))
+    def training_index(self, member: int) -> np.ndarray:
+        """Return the positions of the rows that a member learns from."""
+        return np.flatnonzero(~self.is_held_out(member))
 
     def validation_index(self, member: int) -> np.ndarray:
         """Return the positions of the rows that a member holds out."""
         return np.flatnonzero(self.is_held_out(member))
 
-    def training_weights(self, rows: Rows, members: range | None = None) -> np.ndarray:
-        """Return the weights of some members or all: zero for rows held out, and with mean 1.
-
-        The shape is (n_members, n_rows). The mean loss by them over all rows is the mean loss over
-        those that the member learns from.
-        """
-        weights = self.unscaled_weights(rows, members)
-        return weights / weights.mean(axis=1, keepdims=True)
-
-    def unscaled_weights(
-        self, rows: Rows, members: range | None = None, block: slice = slice(None)
-    ) -> np.ndarray:
-        """Return the weights of a block of rows: zero for rows held out, else as they are."""
-        members = range(self.n_members) if members is None else members
-        is_trained_on = np.stack([~self.is_held_out(member, block) for member in members])
-        if rows.sample_weight is None:
-            return is_trained_on.astype(np.float64)
-        return np.multiply(is_trained_on, rows.sample_weight[block], dtype=np.float64)
+    def training_weights(self, rows: Rows, block: slice = slice(None)) -> np.ndarray:
+        """Return (n_members, n_rows) weights of a block of rows: zero for rows held out."""
+        is_held_out = np.pad(self.holders.T, ((0, 0), (0, 1))).take(self.of_row[block], axis=1)
+        weight = 1.0 if rows.sample_weight is None else rows.sample_weight[block]
+        return np.multiply(~is_held_out, weight, dtype=np.float64)
 
     def hold_out(self, rows: Rows) -> HeldOut:
         """Find the rows that each member holds out.

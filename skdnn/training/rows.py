@@ -102,11 +102,6 @@ class Rows:
             table = [X.table, X.index] if isinstance(X, Selection) else [X]
         return [*table, self.y, self.sample_weight]
 
-    def astype(self, dtype: np.typing.DTypeLike) -> Rows:
-        """Return the rows in another dtype."""
-        weight = None if self.sample_weight is None else self.sample_weight.astype(dtype)
-        return replace(self, X=self.X.astype(dtype), y=self.y.astype(dtype), sample_weight=weight)
-
     def take(self, index: np.ndarray, *, is_view: bool = False) -> Rows:
         """Return the rows at these positions; of one taken twice, the last is where it stands.
 

@@ -314,7 +314,7 @@ class Trainer:
             logits = self.predict(rows.X, np.arange(block.start, block.stop, every), weights)
             weight = rows.sample_weight
             if folds is not None:
-                weight = folds.unscaled_weights(rows, block=block)
+                weight = folds.training_weights(rows, block)
                 total_weight += weight.sum(axis=1)
             else:
                 weight = None if weight is None else weight[np.newaxis, block]

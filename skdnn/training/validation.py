@@ -193,11 +193,6 @@ def make_score(
     return score
 
 
-def name_score(scoring: Any) -> str:
-    """Return a name that stays the same in another process."""
-    return getattr(scoring, "__qualname__", repr(scoring))
-
-
 def _takes_weights(scorer: Any) -> bool:
     accepted = signature(scorer).parameters.values()
     return any(p.name == "sample_weight" or p.kind == p.VAR_KEYWORD for p in accepted)
