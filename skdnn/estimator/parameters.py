@@ -242,10 +242,7 @@ def resolve(
     known = {name: known[name] for name in SAME_NETWORK if name in known}
     n_expected = np.inf if is_part else n_samples  # more follow
     is_wide = n_columns > n_expected and not is_mlp
-    n_members: Any = given.n_members
-    if _is_auto(n_members):
-        default = 1 if is_single else 16 if n_expected <= FEW_ROWS and not is_wide else 8
-        n_members = known.get("n_members", default)
+    n_members = choose_members(given, known, n_expected, is_wide)
     batch_size = choose_batch_size(given, n_samples)
     is_small = n_samples <= SMALL_TABLE and n_members > 1 and not is_single
     stops_early = not is_part and choose_early_stopping(given, n_members, n_samples, is_validated)
@@ -266,8 +263,7 @@ def resolve(
     values = vars(given) | {n: v for n, v in choices.items() if _is_auto(getattr(given, n))}
     values |= {"batch_size": batch_size, "early_stopping": stops_early}
     values["max_fun"] = given.max_fun or AUTO_MAX_FUN
-    if given.weight_decay is None:
-        values["weight_decay"] = ADAMW_WEIGHT_DECAY if given.solver == "adamw" else 0.0
+    values["weight_decay"] = choose_weight_decay(given)
     return ResolvedParameters(**values)
 
 
@@ -283,6 +279,17 @@ def name_choices(given: Parameters, resolved: ResolvedParameters) -> dict[str, A
     if chosen.get("encoder") is not None:
         chosen["encoder"] = clone(chosen["encoder"])  # without what it has learnt
     return {name: value for name, value in chosen.items() if not _is_auto(value)}
+
+
+def choose_members(
+    given: Parameters, known: dict[str, Any], n_expected: float, is_wide: bool
+) -> int:
+    """Return the number of networks; more of them where rows are few, and neither many columns."""
+    if not _is_auto(given.n_members):
+        return int(given.n_members)
+    is_single = given.max_fun is not None or given.solver == "lbfgs"
+    default = 1 if is_single else 16 if n_expected <= FEW_ROWS and not is_wide else 8
+    return int(known.get("n_members", default))
 
 
 def choose_embedding(given: Parameters, n_embedded: int, n_members: int) -> str | None:
@@ -326,6 +333,13 @@ def choose_ema_decay(n_samples: int, batch_size: int) -> float | None:
     """Return the decay of a mean over about the steps of an epoch, if it has several."""
     n_averaged = min(n_samples // batch_size, MOST_AVERAGED)  # steps
     return 1.0 - 1.0 / n_averaged if n_averaged > 1 else None
+
+
+def choose_weight_decay(given: Parameters) -> float:
+    """Return the decay; None stands for some with "adamw" alone."""
+    if given.weight_decay is not None:
+        return given.weight_decay
+    return ADAMW_WEIGHT_DECAY if given.solver == "adamw" else 0.0
 
 
 def choose_epochs(n_samples: int) -> int:

@@ -1,11 +1,11 @@
-"""Folds: each member holds out rows of its own, never trains on them, and is validated by them.
+"""Folds: each member holds out rows of its own, never trains on them, and is validated on them.
 
 An ensemble then validates on all rows, and still trains on all of them.
 
-Rows are assigned to folds class by class; copies of a row, and rows of a group, go together. What
-goes to one fold as a whole is a unit: a row with all its copies, since a network that has seen one
-of them knows the others. Where the same x bears both labels, or few x are distinct, each copy is a
-unit, and a row whose weight stands for several units is cut into parts.
+Rows are assigned to folds class by class; copies of a row, and rows of a group, go to the same
+fold. A unit is what is assigned as a whole: a row with all its copies, since a network that has
+seen one of them knows the others. Where the same x has both labels, or few x are distinct, each
+copy is a unit, and a row whose weight is that of several units is cut into parts.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from .prediction import join_logits
 from .rows import Rows, position_dtype, row_bytes
 
 IN_NO_FOLD = -1
-"""In the place of a fold: every member trains on the row, and none is validated by it."""
+"""In the place of a fold: every member trains on the row, and none is validated on it."""
 
 MOST_FOLDS = 10
-"""Folds of so many parts leave a member nine tenths of the rows; more would add little."""
+"""Folds at most: a member then trains on nine tenths of the rows, and more would add little."""
 
 POOLED_AT_ONCE = 1 << 15
-"""Logits that are pooled at once, which takes several arrays of as many."""
+"""Logits that are pooled at once, since that takes several arrays of the same size."""
 
 FEWEST_FOLDS = 5
-"""Members from which on folds have equal size. Fewer members hold out a fraction of the rows each,
-lest they learn too little."""
+"""Members from which on folds have equal size. Fewer members each hold out a fraction of the rows,
+since equal folds would leave them too few to learn from."""
 
 FEW_X = 16
-"""Distinct x below which they are few: a fold would have the only ones of a kind."""
+"""Number of distinct x below which they are few: a fold would have all copies of one."""
 
 MOST_X, COPIES_OF_X = 64, 8
-"""Distinct x that are few too, at most, if there are so many copies of each in the mean: new rows
-will hardly be unlike all of them, and a fold would have the only ones of several kinds."""
+"""Up to so many distinct x are few too, if each has so many copies on average: new rows will hardly
+differ from all of them, and a fold would have all copies of several."""
 
 MOST_COUNTED = 1_000
-"""Units that the least weight may be, at most; weights that need more have no unit."""
+"""Largest number of units in the least weight; weights that need more have no unit."""
 
 MOST_UNITS = 1_000
-"""Units of one weight above which each fold gets an equal share: chance would hardly show."""
+"""Units of one row above which each fold gets an equal share, close to what chance would give."""
 
 MOST_UNITS_IN_ALL = 10_000_000
-"""Units of all rows above which those of several units are shared."""
+"""Units of all rows above which each row of several units is shared equally by all folds."""
 
 SHARES = 10_080
 """Units by which shares of all folds are found; every number of folds up to 10 divides it."""
@@ -57,10 +57,9 @@ SHARES = 10_080
 class HeldOut:
     """The rows that each member holds out, side by side, by their positions among all rows.
 
-    Labels and weights are gathered where they are asked for: both of all rows would take as much as
-    several columns of the table.
-
-    Members with fewer of them than others have one repeated, with weight zero.
+    Labels and weights are gathered when they are needed: those of all rows would take as much
+    memory as several columns of the table. A member with fewer rows than another has its last one
+    repeated, with weight zero.
 
     Attributes
     ----------
@@ -73,8 +72,9 @@ class HeldOut:
     of_row : ndarray of int of shape (n_rows,)
         The fold of each row.
     factors : ndarray of shape (n_folds,)
-        Of the weights of a fold: members that hold out the same row share it. The weights sum to
-        n_samples: a member's mean loss is its share of the mean loss over all rows held out.
+        What the weights of a fold are multiplied by: members that hold out the same row share its
+        weight, and the weights sum to n_samples, so that a member's mean loss is its share of the
+        mean loss over all rows held out.
     """
 
     rows: Rows
@@ -99,14 +99,14 @@ class HeldOut:
         return own.astype(self.rows.y.dtype, copy=False)
 
     def row_weights(self) -> np.ndarray:
-        """Return how much each of all rows counts: nothing where no member holds it out."""
+        """Return the weight of each row of the table: zero where no member holds it out."""
         weight = self.weights.ravel()
         return np.bincount(self.places.ravel(), weight, minlength=len(self.rows))
 
     def pool(self, logits: np.ndarray) -> np.ndarray:
         """Return the logit of the mean probability of the members that hold a row out.
 
-        Rows of one `logit_index` have one. It is not a number where no member holds a row out.
+        Rows of the same `logit_index` have the same one. It is NaN where no member holds a row out.
 
         Parameters
         ----------
@@ -159,9 +159,9 @@ class Folds:
 
     @property
     def n_training(self) -> int:
-        """The number of rows that every member has at least to learn from.
+        """The least number of rows that a member learns from.
 
-        Folds that no member holds out count too: it is the same for a member alone.
+        Folds that no member holds out count too, so that it is the same for a member alone.
         """
         sizes = np.bincount(self.of_row[self.of_row >= 0], minlength=self.n_folds)
         return int(len(self) - max(sizes.max(), (sizes @ self.holders).max()))
@@ -190,7 +190,7 @@ class Folds:
         Raises
         ------
         ValueError
-            If none of them has a weight that counts beside the others.
+            If the weights of all of them are negligible.
         """
         own = [self.validation_index(member) for member in range(self.n_members)]
         counts = np.array([len(index) for index in own])
@@ -272,8 +272,8 @@ class FoldSizes:
     def list_folds(self, n_units: int, n_assigned: int = 0) -> np.ndarray:
         """Return the fold of each unit of a shuffled class; a single unit is in none.
 
-        `n_assigned` counts the units of the other class that have a fold: folds of equal size are
-        filled in turn.
+        `n_assigned` is the number of units of the other class that have a fold: folds of equal size
+        are filled cyclically, and continue from there.
         """
         n_folds, n_members = self.holders.shape
         if n_units < 2:
@@ -323,9 +323,9 @@ def _assign(rows: Rows, sizes: FoldSizes, rng: np.random.Generator) -> tuple[Row
 
 
 def _find_units(rows: Rows) -> tuple[Rows, np.ndarray, np.ndarray]:
-    """Return the rows, the first row that each one goes with, and how many units each one is.
+    """Return the rows, the first row of the unit of each one, and how many units each one is.
 
-    A row of no units goes with another, or else is shared by all folds.
+    A row of no units is in the unit of another row, or else is shared by all folds.
     """
     copies, own = Copies.find(rows), np.arange(len(rows), dtype=position_dtype(len(rows)))
     if copies is None:
@@ -347,8 +347,8 @@ def _find_units(rows: Rows) -> tuple[Rows, np.ndarray, np.ndarray]:
 def repeat_counted(rows: Rows, n_most: int) -> Rows:
     """Turn weights into copies where each copy is a unit: the inverse of merging.
 
-    A table that has been counted then gets as many steps as the one that it was counted from. There
-    are about `n_most` rows at most; where there are more units, copies stand for several.
+    A table with counts for weights then takes as many steps as the table that was counted. There
+    are about `n_most` rows at most; where there are more units, each copy is several.
     """
     copies = Copies.find(rows)
     if copies is None:
@@ -407,7 +407,8 @@ class Copies(NamedTuple):
 def find_first_identical(X: Any) -> np.ndarray:
     """Return the position of the first row that is equal to each one.
 
-    Rows are compared by hashes of 64 bits: of a million, two others coincide once in 10^7 tables.
+    Rows are compared by hashes of 64 bits: in a table of a million rows, two different ones have
+    the same hash with a probability of about 10^-7.
     """
     hashes = np.fromiter(map(hash, row_bytes(X)), np.int64, X.shape[0])
     ordered = np.sort(hashes)  # takes less memory than what follows
@@ -484,13 +485,13 @@ def _balance_groups(shares: np.ndarray, sizes: FoldSizes) -> np.ndarray:
 
     One after the other, each group goes to the fold where it adds least to the squared distance
     between the classes' shares and the size that the fold should have, relative to that size. No
-    member may be left without a class to learn from: a group that has all of one is in no fold.
+    member may lack a class to learn from: a group that has all rows of one is in no fold.
     """
     of_group = np.full(len(shares), IN_NO_FOLD)
     goal = sizes.shares(len(shares))
     folds = np.flatnonzero(goal)
     goal = goal[folds, np.newaxis]
-    holders = np.pad(sizes.holders, ((1, 0), (0, 0)))[folds]  # nobody holds out no fold
+    holders = np.pad(sizes.holders, ((1, 0), (0, 0)))[folds]  # no member holds out IN_NO_FOLD
     assigned = np.zeros((len(folds), shares.shape[1]))
     held_out = np.zeros((holders.shape[1], shares.shape[1]))
     for number, own in enumerate(shares):

@@ -20,7 +20,7 @@ def position_dtype(n_rows: int) -> np.dtype:
 
 
 class Selection:
-    """Rows of a table by their positions, gathered where they are asked for.
+    """Rows of a table by their positions, gathered when they are read.
 
     Parameters
     ----------

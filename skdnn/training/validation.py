@@ -1,6 +1,6 @@
-"""Rows that are not trained on: which ones, scores by them, and the temperature by them.
+"""Rows that are not trained on: their choice, scores on them, and the temperature fitted to them.
 
-The temperature is one number that makes probabilities as sure of themselves as they should be.
+The temperature is a number that logits are divided by, so that probabilities are calibrated.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ SAME_SHARE = 1e-5
 """Relative difference up to which weights in float32 are the same."""
 
 MOST_REPEATED = 1_000_000
-"""Rows that a scorer that takes no weights is shown, at most, if they are repeated for it."""
+"""Largest number of rows for a scorer without weights, for which rows are repeated."""
 
 SCORER = re.compile(
     r"make_scorer\((?P<metric>\w+(?:, greater_is_better=False)?)"
     r"(?:, response_method=(?P<method>'\w+'|\([^)]*\)))?"
 )
-"""How scikit-learn shows its scorers."""
+"""The representation of scikit-learn's scorers."""
 
 ROWS_TO_COMPARE = 1_000
-"""Rows, or a few more, that are looked at to see how members differ from their average."""
+"""About how many rows are predicted to measure how members differ from their average."""
 
 LARGEST_TEMPERATURE = 20.0
-"""Temperatures are looked for between this number and its inverse."""
+"""Upper bound of temperatures; its inverse is the lower one."""
 
 PRIOR_SPREAD = 0.2
 """Standard deviation of log T under the prior, a normal distribution around 0.
@@ -53,22 +53,22 @@ As good as any from 0.15 to 0.25 on 37 tables (`benchmarks/RESULTS.md`), on eith
 """
 
 TEMPERATURE_TOLERANCE = 1e-3
-"""How exact the logarithm of the best temperature of an epoch is: the loss is then by 1e-7."""
+"""Tolerance of the logarithm of the best temperature of an epoch; the loss then errs by 1e-7."""
 
 SUREST_MEMBER = 2.0
-"""How much surer of themselves members may be than they should, before their average is too."""
+"""Temperature up to which members may be overconfident while their average is not."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Rows to judge each epoch by, and the score to judge with, if it is not the loss.
+    """Rows to evaluate each epoch on, and the score to evaluate, if it is not the loss.
 
     Attributes
     ----------
     rows : Rows
         With folds they are the rows to train on, with the labels as they were.
     score : callable or None
-        ``score(params, held_out_logits)``, the more the better: each member's, of shape
+        ``score(params, held_out_logits)``, where greater is better: each member's, of shape
         (n_members,), or with folds one of all rows held out; see `make_score`.
     name : str
         Of the score; scores of different names are not compared.
@@ -85,7 +85,7 @@ class Validation:
 
 
 def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -> int:
-    """Return a number that changes with the rows and with what training is to lower on them."""
+    """Return a checksum of the rows and of what defines the objective on them."""
     parts = [f"{plan.loss} {plan.l2} {plan.ema_decay > 0.0}".encode(), *rows.arrays()]
     if validation is not None:
         parts += [validation.name.encode(), *validation.rows.arrays()]
@@ -147,13 +147,13 @@ def make_score(
     """Return ``score(params, held_out_logits)``; None stands for the loss.
 
     It returns each member's score on the rows, by an estimator with that member alone. With folds
-    it is one number, of all rows that are held out, each judged by the members that hold it out: by
-    their logits on the rows of `Folds.hold_out`. The scorer sees labels as the user gave them.
+    it is one number, of all rows that are held out, each predicted by the members that hold it out:
+    by their logits on the rows of `Folds.hold_out`. The scorer sees labels as the user gave them.
 
     Raises
     ------
     ValueError
-        If the rows have weights that the scorer does not take; by `score`, if it cannot judge them.
+        If the rows have weights that the scorer does not take; by `score`, if the scorer fails.
     """
     if isinstance(scoring, str) and scoring == "loss":
         return None
@@ -172,7 +172,7 @@ def make_score(
     X = rows.X if is_whole and isinstance(rows.X, np.ndarray) else rows.X[index]
     labels = estimator.classes_[rows.y[index].astype(np.intp)]
 
-    def judge(model: Any) -> float:
+    def evaluate(model: Any) -> float:
         try:
             return float(scorer(model, X, labels, **arguments))
         except Exception as error:
@@ -181,14 +181,14 @@ def make_score(
     def score(params: np.ndarray, held_out_logits: np.ndarray | None) -> np.ndarray:
         if held_out is None or held_out_logits is None:
             members = enumerate(params[:, np.newaxis])
-            return np.array([judge(estimator._for_encoded_rows(p, m)) for m, p in members])
+            return np.array([evaluate(estimator._for_encoded_rows(p, m)) for m, p in members])
         if not np.isfinite(held_out_logits).all():
             return np.array(np.nan)
         model = estimator._for_encoded_rows(params)
         pooled = held_out.pool(held_out_logits)[index]
         # All other predictions come from these.
         model._predict_logits = partial(_answer, known_X=X, logits=pooled)
-        return np.array(judge(model))
+        return np.array(evaluate(model))
 
     return score
 
@@ -199,9 +199,9 @@ def _takes_weights(scorer: Any) -> bool:
 
 
 def _repeat(rows: Rows, index: np.ndarray, weight: np.ndarray, scoring: Any) -> np.ndarray:
-    """Repeat rows of a table of which some have been merged or cut as often as weights say.
+    """Repeat rows as often as their weights say, where they were merged or cut.
 
-    Rows that are given without weights have some after that.
+    Rows that are given without weights have weights after that.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def _repeat(rows: Rows, index: np.ndarray, weight: np.ndarray, scoring: Any) -> 
 def _answer(X: Any, known_X: Any, logits: np.ndarray) -> tuple[np.ndarray, np.dtype]:
     """Return the logits of some rows, all of them known, and the dtype of predictions.
 
-    Rows that are alike are told apart only where all are asked for.
+    Equal rows have the mean of their logits, unless all rows are asked for in order.
     """
     if X is known_X:
         return logits, logits.dtype
@@ -243,7 +243,7 @@ def _answer(X: Any, known_X: Any, logits: np.ndarray) -> tuple[np.ndarray, np.dt
 
 
 def _explain(error: Exception, scoring: Any, scorer: Any, X: Any, classes: np.ndarray) -> str:
-    """Say what a scorer was given when it failed, and what to do."""
+    """Return a message for the failure of a scorer, with advice."""
     found = SCORER.match(repr(scorer))
     if found and "pos_label" in str(error) and 1 not in classes.tolist():
         method = found["method"]
@@ -278,7 +278,7 @@ def evaluate_out_of_fold(
     Returns the fitted attributes `oof_decision_function_` and `temperature_`, as far as there are.
     """
     predictor, params = estimator._predictor, estimator.params_
-    judged: dict[str, Any] = {}
+    fitted: dict[str, Any] = {}
     with limit_blas_threads(0):
         if folds is not None:
             out = folds.hold_out(rows)
@@ -286,33 +286,32 @@ def evaluate_out_of_fold(
             logits = out.pool(logits).astype(params.dtype)
             if is_calibrated:
                 logits = logits * _scale_of_average(predictor, params, rows, folds)
-            judged["oof_decision_function_"] = _in_given_order(estimator, logits, X, rows)
+            fitted["oof_decision_function_"] = _in_given_order(estimator, logits, X, rows)
         elif is_calibrated and held_out is not None:
             logits = average_logits(predictor.logits(params, held_out.X))
         if is_calibrated and held_out is not None:
-            judged["temperature_"] = _fit_temperature(logits, held_out)
+            fitted["temperature_"] = _fit_temperature(logits, held_out)
             if folds is not None:
-                judged["oof_decision_function_"] /= judged["temperature_"]
-    return judged
+                fitted["oof_decision_function_"] /= fitted["temperature_"]
+    return fitted
 
 
 def _scale_of_average(predictor: Predictor, params: np.ndarray, rows: Rows, folds: Folds) -> float:
-    """Return what logits of the members that hold a row out are multiplied by to be the average's.
+    """Return the factor that brings logits out of fold to the size of those of the whole ensemble.
 
-    How members differ is measured on some rows of the table, without their labels.
+    It is measured on some rows of the table, without their labels.
     """
     every = max(1, len(rows) // ROWS_TO_COMPARE)
     logits = predictor.logits(params, rows.X, np.arange(0, len(rows), every))
-    used = np.unique(folds.of_row[folds.of_row >= 0]).tolist()
-    of_folds = (logits[folds.holders[fold]] for fold in used)
-    judged = [average_logits(of_fold) for of_fold in of_folds if len(of_fold)]
-    return relative_size(average_logits(logits), np.stack(judged))
+    used = folds.holders[np.unique(folds.of_row[folds.of_row >= 0])]
+    of_folds = [average_logits(logits[holders]) for holders in used if holders.any()]
+    return relative_size(average_logits(logits), np.stack(of_folds))
 
 
 def _fit_temperature(logits: np.ndarray, rows: Rows) -> float:
-    """Return the temperature for logits of some rows; those without one say nothing.
+    """Return the temperature for logits of some rows; rows whose logit is NaN are left out.
 
-    Nor do rows of one class, which would be the better the surer.
+    It is 1 where all are of one class, whose loss would only fall with the temperature.
     """
     is_known = np.isfinite(logits)
     if len(np.unique(rows.y[is_known])) < 2:
@@ -323,7 +322,7 @@ def _fit_temperature(logits: np.ndarray, rows: Rows) -> float:
 
 
 def _in_given_order(estimator: Any, logits: np.ndarray, X: Any, rows: Rows) -> np.ndarray:
-    """Return the logit of each row of X; rows without weight were seen by no member."""
+    """Return the logit of each row of X; all members predict rows without weight."""
     if rows.place is None:
         return logits
     logits = np.append(logits, np.nan)[rows.place]
@@ -336,11 +335,12 @@ def _in_given_order(estimator: Any, logits: np.ndarray, X: Any, rows: Rows) -> n
 def find_least_loss(loss: Callable[[float], float]) -> float:
     """Return the least loss of logits divided by a temperature from 1 to `SUREST_MEMBER`.
 
-    Each row that an ensemble holds out is judged by one member, but predicted in the end by the
-    average of all, which is less sure of itself where they differ. By their plain loss members
-    would be stopped too early: they are overconfident before they stop learning. Within this bound
-    averaging makes up for it: on 19 tables (benchmarks/RESULTS.md) the Brier score is 2% less than
-    with the plain loss, at the same log-loss; without the bound the log-loss is 2% higher.
+    Each row that an ensemble holds out is predicted by one member here, but by the average of all
+    in the end, whose probabilities are less extreme where members differ. By their plain loss
+    members would be stopped too early: they are overconfident before they stop learning. Within
+    this bound averaging corrects that: on 19 tables (benchmarks/RESULTS.md) the Brier score is 2%
+    less than with the plain loss, at the same log-loss; without the bound the log-loss is 2%
+    higher.
 
     Parameters
     ----------
@@ -368,8 +368,8 @@ def fit_temperature(
     """Return the temperature T > 0 by which logits of rows not trained on are best divided.
 
     It minimises ``n_rows * loss(T) + log(T)^2 / (2 PRIOR_SPREAD^2)``, with the mean cross-entropy
-    of ``logits / T``. Few rows, and rows that are all answered right, whose loss falls as long as T
-    does, then say little. One number changes no ranking.
+    of ``logits / T``. The second term keeps T near 1 where rows are few, or all predicted right, so
+    that their loss falls as long as T does. One number changes no ranking.
 
     Parameters
     ----------
@@ -378,7 +378,7 @@ def fit_temperature(
         0 or 1.
     sample_weight : ndarray of shape (n_samples,) or None
     n_rows : float
-        How many rows of equal weight say as much; see `count_evidence`.
+        The effective sample size; see `count_evidence`.
 
     References
     ----------
@@ -398,10 +398,10 @@ def fit_temperature(
 
 
 def count_evidence(sample_weight: np.ndarray, n_copies: np.ndarray) -> float:
-    """Return how many rows of equal weight say as much as some rows: the effective sample size.
+    """Return the effective sample size: how many rows of equal weight are worth as much.
 
-    It is ``(sum w)^2 / sum w^2``, and the same whatever all weights are multiplied by. A row that
-    stands for several with one weight counts as these.
+    It is ``(sum w)^2 / sum w^2``, which does not depend on the unit of the weights. A row that was
+    merged from several counts as these.
 
     References
     ----------
@@ -411,13 +411,14 @@ def count_evidence(sample_weight: np.ndarray, n_copies: np.ndarray) -> float:
     return float(weight.sum() ** 2 / (weight**2 / n_copies).sum())
 
 
-def relative_size(average: np.ndarray, judged: np.ndarray) -> float:
-    """Return how large logits of an ensemble are beside those of few members, for the same rows.
+def relative_size(average: np.ndarray, of_few: np.ndarray) -> float:
+    """Return the ratio of the sizes of logits, those of an ensemble and those of few members.
 
-    Rows that an ensemble holds out are judged by few of its members. The average of all, which is
-    to be calibrated, is less sure of itself, the more so the more members differ: a temperature
-    that suits the members would be too high for it.
+    Rows that an ensemble holds out are predicted by few of its members. The logits of the average
+    of all, which is to be calibrated, are smaller the more members differ: a temperature fitted to
+    the former would be too high.
     """
-    sizes = [np.square(logits, dtype=np.float64).mean() for logits in (average, judged)]
-    is_known = np.isfinite(sizes).all() and sizes[1] > 0.0
-    return float(np.sqrt(sizes[0] / sizes[1])) if is_known else 1.0
+    size = np.square(average, dtype=np.float64).mean()
+    size_of_few = np.square(of_few, dtype=np.float64).mean()
+    is_known = np.isfinite([size, size_of_few]).all() and size_of_few > 0.0
+    return float(np.sqrt(size / size_of_few)) if is_known else 1.0
