@@ -152,7 +152,7 @@ class Architecture:
         )
 
     def changes(self, other: Architecture) -> list[str]:
-        """Name what another one has otherwise."""
+        """Return the names of attributes that differ in another one."""
         return [name for name, value in vars(self).items() if value != vars(other)[name]]
 
 
@@ -254,12 +254,12 @@ def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[Any, ...]:
     """Return widths and layers as a tuple; an integer is one layer, an empty sequence none."""
     sizes = _list_values("hidden_layer_sizes", hidden_layer_sizes)
     sizes = sizes if isinstance(sizes, tuple) else (sizes,)
-    widths = [size for size in sizes if not isinstance(size, Layer)]
-    if not all(_is_number(size, Integral) and size > 0 for size in widths):
-        raise ValueError(
-            "hidden_layer_sizes must be positive integers, one for each hidden layer, or objects "
-            f"that derive from skdnn.nn.Layer, got {hidden_layer_sizes!r}."
-        )
+    for size in sizes:
+        if not isinstance(size, Layer) and not (_is_number(size, Integral) and size > 0):
+            raise ValueError(
+                "hidden_layer_sizes must be positive integers, one for each hidden layer, or "
+                f"objects that derive from skdnn.nn.Layer, got {hidden_layer_sizes!r}."
+            )
     return tuple(size if isinstance(size, Layer) else int(size) for size in sizes)
 
 

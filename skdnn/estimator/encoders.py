@@ -1,4 +1,4 @@
-"""What makes numbers of a table: chosen, fitted and applied; and one of the user's own, checked."""
+"""Encoders of tables: their choice, fit and use, and checks of one of the user's own."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class OwnEncoder(BaseEstimator):
     n_continuous_, code_sizes_ : int and tuple of int
         As those of a TabularEncoder: columns that one has marked come in the order of its own.
     n_unknown_ : int
-        Columns that nobody has marked; they come after those that are continuous.
+        Columns without a mark; they come after those that are continuous.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -188,7 +188,7 @@ def make_encoder(encoder: Any, categorical_features: Any, X: Any) -> Any:
     if is_automatic and not (issparse(X) or is_sparse_frame(X)):
         return TabularEncoder(categorical_features)
     is_named = categorical_features is not None and not isinstance(categorical_features, str)
-    # An encoder from `resolved_params_` may be told the same.
+    # An encoder from `resolved_params_` may have the same parameter.
     own = np.asarray(getattr(encoder, "categorical_features", None), object)
     if is_named and not np.array_equal(own, np.asarray(categorical_features, object)):
         what = "a sparse table" if is_automatic else f"encoder={encoder!r}"
@@ -256,10 +256,10 @@ def encode(
 ) -> Any:
     """Return the matrix that an encoder makes of a table.
 
-    A TabularEncoder writes it straight in `dtype`, if that is narrower than its own choice, and
-    looks closer at a part of a stream. Of another one the columns are learnt, to `reset` what is
-    known, or checked. Names of those of X are compared by a `reset`, for an encoder that was fitted
-    before; else they must have been.
+    A TabularEncoder writes it in `dtype` if that is narrower than its own, and warns of new levels
+    in a later part of a stream (`is_part`). With `reset` it compares the names of X with those of
+    its own fit, and an encoder of the user's own stores what columns it makes; without, the names
+    must have been compared before, and the columns are checked.
     """
     if encoder is None:
         return X

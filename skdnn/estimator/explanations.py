@@ -150,9 +150,9 @@ def explain(estimator: Any, X: Any, background: Any) -> Explanation:
 
 
 def sample_rows(encoder: Encoder, rows: Rows) -> dict[str, np.ndarray]:
-    """Return training rows to find importances by, if these can be told by feature.
+    """Return training rows to compute importances from, if features can be traced to columns.
 
-    A row is drawn as often as its weight says, whatever the order of the rows.
+    Rows are drawn at equal steps of the cumulative weight.
     """
     if isinstance(encoder, OwnEncoder) or issparse(rows.X):
         return {}
@@ -163,7 +163,7 @@ def sample_rows(encoder: Encoder, rows: Rows) -> dict[str, np.ndarray]:
 
 @limit_blas_threads(0)
 def find_importances(estimator: Any) -> None:
-    """Find importances by the rows that are kept for that, if there are any, and forget these."""
+    """Compute importances from the rows that are kept for that, if there are any; delete these."""
     rows = getattr(estimator, "_rows_to_explain", None)
     if rows is None:
         return
@@ -183,7 +183,7 @@ def read_importances(estimator: Any) -> np.ndarray:
     Raises
     ------
     AttributeError
-        If nothing is known of the training rows, or not by feature.
+        If no training rows were kept.
     """
     find_importances(estimator)
     if not hasattr(estimator, "_importances"):

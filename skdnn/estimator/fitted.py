@@ -55,7 +55,7 @@ def set_fitted(estimator: Any, model: Model, state: TrainingState, **others: Any
     """Set all fitted attributes, `others` by their names.
 
     Only scikit-learn sets some more, when it checks X: the number and the names of its features.
-    What an earlier fit knew of rows that it had not trained on is forgotten.
+    Attributes that an earlier fit computed from its rows are deleted.
     """
     for name in ("oof_decision_function_", "_rows_to_explain", "_importances"):
         vars(estimator).pop(name, None)
@@ -102,15 +102,15 @@ def describe_history(history: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def as_it_is_now(state: TrainingState) -> TrainingState:
-    """Return the state with the weights of this moment for those that training chooses."""
+    """Return the state with its present weights as the final ones."""
     return replace(state, final_params=state.weights.copy(), best_iter=state.n_epochs)
 
 
 def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
     """Return a copy of the state that training ended in, so that a failure leaves no trace.
 
-    A fit may go on with its progress, and a stream with its next part. What follows anything else
-    begins with the weights that were kept; so does what follows weights that the user has set.
+    A fit may resume its progress, and a stream goes on with its next part. Otherwise, and after the
+    user has set the weights, training begins anew with the weights that were kept.
     """
     plan.network.check_params(estimator.params_)
     history = {name: values.copy() for name, values in estimator.history_.items()}
@@ -243,50 +243,51 @@ def unchanged_by_failure(estimator: Any) -> Iterator[None]:
 
 
 class FitTasks(Tasks):
-    """Tell scikit-learn's callbacks (from 1.9 on) how a fit goes: a task, and one for each epoch.
+    """Calls scikit-learn's callbacks (from 1.9 on): a task for the fit, and one for each epoch.
 
     See "Developing estimators compatible with callbacks" in scikit-learn's documentation. At each
-    call the estimator predicts, goes into a pickle and goes on from there like one whose
-    training has just ended.
+    call the estimator predicts, and can be pickled and trained further, like one whose training has
+    just ended.
 
     Parameters
     ----------
-    told : dict
-        "estimator", "X" and "y" as the user gave them, and "metadata": what else a score of these
-        takes.
+    arguments : dict
+        Of the callbacks: "estimator", "X" and "y" as the user gave them, and "metadata", further
+        arguments of a score of these.
     model : Model
     state : TrainingState
-        Of the training that goes on.
+        Of the training in progress.
     """
 
-    def __init__(self, told: dict[str, Any], model: Model, state: TrainingState) -> None:
-        self._told, self._model, self._state = told, model, state
+    def __init__(self, arguments: dict[str, Any], model: Model, state: TrainingState) -> None:
+        self._arguments, self._model, self._state = arguments, model, state
 
     def begin_fit(self, max_epochs: int) -> None:
-        self._fit = self._told["estimator"]._init_callback_context(max_subtasks=max_epochs)
-        self._fit.call_on_fit_task_begin(**self._told)
+        self._fit = self._arguments["estimator"]._init_callback_context(max_subtasks=max_epochs)
+        self._fit.call_on_fit_task_begin(**self._arguments)
 
     def begin_epoch(self) -> None:
         self._epoch = self._fit.subcontext(task_name="epoch")
-        self._epoch.call_on_fit_task_begin(**self._told)
+        self._epoch.call_on_fit_task_begin(**self._arguments)
 
     def end_epoch(self) -> bool:
         state = as_it_is_now(self._state)
-        set_fitted(self._told["estimator"], self._model, state)
+        set_fitted(self._arguments["estimator"], self._model, state)
         return self._epoch.call_on_fit_task_end(
-            **self._told, reconstruction_attributes=lambda: deepcopy(describe_training(state))
+            **self._arguments,
+            reconstruction_attributes=lambda: deepcopy(describe_training(state)),
         )
 
     def end_fit(self) -> None:
-        self._fit.call_on_fit_task_end(**self._told, reconstruction_attributes={})
+        self._fit.call_on_fit_task_end(**self._arguments, reconstruction_attributes={})
 
 
 def make_tasks(estimator: Any, given: Given, model: Model, state: TrainingState) -> Tasks:
-    """Return what is to be told of each epoch: the callbacks, if there are any."""
+    """Return what the training loop calls: the callbacks, if there are any."""
     if not hasattr(estimator, "_skl_callbacks") and not hasattr(estimator, "_parent_callback_ctx"):
         return Tasks()
     # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
     weight = given.sample_weight
     metadata = {} if weight is None else {"sample_weight": weight}
-    told = {"estimator": estimator, "X": given.X, "y": given.y, "metadata": metadata}
-    return FitTasks(told, model, state)
+    arguments = {"estimator": estimator, "X": given.X, "y": given.y, "metadata": metadata}
+    return FitTasks(arguments, model, state)

@@ -63,14 +63,14 @@ MOST_REPEATED = 1_000
 """Rows that a table that has been counted becomes, at most."""
 
 ALL_ROWS = sys.maxsize
-"""More than there are now: some may be cut into parts."""
+"""Not the number of rows, which grows when some are cut into parts."""
 
 AUTO_PATIENCE = 10
 CYCLE_GROWTH = 1.5
 """A cycle of "coslog4" is a little over twice as long as all those before it."""
 
 POOLED_PATIENCE, POOLED_GROWTH = 6, 0.2
-"""All rows together say sooner than a few of them that progress is over."""
+"""The loss of all rows is less noisy than that of a few, so that less patience is needed."""
 
 COPIED_ATTRIBUTES = (
     "n_features_in_",
@@ -100,7 +100,7 @@ class Training(NamedTuple):
 
 
 def fit(estimator: Any, given: Given) -> None:
-    """Do what `fit` and `partial_fit` promise, or leave the estimator as it was."""
+    """Fit the estimator, as `fit` and `partial_fit` do; leave it as it was if that fails."""
     with unchanged_by_failure(estimator):
         run(estimator, prepare(estimator, given))
 
@@ -171,10 +171,10 @@ def run(estimator: Any, training: Training) -> None:
     run_training = train_lbfgs if parameters.solver == "lbfgs" else train
 
     def finish() -> None:
-        judged = evaluate_out_of_fold(estimator, given.X, rows, held_out, folds, is_calibrated)
+        others = evaluate_out_of_fold(estimator, given.X, rows, held_out, folds, is_calibrated)
         if not plan.is_part:
-            judged |= sample_rows(model.encoder, rows)
-        set_fitted(estimator, model, state, **judged)
+            others |= sample_rows(model.encoder, rows)
+        set_fitted(estimator, model, state, **others)
         tasks.end_fit()
 
     with listen_for_interrupts() as interrupt:
@@ -184,7 +184,7 @@ def run(estimator: Any, training: Training) -> None:
 
 
 def _merge_identical(rows: Rows, parameters: Parameters) -> Rows:
-    """Make one row of identical ones if all rows form one batch."""
+    """Merge identical rows if all rows form one batch."""
     if len(rows) > choose_batch_size(parameters, len(rows)):
         return rows
     rows = rows.merge_identical()
@@ -213,7 +213,7 @@ def make_plan(
 ) -> TrainingPlan:
     """Decide all that a fit needs to know before it begins.
 
-    A part of a table, as `partial_fit` gets it, is gone through once and has no end to plan for.
+    A part of a table, as `partial_fit` gets it, is trained on for an epoch, without early stopping.
     `is_validated` says that there are rows to validate on already, `is_scaled` that an encoder has
     brought the features to one scale. The penalty ``alpha / 2 |W|^2`` stands beside the *sum* of
     the losses, as in MLPClassifier and Ridge.

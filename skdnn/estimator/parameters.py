@@ -1,4 +1,4 @@
-"""The constructor's parameters: what each may be, one typed object of all, and what "auto" is.
+"""The constructor's parameters: their types and constraints, and the values that "auto" takes.
 
 `Parameters` are as the user gave them. `resolve` returns a copy of them in which everything that
 was left open has a value.
@@ -30,7 +30,7 @@ from ..typing import ActivationLike, LossLike
 from ..utils import HasMethods, Interval, Options, StrOptions
 
 STOPPED_TABLE = 500
-"""Rows above which a single network stops early by itself: it learns them by heart otherwise."""
+"""Rows above which a single network stops early with "auto": it would overfit otherwise."""
 
 LARGE_TABLE = 10_000
 """The same for solvers that see all rows at once, and take few steps: "gd" and "lbfgs"."""
@@ -214,8 +214,8 @@ def resolve(
 ) -> ResolvedParameters:
     """Return the parameters with a value for each that was left open.
 
-    MLPClassifier's own parameters always have a `max_fun`. Who sets it, or trains by L-BFGS, has
-    that network in mind: a single one, without dropout.
+    Parameters of an MLPClassifier always have a `max_fun`. Where it is set, or the solver is
+    L-BFGS, the defaults are that network's: a single one, without dropout.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def name_choices(given: Parameters, resolved: ResolvedParameters) -> dict[str, A
 def choose_members(
     given: Parameters, known: dict[str, Any], n_expected: float, is_wide: bool
 ) -> int:
-    """Return the number of networks; more of them where rows are few, and neither many columns."""
+    """Return the number of networks; more of them where rows are few, unless columns are more."""
     if not _is_auto(given.n_members):
         return int(given.n_members)
     is_single = given.max_fun is not None or given.solver == "lbfgs"
@@ -295,9 +295,8 @@ def choose_members(
 def choose_embedding(given: Parameters, n_embedded: int, n_members: int) -> str | None:
     """Return what is made of the numbers of a table, if there are any to embed.
 
-    One network minimised to the end learns by heart what an embedding lets it tell apart; without
-    hidden layers it is to be logistic regression. Many columns say enough as they are, and would
-    make networks of millions of weights.
+    A network minimised by L-BFGS overfits an embedding; without hidden layers the model is to be
+    logistic regression. Embeddings of many columns would make networks of millions of weights.
     """
     sizes: Any = given.hidden_layer_sizes
     if not 0 < n_embedded <= MOST_EMBEDDED or given.solver == "lbfgs" or np.size(sizes) == 0:

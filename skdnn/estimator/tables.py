@@ -64,19 +64,10 @@ class Given(NamedTuple):
     is_part: bool = False  # of a table: it may lack a class, and may have no weight at all
 
 
-class TrainingTables(NamedTuple):
-    """What a fit is given, as it enters the network, and what was learnt from it on the way."""
-
-    rows: Rows
-    validation: Rows | None
-    encoder: Encoder
-    classes: np.ndarray
-
-
 def read_training_tables(
     estimator: Any, parameters: Parameters, given: Given, *, continues: bool
-) -> TrainingTables:
-    """Return rows to train on and, where some are given, to validate on.
+) -> tuple[Rows, Rows | None, Encoder, np.ndarray]:
+    """Return rows to train on, rows to validate on if given, the encoder and the classes.
 
     Where training `continues`, the encoder and the classes are those of the estimator.
     """
@@ -112,7 +103,7 @@ def read_training_tables(
         validation = _read_validation(
             estimator, encoder, given.validation, classes, class_factors, dtype
         )
-    return TrainingTables(rows, validation, encoder, classes)
+    return rows, validation, encoder, classes
 
 
 def _encode_to_train(
@@ -184,11 +175,11 @@ def read_table(estimator: Any, X: Any, encoder: Encoder, *, accept_sparse: Any =
 def open_table(
     estimator: Any, X: Any
 ) -> tuple[Callable[[slice, np.dtype], Any], tuple[int, int], Callable[[], None]]:
-    """Check a table as that of `fit`; return what takes rows of its matrix, and its shape.
+    """Check a table against that of `fit`; return functions that read it, and its shape.
 
-    ``take(rows, dtype)`` is what takes them. Tables are encoded block by block where the encoder is
-    known to treat each row by itself. The last function returned is to be called at the end: it
-    warns of what all rows tell together.
+    ``take(rows, dtype)`` returns rows of the matrix that enters the network. Tables are encoded
+    block by block where the encoder is known to encode each row independently. The last function is
+    to be called at the end: it warns of levels that are unknown in all rows.
     """
     encoder = estimator._encoder
     if isinstance(encoder, TabularEncoder):
@@ -215,7 +206,7 @@ def open_table(
 
 
 def enters_as_it_is(encoder: Any) -> bool:
-    """Say whether a table must be of numbers, none missing: what is large may be scaled."""
+    """Say whether a table must hold numbers, none missing; a SparseScaler may scale large ones."""
     return encoder is None or isinstance(encoder, SparseScaler)
 
 
@@ -259,14 +250,14 @@ def _refuse_categories(names: list[Any]) -> None:
 
 
 def _check_features(estimator: Any, encoder: Encoder, X: Any) -> None:
-    """Check names and number of the features; of other shapes the encoder has better words."""
+    """Check names and number of the features; for other shapes the encoder's error is clearer."""
     # An encoder of scikit-learn warns by itself where only one of the tables has names.
-    is_told = (
+    has_own_warning = (
         isinstance(encoder, OwnEncoder)
         and hasattr(encoder.encoder, "n_features_in_")
         and is_frame(X) != hasattr(estimator, "feature_names_in_")
     )
-    if _count_axes(X) == 2 and not is_told and not is_checked(estimator, X):
+    if _count_axes(X) == 2 and not has_own_warning and not is_checked(estimator, X):
         validate_data(estimator, X, skip_check_array=True, reset=False)
 
 

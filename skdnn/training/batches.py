@@ -22,9 +22,9 @@ class Batches:
     shuffle : bool
         Whether each member shuffles its rows. A batch that holds all of them is left in order.
     folds : Folds or None, default=None
-        Rows that each member is not to see. In a batch of all rows their weight is zero; else an
-        epoch has as many rows as every member has, and who has more leaves out others each time,
-        or without shuffling its last ones.
+        Rows that each member holds out. In a batch of all rows their weight is zero; else an epoch
+        has as many rows as the member with the fewest, and the others leave out random rows in each
+        epoch, or their last ones without shuffling.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Batches:
         self, rows: Rows, batch_size: int, shuffle: bool, folds: Folds | None = None
     ) -> None:
         self._is_whole = len(rows) <= batch_size
-        # Who takes all rows at once would gather the same ones in each epoch.
+        # A batch of all rows would gather the same ones in each epoch.
         self.rows = rows.gather() if self._is_whole else rows
         self._folds, self._shuffles = folds, shuffle and not self._is_whole
         self._positions = None

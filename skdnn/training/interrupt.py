@@ -27,7 +27,7 @@ IN_QUICK_SUCCESSION = 2.0
 
 
 class Interrupt:
-    """Whether a stop was requested, and whether the user insists."""
+    """Whether a stop was requested, and whether a second Ctrl-C aborts."""
 
     last_request = -IN_QUICK_SUCCESSION
     """When the last stop was requested, in any fit of this process."""
@@ -52,16 +52,16 @@ class Interrupt:
             raise KeyboardInterrupt
 
     def answer(self) -> None:
-        """Take note that the stop is under way; raise KeyboardInterrupt if the user insists.
+        """Record that training is being stopped; raise KeyboardInterrupt at a second Ctrl-C.
 
-        To be called where one was caught, whoever raised it.
+        To be called where a KeyboardInterrupt was caught, from whichever source.
         """
         if self.is_abort or self.is_answered:
             raise KeyboardInterrupt
         self.is_requested = self.is_answered = True
 
     def complete(self, compute: Callable[[], Result]) -> Result:
-        """Compute what the end of a training takes, again after a first KeyboardInterrupt."""
+        """Compute what the end of a training needs, again after a first KeyboardInterrupt."""
         try:
             return compute()
         except KeyboardInterrupt:
@@ -97,8 +97,8 @@ class Interrupt:
 def listen_for_interrupts() -> Iterator[Interrupt]:
     """Handle Ctrl-C gently within the context.
 
-    Signals reach the main thread only; elsewhere, and where somebody else has taken the signal, the
-    handler stays as it is.
+    Signals reach the main thread only; in other threads, and where another handler is installed,
+    nothing changes.
     """
     interrupt = Interrupt()
     is_ours_to_take = (

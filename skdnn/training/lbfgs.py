@@ -1,7 +1,7 @@
 """L-BFGS: the whole cost as a function of one flat vector, given to `scipy.optimize`.
 
-Members are independent, so that each is minimised by itself, one after the other. An iteration is
-recorded, judged and reported as an epoch is.
+Members are independent, so that their costs are minimised one after the other. An iteration is
+recorded, validated and reported as an epoch is.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ def train_lbfgs(
 
 
 def _repeat(params: np.ndarray, n_trained: int) -> None:
-    """Give untrained members the weights of those that are trained, lest they spoil the average."""
+    """Give untrained members the weights of trained ones: theirs would spoil the average."""
     params[n_trained:] = params[np.arange(n_trained, len(params)) % n_trained]
 
 
 def _average(state: TrainingState, histories: list[History], n_rows: int) -> None:
-    """Write down an iteration of the last member: the mean of all that have done so many."""
+    """Record an iteration of the last member: the mean of all members that have got so far."""
     last = len(histories[-1]["loss"]) - 1
     values = [
         [column[last] for column in history.values()]
@@ -122,7 +122,7 @@ class _Minimisation:
         self.plan, self.state = trainer.plan, trainer.state
         self.started_at, self.average, self.report = started_at, average, report
         self.message = ""
-        self.is_last = False  # whether somebody has asked to stop
+        self.is_last = False  # whether a stop was asked for
         n_trainable = self.plan.network.layout.n_trainable
         self.weights = self.state.params[0, :n_trainable]
         self.statistics = self.state.params[0, n_trainable:]
@@ -130,7 +130,7 @@ class _Minimisation:
         self._first_statistics = self.statistics.copy()
 
     def run(self, interrupt: Interrupt) -> None:
-        """Iterate until the gradient vanishes, a limit is met, or somebody asks to stop."""
+        """Iterate until the gradient vanishes, a limit is met, or a stop is asked for."""
         plan, progress = self.plan, self.progress
         self._iterate = self.weights.astype(np.float64)
         self._looked_at = time.perf_counter()
@@ -170,14 +170,14 @@ class _Minimisation:
         return cost, gradient.astype(np.float64)
 
     def _move_to(self, weights: np.ndarray) -> None:
-        """Take these weights; let statistics of the rows be those under them."""
+        """Set the weights, and the statistics of the rows under them."""
         self.weights[:] = weights
         if self.statistics.size:
             self.statistics[:] = self._first_statistics
             self.trainer.compute_gradient()
 
     def _end_iteration(self, intermediate_result: OptimizeResult) -> None:
-        """Judge an iteration, write it down, and stop if there is a reason to."""
+        """Evaluate and record an iteration, and stop if there is a reason to."""
         plan, trainer, progress = self.plan, self.trainer, self.progress
         self._iterate = intermediate_result.x.copy()
         self.tasks.begin_epoch()

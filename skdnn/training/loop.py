@@ -25,20 +25,20 @@ History = dict[str, list[float]]
 
 
 class Tasks:
-    """What the training loop tells of its progress; this one does nothing with it."""
+    """What the training loop calls as it progresses; here, for a fit without callbacks, nothing."""
 
     def begin_fit(self, max_epochs: int) -> None:
-        """Say that training begins, and how many epochs it has at most."""
+        """Begin a training of so many epochs at most."""
 
     def begin_epoch(self) -> None:
-        """Say that an epoch begins."""
+        """Begin an epoch."""
 
     def end_epoch(self) -> bool:
-        """Say that an epoch has ended; return whether training should stop."""
+        """End an epoch; return whether training should stop."""
         return False
 
     def end_fit(self) -> None:
-        """Say that the estimator is fitted."""
+        """End the fit: the estimator is fitted."""
 
 
 def train(
@@ -62,9 +62,9 @@ def train(
     rows : Rows
         To learn from.
     validation : Validation or None
-        To judge by.
+        Rows to validate on.
     tasks : Tasks
-        Told of each epoch; may ask to stop.
+        Called at each epoch; may ask to stop.
     interrupt : Interrupt
         Ctrl-C; may ask to stop.
     """
@@ -83,16 +83,16 @@ def train(
             except KeyboardInterrupt:
                 interrupt.answer()
                 progress.ended_by = "interrupt"
-            ending = interrupt.complete(partial(_judge_end, trainer, progress))
+            ending = interrupt.complete(partial(_evaluate_end, trainer, progress))
     select_weights(plan, state, progress, ending)
 
 
-def _judge_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
-    """Judge the weights in the end, and those to keep.
+def _evaluate_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
+    """Evaluate the weights in the end, and those to keep.
 
     The loss of the last epoch was computed before its last steps, which can ruin the weights, and
-    under dropout, which says little where rows are few. It is replaced by that of the weights at
-    the end: of members that look bad by it, or of all that are running without validation rows.
+    under dropout, which makes it noisy where rows are few. It is replaced by that of the weights at
+    the end: of members whose last loss is bad, or of all that are running without validation rows.
     """
     keeps_best = trainer.validation is not None
     if trainer.plan.is_part:
@@ -110,7 +110,7 @@ def _judge_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
 def resume_progress(
     plan: TrainingPlan, state: TrainingState, mark: int, *, is_validated: bool
 ) -> TrainingProgress | None:
-    """Return the training progress to go on with; without one, make the state ready for a new one.
+    """Return the progress to resume, or None after preparing the state for a new training.
 
     A training that was cut short is brought to its end. One that came to its end gets `max_iter`
     epochs more, unless the schedule had an end of its own, which another cycle follows.
@@ -149,7 +149,7 @@ def begin_progress(trainer: Trainer, mark: int) -> TrainingProgress:
 def _train_epochs(
     trainer: Trainer, progress: TrainingProgress, tasks: Tasks, started_at: float
 ) -> None:
-    """Train epoch by epoch until training is over, or somebody asks to stop."""
+    """Train epoch by epoch until training is over, or a stop is asked for."""
     plan, state = trainer.plan, trainer.state
     n_before = state.n_epochs - progress.n_epochs
     has_heading = not plan.is_part or n_before == 0
@@ -169,7 +169,7 @@ def _train_epochs(
 def end_epoch(
     plan: TrainingPlan, progress: TrainingProgress, tasks: Tasks, started_at: float
 ) -> bool:
-    """Stop a training that is not over if somebody asks to, and say so, or if its time is."""
+    """End the training if a callback asks for it, or its time is over; return the former."""
     wants_to_stop = tasks.end_epoch()
     is_late = time.perf_counter() - started_at >= plan.max_time
     if (wants_to_stop or is_late) and not progress.is_over:
@@ -178,7 +178,7 @@ def end_epoch(
 
 
 def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
-    """Train for one epoch, judge the weights, and write it down.
+    """Train for one epoch, evaluate the weights, and record it.
 
     Members whose loss is not finite lose the epoch: they go back to where it began, and on at half
     the learning rate.

@@ -31,7 +31,7 @@ class Report:
     ----------
     verbose : int
     n_before : int
-        Epochs of earlier trainings, which those of this one are counted on from.
+        Epochs of earlier trainings, from which the count goes on.
     has_heading : bool, default=True
         Whether a line of headings comes first.
     """

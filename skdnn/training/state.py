@@ -48,7 +48,7 @@ class TrainingPlan:
 
 
 class EpochMetrics(NamedTuple):
-    """What an epoch has come to: arrays of shape (n_members,)."""
+    """The results of an epoch: arrays of shape (n_members,)."""
 
     loss: np.ndarray  # of the training rows
     cost: np.ndarray  # loss and penalty
@@ -57,14 +57,14 @@ class EpochMetrics(NamedTuple):
 
 @dataclass
 class TrainingProgress:
-    """What each member's training has come to since it began; arrays have an entry a member.
+    """The results of each member's training since it began; arrays have one entry for each member.
 
-    Plain data, kept with the estimator, so that a warm start can go on to the last bit.
+    Plain data, kept with the estimator, so that a resumed training equals an uninterrupted one.
     """
 
     n_epochs_planned: int
     fingerprint: int  # of the rows, and of what is to fall on them
-    fallback: np.ndarray  # (n_members, n_params), weights from before training: for who diverges
+    fallback: np.ndarray  # (n_members, n_params), weights from before training, after divergence
     fallback_cost: np.ndarray
     best: np.ndarray  # (n_members, n_params), the weights with the lowest objective
     best_objective: np.ndarray
@@ -259,7 +259,7 @@ class TrainingState:
 
     @property
     def weights(self) -> np.ndarray:
-        """The weights to judge and to predict with."""
+        """The weights to evaluate and to predict with."""
         return self.params if self.ema_params is None else self.ema_params
 
     @property
@@ -289,9 +289,9 @@ class TrainingState:
             self.ema_params[members] = params[members]
 
     def begin_anew(self, plan: TrainingPlan) -> None:
-        """Go back to the weights kept, if there are any, and to an optimizer that knows nothing.
+        """Go back to the weights kept, if there are any, and reset the optimizer.
 
-        Moments and average are about weights that may have been rejected, and would lead back.
+        Moments and average belong to weights that may have been rejected, and would lead back.
         """
         if self.final_params is None:
             return

@@ -39,22 +39,22 @@ def limit_blas_threads(n_multiplications: int) -> Iterator[None]:
 
 
 class _Limit:
-    """A number of threads that somebody holds BLAS to, as long as this object lives."""
+    """A limit on the threads of BLAS, as long as this object lives."""
 
     def __init__(self, n_threads: int) -> None:
         self.n_threads = n_threads
 
 
 class _BlasThreads:
-    """The number of threads of BLAS while anyone limits it, in whichever thread of Python.
+    """All limits on the number of threads of BLAS, which is one for the whole process.
 
-    BLAS has one number of threads for the whole process. It is the lowest that anyone asks for; the
-    first one in remembers what it was, and the last one out sets it back. Each for itself would set
-    back what another has changed it to.
+    It is the lowest of the limits. The first limit saves the number from before, and the last one
+    restores it: contexts in several threads that each saved and restored it would restore each
+    other's limits.
 
     A KeyboardInterrupt may come between any two steps, the handler of a signal may predict too, and
-    the process may be forked at any time. So each step may be taken again, and limits are known
-    weakly: one whose context has gone in whatever way counts no more.
+    the process may be forked at any time. So each step may be repeated, and references to limits
+    are weak: a limit ends with its context, however that ends.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class _BlasThreads:
         with self.lock: self._limits.discard(limit); self._apply()  # fmt: skip # noqa: E701, E702
 
     def forget(self) -> None:
-        """Begin anew in a process that was forked: the threads with these limits are not in it."""
+        """Remove all limits in a forked process, which does not have the threads that set them."""
         self.lock, self._limits = RLock(), WeakSet()
         self._apply()
 
@@ -112,7 +112,7 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
 
 
 class Halted(Exception):  # noqa: N818 - never seen by users: the error of the failed task is raised
-    """Ends a task whose result nobody needs, as another has failed."""
+    """Ends a task whose result is not needed, as another has failed."""
 
 
 class ThreadPool:
@@ -126,7 +126,7 @@ class ThreadPool:
     Attributes
     ----------
     is_halted : bool
-        Whether a task has failed: the others should come to an end, as nobody needs their results.
+        Whether a task has failed: the others should end, as their results are not needed.
     """
 
     def __init__(self, n_threads: int) -> None:

@@ -1,4 +1,4 @@
-"""The end of a training: which weights to keep, and what the user should know about them."""
+"""The end of a training: the weights to keep, and warnings about them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ MAX_HALVINGS = 5
 """How often a member whose loss is not finite tries again at half the learning rate."""
 
 USELESS = 2.0
-"""A loss this many times that of answering 1/2 to everything is that of a useless model."""
+"""A model is useless if its loss is this many times that of predicting 1/2 for every row."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a training ended, beside what its progress tells.
+    """How a training ended, beside what its progress records.
 
     Attributes
     ----------
     keeps_best : bool
         Whether each member's best weights are to be kept, and not its last ones.
     is_dead : bool
-        Whether a member answers the same to every row in the end.
+        Whether a member predicts the same for every row in the end.
     message : str
-        What a solver that knows when it has converged has to say where it did not.
+        The message of SciPy's solver where it did not converge.
     kept_loss : float
         The greatest loss on training rows of the weights to keep; only of members that look bad.
     """
@@ -44,10 +44,10 @@ class Ending:
 def select_weights(
     plan: TrainingPlan, state: TrainingState, progress: TrainingProgress, ending: Ending
 ) -> None:
-    """Choose the weights to keep, and say what went wrong if anything did.
+    """Choose the weights to keep, and warn if training went wrong.
 
-    Weights that diverged are replaced by better ones. A part of a stream says little about the
-    next, and is judged by whether its loss is finite only.
+    Weights that diverged are replaced by better ones. For a part of a stream only the loss has to
+    be finite, since losses of different parts do not compare.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def _describe_stop(
     kept: np.ndarray,
     n_before: int,
 ) -> str:
-    """Say why training stopped, and after which epoch; and of which epochs the weights kept are."""
+    """Return the line about why and when training stopped, and the epochs of the weights kept."""
     epochs = n_before + np.unique(kept[kept > 0])
     if not len(epochs):
         words = "the weights from before"
@@ -127,7 +127,7 @@ def _name_end(plan: TrainingPlan, progress: TrainingProgress, ending: Ending) ->
 
 
 def looks_useless(plan: TrainingPlan, progress: TrainingProgress) -> np.ndarray:
-    """Say of each member whether its last weights seem to be worth less than none."""
+    """Say of each member whether its last weights predict worse than a constant does."""
     return progress.last_cost > USELESS * _loss_of_half(plan)
 
 
@@ -209,7 +209,7 @@ def _remarks_on_convergence(
 
 
 def _loss_of_half(plan: TrainingPlan) -> float:
-    """Return what answering 1/2 to everything costs."""
+    """Return the loss of predicting 1/2 for every row."""
     return float(plan.loss.loss(np.ones(1), np.zeros(1))[0])
 
 
