@@ -139,7 +139,7 @@ def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
 
 @contextmanager
 def refuse_damage(what: str) -> Iterator[None]:
-    """Say of any error that this, which is being restored, is damaged."""
+    """Raise any error as one that says that `what`, which is being restored, is damaged."""
     try:
         yield
     except Exception as error:
@@ -150,9 +150,9 @@ def refuse_damage(what: str) -> Iterator[None]:
 
 
 def leave_out_callback_state(state: dict[str, Any]) -> dict[str, Any]:
-    """Return what a copy is to have of an estimator, in the middle of a fit no more than after it.
+    """Return the state of an estimator for a copy, without what exists during a fit alone.
 
-    Before a fit it has what a search has given it for that.
+    Before a fit, the context that a search has set for the callbacks is kept.
     """
     is_at_work = not CALLBACK_STATE.isdisjoint(state)
     left_out = {*CALLBACK_STATE, "_parent_callback_ctx"} if is_at_work else set()
@@ -216,9 +216,10 @@ def check_weights(
 
 
 def is_checked(estimator: Any, X: Any) -> bool:
-    """Say whether an array has the form that `fit` left, and scikit-learn's checks would return it.
+    """Say whether scikit-learn's checks of names and shape may be skipped for an array.
 
-    They take longer than predicting a row. They alone compare names, and look at the numbers.
+    They take longer than predicting a row. Names, where `fit` saw some, are compared by them; the
+    numbers of the array are not looked at here.
     """
     return (
         type(X) is np.ndarray
@@ -237,7 +238,7 @@ DOCUMENTATION = "docs/user_guide.md"
 class DocumentedMixin:
     """Let an estimator's HTML view, in a notebook, link to this package's documentation.
 
-    scikit-learn shows what the docstring says of a parameter where there is such a link alone.
+    scikit-learn shows the descriptions of parameters only where there is such a link.
     """
 
     _doc_link_module = "skdnn"

@@ -29,7 +29,7 @@ UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 DATE_TYPES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
 PANDAS_MISSING = ("NAType", "NaTType")
-"""Types of what pandas has in place of a missing value, which is not imported to know them."""
+"""Names of the types of pandas' missing values; pandas is not imported for them."""
 
 DATES = (
     "Columns {} of X hold dates, times or durations, which are neither numbers nor categories. "
@@ -57,7 +57,7 @@ class Levels(NamedTuple):
 
 
 class LevelMatch(NamedTuple):
-    """What some rows have in a category column, compared with `fit`."""
+    """How the levels of some rows in a category column compare with those of `fit`."""
 
     n_rows: int  # with a value
     n_known: int  # of these, with a level of `fit` that is not rare
@@ -255,10 +255,10 @@ def fit_category(
 def make_lookup(
     levels: list[Any], weight_of_row: np.ndarray, *, max_one_hot: int
 ) -> tuple[np.ndarray, list[tuple[int, str]]]:
-    """Lay out the lookup table for these levels, which are not rare, and describe its columns.
+    """Make the lookup table for these levels, which are not rare, and describe its columns.
 
-    `weight_of_row` says how much of the data each row of the lookup table stands for. Over the data
-    the mean of a flag is 0; and so is every flag in a row that stands for nothing.
+    `weight_of_row` is the weight of the data in each row of the lookup table. The mean of a flag
+    over the data is 0, and so is every flag in a row without data.
     """
     has_rare = weight_of_row[UNKNOWN] > 0.0
     has_missing = weight_of_row[MISSING] > 0.0 and np.count_nonzero(weight_of_row) > 1

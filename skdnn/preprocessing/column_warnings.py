@@ -1,4 +1,4 @@
-"""Warnings about columns that are probably not what they are taken for."""
+"""Warnings about columns that are probably not of the kind that they are read as."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .categories import Category, LevelMatch
 from .scaling import NumberScale
 
 WHOLE, DECIMAL, FORMATTED, TIME = "whole", "decimal", "formatted", "time"
-"""What strings read as: numbers that are whole, have decimals, or signs (1,234.5, 12%); times."""
+"""Forms of strings: whole numbers, decimal numbers, numbers with signs (1,234.5, 12%), times."""
 
 MARKERS = frozenset(
     {"", "?", "-", "--", ".", "*", "#", "na", "n/a", "#n/a", "n.a.", "<na>", "nan", "nd"}
     | {"nil", "none", "null", "missing", "unknown", "not available"}
 )
-"""What tables have in place of a missing number, in lower case."""
+"""Common markers of a missing number, in lower case."""
 
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])"
 _MONTH = r"(?:0?[1-9]|1[0-2])"
@@ -46,10 +46,10 @@ MOSTLY = 0.5
 """Of the rows that have a value, the share above which rare levels are worth a warning."""
 
 TOO_UNLIKELY = 1e-3
-"""The probability below which it is no accident that all rows have unknown levels."""
+"""Probability below which unknown levels in all rows are not due to chance."""
 
 MANY_ROWS = 10
-"""From here on rows are counted; of fewer, which may belong together, distinct levels are."""
+"""From so many rows on, rows are counted; in fewer, which may be related, distinct levels are."""
 
 OR_CATEGORIES = "if they are categories, name them in categorical_features or give them that dtype."
 
@@ -91,7 +91,7 @@ TIMES = (
     "pandas.to_datetime(column); " + OR_CATEGORIES
 )
 PREMATURE = (EMPTY, RARE)
-"""What is not said of parts of a table, since later ones may have more."""
+"""Warnings that parts of a table do not give, since later parts may have more values."""
 
 OF_FORM = {TIME: TIMES, FORMATTED: SIGNS, DECIMAL: NUMBERS, WHOLE: NUMBERS}
 TWINS = (
@@ -156,8 +156,8 @@ def warn_of_unknown(
 ) -> None:
     """Warn of columns in which no row of all blocks has a level that `fit` saw.
 
-    In a part of a stream, also of those in which most rows have other levels than the first part
-    had, unless most levels of that were rare too.
+    In a part of a stream, also of those in which most rows have levels that the first part did not
+    have, unless most rows of that had rare levels.
     """
     unknown, examples, new = [], [], []
     for (label, category), matches in zip(columns, zip(*blocks, strict=True), strict=True):
@@ -175,12 +175,12 @@ def warn_of_unknown(
 
 
 def _is_suspicious(n_rows: int, matches: Sequence[LevelMatch], category: Category) -> bool:
-    """Say whether it is no accident that none of some rows has a known level.
+    """Say whether it is unlikely to be chance that none of some rows has a known level.
 
-    A few rows with one new level are usual. Ten rows, or several levels, are not, unless rare
-    levels in `fit` explain them; nor are levels of another type, as numbers beside strings.
+    A few rows with one new level are usual. Ten rows, or several levels, are not, unless levels
+    were often rare in `fit`; nor are levels of another type, such as numbers instead of strings.
     """
-    # How likely it is, by the rule of succession, that a row has a level that others do not have.
+    # The probability, by the rule of succession, that a row has a level that no other row has.
     chance = (category.n_scarce + 1) / (category.n_rows + 2)
     n_draws = n_rows if n_rows >= MANY_ROWS else sum(match.n_levels for match in matches)
     types = frozenset[str]().union(*(match.types for match in matches))
@@ -188,7 +188,7 @@ def _is_suspicious(n_rows: int, matches: Sequence[LevelMatch], category: Categor
 
 
 def read_as(levels: Iterable[Any]) -> str | None:
-    """Say what the levels of a column read as, or None if one of them is a code or other text.
+    """Return the form of the levels of a column, or None if one of them is a code or other text.
 
     Numbers among the levels count too; markers of missing values do not. A number with a leading
     zero is a code.
@@ -202,7 +202,7 @@ def read_as(levels: Iterable[Any]) -> str | None:
 
 
 def _read_level(level: Any) -> str | None:
-    """Say what one level reads as, "" for a marker and None for a code or other text."""
+    """Return the form of one level, "" for a marker and None for a code or other text."""
     if isinstance(level, int | float) and not isinstance(level, bool):
         return WHOLE if isinstance(level, int) or level.is_integer() else DECIMAL
     text = level.decode("latin-1") if isinstance(level, bytes) else level

@@ -1,7 +1,7 @@
-"""What a user may hand in as a table, and its columns, whoever made it.
+"""Tables of all libraries, and their columns.
 
 A column is read as numbers (float, NaN where missing) or as levels, which are plain Python values,
-so that what was learned from one kind of table meets any other.
+so that an encoder fitted to a table of one library encodes those of another.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .categories import DATES, INFINITE, OTHERS, Levels, are_numbers, to_floats,
 from .column_warnings import list_few
 
 NUMBER, CATEGORY, DATE, OTHER = "number", "category", "date", "other"
-"""What a column is by its dtype; whoever reads it may want levels of numbers, or the reverse."""
+"""What a column is by its dtype. Numbers may still be read as levels, and categories as numbers."""
 
 STRING, OBJECT = "string", "object"
 """Categories too, unless values that may be of any type are all numbers: see `find_kind`."""
@@ -35,7 +35,7 @@ KINDS = {nw.String: STRING, nw.Categorical: CATEGORY, nw.Enum: CATEGORY, nw.Bool
 FLOATS = {nw.Float32, nw.Float64, nw.Boolean, nw.Int8, nw.Int16, nw.Int32, nw.Int64} | {
     *(nw.UInt8, nw.UInt16, nw.UInt32, nw.UInt64)
 }
-"""What libraries make floats of. Decimals are not: some of them round twice."""
+"""Dtypes that libraries convert to floats. Decimals are not: some libraries round them twice."""
 
 EVERY_ROW = slice(0, None)  # narwhals before 2.14 takes no slice without a start
 """The block of rows that is the whole table."""
@@ -300,7 +300,7 @@ def name_categories(X: Any) -> list[Any]:
     names = []
     for i, label in enumerate(table.labels):
         if find_kind(table, i) == CATEGORY:
-            table.levels(i)  # refuses what else there may be among objects
+            table.levels(i)  # refuses objects that are no levels
             names.append(label)
     return names
 
@@ -317,7 +317,7 @@ def find_categories(categorical_features: Any, table: Table) -> np.ndarray:
     Raises
     ------
     ValueError
-        If `categorical_features` has what is no column of X, or is of mixed types.
+        If `categorical_features` has an entry that is not a column of X, or is of mixed types.
     """
     n_features = len(table.labels)
     is_categorical = np.zeros(n_features, dtype=bool)

@@ -1,8 +1,8 @@
-"""How numeric columns become numbers around 0, by their quartiles, whatever their unit.
+"""Scaling of numeric columns to numbers around 0, by their quartiles.
 
 Columns of sparse tables are scaled without centring, and only those of large numbers: word counts,
-frequencies and flags enter a network as they are. Larger numbers beside them, such as incomes,
-which a `ColumnTransformer` makes sparse by accident, are scaled.
+frequencies and flags enter a network as they are. Larger numbers, such as incomes that a
+`ColumnTransformer` has made sparse, are scaled.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ SATURATION = 3.0
 REST, GAP, BREADTH = 0.1, 3.5, 0.5
 """When a column is a spike and a broad rest.
 
-Of the weight the rest has the first at least; three quarters of it lie beyond the second, counted
-from where the spike's scale levels off; and the quartiles of its distances are as far from each
-other as the third of their median, so that it is no single value that stands for something else.
-The tail of a distribution, be it as heavy as Cauchy's or a lognormal one, is no such rest: it
-begins where the middle ends.
+The rest has at least the share `REST` of the weight; three quarters of it are farther from the
+center than `GAP` times the distance at which the spike's scale saturates; and the quartiles of its
+distances differ by at least `BREADTH` times their median, which excludes a single value with a
+meaning of its own. The tail of a distribution, even Cauchy's or a lognormal one, is no such rest:
+it begins where the middle ends.
 """
 
 ENDLESS = 1e100
-"""Clipping does not tell larger numbers from this one, and their squares would overflow."""
+"""Numbers are cut here before smooth clipping: larger ones give the same, and would overflow."""
 
 HUGE = 2.0**960
-"""Numbers around this size are scaled down, lest a difference or a sum of two of them overflow."""
+"""Numbers above this are scaled down, since differences and sums of two could overflow."""
 
 
 LARGE = 16.0
-"""Columns whose numbers are all within this enter as they are, be they frequent or rare."""
+"""Columns whose numbers are all within this are not scaled."""
 
 FULL = 0.5
-"""The share of rows with a number above which a column is no sparse one."""
+"""Share of rows with a number above which a column is dense."""
 
 LARGEST_RATIO = 4.0
 """Largest ratio of median and size of a column with numbers in most rows: without centring, one

@@ -1,4 +1,4 @@
-"""What the encoder learns from a column: its distinct values, with their weights.
+"""Summaries of columns: their distinct values, with their weights.
 
 Summaries of the parts of a table are merged into that of the whole. Of levels nothing is lost, nor
 of numbers as long as a column has at most `SKETCH_SIZE` distinct ones.
@@ -80,7 +80,7 @@ Summary = NumberSummary | LevelSummary
 
 
 class Parts(NamedTuple):
-    """What an encoder knows of the parts that it has learnt from."""
+    """What an encoder keeps of the parts of a table that it was fitted to."""
 
     summaries: dict[int, Any]  # column -> Summary
     unit: float  # of weights: a power of two next to those of the first part
