@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from inspect import signature
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -147,6 +149,29 @@ def refuse_damage(what: str) -> Iterator[None]:
             f"{what} is damaged, and cannot be restored ({type(error).__name__}: {error}). Load it "
             "from another copy of the file, or fit anew with warm_start=False."
         ) from error
+
+
+SIMPLE_TYPES: dict[Any, Any] = {
+    "int": Integral,
+    "float": Real,
+    "bool": bool | np.bool_,
+    "str": str,
+    "np.ndarray": np.ndarray,
+}
+"""The types that `check_fields` looks at, by the annotations of fields."""
+
+
+def check_fields(restored: Any) -> None:
+    """Refuse an instance of a dataclass with a value of another simple type than it declares."""
+    values = {field.name: getattr(restored, field.name) for field in fields(restored)}
+    check_types(values, {f.name: SIMPLE_TYPES.get(f.type, object) for f in fields(restored)})
+
+
+def check_types(values: dict[str, Any], types: dict[str, Any]) -> None:
+    """Refuse values by name that are missing, or of other types than these."""
+    for name, type_ in types.items():
+        if not isinstance(values[name], type_):
+            raise TypeError(f"{name} is of type {type(values[name]).__name__}")
 
 
 def leave_out_callback_state(state: dict[str, Any]) -> dict[str, Any]:

@@ -269,6 +269,45 @@ def test_weights_of_another_network_are_refused():
             DeepBinaryClassifier().__setstate__(state | {"params_": params})
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["_encoder", "_resume", "classes_", "executor", "n_features_in_", "temperature_", "history_"],
+)
+def test_damaged_attributes_are_refused(name):
+    state = DeepBinaryClassifier(**FEW).fit(TABLE, Y).__getstate__()
+    missing = {key: value for key, value in state.items() if key != name}
+    for damaged in (missing, state | {name: ()}):
+        with pytest.raises(ValueError, match=r"This DeepBinaryClassifier is damaged"):
+            DeepBinaryClassifier().__setstate__(damaged)
+
+
+def shorten_labels(state):
+    state["labels"].pop()
+
+
+def drop_columns(state):
+    del state["columns"]
+
+
+def shorten_table(state):
+    category = state["columns"]["categories"][0]
+    category["table"] = category["table"][1:]
+
+
+def count_rows_by_text(state):
+    state["columns"]["categories"][0]["n_rows"] = "120"
+
+
+@pytest.mark.parametrize(
+    "damage", [shorten_labels, drop_columns, shorten_table, count_rows_by_text]
+)
+def test_damaged_encoders_are_refused(damage):
+    state = deepcopy(TabularEncoder().fit(TABLE).__getstate__())
+    damage(state)
+    with pytest.raises(ValueError, match=r"This TabularEncoder is damaged"):
+        TabularEncoder().__setstate__(state)
+
+
 def drop_progress(packed):
     del packed["progress"]["waited"]
 
@@ -285,7 +324,23 @@ def add_something(packed):
     packed["else"] = 1
 
 
-@pytest.mark.parametrize("damage", [drop_progress, drop_streams, damage_stream, add_something])
+def make_text(packed):
+    packed["progress"]["running"] = "all"
+
+
+def count_by_text(packed):
+    packed["progress"]["n_epochs"] = "2"
+
+
+def count_by_nothing(packed):
+    packed["n_samples_seen"] = None
+
+
+DAMAGES = [drop_progress, drop_streams, damage_stream, add_something]
+DAMAGES += [make_text, count_by_text, count_by_nothing]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_training_state_is_refused(damage):
     model = DeepBinaryClassifier(**FEW, warm_start=True).fit(NUMBERS, Y)
     before = model.params_.copy()
@@ -299,18 +354,10 @@ def test_damaged_training_state_is_refused(damage):
     assert loaded.set_params(warm_start=False).fit(NUMBERS, Y).score(NUMBERS, Y) > 0.5
 
 
-def shorten(packed):
-    packed["progress"]["lowest"] = packed["progress"]["lowest"][:1]
-
-
-def make_text(packed):
-    packed["progress"]["running"] = "all"
-
-
-@pytest.mark.parametrize("craft", [shorten, make_text])
-def test_progress_of_another_shape_is_not_gone_on_with(craft):
+def test_progress_of_another_shape_is_not_gone_on_with():
     model = DeepBinaryClassifier(**FEW, warm_start=True).fit(NUMBERS, Y)
-    craft(model._resume)
+    progress = model._resume["progress"]
+    progress["lowest"] = progress["lowest"][:1]
     model.fit(NUMBERS, Y)
     assert model._resume["progress"]["n_epochs"] == 2
 

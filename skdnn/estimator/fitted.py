@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,29 @@ from ..training.state import TrainingPlan, TrainingState, can_continue
 from ..utils import (
     CALLBACK_STATE,
     add_format,
+    check_fields,
+    check_types,
     leave_out_callback_state,
     refuse_damage,
     remove_format,
 )
 from .architecture import Architecture, InputColumns, build_network
+from .encoders import Encoder
 from .tables import Given
 
 DENSE_PARAMETER = re.compile(r"(^|\.)dense_\d+\.\w+$")
 """Names of the parameters of linear steps, which MLPClassifier has too."""
+
+STORED_TYPES: dict[str, Any] = {
+    "_encoder": Encoder,
+    "_resume": dict | None,
+    "classes_": np.ndarray,
+    "executor": str,
+    "n_features_in_": Integral,
+    "resolved_params_": dict,
+    "temperature_": Real,
+}
+"""Attributes in a file that predictions and warm starts read, with their types."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +131,7 @@ def resume_training(estimator: Any, plan: TrainingPlan) -> TrainingState:
     history = {name: values.copy() for name, values in estimator.history_.items()}
     with refuse_damage("The training state of this model"):
         packed = estimator._resume.copy()
-        is_untouched = packed.pop("checksum", None) == checksum(estimator.params_)
+        is_untouched = bool(packed.pop("checksum", None) == checksum(estimator.params_))
         state = TrainingState.unpack(packed, plan.network.n_members, history=history)
     state.n_epochs_before = state.n_epochs
     state.final_params = np.array(estimator.params_)
@@ -211,9 +226,11 @@ def _restore(state: dict[str, Any]) -> dict[str, Any]:
     if isinstance(weights, dict):
         state["class_weight"] = dict(zip(weights["labels"], weights["weights"], strict=True))
     if "params_" in state:
+        check_types(state, STORED_TYPES)
         described = state.pop("architecture")
         columns = InputColumns(**described["columns"])
         architecture = Architecture(**(described | {"columns": columns}))
+        check_fields(architecture)
         predictor = Predictor(build_network(architecture), state.pop("executor"))
         predictor.network.check_params(state["params_"])
         history = {name: values.tolist() for name, values in state["history_"].items()}

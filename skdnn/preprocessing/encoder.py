@@ -28,6 +28,7 @@ from ..utils import (
     StrOptions,
     add_format,
     check_feature_names_in,
+    check_fields,
     check_weights,
     cut_rows,
     fit_context,
@@ -599,9 +600,11 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         """Restore what `__getstate__` has returned, here or in another version."""
         state = remove_format(state, self)
         with refuse_damage(f"This {type(self).__name__}"):
-            if "columns" in state:
+            if not {"columns", "labels"}.isdisjoint(state):
                 self._labels = state.pop("labels")
                 self._arrange(unpack_columns(state.pop("columns"), state["is_categorical_"]))
+                if len(self._labels) != len(self._columns):
+                    raise ValueError(f"{len(self._labels)} labels of {len(self._columns)} columns")
             if state.get("_parts") is not None:
                 state["_parts"] = Parts.unpack(state["_parts"])
             super().__setstate__(state)
@@ -632,8 +635,17 @@ def unpack_columns(
 ) -> list[NumberScale | Category]:
     """Return what columns became, in their order in the table."""
     numbers = (NumberScale(*row) for row in packed["numbers"].tolist())
-    categories = (Category(**column) for column in packed["categories"])
+    categories = map(_unpack_category, packed["categories"])
     return [next(categories) if is_it else next(numbers) for is_it in is_categorical.tolist()]
+
+
+def _unpack_category(packed: dict[str, Any]) -> Category:
+    category = Category(**packed)
+    check_fields(category)
+    shape = (FIRST_LEVEL + len(category.levels), len(category.outputs))
+    if category.table.shape != shape:
+        raise ValueError(f"a table of shape {category.table.shape} and not {shape}")
+    return category
 
 
 class EncodedArray(np.ndarray):

@@ -13,7 +13,7 @@ from ..nn.losses import Loss
 from ..nn.network import Network
 from ..optim.schedules import Schedule
 from ..optim.transforms import Optimizer
-from ..utils import to_plain
+from ..utils import check_fields, to_plain
 
 End = Literal["", "interrupt", "callback", "max_time"]
 
@@ -255,7 +255,10 @@ class TrainingState:
         packed["optimizer"] = {"step": optimizer["step"], "arrays": dict(optimizer["arrays"])}
         packed["streams"] = RandomStreams.unpack(packed["streams"], n_members)
         packed["progress"] = None if progress is None else TrainingProgress(**progress)
-        return cls(**packed, **others)
+        state = cls(**packed, **others)
+        for restored in (state, *([] if progress is None else [state.progress])):
+            check_fields(restored)
+        return state
 
     @property
     def weights(self) -> np.ndarray:
