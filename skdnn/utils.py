@@ -270,7 +270,7 @@ class DocumentedMixin:
     _doc_link_template = DOCUMENTATION
 
 
-PASSED_OVER = ("skdnn", "sklearn", "numpy", "joblib")
+PASSED_OVER = ("skdnn", "sklearn", "numpy", "joblib", "contextlib")
 """Packages of wrappers around methods, and of what runs searches."""
 
 

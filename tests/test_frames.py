@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 from data import classifier, make_table
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_array
 from sklearn.compose import make_column_transformer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -242,12 +243,55 @@ def test_sparse_columns_are_made_dense_with_one_warning():
             model = encoded(encoder=encoder, dtype="float64").fit(table, Y)
         assert len(caught) == 1
         assert_array_equal(model.params_, expected.params_)
-        with pytest.warns(UserWarning, match="sparse columns found") as caught:
-            assert_array_equal(model.predict(table), expected.predict(dense))
-        assert len(caught) == 1
+        for method in ("predict", "explain", "input_gradients"):
+            with pytest.warns(UserWarning, match="sparse columns found") as caught:
+                result = getattr(model, method)(table)
+            assert [warning.filename for warning in caught] == [__file__]
+            of_dense = getattr(expected, method)(dense)
+            assert_array_equal(*(getattr(r, "values", r) for r in (result, of_dense)))
     with pytest.warns(UserWarning, match="sparse columns found") as caught:
         encoded(encoder=None).fit(some, Y)
     assert len(caught) == 1
+
+
+SPARSE = {
+    "float": (np.maximum(NUMBERS[:, 0], 0.0), 0.0),
+    "mostly missing": (np.where(NUMBERS[:, 0] > 0.0, NUMBERS[:, 0], np.nan), np.nan),
+    "mostly ones": (np.arange(N) % 2, 1),
+    "booleans": (np.arange(N) % 3 == 0, False),
+    "mostly true": (np.arange(N) % 3 > 0, True),
+    "strings": (LEVELS, "low"),
+}
+
+
+def make_sparse(*names):
+    arrays = {
+        name: pd.arrays.SparseArray(values, fill_value=fill)
+        for name, (values, fill) in SPARSE.items()
+    }
+    return pd.DataFrame({name: arrays[name] for name in names})
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        *(("mostly missing",), ("mostly ones",), ("mostly true",), ("strings",)),
+        *(("float", "booleans"), ("float", "mostly ones"), ("booleans", "strings"), tuple(SPARSE)),
+    ],
+)
+def test_sparse_columns_that_are_no_matrix_are_made_dense(names):
+    table, dense = make_sparse(*names), pd.DataFrame({name: SPARSE[name][0] for name in names})
+    with pytest.warns(UserWarning, match="sparse columns found") as caught:
+        model = encoded().fit(table, Y)
+    assert len(caught) == 1
+    assert_array_equal(model.params_, encoded().fit(dense, Y).params_)
+
+
+@pytest.mark.parametrize("names", [("float",), ("booleans",)])
+def test_sparse_columns_that_leave_out_zeros_stay_sparse(names):
+    table, matrix = make_sparse(*names), csr_array(np.transpose([SPARSE[n][0] for n in names]))
+    model = encoded().fit(table, Y)
+    assert_array_equal(model.params_, encoded().fit(matrix.astype(np.float64), Y).params_)
 
 
 def test_encoder_of_the_user_gets_the_table_as_it_is():

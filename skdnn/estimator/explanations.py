@@ -29,7 +29,7 @@ from ..nn import (
     Sequential,
 )
 from ..preprocessing import TabularEncoder
-from ..preprocessing.columns import take_table
+from ..preprocessing.columns import make_dense, take_table
 from ..training.prediction import Predictor, average_gradients, find_shares
 from ..training.rows import Rows
 from ..training.threads import limit_blas_threads
@@ -395,6 +395,7 @@ def input_gradients(estimator: Any, X: Any, method: str, baseline: Any, steps: A
             "which answers by the columns that it makes; or put it before the classifier in a "
             "pipeline, and ask for gradients at the encoded rows."
         )
+    X = make_dense(take_table(X))  # once, as it is read twice
     matrix = read_table(estimator, X, encoder, accept_sparse=False)
     dtype = np.result_type(matrix.dtype, estimator.params_)
     matrix, params = matrix.astype(dtype), estimator.params_.astype(dtype, copy=False)
@@ -422,7 +423,6 @@ def _read_slopes(encoder: Encoder, X: Any) -> np.ndarray:
     """Return how fast each column that enters the network changes with its feature, NaN if not."""
     if encoder is None:
         return np.ones((1, 1))
-    X = take_table(X)
     if not isinstance(encoder, TabularEncoder):
         X = check_array(X, dtype=FLOATS)
     return encoder._input_slopes(X)

@@ -92,8 +92,15 @@ def is_frame(X: Any) -> bool:
 
 
 def is_sparse_frame(X: Any) -> bool:
-    """Say whether X is a DataFrame of pandas with sparse columns alone, as good as a matrix."""
-    return is_frame(X) and hasattr(X, "sparse")
+    """Say whether X is a DataFrame of pandas that a sparse matrix can be made of.
+
+    All columns must be sparse and leave out zeros; all must be numbers, or all booleans.
+    """
+    if not (is_frame(X) and hasattr(X, "sparse")):
+        return False
+    kinds = {dtype.subtype.kind for dtype in X.dtypes}
+    has_zeros = all(dtype.fill_value == 0 for dtype in X.dtypes)
+    return has_zeros and (kinds <= set("iuf") or kinds == {"b"})
 
 
 def make_dense(X: Any) -> Any:
