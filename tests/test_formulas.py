@@ -183,6 +183,17 @@ def test_inputs_that_are_no_outputs_stay_as_they_are():
     assert found["total"] == pytest.approx((A * 2.0 + B).sum())
 
 
+def test_the_same_operations_are_planned_once():
+    def compile_scaled(factor, n=5, executor="numpy"):
+        shapes = {"z": (4, n), "y": (4, n)}
+        return Formula(lambda named, _: {"y": named["z"] * factor}, shapes).compile(executor)
+
+    program = compile_scaled(2.5)
+    assert compile_scaled(2.5) is program
+    for other in (compile_scaled(3.5), compile_scaled(2.5, n=6), compile_scaled(2.5, 5, "numba")):
+        assert other is not program
+
+
 # What cannot be traced.
 
 

@@ -19,6 +19,11 @@ from .trace import ADVICE, SparseSymbol, Symbol, Trace, UntraceableError
 
 TakeBits = Callable[[int, int], Any]
 
+MOST_KEPT = 16
+"""Programs that are kept for the next formula of the same operations."""
+
+_programs: dict[Any, Program] = {}
+
 
 @dataclass(frozen=True)
 class Formula:
@@ -80,7 +85,8 @@ class Formula:
     def compile(self, executor: str = "numpy", *, is_checked: bool = True) -> Program:
         """Trace the formula, and plan a program for an executor, "numpy" or "numba".
 
-        If it is not yet `is_checked`, it is traced twice.
+        A formula of the same operations as one before, as that of the next part of a stream, has
+        the same program. If it is not yet `is_checked`, a new one is traced twice.
 
         Raises
         ------
@@ -89,17 +95,29 @@ class Formula:
         """
         kernels = KERNELS if executor == "numba" else frozenset()
         trace, outputs = self.trace(kernels)
-        if not is_checked:
-            again, _ = self.trace(kernels)
-            is_same = list(again.known) == list(trace.known)
-            again.clear()
-            if not is_same:
-                raise UntraceableError(
-                    "a formula does not compute the same each time that it is called"
-                )
-        program = plan(trace, outputs)
+        operations = self._list_operations(trace, outputs)
+        program = _programs.get((executor, operations))
+        if program is None:
+            if not is_checked:
+                again, same_outputs = self.trace(kernels)
+                is_same = self._list_operations(again, same_outputs) == operations
+                again.clear()
+                if not is_same:
+                    raise UntraceableError(
+                        "a formula does not compute the same each time that it is called"
+                    )
+            program = plan(trace, outputs)
+            program = lower(program) if executor == "numba" else program
+            if len(_programs) >= MOST_KEPT:
+                _programs.clear()
+            _programs[executor, operations] = program
         trace.clear()
-        return lower(program) if executor == "numba" else program
+        return program
+
+    def _list_operations(self, trace: Trace, outputs: dict[str, Symbol]) -> tuple[Any, ...]:
+        """Return all that a program depends on."""
+        stored = tuple((name, trace.plain(output).key) for name, output in outputs.items())
+        return self.is_sparse, tuple(self.shapes.items()), tuple(trace.known), stored
 
 
 class EagerExecutable:
