@@ -118,13 +118,13 @@ class Programs:
         n_batch : int, default=0
             Rows of a batch; 0 stands for what suits so many rows.
         """
-        X, index = compose(X, np.broadcast_to(index, (len(members), index.shape[-1])))
-        n_rows = index.shape[1]
+        X, index = compose(X, index)
+        n_rows = index.shape[-1]
         n_batch = n_batch or self.batch_rows(n_rows, memory.dtype.itemsize)
         shape = (len(members), -(-n_rows // n_batch), n_batch)
         positions = np.empty((len(members), shape[1] * n_batch), np.intp)
         positions[:, :n_rows] = index
-        positions[:, n_rows:] = index[:, :1]  # filled up by one of them
+        positions[:, n_rows:] = index[..., :1]  # filled up by one of them
         compiled = self.compile(members[0], n_batch, is_sparse=issparse(X))
         executable = memory.executable(compiled, len(members))
         load(executable, self.state_of(params), members)
