@@ -50,9 +50,8 @@ class Feed:
     def write_rows(self, step: int, views: dict[str, np.ndarray]) -> None:
         """Write the rows of a batch of each member, unless X is sparse."""
         if isinstance(self.X, np.ndarray):
-            for index, x in zip(self.index[:, step], views["x"], strict=True):
-                # mode="clip" writes straight into `out`; the default would go through a copy.
-                self.X.take(index, axis=0, out=x, mode="clip")
+            # mode="clip" writes straight into `out`; the default would go through a copy.
+            self.X.take(self.index[:, step], axis=0, out=views["x"], mode="clip")
 
     def sparse_rows(self, step: int) -> list[SparseRows]:
         """Return the batch of each member, where X is sparse."""
