@@ -169,6 +169,14 @@ def test_rows_of_the_background_contribute_nothing():
     assert np.abs(values[1:, 0]).min() > 1e-3
 
 
+@pytest.mark.parametrize("background", [None, PEOPLE[:1], PEOPLE[:9]], ids=["no", "1 row", "9"])
+@pytest.mark.parametrize("kind", ["periodic", "piecewise", None])
+def test_features_of_equal_values_contribute_nothing_at_all(kind, background):
+    model = fit_people(n_members=2, numeric_embedding=kind)
+    for rows in (PEOPLE[:1], PEOPLE[:50]):
+        assert (model.explain(rows, background).values[:, 5] == 0.0).all()
+
+
 def test_rows_are_explained_by_themselves_whatever_the_order_of_the_background():
     model = fit_people(n_members=4)
     together = model.explain(PEOPLE[:30], PEOPLE[50:120]).values

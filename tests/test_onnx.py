@@ -236,11 +236,32 @@ def test_levels_that_no_tensor_holds_are_named(levels, message):
         to_onnx(model)
 
 
-def test_names_that_inputs_cannot_have_are_named():
-    table = pd.DataFrame({"label": ["x", "y"] * 20})
+def test_levels_beyond_utf_8_are_named():
+    table = np.array([["\ud800"], ["x"]] * 20, dtype=object)
+    model = classifier(encoder="auto", categorical_features=[0], max_iter=1)
+    with pytest.raises(ValueError, match=r"Column 0 .*UTF-8"):
+        to_onnx(model.fit(table, [0, 1] * 20))
+
+
+@pytest.mark.parametrize("name", ["label", ""])
+def test_names_that_inputs_cannot_have_are_named(name):
+    table = pd.DataFrame({name: ["x", "y"] * 20})
     model = classifier(encoder="auto", max_iter=1).fit(table, [0, 1] * 20)
-    with pytest.raises(ValueError, match=r"rename \['label'\] before fit"):
+    with pytest.raises(ValueError, match=rf"rename \['{name}'\] before fit"):
         to_onnx(model)
+
+
+def test_columns_may_have_the_names_of_nodes():
+    table = pd.DataFrame({"a": ["x", "y"] * 20, "b": range(40)})
+    model = classifier(encoder="auto", max_iter=1).fit(table, [0, 1] * 20)
+    name = to_onnx(model).graph.node[0].output[0]
+    table.columns = [name, "b"]
+    check_same(classifier(encoder="auto", max_iter=1).fit(table, [0, 1] * 20), table)
+
+
+def test_levels_beyond_64_bits_are_written():
+    table = pd.DataFrame({"a": pd.Categorical(np.array([2**64 - 1, 5, 7] * 20, np.uint64))})
+    check_same(classifier(encoder="auto", max_iter=1).fit(table, [0, 1, 1] * 20), table)
 
 
 @pytest.mark.parametrize("encoder", ["auto", None])
@@ -288,10 +309,15 @@ def test_the_place_of_what_cannot_be_traced_is_told():
         to_onnx(model)
 
 
-def test_classes_of_mixed_types_are_refused():
+@pytest.mark.parametrize(
+    "classes",
+    [[1, "rain"], ["\ud800", "rain"], ["rain", "rain\0"], np.array([5, 2**63], np.uint64)],
+    ids=["mixed", "surrogate", "NUL", "long"],
+)
+def test_classes_that_no_tensor_holds_are_refused(classes):
     model = classifier(max_iter=1).fit(X, Y)
-    model.classes_ = np.array([1, "rain"], dtype=object)
-    with pytest.raises(ValueError, match=r"classes must be .* got \[1, 'rain'\]"):
+    model.classes_ = classes if isinstance(classes, np.ndarray) else np.array(classes, object)
+    with pytest.raises(ValueError, match=r"classes must be .* got \["):
         to_onnx(model)
 
 

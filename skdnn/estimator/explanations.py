@@ -277,9 +277,12 @@ class Paths:
 
     def embed(self, X: np.ndarray) -> Ends:
         """Return rows as the ends of paths."""
-        X = X.astype(self._behind.params.dtype, copy=False)
-        units = self._embedding.forward([X] * len(self._behind.params))
-        return Ends(units, self._linear.forward(units))
+        # BLAS multiplies a single row by another routine. It rounds differently, and equal values
+        # of a row and a background row would differ: so the single row is taken twice.
+        rows = X if len(X) > 1 else np.repeat(X, 2, axis=0)
+        rows = rows.astype(self._behind.params.dtype, copy=False)
+        units = self._embedding.forward([rows] * len(self._behind.params))
+        return Ends(units, self._linear.forward(units)).take(slice(len(X)))
 
     def share_out(self, starts: Ends, ends: Ends, differences: np.ndarray) -> np.ndarray:
         """Return what each column contributes to the differences of the logits of some rows.

@@ -11,11 +11,11 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from ..classifier import DeepBinaryClassifier
 from ..estimator.encoders import OwnEncoder
-from ..preprocessing.columns import open_columns, take_table
+from ..preprocessing.columns import is_frame, make_dense, open_columns, take_table
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -145,7 +145,7 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
     Raises
     ------
     ValueError
-        If the table has another number of columns, or a column of strings has other values.
+        If X is no table, has another number of columns, or if a column of strings has other values.
 
     See Also
     --------
@@ -164,7 +164,7 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
     >>> probabilities.shape
     (60, 2)
     """
-    table, inputs = open_columns(take_table(X)), session.get_inputs()
+    table, inputs = _open_table(X), session.get_inputs()
     n_columns = sum(tensor.shape[1] for tensor in inputs)
     if len(table.labels) != n_columns:
         raise ValueError(
@@ -178,6 +178,14 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
         else:
             arrays[tensor.name] = table.numbers(columns).astype(DTYPES[tensor.type])
     return arrays
+
+
+def _open_table(X: Any) -> Any:
+    X = make_dense(take_table(X))
+    if not is_frame(X):
+        dtype = None if hasattr(X, "dtype") else object  # of a list with one string
+        X = check_array(X, dtype=dtype, ensure_all_finite=False, input_name="X")
+    return open_columns(X)
 
 
 def _read_strings(table: Any, column: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from ..preprocessing import TabularEncoder
 from ..preprocessing.categories import FIRST_LEVEL, MISSING, UNKNOWN, Category
 from ..preprocessing.scaling import ENDLESS, LARGE, SATURATION, Scaling, SparseScaler
 from . import MISSING_STRING
-from .graph import DOUBLE, FLOAT, INT64, STRING, Graph, Input
+from .graph import DOUBLE, FLOAT, INT64, LARGEST_INT64, STRING, Graph, Input, is_unicode
 
 READ_AS_MISSING = (MISSING_STRING, "None", "nan", "<NA>")
 """That, and what onnxruntime makes of None, NaN and pandas' NA in an array of objects."""
@@ -193,9 +193,12 @@ def find_type(encoder: TabularEncoder, column: int) -> int:
         return STRING
     types, levels, reason = sorted(category.types), category.levels, ""
     if types == ["str"]:
-        if MISSING_STRING not in levels:
+        if MISSING_STRING in levels:
+            reason = f"{MISSING_STRING!r}, which stands for a missing value"
+        elif not all(map(is_unicode, levels)):
+            reason = "that UTF-8 cannot write"
+        else:
             return STRING
-        reason = f"{MISSING_STRING!r}, which stands for a missing value"
     elif types != ["number"]:
         reason = f"of the types {', '.join(types)}, and tensors hold either strings or numbers"
     elif len(set(_find_keys(levels)[1])) < len(levels):
@@ -210,7 +213,7 @@ def find_type(encoder: TabularEncoder, column: int) -> int:
 
 def _find_keys(levels: list[Any]) -> tuple[str, list[Any]]:
     """Return what to look up levels by that are numbers, and the name of such keys in ONNX."""
-    if all(isinstance(level, int) for level in levels):
+    if all(isinstance(level, int) and abs(level) < LARGEST_INT64 for level in levels):
         return "keys_int64s", [int(float(level)) for level in levels]
     return "keys_floats", [float(np.float32(level)) for level in levels]
 

@@ -18,6 +18,13 @@ nodes the same way, so that they fit into a graph of any of them. 2 is the first
 FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
 BOOL, STRING = TensorProto.BOOL, TensorProto.STRING
 
+LARGEST_INT64 = 2**63 - 1
+
+
+def is_unicode(text: str) -> bool:
+    """Say whether UTF-8, which ONNX writes strings in, has all of a text: no lone surrogates."""
+    return text.encode("utf-8", "ignore").decode() == text
+
 
 class Input(NamedTuple):
     """A tensor of some columns of a table, (n_samples, n_columns)."""

@@ -12,7 +12,19 @@ from .. import __version__
 from ..preprocessing import TabularEncoder
 from ..utils import check_feature_names_in
 from .encoders import find_type, write_encoder
-from .graph import BOOL, DOUBLE, FLOAT, INT64, ML_OPSET, OPSET, STRING, Graph, Input
+from .graph import (
+    BOOL,
+    DOUBLE,
+    FLOAT,
+    INT64,
+    LARGEST_INT64,
+    ML_OPSET,
+    OPSET,
+    STRING,
+    Graph,
+    Input,
+    is_unicode,
+)
 from .network import write_network
 
 LABEL, PROBABILITIES = "label", "probabilities"
@@ -67,17 +79,21 @@ def read_classes(classes: np.ndarray) -> np.ndarray:
     Raises
     ------
     ValueError
-        If they are neither numbers nor booleans nor strings.
+        If they are neither integers of 64 bits nor floats, booleans or strings.
     """
-    if classes.dtype == object and len(set(map(type, classes))) == 1:
-        classes = np.array(classes.tolist())
-    if classes.dtype.kind in "bU":
+    labels = classes.tolist()
+    if classes.dtype == object and len(set(map(type, labels))) == 1:
+        classes = np.array(labels)
+    kind = classes.dtype.kind
+    # An array of strings leaves out NULs at their end.
+    is_text = kind == "U" and classes.tolist() == labels and all(map(is_unicode, labels))
+    if kind == "b" or is_text:
         return classes
-    if classes.dtype.kind in "iuf":
+    if kind in "iuf" and (kind != "u" or classes.max() <= LARGEST_INT64):
         return classes.astype(np.float64 if classes.dtype.kind == "f" else np.int64)
     raise ValueError(
-        f"The classes must be integers, floats, booleans or strings to be written as ONNX, got "
-        f"{classes.tolist()!r}."
+        "The classes must be integers of 64 bits, floats, booleans or strings of UTF-8 without a "
+        f"NUL at the end to be written as ONNX, got {labels!r}."
     )
 
 
@@ -90,11 +106,16 @@ def describe_inputs(model: Any) -> list[Input]:
     if STRING not in types:
         return [Input("X", DOUBLE, n_features)]
     names = check_feature_names_in(model).tolist()
-    taken = {LABEL, PROBABILITIES} & {*names} | {name for name in names if names.count(name) > 1}
-    if taken:
+    unfit = {
+        name
+        for name in names
+        if name in (LABEL, PROBABILITIES, "") or not is_unicode(name) or names.count(name) > 1
+    }
+    if unfit:
         raise ValueError(
-            f"Columns become inputs of their names, which must differ from each other and from the "
-            f"outputs {LABEL!r} and {PROBABILITIES!r}; rename {sorted(taken)!r} before fit."
+            "Columns become inputs of their names, which must be texts of UTF-8 that are not "
+            "empty and differ from each other and from the outputs "
+            f"{LABEL!r} and {PROBABILITIES!r}; rename {sorted(unfit)!r} before fit."
         )
     return [Input(name, kind, 1) for name, kind in zip(names, types, strict=True)]
 
@@ -102,7 +123,10 @@ def describe_inputs(model: Any) -> list[Input]:
 def make_model(model: Any) -> ModelProto:
     """Return the whole model of a classifier whose encoder is one of ours."""
     inputs, classes = describe_inputs(model), read_classes(model.classes_)
-    graph = Graph("skdnn")
+    prefix = "skdnn"
+    while any(tensor.name.startswith(prefix) for tensor in inputs):
+        prefix += "_"
+    graph = Graph(prefix)
     logits = write_classifier(graph, model, inputs, classes)
     graph.node("Sigmoid", logits, name=PROBABILITIES)
     label_type = {"i": INT64, "f": DOUBLE, "b": BOOL, "U": STRING}[classes.dtype.kind]
