@@ -56,7 +56,7 @@ __all__ = [
     "check_labels",
     "count_samples",
 ]
-"""What comes from scikit-learn and is used elsewhere."""
+"""Names of scikit-learn that other modules import from here."""
 
 BLOCK_VALUES = 1 << 17
 """Numbers in a block of a table: a megabyte in float64, which the cache of a core holds."""
@@ -271,7 +271,7 @@ class DocumentedMixin:
 
 
 PASSED_OVER = ("skdnn", "sklearn", "numpy", "joblib", "contextlib")
-"""Packages of wrappers around methods, and of what runs searches."""
+"""Packages whose frames are no callers: wrappers of methods, and searches."""
 
 
 def find_stack_level() -> int:

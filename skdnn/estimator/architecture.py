@@ -1,4 +1,4 @@
-"""From parameters and the columns of a table to the network that they describe."""
+"""The network that parameters and the columns of a table describe."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from .parameters import MOST_EMBEDDED, OWN_ACTIVATION, ResolvedParameters
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
 FREQUENCIES = NormalOfRandomScale(0.05, 1.0)
-"""Each member sees the numbers at a resolution of its own: members that differ average well."""
+"""Each member has frequencies of a scale of its own: averages of members that differ are better."""
 
 KINDS = {
     "periodic": ("periodic",),
     "piecewise": ("piecewise_linear",),
     "mixed": ("periodic", "piecewise_linear"),
 }
-"""What a `numeric_embedding` makes of numbers."""
+"""The functions of each `numeric_embedding`."""
 
 EMBEDDING_INIT = FirstRowsZero(standard_normal, FIRST_LEVEL)
 
@@ -137,7 +137,7 @@ class Architecture:
 
     @classmethod
     def of(cls, parameters: ResolvedParameters, columns: InputColumns) -> Architecture:
-        """Describe the network that an estimator is to have; check what goes by layer."""
+        """Describe the network of an estimator; check the parameters that may differ by layer."""
         sizes = check_hidden_layer_sizes(parameters.hidden_layer_sizes)
         n_widths = sum(not isinstance(size, Layer) for size in sizes)
         return cls(
@@ -213,7 +213,7 @@ def build_network(architecture: Architecture) -> Network:
 
 
 def _describe_input(columns: InputColumns) -> list[Layer]:
-    """Describe the layers that make numbers of few columns into many, and codes into numbers."""
+    """Describe the layers that embed numbers and codes; none if there is nothing to embed."""
     if columns.n_plain == columns.n_columns:
         return []
     branches = []

@@ -17,7 +17,7 @@ from ..training.rows import Rows
 from ..utils import cut_rows, fill_masked, is_masked
 
 SMALL_TABLE = 2_000
-"""A float64 table of up to this many rows is trained in float64: the cost would not be felt."""
+"""Rows up to which a float64 table is trained in float64: the cost is small."""
 
 FLOAT32_ROUNDING = 1e-3
 """Largest error of rounding a column to float32, in standard deviations of the column."""
@@ -28,7 +28,7 @@ LABEL_TYPES = (bool, Integral, Real, str, bytes)
 
 @contextmanager
 def name_in_errors(name: str) -> Iterator[None]:
-    """Put the user's name of a parameter before messages of checks that do not know it."""
+    """Put the name of a parameter before messages that do not contain it."""
     try:
         yield
     except (TypeError, ValueError) as error:

@@ -66,8 +66,7 @@ class OwnEncoder(BaseEstimator):
         Raises
         ------
         ValueError
-            If it is something else, or if its columns are not those of the first call, which has
-            to `reset` what is known of them.
+            If it is something else, or if its columns are not those of the last call with `reset`.
         """
         table = self.encoder.transform(X)
         matrix = self._read_matrix(table, count_samples(X))
@@ -175,7 +174,7 @@ def choose_encoder(parameters: Any) -> Any:
 
 
 def make_encoder(encoder: Any, categorical_features: Any, X: Any) -> Any:
-    """Return an encoder to fit, or None where the table enters as it is.
+    """Return an encoder to fit, or None where the table enters the network as it is.
 
     "auto" only scales sparse tables: to shift their columns would make them dense.
 
@@ -204,7 +203,7 @@ def make_encoder(encoder: Any, categorical_features: Any, X: Any) -> Any:
 
 
 def get_encoder(fitted: Encoder) -> Any:
-    """Return the encoder as its user knows it."""
+    """Return the encoder that the user gave."""
     return fitted.encoder if isinstance(fitted, OwnEncoder) else fitted
 
 

@@ -1,4 +1,4 @@
-"""What moves an estimator's logit: contributions of the features, gradients, and their integrals.
+"""Contributions of features to the logit of an estimator, gradients, and their integrals.
 
 Contributions are integrals along the path from a background row to a row. The path is straight in
 what the first hidden layer reads: numbers, flags and embeddings of a table are treated alike there,

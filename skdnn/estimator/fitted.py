@@ -1,4 +1,4 @@
-"""Fitted attributes: the one place that sets them, the way into a file, and back to a training."""
+"""Fitted attributes: they are set here alone, written into files, and restored to a training."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STORED_TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Model:
-    """What a fit knows before it trains, and keeps."""
+    """What a fit has before it trains, and keeps."""
 
     architecture: Architecture
     predictor: Predictor

@@ -1,4 +1,4 @@
-"""From what `fit` is given, or an MLPClassifier, to a training, and to fitted attributes.
+"""A fit: its preparation, its training, and its fitted attributes; and the import of MLPClassifier.
 
 The only module of the estimator that calls the training loop.
 """
@@ -60,7 +60,7 @@ from .parameters import (
 from .tables import Given, read_training_tables
 
 MOST_REPEATED = 1_000
-"""Rows that a table that has been counted becomes, at most."""
+"""Largest number of rows after rows were repeated by their counts."""
 
 ALL_ROWS = sys.maxsize
 """Not the number of rows, which grows when some are cut into parts."""
@@ -80,10 +80,10 @@ COPIED_ATTRIBUTES = (
     "best_validation_score_",
     "n_iter_",
 )
-"""What an MLPClassifier has in the same form."""
+"""Attributes of an MLPClassifier that are copied."""
 
 MLP_ARRAYS = {"first_moment": "ms", "second_moment": "vs", "velocity": "velocities"}
-"""Its names of the arrays of optimizers."""
+"""Names of the arrays of optimizers in an MLPClassifier."""
 
 
 class Training(NamedTuple):
@@ -211,7 +211,7 @@ def make_plan(
     is_validated: bool = False,
     is_scaled: bool = False,
 ) -> TrainingPlan:
-    """Decide all that a fit needs to know before it begins.
+    """Return all decisions that a fit makes before it trains.
 
     A part of a table, as `partial_fit` gets it, is trained on for an epoch, without early stopping.
     `is_validated` says that there are rows to validate on already, `is_scaled` that an encoder has

@@ -1,4 +1,4 @@
-"""From any table to one matrix of numbers that a network can learn from; knows no network."""
+"""Encoding of any table as one matrix of numbers; independent of networks."""
 
 from .encoder import TabularEncoder
 

@@ -46,7 +46,7 @@ INFINITE = (
 )
 
 LARGEST_EXACT = 2.0**53
-"""Up to here, each whole number is a float64 of its own."""
+"""Up to here, float64 represents each whole number exactly."""
 
 
 class Levels(NamedTuple):
@@ -164,7 +164,7 @@ def to_floats(values: list[Any], label: Any) -> np.ndarray:
 
 
 def to_levels(found: list[Any], codes: np.ndarray, label: Any) -> Levels:
-    """Make plain values of those found in a column, one of all that are equal."""
+    """Convert the values found in a column to plain ones, each of which occurs once."""
     places: dict[Any, int] = {}
     plain = [simplify(value, label) for value in found]
     order = [-1 if level is None else places.setdefault(level, len(places)) for level in plain]
@@ -222,7 +222,7 @@ def sort_levels(levels: Iterable[Any]) -> list[Any]:
 def fit_category(
     summary: LevelSummary, *, max_one_hot: int, min_frequency: float, max_categories: int
 ) -> Category:
-    """Choose what a category column becomes."""
+    """Choose the flags or codes of a category column."""
     counts, totals = summary.counts, summary.totals
     if min_frequency < 1:
         is_common = totals >= min_frequency * (1.0 - ROUNDING) * totals.sum()

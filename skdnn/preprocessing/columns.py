@@ -66,7 +66,7 @@ def take_table(X: Any, *, has_any_rows: bool = False) -> Any:
 
 
 def _find_advice(X: Any, *, has_any_rows: bool) -> str | None:
-    """Say what X is and how to make a table of it, if it is none."""
+    """Return what X is and how to make a table of it, or None if it is one."""
     if issparse(X):  # some of which are dicts too
         return None
     name = type(X).__name__
@@ -240,7 +240,7 @@ class FrameTable(Table):
 
 
 def open_columns(X: Any, codes: Sequence[int] = ()) -> Table:
-    """Look at a DataFrame, or a two-dimensional array, as columns; `codes` are categories.
+    """Return the columns of a DataFrame or a two-dimensional array; `codes` are categories.
 
     Raises
     ------

@@ -435,7 +435,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     def _encode(
         self, X: Any, dtype: np.typing.DTypeLike | None = None, *, reset: bool | None = None
     ) -> tuple[np.ndarray, list[LevelMatch]]:
-        """Encode a table, or a block of one, and say what it has in each category column."""
+        """Encode a table, or a block of one; also return the matches of each category column."""
         table = self._open_fitted(X, reset=reset)
         own = table.choose_dtype(self._numeric)
         dtype = own if dtype is None else min(own, np.dtype(dtype), key=lambda d: d.itemsize)
@@ -449,14 +449,14 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         return X_encoded, matches
 
     def _encode_numbers(self, table: Table, out: np.ndarray) -> None:
-        """Write what becomes of the numeric columns, in blocks of rows."""
+        """Encode the numeric columns, in blocks of rows."""
         scaling, is_infinite = self._scaling, np.zeros(len(self._numeric), dtype=bool)
         # In parts of a block, as the formulas take several arrays of their size.
         for rows in cut_rows(len(out), len(self._numeric), BLOCK_VALUES // 4):
             numbers = table.numbers(self._numeric, rows)
             is_infinite |= np.isinf(numbers).any(axis=0)
             if is_infinite.any():
-                continue  # all that is left to learn is which columns they are
+                continue  # only the columns with infinity are still of interest
             is_missing = np.isnan(numbers)
             out[rows, self._places] = scaling.encode(numbers, is_missing)
             flags = is_missing[:, scaling.has_missing] - scaling.missing[scaling.has_missing]
@@ -494,7 +494,6 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
 
     def _input_slopes(self, X: Any, *, reset: bool | None = None) -> np.ndarray:
         """Return the slopes; names are compared as in `_transform`."""
-        check_is_fitted(self)
         table = self._open_fitted(X, reset=reset)
         numbers = table.numbers(self._numeric)
         refuse_infinite(table, self._numeric, np.isinf(numbers).any(axis=0))
@@ -531,7 +530,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         return np.array(list(names), dtype=object)
 
     def _open(self, X: Any, *, reset: bool | None = None) -> Table:
-        """Check a table as scikit-learn does, and look at its columns.
+        """Check a table as scikit-learn does, and return its columns.
 
         Their names and number are learnt by a `reset`, compared if that is False, and left to the
         caller if it is None.
@@ -583,7 +582,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         self._scaling = Scaling(numbers)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return plain data, without what follows from the columns."""
+        """Return plain data, without attributes that are computed from the columns."""
         state = super().__getstate__()
         if "_columns" in state:
             arranged = object.__new__(TabularEncoder)
@@ -620,7 +619,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
 
 
 def pack_columns(columns: Sequence[NumberScale | Category]) -> dict[str, Any]:
-    """Return what columns became as plain data, numbers and categories apart."""
+    """Return fitted columns as plain data, numbers and categories apart."""
     numbers = [column for column in columns if isinstance(column, NumberScale)]
     categories = [column for column in columns if isinstance(column, Category)]
     names = [field.name for field in fields(Category)]
@@ -633,7 +632,7 @@ def pack_columns(columns: Sequence[NumberScale | Category]) -> dict[str, Any]:
 def unpack_columns(
     packed: dict[str, Any], is_categorical: np.ndarray
 ) -> list[NumberScale | Category]:
-    """Return what columns became, in their order in the table."""
+    """Return fitted columns, in their order in the table."""
     numbers = (NumberScale(*row) for row in packed["numbers"].tolist())
     categories = map(_unpack_category, packed["categories"])
     return [next(categories) if is_it else next(numbers) for is_it in is_categorical.tolist()]
@@ -649,7 +648,7 @@ def _unpack_category(packed: dict[str, Any]) -> Category:
 
 
 class EncodedArray(np.ndarray):
-    """A matrix with a mark for each column, so that codes are not taken for numbers.
+    """A matrix with a mark for each column, so that codes are not read as numbers.
 
     A code is the number of a level. Rows and columns of the matrix, copies, and it side by side
     with other arrays keep their marks. What is computed from it has none.

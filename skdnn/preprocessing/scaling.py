@@ -53,7 +53,7 @@ farther from 0 is like a constant."""
 
 
 class NumberScale(NamedTuple):
-    """How one numeric column becomes a number around 0: ``u = (x * scale - center) / spread``.
+    """The scaling of one numeric column: ``u = (x * scale - center) / spread``.
 
     The scale is 1 but for columns of huge numbers. The spread of a constant column is infinite, of
     an empty one NaN. A step, which has two values, goes from ``u = 0`` to ``u = 1``; it becomes a
@@ -214,7 +214,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
     A column with a number beyond 16 becomes ``u / sqrt(1 + (u / 16)^2)`` with ``u = x / size``. The
     size is the weighted median of the absolute values that are not 0; where most rows have one,
     it is their quartile distance if that is less, but a quarter of the median at least, so that
-    they differ. It is rounded to a power of two, and 1 at least: no column is made louder. Zeros
+    they differ. It is rounded to a power of two, and 1 at least: no column is scaled up. Zeros
     stay zeros, and other columns as they are.
 
     Attributes

@@ -1,8 +1,8 @@
 """Bins of piecewise-linear embeddings, cut for each member where the labels of its rows change.
 
 The cuts are those of a small decision tree on one feature, found for all members and features at
-once from counts of the classes in fine bins. The labels of a member's own fold have no say in them:
-of these rows a member knows where they lie, as from the encoder, and no more.
+once from counts of the classes in fine bins. The labels of the rows that a member holds out are not
+used; their values are, as in the encoder.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from .folds import Folds
 from .rows import Rows
 
 MOST_ROWS = 20_000
-"""Rows that the cuts are found by, evenly taken from all: more would not move them much."""
+"""Rows that the cuts are computed from, at equal steps: more would hardly move the cuts."""
 
 N_FINE = 256
-"""Fine bins of equal weight; cuts lie between them, and so have enough rows between them."""
+"""Number of fine bins of equal weight; cuts lie between them."""
 
 MOST_FEATURES = 64
-"""Features whose cuts are looked for at once: for more the counts would take much memory."""
+"""Features whose cuts are found at once: counts for more would take much memory."""
 
 
 MARGIN = 1e-3
@@ -44,7 +44,7 @@ def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | No
     rows : Rows
         To train on.
     folds : Folds or None
-        Rows that each member is not to see.
+        Rows that each member holds out.
     """
     piecewise: dict[str, list[int]] = {}
     for member in range(len(params)):
@@ -56,7 +56,7 @@ def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | No
         for features in cut_rows(w.shape[1] if len(members) else 0, n_values=MOST_FEATURES):
             cuts = find_cuts(rows, features, w.shape[2], folds, members)
             slopes = 1.0 / np.maximum(np.diff(cuts, axis=-1), NARROWEST)
-            # Those without cuts never rise.
+            # Functions without cuts are constant.
             w[members, features] = np.nan_to_num(slopes)
             b[members, features] = np.nan_to_num(-cuts[..., :-1] * slopes, nan=-1.0)
 
@@ -141,7 +141,7 @@ def _count(
     weight_of_second = weight * y
     n_folds = 1 if folds is None else folds.n_folds
     fold = np.zeros(len(y), np.intp) if folds is None else folds.of_row[some].astype(np.intp)
-    fold[fold < 0] = n_folds  # everybody's
+    fold[fold < 0] = n_folds  # of all members
     edges = np.empty((n_features, N_FINE + 1))
     counts = np.empty((2, n_folds + 1, n_features, N_FINE))
     for j in range(n_features):

@@ -50,7 +50,7 @@ MOST_UNITS_IN_ALL = 10_000_000
 """Units of all rows above which each row of several units is shared equally by all folds."""
 
 SHARES = 10_080
-"""Units by which shares of all folds are found; every number of folds up to 10 divides it."""
+"""Units from which shares of folds are computed; every number of folds up to 10 divides it."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class HeldOut:
 class Folds:
     """Which rows each member holds out.
 
-    All members train on the rows of a fold that nobody holds out.
+    All members train on the rows of a fold that no member holds out.
 
     Attributes
     ----------
@@ -332,8 +332,8 @@ def _find_units(rows: Rows) -> tuple[Rows, np.ndarray, np.ndarray]:
         return rows, own, np.ones(len(rows), np.int8)
     n_units = copies.n_units.copy()
     if copies.are_few:
-        # A member that holds out more rows of a label has learned less of it, and its logits lean
-        # to the other label: copies get one logit, of the members that hold out any of them.
+        # A member that holds out more rows of a label has trained on fewer, and its logits lean
+        # to the other: copies get one logit, of all members that hold out any of them.
         rows = replace(rows, logit_index=copies.first)
         n_units[copies.is_single] = 0
     n_units[n_units > MOST_UNITS] = 0

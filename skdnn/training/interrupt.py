@@ -23,7 +23,7 @@ from ..utils import find_stack_level
 Result = TypeVar("Result")
 
 IN_QUICK_SUCCESSION = 2.0
-"""Seconds within which a second Ctrl-C means: abort."""
+"""Seconds within which a second Ctrl-C aborts."""
 
 
 class Interrupt:
@@ -39,7 +39,7 @@ class Interrupt:
         self._raises_at_once = False
 
     def request(self, *_: Any) -> None:
-        """Take a Ctrl-C: note the first one, raise KeyboardInterrupt for the second."""
+        """Handle a Ctrl-C: record the first one, raise KeyboardInterrupt for the second."""
         now = time.monotonic()
         self.is_abort = self.is_requested or now - Interrupt.last_request < IN_QUICK_SUCCESSION
         self.is_requested, Interrupt.last_request = True, now
@@ -71,9 +71,9 @@ class Interrupt:
             return compute()
 
     def follow_training(self, finish: Callable[[], None]) -> None:
-        """Do what follows a training. A first Ctrl-C ends it, at once and with a warning.
+        """Run what follows a training. A first Ctrl-C ends it, at once and with a warning.
 
-        So does one that has come before and is not answered yet; a second one aborts.
+        So does one that came before and is not answered yet; a second one aborts.
         """
         try:
             self._raises_at_once = True

@@ -1,6 +1,6 @@
 """The training loop: repeat forward pass, cost, backward pass, update.
 
-`train` is the loop that one reads aloud; a `Trainer` holds the fixed buffers and takes the steps.
+`train` is the loop; a `Trainer` has the buffers and takes the steps.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def train(
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported in words
         mark = 0 if plan.is_part else fingerprint(plan, rows, validation)
         progress = resume_progress(plan, state, mark, is_validated=validation is not None)
-        started_at = time.perf_counter()  # to get ready, and compile, takes its time too
+        started_at = time.perf_counter()  # preparation and compilation count too
         trainer = Trainer(plan, state, rows, validation, interrupt)
         with trainer.hold_blas(), trainer.pool:
             if progress is None:
@@ -180,8 +180,8 @@ def end_epoch(
 def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
     """Train for one epoch, evaluate the weights, and record it.
 
-    Members whose loss is not finite lose the epoch: they go back to where it began, and on at half
-    the learning rate.
+    Members whose loss is not finite go back to where the epoch began, and on at half the learning
+    rate.
     """
     plan, state, n_batches = trainer.plan, trainer.state, trainer.batches.n_batches
     started_at, running = time.perf_counter(), progress.running.copy()
@@ -204,7 +204,7 @@ def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
         given_up = progress.count_diverged(is_diverged, 0 if plan.is_part else MAX_HALVINGS)
         state.set_weights(given_up, progress.best)
         if trainer.folds is not None:
-            validation_losses = None  # the mean over all is of the weights that are back
+            validation_losses = None  # they are to be computed again with the weights restored
     if trainer.validation is not None:
         validation_loss, objective, score = trainer.validate(validation_losses)
         metrics, candidate = metrics._replace(objective=objective), state.weights
@@ -235,7 +235,7 @@ def _lower_rates(
 
 
 def record(history: History, members: np.ndarray, **values: np.ndarray | float | None) -> None:
-    """Append an epoch's values, averaged over some members; not a number where there is none.
+    """Append an epoch's values, averaged over some members; NaN where there is none.
 
     All lists stay of the same length, whatever earlier fits have recorded.
     """

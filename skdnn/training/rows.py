@@ -15,7 +15,7 @@ from ..utils import cut_rows
 
 
 def position_dtype(n_rows: int) -> np.dtype:
-    """Return the dtype for positions of rows in a table: half of NumPy's own where that does."""
+    """Return the dtype for positions of rows in a table, of 32 bits where these are enough."""
     return np.dtype(np.int32 if n_rows <= np.iinfo(np.int32).max else np.int64)
 
 
@@ -84,7 +84,7 @@ class Rows:
         return np.ones(len(self)) if self.sample_weight is None else self.sample_weight
 
     def count_copies(self) -> np.ndarray:
-        """Return how many of the given rows each one stands for; a part of a row stands for one."""
+        """Return how many of the given rows each one was made of; for a part of a row, one."""
         if self.place is None:
             return np.ones(len(self), dtype=np.intp)
         counts = np.bincount(self.place[self.place >= 0], minlength=len(self))
@@ -103,7 +103,7 @@ class Rows:
         return [*table, self.y, self.sample_weight]
 
     def take(self, index: np.ndarray, *, is_view: bool = False) -> Rows:
-        """Return the rows at these positions; of one taken twice, the last is where it stands.
+        """Return the rows at these positions; the place of a row taken twice is the last one.
 
         `is_view` says not to copy a dense table.
         """
@@ -134,7 +134,7 @@ class Rows:
         """Return the place of each given row when the one at i has moved to `moved_to[i]`."""
         if self.place is None:
             return moved_to
-        return np.append(moved_to, -1)[self.place]  # position -1, for none, is the last: none again
+        return np.append(moved_to, -1)[self.place]  # position -1 reads the last entry, which is -1
 
     def with_groups(self, group: np.ndarray) -> Rows:
         """Return the rows with the number of the group of each one that was given."""
@@ -151,7 +151,7 @@ class Rows:
         return self.take(np.flatnonzero(self.sample_weight))
 
     def merge_identical(self) -> Rows:
-        """Make one row of identical ones, with the sum of their weights.
+        """Merge identical rows into one, with the sum of their weights.
 
         Where all rows form one batch the cost stays the same function, and a row of weight k is the
         same as k rows to the last bit (class weights add rounding), under dropout too. The order
@@ -175,7 +175,7 @@ class Rows:
 
 
 def row_bytes(X: Any) -> Iterator[bytes]:
-    """Yield what is the same for equal rows of a table, in which zero has no sign."""
+    """Yield the bytes of each row of a table; those of equal rows are equal, of -0 and 0 too."""
     if issparse(X):
         if not X.has_canonical_format or not X.data.all():
             X = X.copy()

@@ -1,4 +1,4 @@
-"""What a training is made of: the plan, which it only reads, and the state, which it changes."""
+"""The plan of a training, which it only reads, and its state, which it changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ End = Literal["", "interrupt", "callback", "max_time"]
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a fit has decided before it begins."""
+    """The decisions of a fit before it begins."""
 
     network: Network
     optimizer: Optimizer
@@ -34,8 +34,8 @@ class TrainingPlan:
     tol: float  # an epoch is progress if it lowers the best objective by at least this much
     stops_early: bool
     n_iter_no_change: float  # epochs without progress after which a member stops
-    # How many epochs more it waits for each epoch until its last progress: a schedule that swings
-    # ever more slowly takes as long to its next low as it took to the last one.
+    # How many epochs more it waits for each epoch until its last progress: the next low of a
+    # schedule with growing cycles is as far away as the last one from the beginning.
     patience_growth: float = 0.0
     ema_decay: float = 0.0
     max_time: float = np.inf
@@ -107,7 +107,7 @@ class TrainingProgress:
 
     @classmethod
     def join(cls, parts: Sequence[TrainingProgress]) -> TrainingProgress:
-        """Make one of those of single members."""
+        """Join the progress of single members."""
         arrays: dict[str, Any] = {
             name: np.concatenate([getattr(part, name) for part in parts])
             for name, value in vars(parts[0]).items()
@@ -123,7 +123,7 @@ class TrainingProgress:
         return self.n_epochs >= self.n_epochs_planned or not self.running.any()
 
     def exhausted(self, plan: TrainingPlan) -> np.ndarray:
-        """Say which running members have waited long enough."""
+        """Say which running members have waited as long as the patience allows."""
         wait = plan.n_iter_no_change + plan.patience_growth * (self.n_epochs - self.waited)
         return self.running & (self.waited >= wait)
 
@@ -144,7 +144,7 @@ class TrainingProgress:
         self.best_objective[is_best] = metrics.objective[is_best]
         self.best_cost[is_best] = metrics.cost[is_best]
         self.best_epoch[is_best] = (epoch_before if is_before else self.last_epoch)[is_best]
-        # An objective that is not a number counts for nothing.
+        # An objective of NaN is not counted.
         is_progress = metrics.objective <= self.lowest - tol
         self.waited = np.where(is_progress, 0, self.waited + ~np.isnan(metrics.objective))
         self.lowest = np.where(self.running, np.fmin(self.lowest, metrics.objective), self.lowest)
@@ -175,8 +175,8 @@ class TrainingProgress:
 class RandomStreams:
     """One seed, many independent streams of random numbers.
 
-    Each purpose has a stream for each member, so that drawing more in one moves none of the others,
-    and member k of an ensemble draws what it would draw alone. One chooses validation rows.
+    Each purpose has a stream for each member, so that drawing more from one changes no other, and
+    member k of an ensemble draws what it would draw alone. One chooses validation rows.
     """
 
     initialization: list[np.random.Generator]
@@ -198,14 +198,14 @@ class RandomStreams:
         return cls(initialization, shuffling, dropout, split=[make(3, 0)])
 
     def pack(self) -> dict[str, list[dict[str, Any]]]:
-        """Return where each stream stands."""
+        """Return the state of each stream."""
         return {
             name: [rng.bit_generator.state for rng in rngs] for name, rngs in vars(self).items()
         }
 
     @classmethod
     def unpack(cls, packed: dict[str, list[dict[str, Any]]], n_members: int) -> RandomStreams:
-        """Return streams that go on where others stood."""
+        """Return streams in the states that were packed."""
         counts = {name: len(states) for name, states in packed.items()}
         if any(n != (1 if name == "split" else n_members) for name, n in counts.items()):
             raise ValueError(f"{counts} random streams for {n_members} members")
@@ -225,7 +225,7 @@ class TrainingState:
     params: np.ndarray  # (n_members, n_params), the weights that the next step starts from
     optimizer: dict[str, Any]
     streams: RandomStreams
-    rate_factor: np.ndarray  # (n_members, 1), what plateaus and divergence left of the rate
+    rate_factor: np.ndarray  # (n_members, 1), factor of the rate after plateaus and divergence
     ema_params: np.ndarray | None = None  # (n_members, n_params), the moving average of the weights
     n_averaged: int = 0
     n_samples_seen: int = 0
@@ -281,7 +281,7 @@ class TrainingState:
         return replace(self, **{name: deepcopy(getattr(self, name)) for name in names})
 
     def restore(self, members: np.ndarray, before: TrainingState) -> None:
-        """Put some members back to where they were."""
+        """Restore the arrays of some members."""
         for array, saved in zip(self.arrays(), before.arrays(), strict=True):
             array[members] = saved[members]
 

@@ -21,12 +21,12 @@ from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
 
 SMALL_PRODUCT = 4_000_000
-"""Multiplications that are worth a thread of BLAS; with fewer, it waits longer than it computes."""
+"""Multiplications for each thread of BLAS; with fewer, it waits longer than it computes."""
 
 
 @contextmanager
 def limit_blas_threads(n_multiplications: int) -> Iterator[None]:
-    """Hold BLAS to as many threads as its largest product is worth."""
+    """Limit BLAS to as many threads as its largest product is worth."""
     limit = _Limit(max(1, -(-n_multiplications // SMALL_PRODUCT)))
     try:
         try:

@@ -13,7 +13,7 @@ from ..utils import find_stack_level
 from .state import TrainingPlan, TrainingProgress, TrainingState
 
 MAX_HALVINGS = 5
-"""How often a member whose loss is not finite tries again at half the learning rate."""
+"""How often a member goes on at half the learning rate after a loss that is not finite."""
 
 USELESS = 2.0
 """A model is useless if its loss is this many times that of predicting 1/2 for every row."""
@@ -137,7 +137,7 @@ def _has_diverged(plan: TrainingPlan, progress: TrainingProgress, chosen: np.nda
     if progress.n_epochs:
         is_bad |= ~np.isfinite(progress.last_loss)
     if not plan.is_part:
-        # Weights that have run away show in the penalty where the activations no longer do.
+        # Huge weights show in the penalty where activations saturate.
         is_high = looks_useless(plan, progress)
         best_cost = np.minimum(progress.best_cost, progress.fallback_cost)
         is_bad |= is_high & (progress.last_cost > 2.0 * best_cost)
