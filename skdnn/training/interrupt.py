@@ -75,14 +75,12 @@ class Interrupt:
 
         So does one that came before and is not answered yet; a second one aborts.
         """
+        self._raises_at_once = True
         try:
-            self._raises_at_once = True
             if not self.is_answered:
                 self.check()
             finish()
-            self._raises_at_once = False
         except KeyboardInterrupt:
-            self._raises_at_once = False
             self.answer()
             warnings.warn(
                 "Fitting was interrupted when training was over. The model keeps what it has "
@@ -91,6 +89,8 @@ class Interrupt:
                 ConvergenceWarning,
                 stacklevel=find_stack_level(),
             )
+        finally:
+            self._raises_at_once = False
 
 
 @contextmanager
