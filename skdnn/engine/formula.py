@@ -22,6 +22,10 @@ TakeBits = Callable[[int, int], Any]
 MOST_KEPT = 16
 """Programs that are kept for the next formula of the same operations."""
 
+LARGEST_KEPT = 1 << 20
+"""Numbers of the arena of a program that is kept: to plan a larger one takes little of its run, and
+its constants much memory."""
+
 _programs: dict[Any, Program] = {}
 
 
@@ -110,7 +114,8 @@ class Formula:
             program = lower(program) if executor == "numba" else program
             if len(_programs) >= MOST_KEPT:
                 _programs.clear()
-            _programs[executor, operations] = program
+            if program.size <= LARGEST_KEPT:
+                _programs[executor, operations] = program
         trace.clear()
         return program
 
