@@ -3,6 +3,7 @@
 import datetime
 import pickle
 from decimal import Decimal
+from enum import IntEnum, StrEnum
 from fractions import Fraction
 
 import numpy as np
@@ -399,6 +400,43 @@ def test_intervals_are_levels():
     encoder = TabularEncoder().fit(frame)
     assert encoder.get_feature_names_out()[0] == "c_(0, 3]"
     assert_flags(encoder.transform(frame), np.eye(3)[[0, 1, 2, 0, 1, 2]])
+
+
+class Answer(StrEnum):
+    YES = "yes"
+
+
+class Rank(IntEnum):
+    FIRST = 1
+
+
+class Share(float):
+    """A number of the user's own."""
+
+
+class Person:
+    """Equal to nothing but itself, as instances are unless their class says otherwise."""
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [(Answer.YES, "yes"), (np.str_("yes"), "yes"), (Rank.FIRST, 1), (Share(1.5), 1.5)],
+)
+def test_levels_of_subclasses_become_plain_values(value, plain):
+    encoder = TabularEncoder([0]).fit(np.array([[value], ["other"]] * 5, dtype=object))
+    (levels,) = encoder.categories_
+    assert plain in levels
+    assert {type(level) for level in levels} == {type(plain), str}
+    assert_array_equal(*map(encoder.transform, ([[value]], [[plain]])))
+
+
+@pytest.mark.parametrize("make", [lambda: (1, float("nan")), Person], ids=["NaN", "by identity"])
+def test_levels_that_a_file_would_not_know_again_are_refused(make):
+    level = make()
+    column = np.empty((10, 1), dtype=object)
+    column[:, 0] = [level, "other"] * 5
+    with pytest.raises(ValueError, match=r"Columns \[0\] of X hold neither numbers nor categories"):
+        TabularEncoder([0]).fit(column)
 
 
 # --------------------------------------------------------------------- groups, names and attributes

@@ -6,6 +6,7 @@ Levels are plain Python values, which compare by value wherever they come from.
 from __future__ import annotations
 
 import datetime
+import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -37,8 +38,8 @@ DATES = (
     "them strings if they are categories."
 )
 OTHERS = (
-    "Columns {} of X hold neither numbers nor categories (complex numbers, lists or structures, "
-    "for instance). Take numbers from them, or leave them out."
+    "Columns {} of X hold neither numbers nor categories (but complex numbers, lists, structures, "
+    "or tuples with NaN in them, for instance). Take numbers from them, or leave them out."
 )
 INFINITE = (
     "Input X contains infinity or a value too large for its dtype, in columns {}. Make it missing "
@@ -174,8 +175,8 @@ def to_levels(found: list[Any], codes: np.ndarray, label: Any) -> Levels:
 
 def simplify(value: Any, label: Any) -> Any:
     """Return a level as a plain value, None if it is missing."""
-    if type(value) is str:
-        return value
+    if isinstance(value, str):  # also of NumPy, or a member of an enumeration
+        return str.__str__(value)
     if isinstance(value, np.generic) and value.dtype.kind not in "mM":
         value = value.item()
     if is_missing(value):
@@ -187,11 +188,34 @@ def simplify(value: Any, label: Any) -> Any:
     if isinstance(value, Decimal | Fraction):
         is_finite = isinstance(value, Fraction) or value.is_finite()
         value = int(value) if is_finite and value == int(value) else float(value)
-    if isinstance(value, float):
-        if np.isinf(value):
-            raise ValueError(INFINITE.format([label]))
-        return int(value) if value.is_integer() and abs(value) < LARGEST_EXACT else value
+    if isinstance(value, int | float):
+        return _simplify_number(value, label)
+    if not _equals_its_copy(value):
+        raise ValueError(OTHERS.format([label]))
     return value
+
+
+def _simplify_number(value: int | float, label: Any) -> int | float:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int.__int__(value)
+    if np.isinf(value):
+        raise ValueError(INFINITE.format([label]))
+    is_whole = value.is_integer() and abs(value) < LARGEST_EXACT
+    return int(value) if is_whole else float.__float__(value)
+
+
+def _equals_its_copy(value: Any) -> bool:
+    """Say whether a level is the same after it was saved; one with NaN in it is not, for instance.
+
+    What cannot be saved is the same as long as the process runs.
+    """
+    try:
+        saved = pickle.dumps(value)
+    except Exception:  # of any kind: the class of the value is the user's own
+        return True
+    return bool(pickle.loads(saved) == value)
 
 
 def find_types(levels: Iterable[Any]) -> frozenset[str]:
