@@ -249,6 +249,13 @@ def test_explanation_says_what_it_explains():
     assert_array_equal(explanation.data, X[:3])
 
 
+def test_numbers_among_strings_stay_numbers():
+    rows = [[1.5, "a"], [2.5, "b"]] * 20
+    settings = {"encoder": "auto", "categorical_features": [1], "max_iter": 1}
+    model = classifier(**settings).fit(rows, [0, 1] * 20)
+    assert model.explain(rows[:2]).data.tolist() == rows[:2]
+
+
 def test_tables_of_other_libraries_are_explained_likewise():
     frame = KNOWN.astype({"color": object}).where(KNOWN.notna(), None)
     table = pa.Table.from_pandas(frame.astype({"income": float, "half": float}))

@@ -328,6 +328,11 @@ def test_integrated_gradients_leave_categories_as_they_are():
     rows = frame.iloc[1:9]
     baseline = [3e4, np.nan, np.nan, 0.0]  # entries of categories are not read
     shares = model.input_gradients(rows, method="integrated", baseline=baseline)
+    row = pd.Series([3e4, "red", None, False])
+    again = model.input_gradients(rows, method="integrated", baseline=row)
+    np.testing.assert_array_equal(again, shares)
+    with pytest.raises(ValueError, match="baseline cannot be used: could not convert"):
+        model.input_gradients(rows, method="integrated", baseline=["red", 0.0, 0.0, 0.0])
     assert np.isnan(shares[:, 1:3]).all()
     at_baseline = rows.assign(income=3e4, is_new=False)
     difference = model.decision_function(rows) - model.decision_function(at_baseline)

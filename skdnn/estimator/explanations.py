@@ -142,11 +142,18 @@ def explain(estimator: Any, X: Any, background: Any) -> Explanation:
     for rows in cut_rows(len(matrix), len(reference), PAIRS_AT_ONCE):
         values[rows] = paths.share_out(starts, paths.embed(matrix[rows]), differences[rows])
     _warn_of_rest(differences - values.sum(axis=1))
-    names, data = check_feature_names_in(estimator).tolist(), np.asarray(take_table(X))
+    names, data = check_feature_names_in(estimator).tolist(), _read_data(X)
     if isinstance(encoder, OwnEncoder):
         names, data = encoder.name_columns(), matrix
     by_feature = _sum_by_feature(values, encoder, len(names)) / estimator.temperature_
     return Explanation(by_feature, np.full(len(data), base / estimator.temperature_), data, names)
+
+
+def _read_data(X: Any) -> np.ndarray:
+    """Return a table as an array, whose numbers do not become strings beside others."""
+    X = take_table(X)
+    data = np.asarray(X)
+    return np.array(X, dtype=object) if data.dtype.kind in "US" else data
 
 
 def sample_rows(encoder: Encoder, rows: Rows) -> dict[str, np.ndarray]:
@@ -437,17 +444,20 @@ def _encode_baseline(
     """Return a baseline as it enters the network; None is zeros there, the median row."""
     if baseline is None:
         return np.zeros(len(is_category))
-    start = np.asarray(fill_masked(baseline), dtype=np.float64)
+    start = np.array(fill_masked(baseline), dtype=object)
     is_read = np.ones(n_features, dtype=bool)
     if isinstance(encoder, TabularEncoder):
         is_read[encoder.source_features_[is_category]] = False
-    if start.shape != (n_features,) or not np.isfinite(start[is_read]).all():
+    numbers = np.full(n_features, np.nan)
+    if start.shape == numbers.shape:
+        with name_in_errors("baseline"):
+            numbers[is_read] = start[is_read].astype(np.float64)
+    if start.shape != numbers.shape or not np.isfinite(numbers[is_read]).all():
         raise ValueError(
             f"baseline must be one finite number for each of the {n_features} features, but for "
             f"categories, of which it is not read, got an array of shape {start.shape}."
         )
-    row = start.astype(np.float64 if is_read.all() else object)
-    row[~is_read] = None
+    row = numbers if is_read.all() else numbers.astype(object)
     return encode(encoder, row[np.newaxis])[0]
 
 
