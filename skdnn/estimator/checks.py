@@ -218,14 +218,15 @@ def number_groups(groups: Any, X: Any) -> np.ndarray:
     with name_in_errors("groups"):
         check_consistent_length(X, labels)
     numbers: dict[Any, int] = {}
+    of_row: list[int] = []
     for i, label in enumerate(labels.tolist()):
         if is_missing(label):
             raise ValueError(
                 f"groups contains missing labels, the first in row {i}. Give each row a group: one "
                 "of its own if it is alone."
             )
-        numbers.setdefault(label, len(numbers))
-    return np.array([numbers[label] for label in labels.tolist()], np.intp)
+        of_row.append(numbers.setdefault(label, len(numbers)))
+    return np.array(of_row, np.intp)
 
 
 def choose_dtype(dtype: str, X: Any) -> np.dtype:

@@ -133,10 +133,8 @@ def fit_number(summary: NumberSummary) -> NumberScale:
     x, weights = summary.values()
     total = weights.sum()
     missing = float(summary.missing / (total + summary.missing))
-    if len(x) == 0:
-        return NumberScale(1.0, 0.0, np.nan, False, 0.0, missing)
-    if len(x) == 1:
-        return NumberScale(1.0, 0.0, np.inf, False, 0.0, missing)
+    if len(x) < 2:
+        return NumberScale(1.0, 0.0, np.inf if len(x) else np.nan, False, 0.0, missing)
     q25, median, q75 = find_quartiles(x, weights)
     is_step = len(x) == 2
     has_quartiles = q25 < q75 and not is_step

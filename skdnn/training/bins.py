@@ -52,8 +52,9 @@ def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | No
             if isinstance(layer, NumericEmbedding) and layer.kinds == ("piecewise_linear",):
                 piecewise.setdefault(name, []).append(member)
     for name, members in piecewise.items():
-        w, b = (network.layout.view(params, f"{name}.{key}") for key in ("w", "b"))
-        for features in cut_rows(w.shape[1] if len(members) else 0, n_values=MOST_FEATURES):
+        w = network.layout.view(params, f"{name}.w")
+        b = network.layout.view(params, f"{name}.b")
+        for features in cut_rows(w.shape[1], n_values=MOST_FEATURES):
             cuts = find_cuts(rows, features, w.shape[2], folds, members)
             slopes = 1.0 / np.maximum(np.diff(cuts, axis=-1), NARROWEST)
             # Functions without cuts are constant.

@@ -239,7 +239,7 @@ def record(history: History, members: np.ndarray, **values: np.ndarray | float |
 
     All lists stay of the same length, whatever earlier fits have recorded.
     """
-    n_before = max((len(column) for column in history.values()), default=0)
+    n_before = len(history.get("loss", []))
     for name, value in values.items():
         if value is not None:
             if isinstance(value, np.ndarray):
