@@ -66,18 +66,11 @@ class Report:
             if self._needs_heading:
                 _print_line(list(COLUMNS))
                 self._needs_heading = False
-            _print_line(
-                [
-                    self._count(progress),
-                    *(
-                        _write_number(history.get(name, [np.nan])[-1])
-                        for name in ("loss", "validation_loss", "validation_score")
-                    ),
-                    f"{history['learning_rate'][-1]:.2e}",
-                    f"{history['seconds'][-1]:.2f}",
-                    left,
-                ]
-            )
+            cells = [self._count(progress)]
+            for name in ("loss", "validation_loss", "validation_score"):
+                cells.append(_write_number(history.get(name, [np.nan])[-1]))
+            cells += [f"{history['learning_rate'][-1]:.2e}", f"{history['seconds'][-1]:.2f}", left]
+            _print_line(cells)
         if not is_last:
             self._show_bar(f"{self._draw_bar(progress)}, {left} left")
 
