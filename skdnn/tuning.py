@@ -74,7 +74,7 @@ def search_space(trial: Any, **fixed: Any) -> dict[str, Any]:
     ----------
     trial : optuna.Trial or optuna.trial.FrozenTrial
         A trial at work chooses. Of one that is over, such as ``study.best_trial``, the parameters
-        are those that it had.
+        are those that it had; `fixed` must be the same.
     **fixed : dict
         Parameters that are not searched, with their values; also others than those above.
 

@@ -339,6 +339,10 @@ def test_a_table_with_other_columns_is_refused(mixed):
         make_inputs(session, table.drop(columns="flag"))
     with pytest.raises(ValueError, match="Column 'pair' of X must hold strings, got 1"):
         make_inputs(session, table.assign(pair=1))
+    with pytest.raises(ValueError, match="Column 'flag' of X must hold numbers, got '1'"):
+        make_inputs(session, table.assign(flag="1"))
+    with pytest.raises(ValueError, match="2-dimensional"):
+        make_inputs(session, table["pair"])
 
 
 # ---- skl2onnx

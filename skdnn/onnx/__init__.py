@@ -145,7 +145,8 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
     Raises
     ------
     ValueError
-        If X is no table, has another number of columns, or if a column of strings has other values.
+        If X is no table, has another number of columns, or strings where the model has numbers, or
+        the reverse.
 
     See Also
     --------
@@ -176,7 +177,7 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
         if tensor.type == "tensor(string)":
             arrays[tensor.name] = np.column_stack([_read_strings(table, j) for j in columns])
         else:
-            arrays[tensor.name] = table.numbers(columns).astype(DTYPES[tensor.type])
+            arrays[tensor.name] = _read_numbers(table, columns).astype(DTYPES[tensor.type])
     return arrays
 
 
@@ -190,12 +191,24 @@ def _open_table(X: Any) -> Any:
 
 def _read_strings(table: Any, column: int) -> np.ndarray:
     values, codes = table.levels(column)
-    others = [value for value in values if not isinstance(value, str)]
+    _check_values(table, column, values, are_strings=True)
+    return np.array([*values, MISSING_STRING], dtype=object)[codes]  # -1 is a missing value
+
+
+def _read_numbers(table: Any, columns: list[int]) -> np.ndarray:
+    for column in columns:  # "1" is not the level 1
+        if not table.has_floats[column]:
+            _check_values(table, column, table.levels(column).values, are_strings=False)
+    return table.numbers(columns)
+
+
+def _check_values(table: Any, column: int, values: list[Any], *, are_strings: bool) -> None:
+    others = [value for value in values if isinstance(value, str) != are_strings]
     if others:
         raise ValueError(
-            f"Column {table.labels[column]!r} of X must hold strings, got {others[0]!r}."
+            f"Column {table.labels[column]!r} of X must hold "
+            f"{'strings' if are_strings else 'numbers'}, got {others[0]!r}."
         )
-    return np.array([*values, MISSING_STRING], dtype=object)[codes]  # -1 is a missing value
 
 
 if find_spec("onnx") is not None and find_spec("skl2onnx") is not None:
