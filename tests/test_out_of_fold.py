@@ -698,3 +698,36 @@ def test_groups_that_cannot_be_used_are_refused(groups, words):
     with pytest.raises(ValueError, match=words):
         model.fit(*make_table(), groups=groups)
     assert not hasattr(model, "params_")
+
+
+def make_chance(seed, n_samples, n_levels=1_000):
+    """Return numbers that the label depends on, and a category that it does not."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(rng.normal(size=(n_samples, 3)), columns=["x_1", "x_2", "x_3"])
+    logits = table["x_1"] + table["x_2"] * table["x_3"]
+    levels = rng.integers(n_levels, size=n_samples).astype(str)
+    return table, (rng.random(n_samples) < expit(logits)).astype(int), pd.Categorical(levels)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_category_of_chance_tells_nothing_of_rows_held_out(seed):
+    table, y, category = make_chance(seed, 4_000)
+    y = np.random.default_rng(seed + 100).permutation(y)  # the numbers only tell rows apart
+    model = DeepBinaryClassifier(random_state=0).fit(table.assign(c=category), y)
+    n_positive = y.sum()
+    deviation = np.sqrt((len(y) + 1) / (12 * n_positive * (len(y) - n_positive)))
+    assert abs(roc_auc_score(y, model.oof_decision_function_) - 0.5) < 3 * deviation
+
+
+@pytest.mark.slow
+def test_a_category_of_chance_costs_little():
+    """On average over four tables, of the log-loss on rows of their own."""
+    logs = []
+    for seed in range(4):
+        table, y, category = make_chance(seed, 8_000)
+        tables = table, table.assign(c=category)
+        models = [DeepBinaryClassifier(random_state=0).fit(X[:4_000], y[:4_000]) for X in tables]
+        predictions = zip(models, tables, strict=True)
+        losses = [log_loss(y[4_000:], m.predict_proba(X[4_000:])) for m, X in predictions]
+        logs.append(np.log(losses[1] / losses[0]))
+    assert np.mean(logs) < np.log(1.005)
