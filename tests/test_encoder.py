@@ -806,6 +806,7 @@ TIMES_AS_OBJECTS = {
     "Timestamp": pd.Timestamp("2020-01-01"),
     "Timedelta": pd.Timedelta(1, "s"),
     "Period": pd.Period("2020-01", "M"),
+    "DateOffset": pd.offsets.Hour(2),
 }
 
 

@@ -161,6 +161,16 @@ def test_times_are_named_as_such(times, encoder):
             encoded(encoder=encoder).fit(given, Y)
 
 
+@pytest.mark.parametrize("encoder", ["auto", None])
+def test_intervals_of_arrow_are_times_too(encoder):
+    """Polars does not read them."""
+    when = pa.array([(i % 3, 2, 3) for i in range(N)], pa.month_day_nano_interval())
+    table = pa.table({"x": NUMBERS[:, 0], "when": when})
+    for given in (table, table.to_pandas()):
+        with pytest.raises(ValueError, match=r"Columns \['when'\] of X hold dates, times or dur"):
+            encoded(encoder=encoder).fit(given, Y)
+
+
 def test_times_in_an_array_are_named_without_an_encoder():
     with pytest.raises(ValueError, match=r"Columns \[0\] of X hold dates"):
         encoded(encoder=None).fit(np.full((N, 1), "2020-01-01", dtype="datetime64[s]"), Y)

@@ -29,6 +29,9 @@ UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 
 DATE_TYPES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
+OTHER_DATE_TYPES = ("Period", "BaseOffset", "MonthDayNano")
+"""Those of pandas and pyarrow, which are not imported to know them."""
+
 PANDAS_MISSING = ("NAType", "NaTType")
 """Names of the types of pandas' missing values; pandas is not imported for them."""
 
@@ -128,8 +131,9 @@ def is_missing(value: Any) -> bool:
 
 
 def is_time(value_type: type) -> bool:
-    """Say whether values of a type are dates, times, durations, or periods of pandas."""
-    return issubclass(value_type, DATE_TYPES) or value_type.__name__ == "Period"
+    """Say whether values of a type are dates, times, durations, or periods."""
+    names = {base.__name__ for base in value_type.__mro__}
+    return issubclass(value_type, DATE_TYPES) or not names.isdisjoint(OTHER_DATE_TYPES)
 
 
 def are_numbers(values: list[Any]) -> bool:
