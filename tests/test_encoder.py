@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -1681,3 +1682,13 @@ def test_parts_warn_of_each_column_once_and_not_too_soon():
         encoder.partial_fit(part(0))
     assert len(caught) == 1
     encoder.partial_fit(part(1)).partial_fit(part(2))
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_encoder_whose_only_fit_failed_is_not_fitted(method):
+    encoder = TabularEncoder()
+    with pytest.raises(ValueError, match="contains infinity"):
+        getattr(encoder, method)([[1.0], [np.inf]])
+    for use in (encoder.transform, encoder.input_slopes, encoder.get_feature_names_out):
+        with pytest.raises(NotFittedError):
+            use([[1.0]])

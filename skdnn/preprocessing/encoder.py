@@ -550,6 +550,10 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             check_is_fitted(self)
         return open_columns(X) if is_checked(self, X) else self._open(X, reset=reset)
 
+    def __sklearn_is_fitted__(self) -> bool:
+        # A fit that failed leaves attributes too.
+        return hasattr(self, "_columns")
+
     def _arrange(self, columns: list[NumberScale | Category]) -> None:
         """Give each output its place: continuous columns, then flags, then codes."""
         outputs = [
