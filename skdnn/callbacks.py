@@ -268,8 +268,8 @@ class CSVLogger(Callback):
         except FileExistsError:
             if not path.stat().st_size:
                 time.sleep(0.1)  # another process may have made it just now
-        with path.open(encoding="utf-8") as file:
-            found = file.readline().rstrip("\n")
+        content = path.read_bytes()
+        found = content.partition(b"\n")[0].decode(errors="replace").rstrip("\r")
         if not found:
             self._write(self.columns)
         elif found != heading:
@@ -277,6 +277,9 @@ class CSVLogger(Callback):
                 f"CSVLogger adds rows to a file with the columns {heading!r}, but {path} begins "
                 f"with {found[:200]!r}. Take another file."
             )
+        elif not content.endswith(b"\n"):  # some editors leave it out
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n")
 
     def on_epoch_end(self, *, fit: str, epoch: int, metrics: dict[str, float]) -> None:
         """Write a row."""

@@ -213,9 +213,21 @@ def test_csv_of_other_columns_is_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="epoch,loss"):
         model.fit(*make_table())
     assert path.read_text() == "epoch,loss\n"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="Take another file"):
+        model.fit(*make_table())
     path.write_text("")
     model.fit(*make_table())
     assert len(read_csv(path)) == 5
+
+
+def test_csv_goes_on_after_an_editor(tmp_path):
+    path = tmp_path / "log.csv"
+    heading = ",".join(CSVLogger.columns)
+    for content in (heading, f"{heading}\r\n"):
+        path.write_bytes(content.encode())
+        classifier().set_callbacks(CSVLogger(path)).fit(*make_table())
+        assert len(read_csv(path)) == 5
 
 
 # tqdm.
