@@ -241,7 +241,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         multiplied by. Out of fold each row has one network, which is surer of itself than the
         average of all: its logits are brought to the size of the average's before. On tables of
         150 to 1,000 rows it lowers the log-loss of an ensemble by 1 to 3%, of a single network by
-        half a percent. "auto" does so for several networks with early stopping and up to 2,000
+        half a percent. "auto" does so for several networks with early stopping and 16 to 2,000
         rows, if rows of both classes are held out; not with solver "lbfgs" and where `max_fun` is
         set.
     dtype : {"auto", "float32", "float64"}, default="auto"

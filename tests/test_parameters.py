@@ -88,6 +88,8 @@ def test_part_of_a_stream_says_nothing_about_its_length():
 @pytest.mark.parametrize(
     ("n_samples", "parameters", "expected"),
     [
+        (15, {}, None),  # each of which all networks know in part
+        (16, {}, "temperature"),
         (2_000, {}, "temperature"),
         (2_001, {}, None),
         (60, {"n_members": 1, "early_stopping": True}, None),

@@ -42,8 +42,9 @@ FEW_ROWS = 300
 """Rows up to which there are twice as many members, unless there are more columns: so few rows cost
 little time, and members that learn from them differ more."""
 
-SMALL_TABLE = 2_000
-"""Rows up to which ensembles are calibrated: more leave a temperature little to change."""
+SMALL_TABLE, TINY_TABLE = 2_000, 15
+"""Rows up to which ensembles are calibrated, as more leave a temperature little to change; and
+rows that are too few, as each member trains on part of each of them."""
 
 MOST_EMBEDDED = 1_000
 """Columns of numbers up to which they are embedded: each takes 300 weights of a network."""
@@ -244,7 +245,7 @@ def resolve(
     is_wide = n_columns > n_expected and not is_mlp
     n_members = choose_members(given, known, n_expected, is_wide)
     batch_size = choose_batch_size(given, n_samples)
-    is_small = n_samples <= SMALL_TABLE and n_members > 1 and not is_single
+    is_small = TINY_TABLE < n_samples <= SMALL_TABLE and n_members > 1 and not is_single
     stops_early = not is_part and choose_early_stopping(given, n_members, n_samples, is_validated)
     choices: dict[str, Any] = {
         "numeric_embedding": choose_embedding(given, n_embedded, n_members),
