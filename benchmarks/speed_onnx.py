@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from measure import Call, Row, alternate, compare_times
 from quality import read_table, split_rows
+from quality_models import MODELS
 from speed_peers import N_NEW, make_table
 from threadpoolctl import threadpool_limits
 
@@ -82,19 +83,16 @@ def fit_peers(X: pd.DataFrame, y, folder: Path) -> dict[str, Callable]:
     import catboost
     import lightgbm
 
-    names = list(X.select_dtypes("category"))
-    strings = dict.fromkeys(names, str)
-    of_numbers = lightgbm.LGBMClassifier(verbose=-1, n_jobs=1).fit(X, y)
-    of_numbers.booster_.save_model(folder / "lightgbm.txt")
-    booster = lightgbm.Booster(model_file=folder / "lightgbm.txt")
-    trees = catboost.CatBoostClassifier(
-        cat_features=names, thread_count=1, logging_level="Silent", allow_writing_files=False
+    lightgbm_model, (prepare, trees) = (
+        MODELS[name].make(X, 0, 1).fit(X, y) for name in ("LightGBM", "CatBoost")
     )
-    trees.fit(X.astype(strings), y).save_model(folder / "catboost.cbm")
+    lightgbm_model.booster_.save_model(folder / "lightgbm.txt")
+    booster = lightgbm.Booster(model_file=folder / "lightgbm.txt")
+    trees.save_model(folder / "catboost.cbm")
     loaded = catboost.CatBoostClassifier().load_model(folder / "catboost.cbm")
     return {
         "LightGBM": lambda rows: booster.predict(rows, num_threads=1),
-        "CatBoost": lambda rows: loaded.predict_proba(rows.astype(strings), thread_count=1),
+        "CatBoost": lambda rows: loaded.predict_proba(prepare.transform(rows), thread_count=1),
     }
 
 

@@ -25,6 +25,7 @@ from speed_steps import OURS, PRODUCTS, make_products
 from threadpoolctl import threadpool_limits
 
 from skdnn import DeepBinaryClassifier
+from skdnn.callbacks import Callback
 from skdnn.datasets import load_rain
 
 # ---- the default beside peers at their defaults, on one thread
@@ -140,8 +141,8 @@ def load_table(folder: Path | None, name: str) -> Table:
     return Table(X.iloc[train], y[train], X.iloc[held_out], y[held_out])
 
 
-class Goal:
-    """A callback that stops after the first epoch whose weights are kept and good enough.
+class Goal(Callback):
+    """Stop after the first epoch whose weights are kept and good enough.
 
     Early stopping keeps the best epoch by our own folds: a later one that reaches the goal does not
     count where an earlier one would be kept.
@@ -151,19 +152,12 @@ class Goal:
         self.table, self.loss = table, loss
         self.seconds, self.n_epochs, self.is_reached = 0.0, 0, False
 
-    def setup(self, estimator, context) -> None:
-        """Prepare nothing."""
-
-    teardown = on_fit_task_begin = setup
-
-    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None) -> bool:
-        """Judge the model as it would be if the fit stopped after this epoch."""
-        if context.task_name == "epoch":
-            started = time.perf_counter()
-            self.n_epochs += 1
-            is_kept = fitted_estimator.best_iter_ == self.n_epochs
-            self.is_reached = is_kept and self.table.loss(fitted_estimator) <= self.loss
-            self.seconds += time.perf_counter() - started
+    def on_epoch_end(self, *, estimator: DeepBinaryClassifier, epoch: int) -> bool:
+        """Evaluate the model as it would be if the fit stopped after this epoch."""
+        started, self.n_epochs = time.perf_counter(), epoch
+        is_kept = estimator.best_iter_ == epoch
+        self.is_reached = is_kept and self.table.loss(estimator) <= self.loss
+        self.seconds += time.perf_counter() - started
         return self.is_reached
 
 
