@@ -296,8 +296,7 @@ class TqdmProgressBar(Callback):
     """Show a progress bar of epochs by tqdm, in a terminal or a notebook.
 
     It is one of characters on stderr, which needs no widgets in a notebook. It is closed in the end
-    of the fit, also of one that fails. Leave `verbose` at False beside it: that prints lines, and
-    has a bar of its own on a terminal.
+    of the fit, also of one that fails. Leave `verbose` at False beside it: that prints lines.
 
     Parameters
     ----------

@@ -264,7 +264,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         Run: seed of the first weights, the shuffling, the dropout and the validation rows.
     verbose : bool or int, default=False
         Run: print a line for each epoch, or for every `verbose`-th and the last, and in the end why
-        training stopped. Where stderr is a terminal, a bar shows how far it is.
+        training stopped.
 
     Attributes
     ----------

@@ -1,8 +1,6 @@
-"""What `verbose` prints: lines of the same columns, how training stopped, a bar on a terminal."""
+"""What `verbose` prints: lines of the same columns, and how training stopped."""
 
-import io
 import re
-import sys
 import warnings
 from math import isnan
 
@@ -185,68 +183,3 @@ def test_verbose_changes_nothing_and_silence_is_the_rule(capsys):
     silent = classifier(verbose=False).fit(X, y)
     assert capsys.readouterr() == ("", "")
     np.testing.assert_array_equal(classifier(verbose=1).fit(X, y).params_, silent.params_)
-
-
-# The bar.
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def show(written):
-    """Return what stands in the line of a terminal after each write of a carriage return."""
-    line, seen = "", []
-    for part in written.split("\r"):
-        line = part + line[len(part) :]
-        seen.append(line.rstrip())
-    return seen
-
-
-@pytest.mark.parametrize(
-    "settings", [{}, {"solver": "lbfgs", "batch_size": "auto", "tol": 1e-9}], ids=["adam", "lbfgs"]
-)
-def test_bar_stands_on_a_terminal_and_is_erased_in_the_end(monkeypatch, capsys, settings):
-    X, y = make_table()
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    fit_quietly(classifier(verbose=3, **settings), X, y)
-    seen = show(sys.stderr.getvalue())
-    bars = [line for line in dict.fromkeys(seen) if line]
-    assert [bar.split(",")[0] for bar in bars] == [
-        f"[{'#' * (6 * n):.<30}] epoch {n}/5" for n in range(5)
-    ]
-    assert all(bar.endswith(" s left") for bar in bars[1:])
-    assert seen[-1] == ""
-    assert len(read_lines(capsys.readouterr().out)[0]) == 2
-
-
-def test_bar_is_erased_by_a_failure(monkeypatch):
-    X, y = make_table()
-    scores = iter([0.0, 0.0])
-    model = classifier(verbose=1, early_stopping=True, scoring=lambda *_: next(scores))
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    with pytest.raises((ValueError, RuntimeError, StopIteration)):
-        model.fit(X, y)
-    seen = show(sys.stderr.getvalue())
-    assert "epoch 0/5" in "".join(seen)
-    assert seen[-1] == ""
-
-
-@pytest.mark.parametrize("stream", [io.StringIO, lambda: None])
-def test_no_bar_elsewhere(monkeypatch, capsys, stream):
-    X, y = make_table()
-    monkeypatch.setattr(sys, "stderr", stream())
-    classifier(verbose=1).fit(X, y)
-    assert sys.stderr is None or sys.stderr.getvalue() == ""
-    out = capsys.readouterr().out
-    assert "\r" not in out
-    assert len(read_lines(out)[0]) == 5
-
-
-def test_no_bar_without_verbose_nor_in_a_worker_process(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    classifier().fit(*make_table())
-    monkeypatch.setattr("multiprocessing.process._parent_process", object())
-    classifier(verbose=1).fit(*make_table())
-    assert sys.stderr.getvalue() == ""

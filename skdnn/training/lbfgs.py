@@ -42,7 +42,7 @@ def train_lbfgs(
     progresses, histories, message = list[TrainingProgress](), list[History](), ""
     plan = replace(plan, batch_size=len(rows), patience_growth=0.0)
     report = Report(plan.verbose, state.n_epochs_before)
-    with np.errstate(over="ignore", invalid="ignore"), report:
+    with np.errstate(over="ignore", invalid="ignore"):
         for member in range(len(first)):
             started_at = time.perf_counter()
             state.params[member] = first[member]
@@ -134,7 +134,6 @@ class _Minimisation:
         plan, progress = self.plan, self.progress
         self._iterate = self.weights.astype(np.float64)
         self._looked_at = time.perf_counter()
-        self.report.begin(progress)
         is_unfinished = False
         try:
             result = minimize(

@@ -153,17 +153,16 @@ def _train_epochs(
     plan, state = trainer.plan, trainer.state
     n_before = state.n_epochs - progress.n_epochs
     has_heading = not plan.is_part or n_before == 0
-    with Report(plan.verbose, n_before, has_heading=has_heading) as report:
-        report.begin(progress)
-        while not (progress.is_over or progress.ended_by):
-            tasks.begin_epoch()
-            _train_epoch(trainer, progress)
-            is_stopped = progress.exhausted(plan)
-            if plan.is_adaptive:
-                is_stopped = _lower_rates(plan, state, progress.waited, is_stopped)
-            progress.running[is_stopped] = False
-            end_epoch(plan, progress, tasks, started_at)
-            report.add_epoch(progress, state.history)
+    report = Report(plan.verbose, n_before, has_heading=has_heading)
+    while not (progress.is_over or progress.ended_by):
+        tasks.begin_epoch()
+        _train_epoch(trainer, progress)
+        is_stopped = progress.exhausted(plan)
+        if plan.is_adaptive:
+            is_stopped = _lower_rates(plan, state, progress.waited, is_stopped)
+        progress.running[is_stopped] = False
+        end_epoch(plan, progress, tasks, started_at)
+        report.add_epoch(progress, state.history)
 
 
 def end_epoch(
