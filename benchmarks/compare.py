@@ -6,13 +6,12 @@
 OLD and NEW are folders that hold `skdnn` (a checkout, a git worktree) or whatever pip installs, as
 `git+https://...@v0.1.0` or a wheel. For each case every pair of version and setting (threads, with
 and without numba) has a process of its own, which warms up first; then all of them take turns, in
-the other direction each time. Cases are the steps of `speed.py`, default fits of growing tables,
-predictions, importing, and what the first fit of a process takes beside the second.
+the other direction each time. Run k of a fit has seed k.
 
 Prints a table and writes JSON, with medians of seconds, of processor time ("cpu"), which other
 work on the machine disturbs less, and of seconds an epoch ("epoch"), as versions may stop after
 different numbers of epochs. A `ratio` is OLD over NEW, above 1 where NEW is faster; `two_threads`
-is the seconds with two threads over those with one. Run k of a fit has seed k.
+is the seconds with two threads over those with one.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from measure import IMPORT, QUICK, make_rows, markdown, run_code, show_time, warm_up
-from speed_peers import make_table
+from measure import IMPORT, QUICK, make_rows, make_table, markdown, run_code, show_time, warm_up
 from speed_steps import CASES as STEPS
 from speed_steps import Case, skdnn_epoch
 
@@ -64,14 +62,14 @@ def step(case: Case, n_threads: int) -> Run:
     """Train one network of `speed.py` for a pass."""
     rows = make_rows(case.n_batches * case.batch_size, case.n_features)
     epoch = skdnn_epoch(case.hidden, case.batch_size, *rows)
-    warm_up(epoch, at_least=case.n_warm_up)
+    warm_up(epoch)
     return lambda seed: epoch()
 
 
-def fit(n_rows: int, n_threads: int, *, n_features=20, is_mixed=False, **params: Any) -> Run:
-    """Fit the default ensemble, or another estimator."""
-    X, y = make_table(n_rows, is_mixed=True) if is_mixed else make_rows(n_rows, n_features)
-    model = skdnn.DeepBinaryClassifier(n_jobs=n_threads, **params)
+def fit(n_rows: int, n_threads: int, *, is_mixed: bool = False) -> Run:
+    """Fit the default ensemble."""
+    X, y = make_table(n_rows, is_mixed=True) if is_mixed else make_rows(n_rows, 20)
+    model = skdnn.DeepBinaryClassifier(n_jobs=n_threads)
     return lambda seed: {"epochs": model.set_params(random_state=seed).fit(X, y).n_iter_}
 
 
@@ -88,13 +86,10 @@ def fresh(code: str, n_threads: int) -> Run:
     return lambda seed: dict.fromkeys(("seconds", "cpu"), run_code(code))
 
 
-WIDE = {"hidden_layer_sizes": (512, 512), "encoder": None, "n_members": 1, "batch_size": 1024}
-WIDE |= {"early_stopping": False, "max_iter": 1, "n_features": 100}
 CASES: dict[str, Callable[[int], Run]] = {
     **{f"step, hidden {case.hidden}": partial(step, case) for case in STEPS},
     **{f"default fit, {n:,} x 20": partial(fit, n) for n in (2_000, 3_000, 6_000, 10_000, 50_000)},
     "default fit, 10,000 rows with categories": partial(fit, 10_000, is_mixed=True),
-    "one epoch, 20,000 x 100, hidden (512, 512)": partial(fit, 20_000, **WIDE),
     **{f"predict_proba, {n:,} x 20": partial(predict, n) for n in (1, 70, 10_000)},
     "import": partial(fresh, IMPORT),
     "first fit of a process, 10,000 x 20": partial(fresh, FIRST_FIT),

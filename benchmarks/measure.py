@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 Call = Callable[[], object]
 
@@ -39,12 +40,21 @@ def make_rows(n_samples: int, n_features: int) -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
-def warm_up(call: Call, at_least: int = 1) -> None:
+def make_table(n_rows: int, *, is_mixed: bool) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return a table and its labels: 20 numbers, or 10 of them, some missing, and 10 categories."""
+    X, y = make_rows(n_rows, 20)
+    table = pd.DataFrame(X, columns=[f"x{j}" for j in range(20)])
+    for j in range(10, 20) if is_mixed else ():
+        levels = np.round(X[:, j] * 1.5 ** (j - 10))  # about 6 to 200 of them
+        table[f"x{j}"] = pd.Categorical(levels.astype(int).astype(str))
+        table.loc[X[:, j] > 1.6, f"x{j - 10}"] = np.nan
+    return table, y
+
+
+def warm_up(call: Call) -> None:
     """Run for long enough that all is loaded and compiled, numba's loops too."""
-    is_quick = QUICK in os.environ
-    ends_at = time.perf_counter() + (0.0 if is_quick else WARM_UP_SECONDS)
-    for _ in range(1 if is_quick else at_least):
-        call()
+    ends_at = time.perf_counter() + (0.0 if QUICK in os.environ else WARM_UP_SECONDS)
+    call()
     while time.perf_counter() < ends_at:
         call()
 

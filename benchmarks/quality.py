@@ -1,18 +1,22 @@
-"""Compare the predictions and the seconds of classifiers, each at its defaults, on real tables.
+"""Compare the predictions and the seconds of classifiers on real tables.
 
 Every table of a folder is split several times into rows to train on and held-out rows, on which
 each model is judged. A row of figures is appended to a CSV file as soon as it is there, and rows
 that stand there already are not computed again: start the same command again to go on. A failed
 model leaves a row with the error; delete it there to try again.
 
-    python benchmarks/quality.py --data DIR [--tables a,b] [--models x,y] [--splits 3]
-                                 [--max-rows 15000] [--threads 2] [--out quality.csv]
-                                 [--skdnn-params JSON --label NAME]
-    python benchmarks/quality.py --report quality.csv [more.csv] [--models x,y]
+    python benchmarks/quality.py --data DIR [--tables NAME ...] [--models NAME ...] [--splits 3]
+                                 [--max-rows 15000] [--threads 2] [--draws 50]
+                                 [--out quality.csv] [--skdnn-params JSON --label NAME]
+    python benchmarks/quality.py --report quality.csv [more.csv ...] [--models NAME ...]
+                                 [--by-table FILE.csv]
 
-DIR holds files NAME.csv.gz: the last column is `target` (0 or 1), categories are strings, an empty
-field is a missing value. Split k samples at most --max-rows rows with seed k, holds out 30% of them
-with equal shares of both classes, and gives the model seed k.
+DIR holds files NAME.csv.gz, as `tables.py` writes them: the last column is `target` (0 or 1),
+categories are strings, an empty field is a missing value. Split k samples at most --max-rows rows
+with seed k, holds out 30% of them with equal shares of both classes, and gives the model seed k.
+Tuned models, of names that end in "-tuned", are chosen among their defaults and --draws draws of
+the space that `quality_models.py` shows, on folds of the training rows: by default they run only
+when they are named.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import time
 import warnings
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -72,12 +77,11 @@ def expected_calibration_error(y: np.ndarray, probability: np.ndarray, n_bins: i
     """Return the mean distance between predicted and observed frequencies, in bins of equal mass.
 
     The rows, in order of their predicted probability p, are cut into `n_bins` bins of as equal
-    numbers as can be; with n_b the rows of bin b,
+    numbers as can be; with n_b the rows of bin b (Naeini et al. 2015, Nguyen and O'Connor 2015)
 
         ECE = sum_b n_b / n * |mean of y in b - mean of p in b|
 
-    (Naeini et al. 2015; bins of equal mass: Nguyen and O'Connor 2015). Rows with equal p share
-    their mean y first, so that their order does not matter where a bin ends among them.
+    Rows with equal p share their mean y first: their order does not matter where a bin ends.
     """
     p, group = np.unique(probability, return_inverse=True)
     share = np.bincount(group, y) / np.bincount(group)
@@ -126,31 +130,28 @@ def run_model(model: Model, table, y, train, held_out, seed: int, threads: int) 
     return row
 
 
-def run(models: dict[str, Model], tables: list[str], options: argparse.Namespace) -> None:
+def run(models: dict[str, Model], options: argparse.Namespace) -> None:
     """Run what the CSV file does not have yet, printing a line for each row.
 
     All models run on a split before the next, so that seconds which are compared were measured one
     soon after another. A model whose package is missing is left out, and named.
     """
+    for name, model in list(models.items()):
+        if find_spec(model.path.partition(".")[0]) is None:
+            print(f"{name} left out: {models.pop(name).package} is not installed", flush=True)
     if not options.out.exists():
         options.out.write_text(",".join(FIELDS) + "\n")
     written = pd.read_csv(options.out)
     if list(written) != FIELDS:
         raise SystemExit(f"{options.out}: expected the columns {FIELDS}; name another --out")
     done = set(written[KEY].itertuples(index=False, name=None))
-    missing: set[str] = set()
-    for table_name in tables:
+    for table_name in options.tables:
         table, y = read_table(options.data / f"{table_name}.csv.gz")
         for split, name in product(range(options.splits), models):
-            if (table_name, split, name) in done or name in missing:
+            if (table_name, split, name) in done:
                 continue
             rows = split_rows(y, options.max_rows, split)
-            try:
-                row = run_model(models[name], table, y, *rows, split, options.threads)
-            except ImportError as error:
-                print(f"{name} left out: {error}", flush=True)
-                missing.add(name)
-                continue
+            row = run_model(models[name], table, y, *rows, split, options.threads)
             row |= dict(zip(KEY, (table_name, split, name), strict=True))
             line = pd.DataFrame([row]).reindex(columns=FIELDS)
             line.to_csv(options.out, mode="a", header=False, index=False)
@@ -159,31 +160,33 @@ def run(models: dict[str, Model], tables: list[str], options: argparse.Namespace
             print(f"{table_name:28}{split:3}  {name:22}{outcome}", flush=True)
 
 
-def pick(names: str | None, known: list[str], option: str) -> list[str]:
-    """Return the names of a comma-separated list, or all that are known."""
-    picked = known if names is None else [name.strip() for name in names.split(",")]
-    if unknown := set(picked) - set(known):
-        raise SystemExit(f"{option}: expected some of {', '.join(known)}; got {unknown}")
-    return picked
-
-
 def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    untuned = [name for name, model in MODELS.items() if model.space is None]
     parser.add_argument("--data", type=Path, help="folder of tables NAME.csv.gz")
-    parser.add_argument("--tables", help="comma-separated names, in the order to run them")
-    parser.add_argument("--models", help=f"comma-separated, of {', '.join(MODELS)}")
+    parser.add_argument("--tables", nargs="+", help="names, in the order to run them")
+    parser.add_argument("--models", nargs="+", help=f"of {', '.join(MODELS)}")
     parser.add_argument("--splits", type=int, default=3, help="splits of each table")
     parser.add_argument("--max-rows", type=int, default=15000, help="rows sampled of each table")
     parser.add_argument("--threads", type=int, default=2, help="threads of each library")
+    parser.add_argument("--draws", type=int, default=50, help="draws of a tuned model")
     parser.add_argument("--out", type=Path, default="quality.csv", help="CSV file to append to")
-    parser.add_argument("--skdnn-params", dest="params", help="JSON of parameters of our model")
+    parser.add_argument("--skdnn-params", type=json.loads, help="JSON of parameters of our model")
     parser.add_argument("--label", help="name in the CSV of a single model with these parameters")
     parser.add_argument("--report", nargs="+", type=Path, help="CSV files to summarize")
+    parser.add_argument("--by-table", type=Path, help="CSV file for the report's scores by table")
     options = parser.parse_args()
-    if not options.report and options.data is None:
+    if options.report:
+        return options
+    if options.data is None:
         parser.error("give --data DIR to run the models, or --report FILE to summarize their rows")
-    if (options.params or options.label) and (not options.label or "," in (options.models or ",")):
+    known = sorted(path.name.removesuffix(".csv.gz") for path in options.data.glob("*.csv.gz"))
+    options.tables, options.models = options.tables or known, options.models or untuned
+    for option, names in ("tables", known), ("models", MODELS):
+        if unknown := set(getattr(options, option)) - set(names):
+            parser.error(f"--{option}: expected some of {', '.join(names)}; got {unknown}")
+    if (options.skdnn_params or options.label) and not (options.label and len(options.models) == 1):
         parser.error("--skdnn-params: pick one model by --models, and name it by --label")
     return options
 
@@ -192,20 +195,16 @@ def main() -> None:
     """Run the models, or summarize what they did."""
     options = parse()
     if options.report:
-        picked = [name.strip() for name in options.models.split(",")] if options.models else None
-        print(report(options.report, picked))
+        print(report(options.report, options.models, options.by_table))
         return
-    known = sorted(path.name.removesuffix(".csv.gz") for path in options.data.glob("*.csv.gz"))
-    tables = pick(options.tables, known, "--tables")
-    models = {name: MODELS[name] for name in pick(options.models, list(MODELS), "--models")}
+    models = {name: MODELS[name]._replace(n_draws=options.draws) for name in options.models}
     if options.label:
-        params = json.loads(options.params or "{}")
         [model] = models.values()
-        models = {options.label: model._replace(params=params)}
+        models = {options.label: model._replace(params=options.skdnn_params or {})}
     # for what is loaded later; what is loaded already is limited around each fit
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(options.threads)
-    run(models, tables, options)
+    run(models, options)
 
 
 if __name__ == "__main__":

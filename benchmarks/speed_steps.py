@@ -36,11 +36,6 @@ class Case:
     n_batches: int
     targets: tuple[float | None, ...]
 
-    @property
-    def n_warm_up(self) -> int:
-        """Passes until numba is loaded: rows seen make half a second of NumPy's work."""
-        return 8 if self.n_batches >= 1000 else 1
-
 
 CASES = [
     Case((100,), 200, 10, 2000, (6.0, 5.0, None)),
@@ -149,6 +144,6 @@ def time_case(case: Case, n_threads: int, repeats: int) -> dict[str, list[float]
     if "torch" in epochs:
         sys.modules["torch"].set_num_threads(n_threads)  # which threadpoolctl may not see
     with threadpool_limits(n_threads):
-        warm_up(epochs[OURS], case.n_warm_up)
+        warm_up(epochs[OURS])
         seconds = alternate(epochs, repeats)
     return {name: [s / case.n_batches for s in runs] for name, runs in seconds.items()}

@@ -65,15 +65,57 @@ def test_quality_is_measured_and_summarized(tmp_path):
     data = ["--data", tmp_path, "--splits", 1, "--threads", 1, "--out", rows]
     ours = ["--skdnn-params", '{"n_members": 1, "max_iter": 2}', "--label", "small"]
     run("quality.py", *data, *ours, "--models", "skdnn")
-    run("quality.py", *data, "--models", "LogisticRegression")
-    assert run("quality.py", *data, "--models", "LogisticRegression") == ""  # done already
-    summary = run("quality.py", "--report", rows)
-    assert all(f"| {name} |" in summary for name in ("small", "LogisticRegression", "one", "two"))
+    peers = ["--models", "LogisticRegression", "MLPClassifier-tuned", "--draws", 1]
+    run("quality.py", *data, *peers)
+    assert run("quality.py", *data, *peers) == ""  # done already
+    by_table = tmp_path / "by_table.csv"
+    summary = run("quality.py", "--report", rows, "--by-table", by_table)
+    names = ("small", "LogisticRegression", "MLPClassifier-tuned", "best peer", "best of all")
+    assert all(f"| {name} |" in summary for name in names)
+    assert len(pd.read_csv(by_table)) == 2 * 3
 
 
-def test_further_tables_have_the_rarer_answer_last(monkeypatch):
+def test_ranks_and_ratios_of_a_report(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from further_tables import make_table
+    from report import report
+
+    losses = {"skdnn": [0.1, 0.4, 0.2, 0.2], "CatBoost": [0.2, 0.2, 0.4, 0.4]}
+    losses["other"] = [0.2, 0.3, 0.1, 0.1]
+    fixed = {"ece": 0.0, "fit_seconds": 1.0, "predict_seconds": 1.0, "n_train": 9, "threads": 1}
+    rows = [
+        {"table": "aabb"[k], "split": k % 2, "model": model, "package": model, "auc": 1 - loss}
+        | {"log_loss": loss, "brier": loss, "version": "1", "warnings": 0, "error": None}
+        | fixed
+        for model, values in losses.items()
+        for k, loss in enumerate(values)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    lines = report([tmp_path / "rows.csv"], None, None).splitlines()
+    cells = {line.split(" | ")[0]: line.split(" | ")[1:] for line in lines}
+    # within the splits of a, ranks are 1 and 3, then 2.5 and 1, then 2.5 and 2; of b 2, 3 and 1
+    assert [cells[f"| {name}"][2] for name in losses] == ["2.00", "2.38", "1.62"]
+    # means of a 0.25, 0.20, 0.25, of b 0.2, 0.4, 0.1
+    ratio = np.sqrt(0.25 / 0.2 * 0.2 / 0.4)
+    assert cells["| skdnn"][3].startswith(f"{ratio:.3f} ± ")
+    assert cells["| best peer"][3].startswith("0.500 ± ")
+    assert cells["| best of all"][4] == "1.000 ± 0.000"
+
+
+def test_tables_are_built_from_packages(tmp_path):
+    shown = run("tables.py", "--out", tmp_path, "--only", "nyc_rain_hourly", "wdbc", "wilt")
+    assert "wilt                         not in a package: https:" in shown
+    assert {path.name for path in tmp_path.glob("main/*")} == {
+        "nyc_rain_hourly.csv.gz",
+        "wdbc.csv.gz",
+    }
+    table = pd.read_csv(tmp_path / "main" / "wdbc.csv.gz")
+    assert table.shape == (569, 31)
+    assert table["target"].sum() == 212  # the rarer answer is class 1
+
+
+def test_tables_leave_out_what_identifies_rows(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from tables import make_table
 
     source = pd.DataFrame({"id": [1, 2, 3, 4], "x": [2.0, 1.0, 3.0, 5.0], "answer": list("yyyn")})
     table = make_table(source, "answer", "y", "id")
