@@ -31,6 +31,7 @@ from .estimator.fitted import (
     unpack,
     view_dense,
 )
+from .estimator.mlp import from_mlp
 from .estimator.parameters import (
     PARAMETER_CONSTRAINTS,
     Activations,
@@ -700,7 +701,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         >>> bool(abs(model.predict_proba(X) - mlp.predict_proba(X)).max() < 1e-12)
         True
         """
-        return fitting.from_mlp(cls, mlp)
+        return from_mlp(cls, mlp)
 
     @with_usual_errors
     def decision_function(self, X: TableLike) -> NDArray[np.floating]:

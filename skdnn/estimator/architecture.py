@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from math import sqrt
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -38,7 +36,7 @@ from ..nn.initializers import (
 from ..nn.network import Network
 from ..preprocessing import TabularEncoder
 from ..preprocessing.categories import FIRST_LEVEL
-from .parameters import MOST_EMBEDDED, OWN_ACTIVATION, ResolvedParameters
+from .parameters import COUNT, MOST_EMBEDDED, OWN_ACTIVATION, SEQUENCES, SHARE, ResolvedParameters
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
@@ -89,14 +87,8 @@ class InputColumns:
         n_columns, code_sizes = matrix.shape[1], getattr(encoder, "code_sizes_", ())
         is_wide = isinstance(encoder, TabularEncoder) and n_columns > MOST_EMBEDDED
         lr_scale = MANY_COLUMNS / n_columns if is_wide else 1.0
-        if embedding is None or n_embedded == 0:
-            return cls(n_columns, code_sizes=code_sizes, lr_scale=lr_scale)
+        n_embedded = 0 if embedding is None else n_embedded
         return cls(n_columns, n_embedded, code_sizes, embedding, lr_scale)
-
-    @property
-    def n_plain(self) -> int:
-        """Columns that are taken as they are."""
-        return self.n_columns - self.n_embedded - len(self.code_sizes)
 
 
 @dataclass(frozen=True)
@@ -151,10 +143,6 @@ class Architecture:
             parameters.n_members,
         )
 
-    def changes(self, other: Architecture) -> list[str]:
-        """Return the names of attributes that differ in another one."""
-        return [name for name, value in vars(self).items() if value != vars(other)[name]]
-
 
 def count_embedded(encoder: Any, matrix: Any, numeric_embedding: str | None) -> int:
     """Return how many of the first columns of the matrix are numbers that may be embedded.
@@ -181,24 +169,20 @@ def build_network(architecture: Architecture) -> Network:
     rate of zero leave out the layer that would do nothing.
     """
     columns, sizes = architecture.columns, architecture.hidden_layer_sizes
-    layers, g = _describe_input(columns), make_activation("identity")
+    layers, g, lr_scale = _describe_input(columns), make_activation("identity"), columns.lr_scale
     widths = [Sequential(tuple(layers)).n_out(columns.n_columns)]  # of what enters each layer
     for size in sizes:
         widths.append(size.n_out(widths[-1]) if isinstance(size, Layer) else size)
-    may_add = architecture.residual
-    residual = [may_add and i > 0 and size == widths[i] for i, size in enumerate(sizes)]
+    adds = [architecture.residual and i > 0 and size == widths[i] for i, size in enumerate(sizes)]
     functions, rates = iter(architecture.activation), iter(architecture.dropout)
-    lr_scales = [columns.lr_scale, *(1.0 for _ in sizes)]
-    for n_units, width, is_residual, lr_scale in zip(
-        sizes, widths[:-1], residual, lr_scales[:-1], strict=True
-    ):
+    for n_units, width, is_residual in zip(sizes, widths[:-1], adds, strict=True):
         if isinstance(n_units, Layer):
             layers.append(n_units)
             continue
         g, rate = make_activation(next(functions)), next(rates)
         recipe = getattr(g, "initialization", "he_normal")
         dense = _dense(width, n_units, architecture.initialization, g, recipe, lr_scale)
-        block: list[Layer] = [_quieten(dense, sum(residual)) if is_residual else dense]
+        block: list[Layer] = [_quieten(dense, sum(adds)) if is_residual else dense]
         if architecture.normalization is not None:
             block.append(NORMALIZATIONS[architecture.normalization])
         if not isinstance(g, Identity):
@@ -206,22 +190,24 @@ def build_network(architecture: Architecture) -> Network:
         if rate > 0.0:
             block.append(Dropout(rate))
         layers += [Residual(tuple(block))] if is_residual else block
+        lr_scale = 1.0
     recipe = "glorot_uniform"
-    layers.append(_dense(widths[-1], 1, architecture.initialization, g, recipe, lr_scales[-1]))
+    layers.append(_dense(widths[-1], 1, architecture.initialization, g, recipe, lr_scale))
     members = architecture.n_members, architecture.first_member
     return Network(tuple(layers), columns.n_columns, *members)
 
 
 def _describe_input(columns: InputColumns) -> list[Layer]:
     """Describe the layers that embed numbers and codes; none if there is nothing to embed."""
-    if columns.n_plain == columns.n_columns:
+    n_plain = columns.n_columns - columns.n_embedded - len(columns.code_sizes)
+    if n_plain == columns.n_columns:
         return []
     branches = []
-    if columns.embedding is not None:
+    if columns.embedding is not None and columns.n_embedded:
         embedding = NumericEmbedding(kinds=KINDS[columns.embedding], frequency_init=FREQUENCIES)
         branches.append(Branch(columns.n_embedded, (embedding,)))
-    if columns.n_plain:
-        branches.append(Branch(columns.n_plain))
+    if n_plain:
+        branches.append(Branch(n_plain))
     if columns.code_sizes:
         n_units = tuple(min(LARGEST_EMBEDDING, size) for size in columns.code_sizes)
         lookup = CategoricalEmbedding(columns.code_sizes, n_units, init=EMBEDDING_INIT)
@@ -252,10 +238,11 @@ def _dense(
 
 def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[Any, ...]:
     """Return widths and layers as a tuple; an integer is one layer, an empty sequence none."""
-    sizes = _list_values("hidden_layer_sizes", hidden_layer_sizes)
-    sizes = sizes if isinstance(sizes, tuple) else (sizes,)
+    is_array = isinstance(hidden_layer_sizes, np.ndarray)
+    sizes = hidden_layer_sizes.tolist() if is_array else hidden_layer_sizes
+    sizes = tuple(sizes) if isinstance(sizes, SEQUENCES) else (sizes,)
     for size in sizes:
-        if not isinstance(size, Layer) and not (_is_number(size, Integral) and size > 0):
+        if not isinstance(size, Layer) and not COUNT.is_satisfied_by(size):
             raise ValueError(
                 "hidden_layer_sizes must be positive integers, one for each hidden layer, or "
                 f"objects that derive from skdnn.nn.Layer, got {hidden_layer_sizes!r}."
@@ -279,41 +266,23 @@ def check_activation(activation: Any, n_layers: int) -> tuple[Any, ...]:
 def check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
     """Return one dropout rate for each hidden layer."""
     rates = _spread("dropout", dropout, n_layers)
-    if not all(_is_number(rate, Real) and 0.0 <= float(rate) < 1.0 for rate in rates):
-        raise ValueError(
-            "dropout must be a probability in [0, 1), or one for each hidden layer, got "
-            f"{dropout!r}."
-        )
-    return tuple(float(rate) for rate in rates)
+    for rate in rates:
+        if not SHARE.is_satisfied_by(rate):
+            raise ValueError(
+                "dropout must be a probability in [0, 1), or one for each hidden layer, got "
+                f"{dropout!r}."
+            )
+    return tuple(map(float, rates))
 
 
 def _spread(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
-    """Return one value for each hidden layer."""
-    values = _list_values(name, value)
-    if not isinstance(values, tuple):
+    """Return one value for each hidden layer; a single one is that of all."""
+    values = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(values, SEQUENCES):
         return (values,) * n_layers
     if len(values) != n_layers:
         raise ValueError(
             f"{name} must be one value or one for each of the {n_layers} hidden layers, got "
             f"{len(values)}: {value!r}."
         )
-    return values
-
-
-def _list_values(name: str, value: Any) -> Any:
-    """Return a tuple of values, or a single value as it is; an array of no dimensions is single."""
-    if isinstance(value, Set | Mapping):
-        raise ValueError(
-            f"{name} must be one value, or a sequence with one for each hidden layer, got a "
-            f"{type(value).__name__}, {value!r}, which does not say which is whose. Pass a list."
-        )
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    is_single = isinstance(value, str) or OWN_ACTIVATION.is_satisfied_by(value)
-    if is_single or not isinstance(value, Iterable):
-        return value
-    return tuple(v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v for v in value)
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+    return tuple(values)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..nn.network import Layout, Network
+from ..nn.network import Layout
 from ..training.loop import Tasks
 from ..training.prediction import Predictor
 from ..training.rows import checksum
@@ -54,16 +54,6 @@ class Model:
     encoder: Any
     classes: np.ndarray
     resolved_params: dict[str, Any]
-
-    @classmethod
-    def of(cls, architecture: Architecture, **others: Any) -> Model:
-        """Build the network of an architecture."""
-        return cls(architecture, Predictor(build_network(architecture)), **others)
-
-    @property
-    def network(self) -> Network:
-        """The network, without weights."""
-        return self.predictor.network
 
 
 def set_fitted(estimator: Any, model: Model, state: TrainingState, **others: Any) -> None:

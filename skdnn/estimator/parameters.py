@@ -26,6 +26,7 @@ from ..nn.losses import LOSSES
 from ..optim import Transform
 from ..optim.schedules import SCHEDULES
 from ..optim.solvers import ADAPTIVE_SOLVERS, SOLVERS
+from ..training.rows import Rows
 from ..typing import ActivationLike, LossLike
 from ..utils import HasMethods, Interval, Options, StrOptions
 
@@ -50,7 +51,6 @@ MOST_EMBEDDED = 1_000
 """Columns of numbers up to which they are embedded: each takes 300 weights of a network."""
 
 ADAMW_WEIGHT_DECAY = 0.02
-AUTO_MAX_FUN = 15_000
 
 FULL_BATCH = ("gd", "lbfgs")
 """Solvers whose steps take all rows."""
@@ -61,6 +61,7 @@ POSITIVE = Interval(Real, 0, None, closed="neither")
 SHARE = Interval(Real, 0, 1, closed="left")
 SEED = Interval(Integral, 0, 2**32 - 1, closed="both")
 INNER_SHARE = Interval(Real, 0, 1, closed="neither")
+SEQUENCES = (list, tuple, range, np.ndarray)
 
 
 class ObjectWithMethods(HasMethods):
@@ -91,9 +92,9 @@ class Parameters:
     type itself. Single numbers are Python's own, of that type.
     """
 
-    hidden_layer_sizes: Annotated[HiddenLayerSizes, "array-like", COUNT, OWN_LAYER]
+    hidden_layer_sizes: Annotated[HiddenLayerSizes, *SEQUENCES, COUNT, OWN_LAYER]
     activation: Annotated[
-        Activations, StrOptions({"auto", *ACTIVATIONS}), "array-like", OWN_ACTIVATION
+        Activations, StrOptions({"auto", *ACTIVATIONS}), *SEQUENCES, OWN_ACTIVATION
     ]
     encoder: Annotated[BaseEstimator | Auto | None, HasMethods(["fit", "transform"])]
     categorical_features: Annotated[ArrayLike | Literal["from_dtype"] | None, "array-like"]
@@ -102,7 +103,7 @@ class Parameters:
     normalization: Literal["batch", "layer"] | None
     residual: bool
     n_members: Annotated[int | Auto, COUNT]
-    dropout: Annotated[Rates, SHARE, "array-like"]
+    dropout: Annotated[Rates, *SEQUENCES, SHARE]
     alpha: Annotated[float, NOT_NEGATIVE]
     weight_decay: Annotated[float | None, NOT_NEGATIVE]
     class_weight: Annotated[Mapping[Any, float] | Literal["balanced"] | None, dict]
@@ -176,10 +177,11 @@ CONVERSIONS = {name: kind for name, hint in HINTS.items() if (kind := find_conve
 
 @dataclass(frozen=True)
 class ResolvedParameters(Parameters):
-    """The same, with a value for what was left open.
+    """The same, with a value for what was left open: `chosen` has these values by name.
 
     Two rules are no values and stay "auto": `initialization`, which goes by layer, and
-    `n_iter_no_change`, which goes by the schedule.
+    `n_iter_no_change`, which goes by the schedule. `max_fun` stays open too: that it is set says
+    more than its value.
     """
 
     n_members: int
@@ -187,29 +189,21 @@ class ResolvedParameters(Parameters):
     batch_size: int
     ema_decay: float | None
     max_iter: int
-    max_fun: int
     early_stopping: bool
+    chosen: dict[str, Any]
 
 
-SAME_NETWORK = (
-    "numeric_embedding",
-    "hidden_layer_sizes",
-    "activation",
-    "n_members",
-    "initialization",
-)
+SAME_NETWORK = ("numeric_embedding", "hidden_layer_sizes", "activation", "n_members")
 """What a training that goes on must find as it was."""
 
 
 def resolve(
     given: Parameters,
     known: dict[str, Any],
-    *,
-    n_samples: int,
-    n_columns: int = 0,
-    n_embedded: int = 0,
+    rows: Rows,
     encoder: Any = None,
-    dtype: np.typing.DTypeLike = np.float64,
+    n_embedded: int = 0,
+    *,
     is_part: bool = False,
     is_validated: bool = False,
 ) -> ResolvedParameters:
@@ -223,74 +217,52 @@ def resolve(
     given : Parameters
     known : dict
         The `resolved_params_` of a training that goes on.
-    n_samples : int
-        Rows to train on.
-    n_columns : int
-        Columns of the matrix that enters the network.
-    n_embedded : int
-        Columns of numbers that may be embedded.
+    rows : Rows
+        To train on.
     encoder : object
         The fitted encoder.
-    dtype : dtype
-        Of training.
+    n_embedded : int
+        Columns of numbers that may be embedded.
     is_part : bool
         Whether the rows are a part of a table, of which none are held out.
     is_validated : bool
         Whether validation rows are given.
     """
-    is_mlp = given.max_fun is not None
-    is_single = is_mlp or given.solver == "lbfgs"
-    known = {name: known[name] for name in SAME_NETWORK if name in known}
+    is_mlp, n_samples = given.max_fun is not None, len(rows)
     n_expected = np.inf if is_part else n_samples  # more follow
-    is_wide = n_columns > n_expected and not is_mlp
-    n_members = choose_members(given, known, n_expected, is_wide)
+    is_single = is_mlp or given.solver == "lbfgs"
+    is_wide = rows.X.shape[1] > n_expected and not is_mlp
+    is_few = n_expected <= FEW_ROWS and not is_wide
+    n_members = choose_members(given, known, 1 if is_single else 16 if is_few else 8)
     batch_size = choose_batch_size(given, n_samples)
-    is_small = TINY_TABLE < n_samples <= SMALL_TABLE and n_members > 1 and not is_single
+    n_averaged = min(n_samples // batch_size, MOST_AVERAGED)  # steps
     stops_early = not is_part and choose_early_stopping(given, n_members, n_samples, is_validated)
-    choices: dict[str, Any] = {
-        "numeric_embedding": choose_embedding(given, n_embedded, n_members),
+    is_uncertain = TINY_TABLE < n_samples <= SMALL_TABLE and n_members > 1 and not is_single
+    defaults: dict[str, Any] = {
         "hidden_layer_sizes": (32, 32) if is_wide else (64, 64),
         "activation": "relu" if is_mlp else "silu",
-        "n_members": n_members,
+        "encoder": clone(encoder, safe=False) if is_auto(given.encoder) else None,  # unfitted
+        "numeric_embedding": choose_embedding(given, n_embedded, n_members),
         "initialization": "mlp" if is_mlp else "auto",
-        "encoder": encoder,
+        "n_members": n_members,
         "dropout": 0.0 if is_single else 0.15,
         "batch_size": batch_size,
-        "ema_decay": None if is_single else choose_ema_decay(n_samples, batch_size),
+        "ema_decay": None if is_single or n_averaged < 2 else 1.0 - 1.0 / n_averaged,
         "max_iter": choose_epochs(n_samples),
-        "calibration": "temperature" if stops_early and is_small else None,
-        "dtype": np.dtype(dtype).name,
-    } | known
-    values = vars(given) | {n: v for n, v in choices.items() if _is_auto(getattr(given, n))}
-    values |= {"batch_size": batch_size, "early_stopping": stops_early}
-    values["max_fun"] = given.max_fun or AUTO_MAX_FUN
-    values["weight_decay"] = choose_weight_decay(given)
-    return ResolvedParameters(**values)
-
-
-def name_choices(given: Parameters, resolved: ResolvedParameters) -> dict[str, Any]:
-    """Return the values that stand for the parameters that were left open.
-
-    Passed to another estimator they make the same network. `max_fun` is not among them: it says
-    more than its value.
-    """
-    chosen = {name: getattr(resolved, name) for name, v in vars(given).items() if _is_auto(v)}
+        "early_stopping": stops_early,
+        "calibration": "temperature" if stops_early and is_uncertain else None,
+        "dtype": rows.X.dtype.name,
+    } | {name: known[name] for name in SAME_NETWORK if name in known}
+    chosen = {n: v for n, v in defaults.items() if is_auto(getattr(given, n)) and not is_auto(v)}
     if given.weight_decay is None:
-        chosen["weight_decay"] = resolved.weight_decay
-    if chosen.get("encoder") is not None:
-        chosen["encoder"] = clone(chosen["encoder"])  # without what it has learnt
-    return {name: value for name, value in chosen.items() if not _is_auto(value)}
+        chosen["weight_decay"] = ADAMW_WEIGHT_DECAY if given.solver == "adamw" else 0.0
+    values = vars(given) | chosen | {"early_stopping": stops_early}
+    return ResolvedParameters(**values, chosen=chosen)
 
 
-def choose_members(
-    given: Parameters, known: dict[str, Any], n_expected: float, is_wide: bool
-) -> int:
-    """Return the number of networks; more of them where rows are few, unless columns are more."""
-    if not _is_auto(given.n_members):
-        return int(given.n_members)
-    is_single = given.max_fun is not None or given.solver == "lbfgs"
-    default = 1 if is_single else 16 if n_expected <= FEW_ROWS and not is_wide else 8
-    return int(known.get("n_members", default))
+def choose_members(given: Parameters, known: dict[str, Any], default: int) -> int:
+    """Return the number of networks."""
+    return int(known.get("n_members", default) if is_auto(given.n_members) else given.n_members)
 
 
 def choose_embedding(given: Parameters, n_embedded: int, n_members: int) -> str | None:
@@ -309,7 +281,7 @@ def choose_early_stopping(
     given: Parameters, n_members: int, n_samples: int, is_validated: bool
 ) -> bool:
     """Say whether training stops early: where rows are given, or enough can be held out."""
-    if not _is_auto(given.early_stopping):
+    if not is_auto(given.early_stopping):
         return bool(given.early_stopping)
     if is_validated or (n_members > 1 and given.solver != "lbfgs"):
         return True
@@ -324,22 +296,9 @@ def choose_batch_size(given: Parameters, n_samples: int) -> int:
     """
     if given.solver in FULL_BATCH:
         return n_samples
-    if not _is_auto(given.batch_size):
+    if not is_auto(given.batch_size):
         return int(given.batch_size)
     return int(min(max(2 ** round(log2(max(n_samples, 1) / 40)), 64), 512))
-
-
-def choose_ema_decay(n_samples: int, batch_size: int) -> float | None:
-    """Return the decay of a mean over about the steps of an epoch, if it has several."""
-    n_averaged = min(n_samples // batch_size, MOST_AVERAGED)  # steps
-    return 1.0 - 1.0 / n_averaged if n_averaged > 1 else None
-
-
-def choose_weight_decay(given: Parameters) -> float:
-    """Return the decay; None stands for some with "adamw" alone."""
-    if given.weight_decay is not None:
-        return given.weight_decay
-    return ADAMW_WEIGHT_DECAY if given.solver == "adamw" else 0.0
 
 
 def choose_epochs(n_samples: int) -> int:
@@ -350,16 +309,16 @@ def choose_epochs(n_samples: int) -> int:
     return int(min(max(round(64 * sqrt(12_000 / max(n_samples, 1))), 16), 64))
 
 
-def check_for_lbfgs(given: Parameters) -> None:
+def check_for_lbfgs(parameters: ResolvedParameters) -> None:
     """Refuse what has no meaning where SciPy minimises the cost itself."""
-    if not _is_auto(given.dropout) and np.any(given.dropout):
+    if np.any(parameters.dropout):
         raise ValueError(
-            f"dropout={given.dropout!r} makes the cost random, which solver='lbfgs' cannot "
+            f"dropout={parameters.dropout!r} makes the cost random, which solver='lbfgs' cannot "
             "minimise. Set dropout=0, or take another solver."
         )
     for name in ("weight_decay", "max_grad_norm", "ema_decay"):
-        value = getattr(given, name)
-        if value and not _is_auto(value):
+        value = getattr(parameters, name)
+        if value:
             raise ValueError(
                 f"{name}={value!r} acts on the steps of an optimizer, and has no effect "
                 f"on solver='lbfgs'. Leave it at None, or take another solver."
@@ -375,20 +334,21 @@ def check_representable(parameters: ResolvedParameters, dtype: np.dtype) -> None
         If there is such a number among those that the solver uses.
     """
     limits, solver = np.finfo(dtype), parameters.solver
-    largest, smallest = float(limits.max), float(limits.smallest_subnormal)
     names = ["alpha", "weight_decay"]
     names += ["focal_gamma"] if parameters.loss == "focal" else []
     names += [] if solver == "lbfgs" else ["learning_rate_init", "max_grad_norm"]
-    values = {name: getattr(parameters, name) for name in (*names, "epsilon")}
-    wrong = [(name, "infinite", "Lower") for name in names if (values[name] or 0) > largest]
-    if solver in ADAPTIVE_SOLVERS and parameters.epsilon < smallest:
-        wrong.append(("epsilon", "zero", "Raise"))
-    for name, what, advice in wrong:
-        raise ValueError(
-            f"{name}={values[name]!r} is {what} in {dtype}, the precision of training. "
-            f"{advice} it, or pass dtype='float64'."
-        )
+    names += ["epsilon"] if solver in ADAPTIVE_SOLVERS else []
+    for name in names:
+        value = getattr(parameters, name) or 0.0
+        is_zero = name == "epsilon" and value < float(limits.smallest_subnormal)
+        if is_zero or value > float(limits.max):
+            what, advice = ("zero", "Raise") if is_zero else ("infinite", "Lower")
+            raise ValueError(
+                f"{name}={value!r} is {what} in {dtype}, the precision of training. {advice} it, "
+                "or pass dtype='float64'."
+            )
 
 
-def _is_auto(value: Any) -> bool:
+def is_auto(value: Any) -> bool:
+    """Say whether a parameter is left open; others may be arrays, which `==` compares by entry."""
     return isinstance(value, str) and value == "auto"

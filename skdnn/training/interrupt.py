@@ -47,8 +47,11 @@ class Interrupt:
             raise KeyboardInterrupt
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if a stop was requested; called where weights are consistent."""
-        if self.is_requested:
+        """Raise KeyboardInterrupt if a stop was requested and is not answered yet.
+
+        Called where weights are consistent.
+        """
+        if self.is_requested and not self.is_answered:
             raise KeyboardInterrupt
 
     def answer(self) -> None:
@@ -70,16 +73,15 @@ class Interrupt:
             self.is_requested = True
             return compute()
 
-    def follow_training(self, finish: Callable[[], None]) -> None:
+    @contextmanager
+    def after_training(self) -> Iterator[None]:
         """Run what follows a training. A first Ctrl-C ends it, at once and with a warning.
 
-        So does one that came before and is not answered yet; a second one aborts.
+        A second one aborts.
         """
         self._raises_at_once = True
         try:
-            if not self.is_answered:
-                self.check()
-            finish()
+            yield
         except KeyboardInterrupt:
             self.answer()
             warnings.warn(
