@@ -371,15 +371,18 @@ def _differentiate(cost: _Cost, mode: str, direction: np.ndarray) -> np.ndarray:
 def _has_own_parts(cost: _Cost) -> bool:
     """Say whether there is a layer or a loss that need not know of complex numbers."""
     parts = [getattr(cost.loss, "function", cost.loss)]
-    parts += [layer for _, layer in cost.network.of_member(0).walk()]
+    parts += [layer for _, layer, _ in cost.network.of_member(0).walk(cost.network.n_in)]
     return any(type(part).__module__.partition(".")[0] != "skdnn" for part in parts)
 
 
 def _find_own_activations(network: Network) -> list[tuple[str, Any]]:
     """Return the users' own functions with the names of their layers."""
-    layers = [(n, y) for n, y in network.of_member(0).walk() if isinstance(y, Activation)]
-    functions = [(name, layer.function) for name, layer in layers]
-    return [(n, f) for n, f in functions if not isinstance(f, str | ActivationFunction)]
+    return [
+        (path.rstrip("."), layer.function)
+        for path, layer, _ in network.of_member(0).walk(network.n_in)
+        if isinstance(layer, Activation)
+        and not isinstance(layer.function, str | ActivationFunction)
+    ]
 
 
 def _activation_error(function: Any) -> tuple[float, float]:

@@ -40,8 +40,8 @@ from skdnn.nn import (
     Residual,
 )
 from skdnn.nn.activations import ACTIVATIONS
-from skdnn.nn.layers import RandomBits
 from skdnn.nn.losses import OwnLoss
+from skdnn.nn.network import list_params
 from skdnn.optim.solvers import make_optimizer
 from skdnn.optim.transforms import (
     AccumulateMomentum,
@@ -185,7 +185,7 @@ LAYER_ROWS = {
     "numeric_embedding": LayerRow(lambda n_in: NumericEmbedding(3, 2)),
     "numeric_embedding_with_one_unit": LayerRow(lambda n_in: NumericEmbedding(1, 1)),
     "numeric_embedding_piecewise": LayerRow(
-        lambda n_in: NumericEmbedding(3, 2, ("piecewise_linear",))
+        lambda n_in: NumericEmbedding(3, 2, "piecewise_linear")
     ),
     "categorical_embedding": LayerRow(categories, make_x=codes),
     "concatenate": LayerRow(numbers_and_categories, make_x=numbers_and_codes),
@@ -366,7 +366,7 @@ def make_context(
 ) -> Context:
     """Return a context that gives a layer the same random numbers each time."""
     bits = np.random.default_rng(seed).integers(0, 1 << 16, n_bits, dtype=np.uint16)
-    return Context(training, weight, RandomBits(lambda start, size: bits[start : start + size]))
+    return Context(training, weight, lambda start, size: bits[start : start + size])
 
 
 def draw_params(layer: Layer, n_in: int, rng: np.random.Generator) -> Arrays:
@@ -375,7 +375,7 @@ def draw_params(layer: Layer, n_in: int, rng: np.random.Generator) -> Arrays:
         spec.name: rng.normal(size=spec.shape)
         if spec.trainable
         else 0.5 + np.abs(rng.normal(size=spec.shape))
-        for spec in layer.params(n_in)
+        for spec in list_params(layer, n_in)
     }
 
 
@@ -395,7 +395,7 @@ def make_layer_part(
 
     def function(arrays: Arrays, take_bits: TakeBits) -> Arrays:
         x, p = arrays["x"], Params({name: arrays[f"p.{name}"] for name in params})
-        ctx = Context(is_training, arrays.get("weight"), RandomBits(take_bits))
+        ctx = Context(is_training, arrays.get("weight"), take_bits)
         y = layer.forward(x, p, ctx)
         grad_x, grads = layer.backward(arrays["grad_y"], x, p, ctx)
         outputs = {"y": y, "cost": (arrays["grad_y"] * y).sum(), "grad x": grad_x}

@@ -226,11 +226,14 @@ def in_place(self, x, p, ctx):
         (layer(forward=lambda s, x, p, ctx: None), r"Own.forward must .* got NoneType"),
         (layer(n_out=lambda s, n_in: 3), r"Own.forward must .* shape \(32, 3\), got \(32, 6\)"),
         (layer(backward=lambda s, g, x, p, ctx: (g[:, :2], {"s": p.s})), "Own.backward must"),
-        (layer(backward=lambda s, g, x, p, ctx: (g, {})), "gradient of the shape .* got none"),
-        (layer(backward=lambda s, g, x, p, ctx: (g, {"s": p.s, "t": p.s})), "got some for .*own_1"),
+        (layer(backward=lambda s, g, x, p, ctx: (g, {})), "gradient of each trainable parameter"),
+        (
+            layer(backward=lambda s, g, x, p, ctx: (g, {"s": p.s, "t": p.s})),
+            "nothing else",
+        ),
         (
             layer(params=lambda s, n: Factor().params(n) * 2),
-            r"names that differ, got \['own_1.s'\]",
+            r"names that differ, got 'own_1.s' twice",
         ),
         (layer(params=lambda s, n: Factor().params(n + 1)), "shape"),
         (

@@ -67,7 +67,7 @@ def test_tables_name_every_layer_loss_transform_and_solver():
 def with_inner(row):
     """Return the layer of a row, and the layers within it."""
     layer = row.make_layer(3)
-    return [layer, *(inner for _, inner in layer.walk())]
+    return [inner for _, inner, _ in layer.walk(3)]
 
 
 @pytest.mark.parametrize("row", LAYER_ROWS.values(), ids=LAYER_ROWS)

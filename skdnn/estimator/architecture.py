@@ -27,10 +27,9 @@ from ..nn import (
 from ..nn.activations import ACTIVATIONS, Identity, Logistic, make_activation
 from ..nn.initializers import (
     INITIALIZERS,
-    FirstRowsZero,
-    NormalOfRandomScale,
     Scaled,
     UniformWithin,
+    normal_of_random_scale,
     standard_normal,
 )
 from ..nn.network import Network
@@ -40,17 +39,13 @@ from .parameters import COUNT, MOST_EMBEDDED, OWN_ACTIVATION, SEQUENCES, SHARE, 
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
 
-FREQUENCIES = NormalOfRandomScale(0.05, 1.0)
-"""Each member has frequencies of a scale of its own: averages of members that differ are better."""
-
-KINDS = {
+KINDS: dict[str | None, tuple[str, ...]] = {
+    None: ("",),
     "periodic": ("periodic",),
     "piecewise": ("piecewise_linear",),
     "mixed": ("periodic", "piecewise_linear"),
 }
-"""The functions of each `numeric_embedding`."""
-
-EMBEDDING_INIT = FirstRowsZero(standard_normal, FIRST_LEVEL)
+"""The kinds of embeddings of each `numeric_embedding`, which members take turns in."""
 
 LARGEST_EMBEDDING = 8
 """Units that describe a category, at most."""
@@ -163,13 +158,21 @@ def count_embedded(encoder: Any, matrix: Any, numeric_embedding: str | None) -> 
 
 
 def build_network(architecture: Architecture) -> Network:
-    """Describe the layers of a network.
+    """Describe a network."""
+    columns, members = architecture.columns, (architecture.n_members, architecture.first_member)
+    layers, *others = (_describe_layers(architecture, kind) for kind in KINDS[columns.embedding])
+    return Network(layers, columns.n_columns, *members, *others)
+
+
+def _describe_layers(architecture: Architecture, kind: str) -> tuple[Layer, ...]:
+    """Describe the layers of a network whose numbers have this kind of embedding.
 
     Each width is a linear step, its normalisation, its activation, and its dropout; identity and a
     rate of zero leave out the layer that would do nothing.
     """
     columns, sizes = architecture.columns, architecture.hidden_layer_sizes
-    layers, g, lr_scale = _describe_input(columns), make_activation("identity"), columns.lr_scale
+    layers, g = _describe_input(columns, kind), make_activation("identity")
+    lr_scale = columns.lr_scale  # of the first weights
     widths = [Sequential(tuple(layers)).n_out(columns.n_columns)]  # of what enters each layer
     for size in sizes:
         widths.append(size.n_out(widths[-1]) if isinstance(size, Layer) else size)
@@ -193,26 +196,36 @@ def build_network(architecture: Architecture) -> Network:
         lr_scale = 1.0
     recipe = "glorot_uniform"
     layers.append(_dense(widths[-1], 1, architecture.initialization, g, recipe, lr_scale))
-    members = architecture.n_members, architecture.first_member
-    return Network(tuple(layers), columns.n_columns, *members)
+    return tuple(layers)
 
 
-def _describe_input(columns: InputColumns) -> list[Layer]:
+def _describe_input(columns: InputColumns, kind: str) -> list[Layer]:
     """Describe the layers that embed numbers and codes; none if there is nothing to embed."""
     n_plain = columns.n_columns - columns.n_embedded - len(columns.code_sizes)
     if n_plain == columns.n_columns:
         return []
     branches = []
     if columns.embedding is not None and columns.n_embedded:
-        embedding = NumericEmbedding(kinds=KINDS[columns.embedding], frequency_init=FREQUENCIES)
+        embedding = NumericEmbedding(kind=kind, frequency_init=normal_of_random_scale)
         branches.append(Branch(columns.n_embedded, (embedding,)))
     if n_plain:
         branches.append(Branch(n_plain))
     if columns.code_sizes:
         n_units = tuple(min(LARGEST_EMBEDDING, size) for size in columns.code_sizes)
-        lookup = CategoricalEmbedding(columns.code_sizes, n_units, init=EMBEDDING_INIT)
+        lookup = CategoricalEmbedding(columns.code_sizes, n_units, init=draw_levels)
         branches.append(Branch(len(columns.code_sizes), (lookup,)))
     return [Concatenate(tuple(branches)), FeatureScaling()]
+
+
+def draw_levels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw the first rows of an embedding of categories from N(0, 1).
+
+    Those of unknown and missing categories are zero: where no row of the table teaches them
+    anything, they go on saying nothing.
+    """
+    values = standard_normal(rng, shape)
+    values[:FIRST_LEVEL] = 0.0
+    return values
 
 
 def _quieten(dense: Dense, n_residual: int) -> Dense:

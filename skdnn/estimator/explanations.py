@@ -236,9 +236,10 @@ class Part:
 
     def __init__(self, network: Network, params: np.ndarray, start: int, stop: int) -> None:
         n_in = Sequential(network.layers[:start]).n_out(network.n_in)
-        self.network = replace(network, layers=network.layers[start:stop], n_in=n_in)
-        names = [name for name, _ in Sequential(network.layers).named()][start:stop]
-        own_names = [name for name, _ in Sequential(self.network.layers).named()]
+        layers, others = network.layers[start:stop], network.other_layers[start:stop]
+        self.network = replace(network, layers=layers, other_layers=others, n_in=n_in)
+        names = [name for name, *_ in Sequential(network.layers).children(network.n_in)][start:stop]
+        own_names = [name for name, *_ in Sequential(layers).children(n_in)]
         known = dict(zip(own_names, names, strict=True))  # each kind of layer is counted anew
         self.params = params[:, :0]
         for name in self.network.layout.columns:

@@ -52,7 +52,7 @@ def from_mlp(cls: type, mlp: Any) -> Any:
     optimizer = getattr(mlp, "_optimizer", None)
     state.optimizer["step"] = int(getattr(optimizer, "t", 0))
     for name in state.optimizer["arrays"]:
-        arrays = getattr(optimizer, ARRAYS.get(name.rpartition(".")[2], ""), None)
+        arrays = getattr(optimizer, ARRAYS.get(name, ""), None)
         if arrays is not None:
             n = len(mlp.coefs_)
             flat = _flatten(arrays[:n], arrays[n:], network.layout)

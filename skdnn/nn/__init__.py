@@ -1,24 +1,19 @@
 """Layers, activation functions, losses and initializers: formulas, and nothing but formulas."""
 
 from . import activations, functions, initializers, losses
-from .layers import (
-    Activation,
-    BatchNorm,
+from .layers.base import (
     Branch,
-    CategoricalEmbedding,
     Concatenate,
     Context,
-    Dense,
-    Dropout,
-    FeatureScaling,
     Layer,
-    LayerNorm,
-    NumericEmbedding,
     Params,
     ParamSpec,
     Residual,
     Sequential,
 )
+from .layers.basic import Activation, Dense, Dropout, FeatureScaling
+from .layers.embedding import CategoricalEmbedding, NumericEmbedding
+from .layers.normalization import BatchNorm, LayerNorm
 from .losses import BinaryCrossEntropy, FocalLoss, Loss
 from .network import Network
 

@@ -77,62 +77,19 @@ class Scaled:
         return self.factor * self.initializer(rng, shape)
 
 
-@dataclass(frozen=True)
-class NormalOfRandomScale:
-    """Draw from N(0, scale^2), with a scale that is itself drawn anew for every array.
-
-    The scale is log-uniform between `low` and `high`: for frequencies, of which nobody knows the
-    right size beforehand. Each member of an ensemble gets its own, and sees the data at its own
-    resolution.
-
-    Parameters
-    ----------
-    low, high : float
-        The smallest and the largest scale, above 0.
-    """
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.low <= self.high < math.inf:
-            raise ValueError(
-                f"low and high must be positive and finite, and low at most high, "
-                f"got low={self.low!r} and high={self.high!r}; swap or change them."
-            )
-
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        scale = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
-        return rng.normal(0.0, scale, shape)
-
-
-@dataclass(frozen=True)
-class FirstRowsZero:
-    """Draw as another initializer does, and set the first rows to zero.
-
-    For the rows of an embedding that stand for "unknown" and "missing": where no row of the table
-    teaches them anything, they go on saying nothing.
-
-    Parameters
-    ----------
-    initializer : callable
-        The other one.
-    n_rows : int
-        How many rows are zero.
-    """
-
-    initializer: Initializer
-    n_rows: int
-
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        values = self.initializer(rng, shape)
-        values[: self.n_rows] = 0.0
-        return values
-
-
 def standard_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Draw from N(0, 1), whatever the shape: as large as the columns of a standardised table."""
     return rng.standard_normal(shape)
+
+
+def normal_of_random_scale(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw from N(0, s^2), with s log-uniform between 0.05 and 1, drawn anew for every array.
+
+    For frequencies, of which nobody knows the right size beforehand: each member of an ensemble
+    gets its own, and sees the data at its own resolution.
+    """
+    scale = math.exp(rng.uniform(math.log(0.05), 0.0))
+    return rng.normal(0.0, scale, shape)
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -152,7 +109,8 @@ def he_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def he_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Draw uniformly with the variance of `he_normal`: U(-a, a), a = sqrt(6 / fan_in)."""
-    return _uniform(rng, shape, variance=2.0 / shape[0])
+    a = math.sqrt(6.0 / shape[0])
+    return rng.uniform(-a, a, shape)
 
 
 def glorot_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -162,7 +120,8 @@ def glorot_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
 
 def glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Draw uniformly with the variance of `glorot_normal`: a = sqrt(6 / (fan_in + fan_out))."""
-    return _uniform(rng, shape, variance=2.0 / sum(shape))
+    a = math.sqrt(6.0 / sum(shape))
+    return rng.uniform(-a, a, shape)
 
 
 def lecun_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -172,7 +131,8 @@ def lecun_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
 
 def lecun_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Draw uniformly with the variance of `lecun_normal`: U(-a, a), a = sqrt(3 / fan_in)."""
-    return _uniform(rng, shape, variance=1.0 / shape[0])
+    a = math.sqrt(3.0 / shape[0])
+    return rng.uniform(-a, a, shape)
 
 
 def orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -185,11 +145,6 @@ def orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     Q, R = np.linalg.qr(rng.normal(size=(n_large, n_small)))
     Q *= np.sign(np.diagonal(R))
     return Q if shape[0] >= shape[1] else Q.T
-
-
-def _uniform(rng: np.random.Generator, shape: tuple[int, ...], *, variance: float) -> np.ndarray:
-    half_width = math.sqrt(3.0 * variance)
-    return rng.uniform(-half_width, half_width, shape)
 
 
 INITIALIZERS: dict[str, Initializer] = {

@@ -113,27 +113,6 @@ class Loss(ABC):
             derivative = derivative * sample_weight
         return derivative * (1.0 / len(logits))
 
-    def mean(
-        self, y_true: np.ndarray, logits: np.ndarray, sample_weight: np.ndarray | None
-    ) -> np.ndarray:
-        """Return the cost J of each member, in float64 whatever the dtype of the logits.
-
-        Parameters
-        ----------
-        y_true : ndarray of shape (n_members, n_samples) or (1, n_samples)
-            The labels, in [0, 1], of each member's rows, or the same for all.
-        logits : ndarray of shape (n_members, n_samples)
-            The logits.
-        sample_weight : ndarray of the shape of y_true, or None
-            The weights of the rows; None stands for ones.
-
-        Returns
-        -------
-        costs : ndarray of shape (n_members,)
-            One for each member.
-        """
-        return self.total(y_true, logits, sample_weight) / logits.shape[1]
-
     def total(
         self, y_true: np.ndarray, logits: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray:
@@ -297,11 +276,7 @@ def make_loss(loss: Any, *, focal_gamma: float) -> Loss:
     """Return the loss of that name, or a user's own; `focal_gamma` is for "focal" alone."""
     if not isinstance(loss, str):
         return loss if isinstance(loss, Loss) else OwnLoss(loss)
-    losses: dict[str, Loss] = {
-        "log_loss": BinaryCrossEntropy(),
-        "focal": FocalLoss(float(focal_gamma)),
-    }
-    return losses[loss]
+    return FocalLoss(float(focal_gamma)) if loss == "focal" else BinaryCrossEntropy()
 
 
 def smooth_labels(y: np.ndarray, smoothing: float) -> np.ndarray:

@@ -7,17 +7,15 @@ trainable ones first, and then the statistics of some layers, which no gradient 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..engine.ops import concat
-from .layers import Layer, Params, ParamSpec, Sequential
-from .layers.base import Array, Grads
+from .layers.base import Array, Grads, Layer, Params, ParamSpec, Sequential
 
 
 class Layout:
@@ -28,7 +26,7 @@ class Layout:
 
     Parameters
     ----------
-    specs : sequence of ParamSpec
+    specs : iterable of ParamSpec
 
     Attributes
     ----------
@@ -37,38 +35,27 @@ class Layout:
     columns : dict of str to slice
     n_params, n_trainable, n_decayed : int
     lr_factors : tuple of (int, float)
-        How many trainable parameters follow each other with the same learning-rate factor.
+        The size of each trainable parameter, and the factor of its learning rate.
     """
 
-    def __init__(self, specs: Sequence[ParamSpec]) -> None:
-        repeated = [name for name, n in Counter(spec.name for spec in specs).items() if n > 1]
-        if repeated:
-            raise ValueError(f"Parameters of a layer must have names that differ, got {repeated}.")
-
-        ordered = sorted(specs, key=lambda s: (not s.trainable, not s.weight_decay, s.lr_scale))
-        self.specs: dict[str, ParamSpec] = {spec.name: spec for spec in ordered}
+    def __init__(self, specs: Iterable[ParamSpec]) -> None:
+        self.specs: dict[str, ParamSpec] = {}
         self.columns: dict[str, slice] = {}
-        self.n_params: int = 0
-        self.n_trainable: int = 0
-        self.n_decayed: int = 0
-        runs: list[tuple[int, float]] = []  # equal factors follow each other
-        for spec in ordered:
-            size = math.prod(spec.shape)
-            self.columns[spec.name] = slice(self.n_params, self.n_params + size)
-            self.n_params += size
+        self.n_params = self.n_trainable = self.n_decayed = 0
+        self.lr_factors: tuple[tuple[int, float], ...] = ()
+        for spec in sorted(specs, key=lambda s: (not s.trainable, not s.weight_decay, s.lr_scale)):
+            if spec.name in self.specs:
+                raise ValueError(
+                    f"Parameters of a layer must have names that differ, got {spec.name!r} twice."
+                )
+            start, size = self.n_params, math.prod(spec.shape)
+            self.n_params = start + size
+            self.specs[spec.name] = spec
+            self.columns[spec.name] = slice(start, self.n_params)
             if spec.trainable:
                 self.n_trainable = self.n_params
                 self.n_decayed = self.n_params if spec.weight_decay else self.n_decayed
-                if runs and runs[-1][1] == spec.lr_scale:
-                    size += runs.pop()[0]
-                runs.append((size, spec.lr_scale))
-        self.lr_factors: tuple[tuple[int, float], ...] = tuple(runs)
-        self._trainable = [spec for spec in ordered if spec.trainable]
-
-    @property
-    def largest_matrix(self) -> int:
-        """The number of entries of the largest parameter."""
-        return max(c.stop - c.start for c in self.columns.values())
+                self.lr_factors += ((size, spec.lr_scale),)
 
     def view(self, flat: np.ndarray, name: str) -> np.ndarray:
         """View one parameter of all members: shape (n_members, *spec.shape)."""
@@ -93,25 +80,33 @@ class Layout:
         ValueError
             If a gradient is missing, or of another shape than its parameter, or of none.
         """
-        unknown = sorted(grads.keys() - {spec.name for spec in self._trainable})
-        if unknown:
+        trainable = {name: spec for name, spec in self.specs.items() if spec.trainable}
+        if trainable.keys() != grads.keys():
             raise ValueError(
-                f"The backward pass must return gradients of trainable parameters, got some for "
-                f"{unknown}; known are {[spec.name for spec in self._trainable]}."
+                f"The backward pass must return a gradient of each trainable parameter and of "
+                f"nothing else, {sorted(trainable)}, got {sorted(grads)}."
             )
-        for spec in self._trainable:
-            shape = tuple(grads[spec.name].shape) if spec.name in grads else None
-            if shape != spec.shape:
+        flat = []
+        for name, spec in trainable.items():
+            if grads[name].shape != spec.shape:
                 raise ValueError(
-                    f"The backward pass must return a gradient of the shape {spec.shape} for the "
-                    f"parameter {spec.name!r}, got {'none' if shape is None else shape}."
+                    f"The gradient of the parameter {name!r} must have its shape, {spec.shape}, "
+                    f"got {grads[name].shape}."
                 )
-        return concat([grads[spec.name].reshape(-1) for spec in self._trainable])
+            flat.append(grads[name].reshape(-1))
+        return concat(flat)
 
     def flatten_statistics(self, values: Grads, params: Params) -> Array:
         """Return one member's statistics as one array, those that have no new value as before."""
         names = [spec.name for spec in self.specs.values() if not spec.trainable]
         return concat([values.get(n, getattr(params, n)).reshape(-1) for n in names])
+
+
+def list_params(layer: Layer, n_in: int) -> Iterator[ParamSpec]:
+    """Yield the specifications of the parameters of a layer, and of all layers within it."""
+    for path, inner, n_inner in layer.walk(n_in):
+        for spec in inner.params(n_inner):
+            yield replace(spec, name=path + spec.name)
 
 
 @dataclass(frozen=True)
@@ -130,6 +125,9 @@ class Network:
         Networks with weights of their own.
     first_member : int, default=0
         The number of the first of them, where they are some of more.
+    other_layers : tuple of Layer, default=()
+        The layers of members of odd numbers, where they have others; the names and shapes of their
+        parameters are the same.
 
     Examples
     --------
@@ -143,11 +141,12 @@ class Network:
     n_in: int
     n_members: int = 1
     first_member: int = 0
+    other_layers: tuple[Layer, ...] = ()
 
     @cached_property
     def layout(self) -> Layout:
         """The places of the parameters."""
-        return Layout(Sequential(self.layers).params(self.n_in))
+        return Layout(list_params(Sequential(self.layers), self.n_in))
 
     def of_member(self, member: int) -> Sequential:
         """Return the layers of a member.
@@ -162,7 +161,8 @@ class Network:
         layers : Sequential
             The layers as one.
         """
-        return Sequential(self.layers).of_member(self.first_member + member)
+        is_other = bool(self.other_layers) and (self.first_member + member) % 2 == 1
+        return Sequential(self.other_layers if is_other else self.layers)
 
     @cached_property
     def widest(self) -> int:
@@ -213,7 +213,7 @@ class Network:
         """
         params = np.empty((self.n_members, self.layout.n_params), dtype)
         for member, rng in enumerate(rngs):
-            for spec in self.of_member(member).params(self.n_in):
+            for spec in list_params(self.of_member(member), self.n_in):
                 values = np.asarray(spec.init(rng, spec.shape))
                 if values.shape != spec.shape:
                     raise ValueError(

@@ -17,8 +17,7 @@ import numpy as np
 
 from ..engine.ops import Shape
 from ..engine.trace import Node, Symbol, UntraceableError, locate
-from ..nn.layers import Sequential
-from ..nn.network import Network
+from ..nn import Network, Sequential
 from ..training.step import prediction_formula
 from .graph import BOOL, DOUBLE, FLOAT, INT64, Graph
 

@@ -20,10 +20,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 
-class Schedule(Protocol):
+class Schedule:
     """Multiply the learning rate by how far training has come.
 
     Attributes
@@ -34,26 +34,26 @@ class Schedule(Protocol):
         Whether it must know the end of training.
     """
 
-    counts: ClassVar[Literal["steps", "samples"]]
-    needs_horizon: ClassVar[bool]
+    counts: ClassVar[Literal["steps", "samples"]] = "steps"
+    needs_horizon: ClassVar[bool] = True
 
     def __call__(self, done: int, total: int) -> float:
         """Return the multiplier for the step after `done` of `total`."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Schedule):
     """Leave the learning rate as it is: ``1``."""
 
-    counts: ClassVar[Literal["steps", "samples"]] = "steps"
-    needs_horizon: ClassVar[bool] = False
+    needs_horizon = False
 
     def __call__(self, done: int, total: int) -> float:
         return 1.0
 
 
 @dataclass(frozen=True)
-class InverseScaling:
+class InverseScaling(Schedule):
     """Divide by a power of the rows seen: ``1 / (1 + samples)^power``, as MLPClassifier does.
 
     Parameters
@@ -63,15 +63,15 @@ class InverseScaling:
     """
 
     power: float = 0.5
-    counts: ClassVar[Literal["steps", "samples"]] = "samples"
-    needs_horizon: ClassVar[bool] = False
+    counts = "samples"
+    needs_horizon = False
 
     def __call__(self, done: int, total: int) -> float:
         return float((1.0 + done) ** -self.power)
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(Schedule):
     """Rise linearly through the warm-up, then fall along half a cosine to zero.
 
     With ``t = done / total`` and warm-up w: ``t / w`` while t < w (from the first step on a little
@@ -89,8 +89,6 @@ class Cosine:
     """
 
     warmup: float = 0.05
-    counts: ClassVar[Literal["steps", "samples"]] = "steps"
-    needs_horizon: ClassVar[bool] = True
 
     def __call__(self, done: int, total: int) -> float:
         t = done / total
@@ -100,7 +98,7 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class OneCycle:
+class OneCycle(Schedule):
     """Rise along a cosine from 1/25 to 1 in the first 30% of the steps, then fall to 4e-6.
 
     The learning rate of PyTorch's OneCycleLR with its defaults; the momentum stays constant.
@@ -121,8 +119,6 @@ class OneCycle:
     rise: float = 0.3
     start: float = 1.0 / 25.0
     end: float = 1.0 / 25.0 / 1e4
-    counts: ClassVar[Literal["steps", "samples"]] = "steps"
-    needs_horizon: ClassVar[bool] = True
 
     def __call__(self, done: int, total: int) -> float:
         peak = self.rise * total - 1.0
@@ -133,7 +129,7 @@ class OneCycle:
 
 
 @dataclass(frozen=True)
-class CosLog4:
+class CosLog4(Schedule):
     """Swing four times between 0 and 1, each cycle about twice as long as the one before.
 
     ``(1 - cos(2 pi log2(1 + 15 t))) / 2`` with ``t = done / total``: zero at t = 0, 1/15, 1/5, 7/15
@@ -144,9 +140,6 @@ class CosLog4:
     D. Holzmueller, L. Grinsztajn and I. Steinwart, "Better by default: strong pre-tuned MLPs and
     boosted trees on tabular data", NeurIPS 2024, arXiv:2407.04491.
     """
-
-    counts: ClassVar[Literal["steps", "samples"]] = "steps"
-    needs_horizon: ClassVar[bool] = True
 
     def __call__(self, done: int, total: int) -> float:
         return 0.5 * (1.0 - math.cos(2.0 * math.pi * math.log2(1.0 + 15.0 * done / total)))
@@ -161,7 +154,7 @@ SCHEDULES = ("constant", "invscaling", "adaptive", "cosine", "one_cycle", "coslo
 
 
 @dataclass(frozen=True)
-class OwnSchedule:
+class OwnSchedule(Schedule):
     """Take the multiplier from a function of one's own.
 
     Parameters
@@ -171,8 +164,6 @@ class OwnSchedule:
     """
 
     function: Callable[[int, int], float]
-    counts: ClassVar[Literal["steps", "samples"]] = "steps"
-    needs_horizon: ClassVar[bool] = True
 
     def __call__(self, done: int, total: int) -> float:
         return float(self.function(done, total))

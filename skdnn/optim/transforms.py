@@ -1,30 +1,27 @@
 """What optimizers are made of: transforms on the way from a gradient to an update.
 
 A transform is three pure functions: ``init(params)`` returns the arrays that it carries from step
-to step, ``prepare(steps, learning_rates)`` the numbers that depend on the step alone, and
+to step, ``prepare(steps, learning_rates)`` numbers that depend on the step alone, and
 ``update(u, params, state, step)`` the new update and state. All arrays are the flat parameters of
 one member, (n_trainable,); no transform knows of layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from ..engine.ops import absolute, constant_like, fused_elementwise, maximum, minimum, sqrt
+from ..engine.ops import constant_like, fused_elementwise, maximum, sqrt
 
 Array = Any
 State = dict[str, Array]
 Scalars = dict[str, np.ndarray]
 Step = SimpleNamespace
 Update = tuple[Array, State]
-
-LARGE = 2.0**64
-"""A number whose square overflows float32, and by which all that float32 knows can be divided."""
 
 
 class Transform:
@@ -71,7 +68,7 @@ class Transform:
         return {}
 
     def prepare(self, steps: np.ndarray, learning_rates: np.ndarray) -> Scalars:
-        """Return the numbers that depend on the step alone.
+        """Return numbers that depend on the step alone, beside its learning rate.
 
         Parameters
         ----------
@@ -99,14 +96,14 @@ class Transform:
         state : dict of str to array
             What `init`, or the step before, has returned.
         step : namespace
-            Has the numbers of `prepare` for this step, by name.
+            Has ``learning_rate`` and the numbers of `prepare` for this step, by name.
 
         Returns
         -------
         u : array of shape (n_trainable,)
             The new update.
         state : dict of str to array
-            The new state, of the same names.
+            The new state, by the names of `init`.
         """
         return u, state
 
@@ -173,9 +170,7 @@ class ClipByGlobalNorm(Transform):
     max_norm: float
 
     def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
-        # Where squares overflow, in units that are large; no entry is so small that it underflows.
-        large = maximum(absolute(u), 1e10) * (1.0 / LARGE)
-        norm = minimum(sqrt((u * u).sum()), sqrt((large * large).sum()) * LARGE)
+        norm = sqrt((u * u).sum())
         return u * (self.max_norm / maximum(norm, self.max_norm)), state
 
 
@@ -283,8 +278,7 @@ class ScaleByAdam(Transform):
 
     def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         m, v = state["first_moment"], state["second_moment"]
-        betas = self.beta_1, self.beta_2
-        u, m, v = adam_direction(u, m, v, *betas, step.scale, step.epsilon)
+        u, m, v = adam_direction(u, m, v, self.beta_1, self.beta_2, step.scale, step.epsilon)
         return u, {"first_moment": m, "second_moment": v}
 
 
@@ -373,9 +367,6 @@ class ScaleByLearningRate(Transform):
 
     factors: tuple[tuple[int, float], ...]
 
-    def prepare(self, steps: np.ndarray, learning_rates: np.ndarray) -> Scalars:
-        return {"learning_rate": learning_rates}
-
     def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         sizes, factors = zip(*self.factors, strict=True)
         if len(set(factors)) > 1:
@@ -452,7 +443,7 @@ class DecayWeights(Transform):
     >>> import numpy as np
     >>> from types import SimpleNamespace
     >>> from skdnn.optim import DecayWeights
-    >>> decay, step = DecayWeights(0.1, n_decayed=1), SimpleNamespace(decay=0.5)
+    >>> decay, step = DecayWeights(0.1, n_decayed=1), SimpleNamespace(learning_rate=0.5)
     >>> decay.update(np.zeros(2), np.array([20.0, 20.0]), {}, step)[0]
     array([-1.,  0.])
     """
@@ -460,12 +451,9 @@ class DecayWeights(Transform):
     rate: float
     n_decayed: int
 
-    def prepare(self, steps: np.ndarray, learning_rates: np.ndarray) -> Scalars:
-        return {"decay": learning_rates}
-
     def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
         rate = _of_first(self.n_decayed, -self.rate, params)
-        return add_scaled(u, params, rate, step.decay), state
+        return add_scaled(u, params, rate, step.learning_rate), state
 
 
 @fused_elementwise
@@ -512,18 +500,20 @@ class Optimizer:
         Returns
         -------
         state : dict of str to ndarray
-            Arrays by ``transform.name``.
+            The arrays of all transforms.
+
+        Raises
+        ------
+        ValueError
+            If an array is of another shape than `params`, or two have the same name.
         """
-        state = {
-            f"{name}.{key}": np.asarray(array, params.dtype)
-            for name, transform in self._named()
-            for key, array in transform.init(params).items()
-        }
+        state = _join([transform.init(params) for transform in self.transforms])
         for name, array in state.items():
-            if array.shape != params.shape:
+            state[name] = np.asarray(array, params.dtype)
+            if state[name].shape != params.shape:
                 raise ValueError(
                     f"The state of a transform must have the shape of the parameters, "
-                    f"{params.shape}, got {array.shape} for {name!r}."
+                    f"{params.shape}, got {state[name].shape} for {name!r}."
                 )
         return state
 
@@ -540,13 +530,15 @@ class Optimizer:
         Returns
         -------
         scalars : dict of str to ndarray of shape (n_steps,)
-            By ``transform.name``.
+            "learning_rate", and the numbers of all transforms.
+
+        Raises
+        ------
+        ValueError
+            If two have the same name.
         """
-        return {
-            f"{name}.{key}": np.asarray(values, np.float64)
-            for name, transform in self._named()
-            for key, values in transform.prepare(steps, learning_rates).items()
-        }
+        own = [transform.prepare(steps, learning_rates) for transform in self.transforms]
+        return _join([{"learning_rate": learning_rates}, *own])
 
     def update(
         self, grads: Array, params: Array, state: State, scalars: dict[str, Array]
@@ -571,21 +563,25 @@ class Optimizer:
         state : dict of str to array
             The new state, of the same names.
         """
-        u, new_state = grads, State()
-        for name, transform in self._named():
-            own = _of(name, state)
-            u, own = transform.update(u, params, own, SimpleNamespace(**_of(name, scalars)))
-            new_state |= {f"{name}.{key}": array for key, array in own.items()}
-        return params + u, new_state
-
-    def _named(self) -> Sequence[tuple[str, Transform]]:
-        return [(f"{i}_{type(t).__name__}", t) for i, t in enumerate(self.transforms)]
+        u, step = grads, SimpleNamespace(**scalars)
+        for transform in self.transforms:
+            u, own = transform.update(u, params, state, step)
+            state = state | own
+        return params + u, state
 
 
-def _of(name: str, by_name: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries of a transform by their own names."""
-    start = f"{name}."
-    return {key[len(start) :]: value for key, value in by_name.items() if key.startswith(start)}
+def _join(named: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return arrays of several transforms as one dict."""
+    joined: dict[str, np.ndarray] = {}
+    for own in named:
+        repeated = sorted(joined.keys() & own.keys())
+        if repeated:
+            raise ValueError(
+                f"The transforms of an optimizer must give their arrays and numbers names that "
+                f"differ, got {repeated} twice; rename one."
+            )
+        joined |= own
+    return joined
 
 
 def chain(*transforms: Transform | None) -> Optimizer:

@@ -48,12 +48,11 @@ def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | No
     """
     piecewise: dict[str, list[int]] = {}
     for member in range(len(params)):
-        for name, layer in network.of_member(member).walk():
-            if isinstance(layer, NumericEmbedding) and layer.kinds == ("piecewise_linear",):
-                piecewise.setdefault(name, []).append(member)
-    for name, members in piecewise.items():
-        w = network.layout.view(params, f"{name}.w")
-        b = network.layout.view(params, f"{name}.b")
+        for path, layer, _ in network.of_member(member).walk(network.n_in):
+            if isinstance(layer, NumericEmbedding) and layer.kind == "piecewise_linear":
+                piecewise.setdefault(path, []).append(member)
+    for path, members in piecewise.items():
+        w, b = (network.layout.view(params, path + name) for name in "wb")
         for features in cut_rows(w.shape[1], n_values=MOST_FEATURES):
             cuts = find_cuts(rows, features, w.shape[2], folds, members)
             slopes = 1.0 / np.maximum(np.diff(cuts, axis=-1), NARROWEST)

@@ -16,8 +16,7 @@ from ..engine.executors import Executable, Memory
 from ..engine.feed import Feed
 from ..engine.formula import Formula
 from ..engine.plan import Program
-from ..nn.layers import Sequential
-from ..nn.network import Network
+from ..nn import Network, Sequential
 from .rows import Selection
 from .step import gradient_formula, prediction_formula
 

@@ -126,8 +126,8 @@ class Trainer:
         it takes several.
         """
         plan, is_alone = self.plan, len(self.state.params) == 1
-        n_largest = plan.network.layout.largest_matrix * min(plan.batch_size, len(self.rows))
-        return limit_blas_threads(n_largest if is_alone else 0)
+        n_multiplications = plan.network.layout.n_params * min(plan.batch_size, len(self.rows))
+        return limit_blas_threads(n_multiplications if is_alone else 0)
 
     def _for_groups(
         self, members: list[int], n_rows: int, task: Callable[[list[int], Memory], None]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -100,28 +100,6 @@ class Params:
             raise AttributeError(f"There is no parameter {self._prefix + name!r}.") from None
 
 
-class RandomBits:
-    """Random numbers of 16 bits, the same ones each time that a layer asks.
-
-    Parameters
-    ----------
-    take : callable
-        ``take(start, size)`` returns some of the bits of a step, an array (size,) of uint16.
-    """
-
-    def __init__(self, take: Callable[[int, int], Array]) -> None:
-        self._take = take
-        self._ranges: dict[str, tuple[int, int]] = {}
-        self.n_taken: int = 0
-
-    def of_layer(self, name: str, size: int) -> Array:
-        """Return the bits of a layer: (size,)."""
-        if name not in self._ranges:
-            self._ranges[name] = (self.n_taken, size)
-            self.n_taken += size
-        return self._take(*self._ranges[name])
-
-
 @dataclass(frozen=True)
 class Context:
     """Tell a layer what it may know beside its input and its parameters.
@@ -134,10 +112,12 @@ class Context:
         Whether the layer acts as in training: with dropout, and by the statistics of the batch.
     sample_weight : array of shape (n_samples,) or None, default=None
         The weights of the rows; None stands for equal ones.
-    random_bits : RandomBits or None, default=None
-        None where there is no training.
+    take_bits : callable or None, default=None
+        ``f(start, size)`` returns some of the random numbers of a step, an array (size,) of uint16.
     path : str, default=""
         The place of the layer in the network.
+    bits_of : dict of str to (int, int), default={}
+        The start and size of what each layer has taken of them, by its path.
 
     Examples
     --------
@@ -148,8 +128,9 @@ class Context:
 
     training: bool = False
     sample_weight: Array | None = None
-    random_bits: RandomBits | None = None
+    take_bits: Callable[[int, int], Array] | None = None
     path: str = ""
+    bits_of: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Context:
         """Return the context of a layer within this one."""
@@ -178,9 +159,12 @@ class Context:
         ValueError
             If the context has no random bits.
         """
-        if self.random_bits is None:
+        if self.take_bits is None:
             raise ValueError("A dropout mask needs random bits; give the context some.")
-        bits = self.random_bits.of_layer(self.path, math.prod(x.shape))
+        if self.path not in self.bits_of:
+            n_taken = sum(size for _, size in self.bits_of.values())
+            self.bits_of[self.path] = n_taken, math.prod(x.shape)
+        bits = self.take_bits(*self.bits_of[self.path])
         mask = dropout_mask(bits.reshape(x.shape), rate=rate)
         return mask.astype(x.real.dtype) if isinstance(mask, np.ndarray) else mask
 
@@ -308,49 +292,44 @@ class Layer:
         """
         return {}
 
-    def of_member(self, member: int) -> Layer:
-        """Return the layer that a member has, where members differ by more than weights.
+    def children(self, n_in: int) -> Iterator[tuple[str, Layer, int]]:
+        """Return the layers within this one: none, unless a layer says otherwise.
 
         Parameters
         ----------
-        member : int
-            Its number.
+        n_in : int
+            How many units enter this layer.
 
         Returns
         -------
-        layer : Layer
-            Its parameters have the same names and shapes for all members.
-        """
-        return self
-
-    def named(self) -> Iterator[tuple[str, Layer]]:
-        """Return the layers within this one, with their names.
-
-        Returns
-        -------
-        named : iterator of (str, Layer)
-            The names are what the names of the layers' parameters begin with.
+        children : iterator of (str, Layer, int)
+            What the names of the layer's parameters begin with, the layer, and how many units
+            enter it.
         """
         return iter(())
 
-    def walk(self, path: str = "") -> Iterator[tuple[str, Layer]]:
-        """Yield all layers within this one, those within these too, with their paths.
+    def walk(self, n_in: int, path: str = "") -> Iterator[tuple[str, Layer, int]]:
+        """Yield this layer and all layers within it, those within these too.
 
         Parameters
         ----------
+        n_in : int
+            How many units enter this layer.
         path : str, default=""
-            What the paths begin with.
+            What the names of its parameters begin with.
 
         Yields
         ------
         path : str
-            The names of the layers around it and its own, joined by dots.
+            What the names of the layer's parameters begin with, such as ``"residual_1.dense_1."``.
         layer : Layer
             The layer.
+        n_in : int
+            How many units enter it.
         """
-        for name, layer in self.named():
-            yield path + name, layer
-            yield from layer.walk(f"{path}{name}.")
+        yield path, self, n_in
+        for name, layer, n_inner in self.children(n_in):
+            yield from layer.walk(n_inner, f"{path}{name}.")
 
 
 @dataclass(frozen=True)
@@ -372,14 +351,19 @@ class Sequential(Layer):
     --------
     >>> from skdnn.nn import Activation, Dense, Sequential
     >>> layers = Sequential((Dense(4), Activation("relu"), Dense(1)))
-    >>> layers.n_out(3), [name for name, _ in layers.named()]
+    >>> layers.n_out(3), [name for name, _, _ in layers.children(3)]
     (1, ['dense_1', 'activation_1', 'dense_2'])
     """
 
     layers: tuple[Layer, ...]
 
-    def named(self) -> Iterator[tuple[str, Layer]]:
+    def children(self, n_in: int) -> Iterator[tuple[str, Layer, int]]:
         """Yield the layers with their names: dense_1, activation_1, dense_2, ...
+
+        Parameters
+        ----------
+        n_in : int
+            How many units enter the first one.
 
         Yields
         ------
@@ -387,30 +371,26 @@ class Sequential(Layer):
             The kind of the layer, and how many of it there are so far.
         layer : Layer
             The layer.
+        n_in : int
+            How many units enter it.
         """
         count: Counter[str] = Counter()
         for layer in self.layers:
             kind = type(layer).__name__.lower()
             count[kind] += 1
-            yield f"{kind}_{count[kind]}", layer
+            yield f"{kind}_{count[kind]}", layer, n_in
+            n_in = layer.n_out(n_in)
 
     def n_out(self, n_in: int) -> int:
         for layer in self.layers:
             n_in = layer.n_out(n_in)
         return n_in
 
-    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
-        specs: list[ParamSpec] = []
-        for name, layer in self.named():
-            specs += [replace(s, name=f"{name}.{s.name}") for s in layer.params(n_in)]
-            n_in = layer.n_out(n_in)
-        return tuple(specs)
-
     def forward(self, x: Array, p: Params, ctx: Context) -> Array:
-        for name, layer in self.named():
-            shape = (len(x), layer.n_out(x.shape[1]))
-            x = layer.forward(read_only(x), p[name], ctx[name])
-            _check_shape(layer, "forward", x, shape)
+        for name, layer, n_in in self.children(x.shape[1]):
+            y = layer.forward(read_only(x), p[name], ctx[name])
+            _check_shape(layer, "forward", y, (len(x), layer.n_out(n_in)))
+            x = y
         return x
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
@@ -418,25 +398,26 @@ class Sequential(Layer):
         for name, layer, x_in in reversed(list(self._inputs(x, p, ctx))):
             grad_y, own = layer.backward(read_only(grad_y), x_in, p[name], ctx[name])
             _check_shape(layer, "backward", grad_y, x_in.shape)
-            grads |= {f"{name}.{key}": grad for key, grad in own.items()}
+            grads |= _within(name, own)
         return grad_y, grads
 
     def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
-        return {
-            f"{name}.{key}": value
-            for name, layer, x_in in self._inputs(x, p, ctx)
-            for key, value in layer.statistics(x_in, p[name], ctx[name]).items()
-        }
-
-    def of_member(self, member: int) -> Sequential:
-        return replace(self, layers=tuple(layer.of_member(member) for layer in self.layers))
+        values: Grads = {}
+        for name, layer, x_in in self._inputs(x, p, ctx):
+            values |= _within(name, layer.statistics(x_in, p[name], ctx[name]))
+        return values
 
     def _inputs(self, x: Array, p: Params, ctx: Context) -> Iterator[tuple[str, Layer, Array]]:
         """Yield the layers with their names and what enters them."""
-        for name, layer in self.named():
-            x_in = read_only(x)
-            yield name, layer, x_in
-            x = layer.forward(x_in, p[name], ctx[name])
+        for name, layer, _ in self.children(x.shape[1]):
+            x = read_only(x)
+            yield name, layer, x
+            x = layer.forward(x, p[name], ctx[name])
+
+
+def _within(name: str, values: Grads) -> Grads:
+    """Return values of a layer's parameters by the names that these have outside of it."""
+    return {f"{name}.{key}": value for key, value in values.items()}
 
 
 def read_only(array: Array) -> Array:
@@ -567,6 +548,26 @@ class Concatenate(Layer):
 
     branches: tuple[Branch, ...]
 
+    def children(self, n_in: int) -> Iterator[tuple[str, Layer, int]]:
+        """Yield the branches: branch_1, branch_2, ...
+
+        Parameters
+        ----------
+        n_in : int
+            How many columns there are.
+
+        Yields
+        ------
+        name : str
+            That of the branch.
+        layers : Sequential
+            Its layers as one.
+        n_columns : int
+            How many columns it takes.
+        """
+        for i, branch in enumerate(self.branches, start=1):
+            yield f"branch_{i}", Sequential(branch.layers), branch.n_columns
+
     def n_out(self, n_in: int) -> int:
         n_columns = [branch.n_columns for branch in self.branches]
         if sum(n_columns) != n_in or min(n_columns, default=1) < 1:
@@ -574,53 +575,30 @@ class Concatenate(Layer):
                 f"The branches of a Concatenate must take at least one column each and all "
                 f"{n_in} together, got n_columns={n_columns!r}; change them to add up."
             )
-        return sum(Sequential(branch.layers).n_out(branch.n_columns) for branch in self.branches)
-
-    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
-        return tuple(
-            replace(spec, name=f"{name}.{spec.name}")
-            for name, layer, columns in self._parts()
-            for spec in layer.params(columns.stop - columns.start)
-        )
+        return sum(layers.n_out(n) for _, layers, n in self.children(n_in))
 
     def forward(self, x: Array, p: Params, ctx: Context) -> Array:
-        parts = []
-        for name, layer, columns in self._parts():
-            parts.append(layer.forward(x[:, columns], p[name], ctx[name]))
-        return concat(parts, axis=1)
+        return concat([f.forward(x_j, p[j], ctx[j]) for j, f, x_j in self._inputs(x)], axis=1)
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
         grads_x, grads, start = [], Grads(), 0
-        for name, layer, columns in self._parts():
-            stop = start + layer.n_out(columns.stop - columns.start)
-            grad_x, own = layer.backward(grad_y[:, start:stop], x[:, columns], p[name], ctx[name])
+        for j, f, x_j in self._inputs(x):
+            stop = start + f.n_out(x_j.shape[1])
+            grad_x, own = f.backward(grad_y[:, start:stop], x_j, p[j], ctx[j])
             grads_x.append(grad_x)
-            grads |= {f"{name}.{key}": grad for key, grad in own.items()}
+            grads |= _within(j, own)
             start = stop
         return concat(grads_x, axis=1), grads
 
     def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
-        return {
-            f"{name}.{key}": value
-            for name, layer, columns in self._parts()
-            for key, value in layer.statistics(x[:, columns], p[name], ctx[name]).items()
-        }
+        values: Grads = {}
+        for j, f, x_j in self._inputs(x):
+            values |= _within(j, f.statistics(x_j, p[j], ctx[j]))
+        return values
 
-    def of_member(self, member: int) -> Concatenate:
-        return Concatenate(
-            tuple(
-                replace(branch, layers=tuple(layer.of_member(member) for layer in branch.layers))
-                for branch in self.branches
-            )
-        )
-
-    def named(self) -> Iterator[tuple[str, Layer]]:
-        return ((name, layer) for name, layer, _ in self._parts())
-
-    def _parts(self) -> Iterator[tuple[str, Sequential, slice]]:
-        """Yield each branch's name, its layers as one, and the columns of x that it takes."""
+    def _inputs(self, x: Array) -> Iterator[tuple[str, Layer, Array]]:
+        """Yield the names j of the branches, their layers f and the columns x_j that they take."""
         start = 0
-        for i, branch in enumerate(self.branches, start=1):
-            stop = start + branch.n_columns
-            yield f"branch_{i}", Sequential(branch.layers), slice(start, stop)
-            start = stop
+        for name, layers, n_columns in self.children(x.shape[1]):
+            yield name, layers, x[:, start : start + n_columns]
+            start += n_columns

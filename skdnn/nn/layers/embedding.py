@@ -6,7 +6,7 @@ samples, and the small products of each feature over memory that lies together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from math import pi, sqrt
 
@@ -104,8 +104,8 @@ class NumericEmbedding(Layer):
         Number of functions of a feature.
     n_units : int, default=3
         Number of weighted sums of them that go on, beside the feature itself.
-    kinds : tuple of {"periodic", "piecewise_linear"}, default=("periodic",)
-        What members have. With both, they take turns.
+    kind : {"periodic", "piecewise_linear"}, default="periodic"
+        The functions.
     frequency_init : callable, default=N(0, 0.1^2)
         ``f(rng, shape) -> array``, the first w of periodic functions: periods per unit of a
         feature. Much depends on their scale; large ones let small differences in, and noise with
@@ -136,7 +136,7 @@ class NumericEmbedding(Layer):
 
     n_functions: int = 16
     n_units: int = 3
-    kinds: tuple[str, ...] = ("periodic",)
+    kind: str = "periodic"
     frequency_init: Initializer = LOW_FREQUENCIES
     lr_scale: float = 0.1
 
@@ -146,7 +146,7 @@ class NumericEmbedding(Layer):
     def params(self, n_in: int) -> tuple[ParamSpec, ...]:
         shape, within = (n_in, self.n_functions), UniformWithin(1.0 / sqrt(self.n_functions))
         inits: tuple[Initializer, Initializer] = (self.frequency_init, UniformWithin(pi))
-        if self.kinds[0] == "piecewise_linear":
+        if self.kind == "piecewise_linear":
             inits = (ramp_slopes, ramp_offsets)
         return (
             ParamSpec("w", shape, inits[0], False, self.lr_scale),
@@ -155,18 +155,15 @@ class NumericEmbedding(Layer):
             ParamSpec("c", (n_in, self.n_units), within, weight_decay=False),
         )
 
-    def of_member(self, member: int) -> NumericEmbedding:
-        return replace(self, kinds=(self.kinds[member % len(self.kinds)],))
-
     def forward(self, x: Array, p: Params, ctx: Context) -> Array:
-        C, _ = FUNCTIONS[self.kinds[0]](x.mT, p.w, p.b)
+        C, _ = FUNCTIONS[self.kind](x.mT, p.w, p.b)
         Z = p.V @ C + p.c[:, :, None]
         return concat([Z.reshape(-1, len(x)).mT, x], axis=1)
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
-        C, slope = FUNCTIONS[self.kinds[0]](x.mT, p.w, p.b)
+        C, slope = FUNCTIONS[self.kind](x.mT, p.w, p.b)
         n_in, n_units = p.c.shape
-        turn, sign = (2.0 * pi, -1.0) if self.kinds[0] == "periodic" else (1.0, 1.0)
+        turn, sign = (2.0 * pi, -1.0) if self.kind == "periodic" else (1.0, 1.0)
         grad_Z = grad_y[:, : n_in * n_units].mT.reshape(n_in, n_units, len(x))
         grad_C = (p.V * sign).mT @ grad_Z
         grad_w, grad_b = grad_lines(grad_C, slope, x.mT)
