@@ -351,17 +351,14 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
     learning rate, five times at most.
 
     Rows are held out in proportion to their class. Copies of a row are held out together, and so
-    are all rows of a group of `groups`. Copies are observations of their own where the same x bears
-    both labels, or where few x are distinct: less than 16, or up to 64 that stand there eight times
-    in the mean. Then each is assigned to a fold by itself, and a row of weight k as k rows. If
-    weights are not whole numbers of a unit, whatever that is, or less than 16 x are distinct, every
-    network holds out a part of the weight of such a row. A class of fewer rows than networks is
-    held out row by row; the only row of a class, or the only group that has one, is learned from by
-    all networks and judged by none.
+    are all rows of a group of `groups`. Where few x are distinct, at most 64 that stand there five
+    times in the mean, each row is held out by itself. A class of fewer rows than networks is held
+    out row by row; the only row of a class, or the only group that has one, is learned from by all
+    networks and judged by none.
 
     Where all rows form one batch, identical rows are merged into one with the sum of their weights,
-    so that a weight of k and k equal rows give the same network. Those that are observations of
-    their own become copies again, 1,000 in all at most, so that weights train as long as rows.
+    so that a weight of k and k equal rows give the same network. Of few distinct x as above, a row
+    whose weight is a whole number k becomes k rows instead, 10,000 in all at most.
 
     Without `alpha`, only the ratios of weights matter. With it their sum does, as ``alpha`` stands
     beside the sum of the losses.

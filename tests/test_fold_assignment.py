@@ -14,7 +14,6 @@ from skdnn.training.folds import (
     IN_NO_FOLD,
     Folds,
     assign_folds,
-    repeat_counted,
     split_validation,
 )
 from skdnn.training.rows import Rows
@@ -38,7 +37,7 @@ def assign(rows, n_members=8, fraction=0.1, seed=0):
 
 def held_out_by(folds):
     """Return of each member and row whether it is held out."""
-    return np.stack([folds.is_held_out(member) for member in range(folds.n_members)])
+    return np.stack([folds.is_held_out(member) for member in range(folds.holders.shape[1])])
 
 
 def weight_of(rows):
@@ -52,10 +51,9 @@ def weight_of(rows):
 def test_many_members_have_equal_shares_of_each_class(y, n_members, seed):
     """As nearly as whole rows allow, and of all rows too; a class of one row is in no fold."""
     given_rows = indexed(y)
-    rows, folds = assign(given_rows, n_members, seed=seed)
-    assert rows is given_rows
+    folds = assign(given_rows, n_members, seed=seed)
     n_folds, of_row = min(n_members, 10), folds.of_row
-    assert folds.n_folds == n_folds
+    assert len(folds.holders) == n_folds
     for label, n_rows in Counter(y).items():
         sizes = np.bincount(of_row[(y == label) & (of_row >= 0)], minlength=n_folds)
         assert sizes.sum() == (n_rows if n_rows > 1 else 0)
@@ -66,7 +64,7 @@ def test_many_members_have_equal_shares_of_each_class(y, n_members, seed):
 @given(y=many_labels, n_members=few_members, fraction=fractions, seed=seeds)
 def test_few_members_hold_out_their_fraction_of_each_class(y, n_members, fraction, seed):
     """Each at least one row if there are two, and keeps one to learn from."""
-    _, folds = assign(indexed(y), n_members, fraction, seed)
+    folds = assign(indexed(y), n_members, fraction, seed)
     is_out = held_out_by(folds)
     for label, n_rows in Counter(y).items():
         sizes = is_out[:, y == label].sum(axis=1)
@@ -82,7 +80,7 @@ def test_few_members_hold_out_their_fraction_of_each_class(y, n_members, fractio
 @pytest.mark.parametrize("n_members", [2, 3, 4])
 def test_fractions_of_next_to_nothing_and_next_to_all_are_taken(n_members):
     for fraction, n_out in ((1e-9, 1), (np.nextafter(1.0, 0.0), 19)):
-        _, folds = assign(indexed([0, 1] * 20), n_members, fraction)
+        folds = assign(indexed([0, 1] * 20), n_members, fraction)
         assert held_out_by(folds).sum(axis=1).tolist() == [2 * n_out] * n_members
 
 
@@ -90,7 +88,7 @@ def test_fractions_of_next_to_nothing_and_next_to_all_are_taken(n_members):
 def test_rare_class_is_judged(n_members, n_rare, seed):
     """By every one of few members, and in every row of it by many."""
     y = np.arange(200) < n_rare
-    _, folds = assign(indexed(y), n_members, 0.1, seed)
+    folds = assign(indexed(y), n_members, 0.1, seed)
     is_out = held_out_by(folds)[:, y]
     assert is_out.any(axis=1).all() if n_members < 5 else is_out.any(axis=0).all()
     assert not is_out.all(axis=1).any()
@@ -100,9 +98,9 @@ def test_each_row_is_in_each_fold_equally_often():
     """Within five standard deviations; the same generator assigns the same folds."""
     rows, rng, count = indexed([0.0, 1.0] * 8), np.random.default_rng(0), np.zeros((16, 8))
     for _ in range(160):
-        count[np.arange(16), assign_folds(rows, 8, 0.1, rng)[1].of_row] += 1
+        count[np.arange(16), assign_folds(rows, 8, 0.1, rng).of_row] += 1
     assert np.abs(count * 8 / 160 - 1.0).max() < 5 * np.sqrt(7 / 160)
-    one, same = (assign(rows, seed=1)[1].of_row for _ in range(2))
+    one, same = (assign(rows, seed=1).of_row for _ in range(2))
     np.testing.assert_array_equal(one, same)
 
 
@@ -123,8 +121,7 @@ def test_copies_of_a_row_stay_together(n_members, is_sparse):
     rows, number = repeated()
     if is_sparse:
         rows = replace(rows, X=csr_array(rows.X))
-    assigned, folds = assign(rows, n_members, 0.3)
-    assert assigned is rows
+    folds = assign(rows, n_members, 0.3)
     for x in range(40):
         assert len(set(folds.of_row[number == x])) == 1
     assert len(set(folds.of_row)) > 1
@@ -140,160 +137,93 @@ def test_copies_of_a_row_stay_on_one_side(is_sparse):
     assert len(sides[1]) == 12
 
 
-def levels(n_rows=4_000, seed=0):
-    """Return rows of three distinct x, which are of the second class with 0.2, 0.5 and 0.8."""
+def levels(n_rows=4_000, n_levels=3, seed=0):
+    """Return rows of few distinct x, which are of the second class with rates of their own."""
     rng = np.random.default_rng(seed)
-    x = rng.integers(0, 3, n_rows)
-    y = rng.random(n_rows) < np.array([0.2, 0.5, 0.8])[x]
+    x = rng.permutation(np.arange(n_rows) % n_levels)
+    y = rng.random(n_rows) < np.array([0.2, 0.5, 0.8])[x % 3]
     return Rows(x[:, np.newaxis] * 1.0, y * 1.0)
 
 
-def rate_by_x(rows, is_there):
-    """Return the weight of each x, and the share of the second class in it, of some rows."""
-    x = rows.X[is_there, 0].astype(int)
-    weight = weight_of(rows)[is_there]
-    total = np.bincount(x, weight)
-    return total, np.bincount(x, weight * rows.y[is_there]) / total
-
-
-@pytest.mark.parametrize("factor", [1.0, 0.1, 1e-20])
-@pytest.mark.parametrize("kind", ["rows", "counts", "any weights", "row for row"])
 @pytest.mark.parametrize("n_members", [2, 4, 8, 12])
-def test_few_x_have_their_rate_in_each_fold(n_members, kind, factor):
-    """Whether as rows, or with weights: whole numbers of some unit, or any numbers."""
-    rows = levels()
-    if kind == "row for row":
-        rows = replace(rows, sample_weight=np.random.default_rng(0).exponential(size=len(rows)))
-    elif kind != "rows":
-        rows = rows.merge_identical()
-    if kind == "any weights":
-        rows = replace(rows, sample_weight=rows.sample_weight + np.pi * np.arange(1, 7))
-    if rows.sample_weight is not None:
-        rows = replace(rows, sample_weight=rows.sample_weight * factor)
-    whole, rate = rate_by_x(rows, slice(None))
-    assigned, folds = assign(rows, n_members, 0.25)
+def test_levels_have_their_rate_in_each_fold(n_members):
+    """Each of their rows is held out by itself."""
+    rows, of_level = levels(), lambda values, x: np.bincount(x, values) / np.bincount(x)
+    folds, x = assign(rows, n_members, 0.25), rows.X[:, 0].astype(int)
     share = 0.25 if n_members < 5 else 1 / min(n_members, 10)
-    for member in range(n_members):
-        is_out = folds.is_held_out(member)
-        held_out, rate_out = rate_by_x(assigned, is_out)
-        learned, rate_in = rate_by_x(assigned, ~is_out)
-        np.testing.assert_allclose(held_out + learned, whole)
-        np.testing.assert_allclose(held_out / whole, share, atol=0.06)
-        np.testing.assert_allclose(rate_out, rate, atol=0.2)
-        np.testing.assert_allclose(rate_in, rate, atol=0.05)
-
-
-def test_few_x_of_one_label_each_are_learned_by_every_member():
-    """The exclusive or of two flags: no member could guess what it has never seen."""
-    X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    for times in (1, 400):
-        rows = Rows(X, np.array([0.0, 1.0, 1.0, 0.0])).take(np.tile(np.arange(4), times))
-        assigned, folds = assign(rows)
-        x = assigned.X @ [2, 1]
-        for member in range(8):
-            is_out = folds.is_held_out(member)
-            assert set(x[is_out]) == set(x[~is_out]) == {0, 1, 2, 3}
-            assert weight_of(assigned)[is_out].sum() == pytest.approx(times / 2)
-
-
-def both_labels(counts):
-    """Return rows of many x that bear both labels, with weights."""
-    counts = np.asarray(counts, np.float64)
-    x = np.arange(len(counts)) // 2
-    return Rows(x[:, np.newaxis] * 1.0, np.arange(len(counts)) % 2 * 1.0, counts)
-
-
-@pytest.mark.parametrize("factor", [0.3, 1e-30, 1e30])
-@pytest.mark.parametrize("class_weight", [1.0, 0.007])
-def test_row_is_cut_into_as_many_units_as_its_weight_counts(factor, class_weight):
-    """Units may be of any size, and differ by class."""
-    counts = np.random.default_rng(0).integers(2, 12, 60)
-    unit = factor * np.where(np.arange(60) % 2, class_weight, 1.0)
-    rows, folds = assign(both_labels(counts * unit))
-    assert set(folds.of_row) == set(range(8))
-    np.testing.assert_array_equal(np.bincount(rows.logit_index[rows.place]), 1)
-    np.testing.assert_allclose(np.bincount(rows.logit_index, rows.sample_weight), counts * unit)
-    units = rows.sample_weight / unit[rows.logit_index]
-    np.testing.assert_allclose(units, np.rint(units))
-    totals = [np.bincount(folds.of_row, units * (rows.y == label)) for label in (0, 1)]
-    assert all(np.ptp(total) <= 1.0 + 1e-9 for total in totals)
-
-
-def test_rows_of_weight_one_are_left_whole():
-    rows = both_labels(np.ones(60))
-    assert assign(rows)[0] is rows
-    assert assign(replace(rows, sample_weight=None))[0].sample_weight is None
+    for is_out in held_out_by(folds):
+        np.testing.assert_allclose(of_level(is_out, x), share, atol=0.06)
+        rate = of_level(rows.y, x)
+        np.testing.assert_allclose(of_level(rows.y[is_out], x[is_out]), rate, atol=0.2)
+        np.testing.assert_allclose(of_level(rows.y[~is_out], x[~is_out]), rate, atol=0.05)
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: repeated()[0], levels, lambda: both_labels([3, 1] * 20)], ids=range(3)
+    ("n_distinct", "n_copies", "are_levels"),
+    [(2, 4, False), (2, 5, True), (64, 4, False), (64, 5, True), (65, 20, False)],
 )
-@pytest.mark.parametrize("n_members", [3, 8])
-def test_folds_do_not_depend_on_the_scale_of_the_weights(make, n_members):
-    rows = make()
-    one, of_one = assign(rows, n_members, 0.3)
-    for factor in (0.1, 3.7, 1e-30, 1e30):
-        scaled = replace(rows, sample_weight=weight_of(rows) * factor)
-        other, of_other = assign(scaled, n_members, 0.3)
-        np.testing.assert_array_equal(of_one.of_row, of_other.of_row)
-        np.testing.assert_allclose(weight_of(one) * factor, other.sample_weight)
-
-
-@pytest.mark.parametrize("is_counted", [False, True])
-@pytest.mark.parametrize(
-    ("n_distinct", "n_copies", "are_apart"),
-    [(2, 3, True), (15, 3, True), (16, 7, False), (16, 8, True), (64, 8, True), (65, 20, False)],
-)
-def test_copies_are_apart_where_few_x_stand_there_often(
-    n_distinct, n_copies, are_apart, is_counted
-):
-    """As rows, or counted by weights in whatever unit."""
-    others = np.random.default_rng(0).integers(0, n_distinct, n_distinct * (n_copies - 1))
-    x = np.concatenate([np.arange(n_distinct), others])
-    rows = Rows(x[:, np.newaxis] * 1.0, x % 2 * 1.0)
-    if is_counted:
-        rows = rows.merge_identical()
-        rows = replace(rows, sample_weight=rows.sample_weight * 0.3)
-    rows, folds = assign(rows)
+def test_copies_are_apart_where_few_x_stand_there_often(n_distinct, n_copies, are_levels):
+    rows = levels(n_distinct * n_copies, n_distinct)
+    folds = assign(rows)
     has_several = [len(set(folds.of_row[rows.X[:, 0] == x])) > 1 for x in range(n_distinct)]
-    assert any(has_several) == are_apart
+    assert all(has_several) if are_levels else not any(has_several)
 
 
-def test_weights_without_a_unit_leave_rows_with_copies_whole():
-    """One that has none like it is shared by all folds, where x bears both labels."""
-    x = np.arange(40) // 2
-    x, y = np.append(x, [0, 2, 4]), np.append(np.arange(40) % 2, [0, 0, 0]) * 1.0
-    weight = np.random.default_rng(0).exponential(size=43)
-    rows, _ = assign(Rows(x[:, np.newaxis] * 1.0, y, weight))
-    n_parts = np.bincount(rows.logit_index)
-    has_copies = np.isin(np.arange(43), [0, 4, 8, 40, 41, 42])
-    assert n_parts.tolist() == np.where(has_copies, 1, 8).tolist()
+@given(
+    x=st.lists(st.integers(0, 20), min_size=16, max_size=60),
+    n_members=st.integers(2, 12),
+    fraction=fractions,
+    seed=seeds,
+)
+def test_copies_of_both_labels_leave_both_to_learn_from(x, n_members, fraction, seed):
+    """Whatever the labels of copies are, which are held out together."""
+    x = np.array(x)
+    y = np.random.default_rng(seed).integers(0, 2, len(x)) * 1.0
+    assume(len(set(y)) == 2)
+    for is_out in held_out_by(assign(Rows(x[:, np.newaxis] * 1.0, y), n_members, fraction, seed)):
+        assert set(y[~is_out]) == {0.0, 1.0}
 
 
-def test_repeating_takes_back_what_merging_did_to_observations():
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 3, 200), rng.integers(0, 2, 200)
-    merged = Rows(x[:, np.newaxis] * 1.0, y * 1.0).merge_identical()
-    repeated = repeat_counted(merged, 1_000)
-    assert (len(merged), len(repeated)) == (6, 200)
-    assert (repeated.sample_weight == 1.0).all()
-    assert Counter(zip(repeated.X[:, 0], repeated.y, strict=True)) == Counter(
-        zip(x.tolist(), y.tolist(), strict=True)
-    )
-    np.testing.assert_array_equal(repeated.X[repeated.place, 0], x)
+@pytest.mark.parametrize("n_members", [3, 8])
+def test_folds_do_not_depend_on_weights(n_members):
+    rows = repeated()[0]
+    weight = np.random.default_rng(0).exponential(size=len(rows))
+    one, other = (assign(replace(rows, sample_weight=w), n_members) for w in (None, weight))
+    np.testing.assert_array_equal(one.of_row, other.of_row)
+
+
+# Copies in one batch, and counts.
+
+
+def test_levels_that_were_counted_become_the_rows():
+    rows = levels(200)
+    keys, counts = np.unique(np.column_stack([rows.X, rows.y]), axis=0, return_counts=True)
+    counted = Rows(keys[:, :1], keys[:, 1], counts * 1.0).merge_copies()
+    copies = rows.merge_copies()
+    for part in (counted, copies):
+        assert (part.sample_weight == 1.0).all()
+        np.testing.assert_array_equal(np.sort(part.X, axis=0), np.sort(rows.X, axis=0))
+    np.testing.assert_array_equal(counted.X, copies.X)
+    np.testing.assert_array_equal(counted.y, copies.y)
+    np.testing.assert_array_equal(copies.X[copies.place], rows.X)
+    np.testing.assert_array_equal(counted.X[counted.place], keys[:, :1])
+    assert sorted(copies.place) == list(range(200))
 
 
 def test_more_copies_than_there_is_room_for_have_parts_of_the_weight():
     rows = Rows(np.eye(4), np.array([0.0, 1.0, 1.0, 0.0]), np.array([1e6, 3e6, 1e6, 5.0]))
-    repeated = repeat_counted(rows, 1_000)
-    assert 990 <= len(repeated) <= 1_010
-    weight = np.bincount(repeated.logit_index, repeated.sample_weight)
+    copies = rows.merge_copies()
+    assert 9_990 <= len(copies) <= 10_000
+    weight = [copies.sample_weight[copies.X[:, j] == 1.0].sum() for j in range(4)]
     np.testing.assert_allclose(weight, rows.sample_weight)
 
 
-def test_copies_that_tell_nothing_new_stay_merged():
-    rows = Rows(np.eye(20), np.arange(20) % 2 * 1.0, np.arange(20) % 7 + 1.0)
-    assert repeat_counted(rows, 1_000) is rows
+def test_copies_of_few_are_merged_and_weights_that_count_nothing_left():
+    rows = repeated(20)[0]
+    assert len(rows.merge_copies()) == 20
+    rows = levels(200)
+    rows = replace(rows, sample_weight=np.random.default_rng(0).exponential(size=200))
+    assert sorted(rows.merge_copies().sample_weight) == sorted(rows.sample_weight)
 
 
 # One network: a part of the rows.
@@ -334,15 +264,6 @@ def test_split_keeps_a_lonely_row_for_training():
     training, validation = split_validation(rows, 0.9, np.random.default_rng(0))
     assert 1.0 in training.y
     assert set(validation.y) == {0.0}
-
-
-def test_split_shares_the_weight_of_few_rows():
-    """Two rows, for instance: both are learned from and judged."""
-    rows = indexed([0.0, 1.0], is_weighted=False)
-    training, validation = split_validation(rows, 0.25, np.random.default_rng(0))
-    for part, share in ((training, 0.75), (validation, 0.25)):
-        assert part.X[:, 0].tolist() == [0.0, 1.0]
-        np.testing.assert_allclose(part.sample_weight, share)
 
 
 def test_split_follows_the_generator():
@@ -388,7 +309,7 @@ def test_groups_stay_together_and_leave_both_classes_to_learn_from(
     assume(len(set(y)) == 2)
     n_whole = sum(len(set(group[y == label])) == 1 for label in (0, 1))
     assume(len(set(group)) > n_whole + 1)
-    folds = assign(grouped(group, y), n_members, fraction, seed)[1]
+    folds = assign(grouped(group, y), n_members, fraction, seed)
     for label in set(group):
         assert len(set(folds.of_row[group == label])) == 1
     is_out = held_out_by(folds)
@@ -404,8 +325,9 @@ def test_groups_are_assigned_in_proportion(n_members, is_weighted):
     group = np.repeat(np.arange(200), rng.integers(1, 20, 200))
     y = rng.random(len(group)) < rng.choice([0.02, 0.3], 200)[group]
     weight = rng.exponential(size=len(group)) if is_weighted else None
-    rows, folds = assign(grouped(group, y, weight), n_members, 0.2)
-    share = 0.2 if n_members < 5 else 1 / folds.n_folds
+    rows = grouped(group, y, weight)
+    folds = assign(rows, n_members, 0.2)
+    share = 0.2 if n_members < 5 else 1 / len(folds.holders)
     for of_member in held_out_by(folds):
         for label in (0.0, 1.0):
             of_class = weight_of(rows) * (rows.y == label)
@@ -414,14 +336,14 @@ def test_groups_are_assigned_in_proportion(n_members, is_weighted):
 
 def test_fewer_groups_than_members_are_as_many_folds():
     group = np.arange(30) % 3
-    _, folds = assign(grouped(group, np.arange(30) // 3 % 2))
-    assert folds.n_folds == 3
+    folds = assign(grouped(group, np.arange(30) // 3 % 2))
+    assert len(folds.holders) == 3
     assert [len(set(group[of_member])) for of_member in held_out_by(folds)] == [1] * 8
 
 
 def test_group_that_has_all_of_a_class_is_learned_from_by_all():
     group = np.arange(30) % 5
-    _, folds = assign(grouped(group, group == 2))
+    folds = assign(grouped(group, group == 2))
     is_out = held_out_by(folds)
     assert not is_out[:, group == 2].any()
     assert is_out[:, group != 2].any(axis=0).all()
@@ -448,8 +370,7 @@ def test_groups_come_before_likeness():
     """Equal rows of two groups are assigned with these, and few distinct rows are not shared."""
     x = np.arange(40) % 4
     rows = Rows(x[:, np.newaxis] * 1.0, x // 2 * 1.0).with_groups(np.arange(40) // 4)
-    assigned, folds = assign(rows)
-    assert assigned is rows
+    folds = assign(rows)
     for number in range(10):
         assert len(set(folds.of_row[rows.group == number])) == 1
 
@@ -469,7 +390,7 @@ def test_each_row_is_trained_on_or_held_out_by_each_member(y, n_folds, n_members
     folds = even_folds(y, n_members, n_folds, seed)
     of_row = folds.of_row
     for member in range(n_members):
-        training, held_out = folds.training_index(member), folds.validation_index(member)
+        training, held_out = folds.training_index(member), folds.validation_indices[member]
         assert sorted([*training, *held_out]) == list(range(len(y)))
         assert set(of_row[held_out]) <= {member % n_folds}
         assert len(training) >= folds.n_training
@@ -488,7 +409,7 @@ def test_training_weights_make_the_mean_over_all_rows_one_over_the_members_own(i
         given_weights = None if rows.sample_weight is None else rows.sample_weight[own]
         expected = np.average(losses[own], weights=given_weights)
         assert np.mean(weights[member] * losses) == pytest.approx(expected)
-        assert not weights[member, folds.validation_index(member)].any()
+        assert not weights[member, folds.validation_indices[member]].any()
 
 
 OVERLAPPING = np.array([[True, False, True], [True, True, False], [False, False, False]])
@@ -497,7 +418,11 @@ OVERLAPPING = np.array([[True, False, True], [True, True, False], [False, False,
 def test_members_may_hold_out_the_same_rows():
     of_row = np.array([0, 0, 1, 1, 2, IN_NO_FOLD])
     folds = Folds(of_row, OVERLAPPING)
-    assert [folds.validation_index(m).tolist() for m in range(3)] == [[0, 1, 2, 3], [2, 3], [0, 1]]
+    assert [folds.validation_indices[m].tolist() for m in range(3)] == [
+        [0, 1, 2, 3],
+        [2, 3],
+        [0, 1],
+    ]
     assert [folds.training_index(m).tolist() for m in range(3)] == [
         [4, 5],
         [0, 1, 4, 5],

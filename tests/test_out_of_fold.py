@@ -244,14 +244,19 @@ def test_row_that_is_alone_in_its_class_is_learned_from_by_all():
     find_holders(model, X)
 
 
-@pytest.mark.parametrize("scoring", ["loss", "accuracy"])
-@pytest.mark.parametrize("n_rows", [2, 3, 7, 15])
-def test_few_rows_are_learned_and_judged_by_all(n_rows, scoring):
-    """Each holds out a part of each row; the logit is of the mean probability."""
+@pytest.mark.parametrize("n_members", [1, 2, 9])
+@pytest.mark.parametrize("n_rows", [2, 3, 4, 7, 15])
+def test_few_rows_are_learned_and_judged_as_far_as_classes_allow(n_rows, n_members):
+    """A class of one row cannot be held out; with two of these, nothing is."""
     X, y = make_table(n_rows)
     y[:] = np.arange(n_rows) % 2
-    model = ensemble(n_members=9, scoring=scoring, max_iter=3).fit(X, y)
-    assert_logits(model.oof_decision_function_, model.decision_function(X))
+    model = ensemble(n_members=n_members, early_stopping=True, max_iter=3).fit(X, y)
+    assert np.isfinite(model.decision_function(X)).all()
+    assert (model.validation_scores_ is None) == (n_rows == 2)
+    if n_members > 5 and n_rows > 2:
+        is_lonely = np.bincount(y)[y] == 1
+        np.testing.assert_array_equal(np.isnan(model.oof_decision_function_), is_lonely)
+        find_holders(model, X)
 
 
 def test_members_may_be_more_than_rows_of_a_group():
@@ -444,11 +449,11 @@ def test_rows_that_are_all_answered_right_make_nobody_surer_than_few_rows_can(se
 def test_copies_of_rows_are_evidence():
     """They are merged in training, but seen as often as they were given."""
     X, y = make_table(60)
-    times = np.full(60, 9)
+    times = np.full(60, 4)
     settings = {"calibration": "temperature", "learning_rate_init": 0.1, "max_iter": 20}
     settings |= {"alpha": 0.0, "batch_size": 1_000}  # alpha stands beside the sum of the losses
     once, repeated = (
-        ensemble(**settings).fit(X.repeat(times // n, axis=0), y.repeat(times // n)) for n in (9, 1)
+        ensemble(**settings).fit(X.repeat(times // n, axis=0), y.repeat(times // n)) for n in (4, 1)
     )
     np.testing.assert_array_equal(once.params_, repeated.params_)
     assert abs(np.log(repeated.temperature_)) > abs(np.log(once.temperature_)) + 0.01
@@ -521,8 +526,9 @@ def test_few_distinct_rows_are_judged_as_new_ones_would_be(n_rows, n_members):
     logits = model.decision_function(X_new).astype(np.float64)
     assert roc_auc_score(y_new, logits) > 0.75
     assert log_loss(y_new, expit(logits)) < 0.59  # at best 0.565
-    assert auc == pytest.approx(roc_auc_score(y, X[:, 0]), abs=1e-9)
-    assert loss == pytest.approx(0.565, abs=0.06)
+    n_out = np.isfinite(model.oof_decision_function_).sum()
+    assert auc == pytest.approx(0.77, abs=2.0 / np.sqrt(n_out))
+    assert loss == pytest.approx(0.565, abs=2.0 / np.sqrt(n_out))
 
 
 @pytest.mark.parametrize("n_members", [1, 2, 8])
@@ -541,23 +547,16 @@ def test_exclusive_or_is_learned_and_known_out_of_fold(n_rows, n_members):
 @pytest.mark.parametrize("table", [levels, flags])
 @pytest.mark.parametrize("settings", [{}, {"n_members": 2}, {"n_members": 1}], ids=str)
 def test_counts_as_weights_are_the_rows_counted(table, settings):
-    """In whatever unit."""
     X, y = table(60)
     settings = {"early_stopping": True, "max_iter": 3, "random_state": 0, **settings}
-    keys, place, counts = np.unique(
-        np.column_stack([X, y]), axis=0, return_inverse=True, return_counts=True
-    )
+    keys, counts = np.unique(np.column_stack([X, y]), axis=0, return_counts=True)
     plain = DeepBinaryClassifier(**settings).fit(X, y)
-    for unit in (1.0, 0.1):
-        counted = DeepBinaryClassifier(**settings).fit(keys[:, :-1], keys[:, -1], counts * unit)
-        np.testing.assert_allclose(counted.params_, plain.params_, rtol=1e-3, atol=1e-5)
-        if settings.get("n_members") != 1:
-            np.testing.assert_allclose(
-                counted.oof_decision_function_[place.ravel()],
-                plain.oof_decision_function_,
-                rtol=1e-3,
-                atol=1e-4,
-            )
+    counted = DeepBinaryClassifier(**settings).fit(keys[:, :-1], keys[:, -1], counts)
+    assert counted.t_ == plain.t_
+    np.testing.assert_allclose(counted.params_, plain.params_, rtol=1e-3, atol=1e-5)
+    assert counted.temperature_ == pytest.approx(plain.temperature_, rel=1e-3)
+    if settings.get("n_members") != 1:
+        assert len(counted.oof_decision_function_) == len(keys)
 
 
 def repeat_rows(kind, n_rows):

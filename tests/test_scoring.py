@@ -177,7 +177,9 @@ def test_score_that_needs_a_positive_label_says_how_to_name_it(scoring, labels, 
     [advice] = re.findall(r"scoring=(make_scorer\(.*\))\.", str(failure.value))
     assert advice.endswith(f"pos_label={labels[1]!r})")
     if scoring == "f1":
-        assert advice == f"make_scorer(f1_score, pos_label={labels[1]!r})"
+        assert (
+            advice == f"make_scorer(f1_score, response_method='predict', pos_label={labels[1]!r})"
+        )
     model.set_params(scoring=eval(advice)).fit(X, y)
     assert np.isfinite(model.validation_scores_).all()
 
@@ -185,7 +187,7 @@ def test_score_that_needs_a_positive_label_says_how_to_name_it(scoring, labels, 
 def test_positive_label_is_named_beside_what_else_a_scorer_was_told():
     X, y = make_table(60)
     model, y = ensemble(scoring=make_scorer(fbeta_score, beta=2)), np.take(["no", "yes"], y)
-    with pytest.raises(ValueError, match=r"make_scorer\(fbeta_score, beta=2, pos_label='yes'\)"):
+    with pytest.raises(ValueError, match=r"make_scorer\(fbeta_score, .*beta=2, pos_label='yes'\)"):
         model.fit(X, y)
 
 
@@ -216,22 +218,6 @@ def test_merged_rows_need_no_scorer_that_takes_weights(n_members):
     assert own.validation_scores_ == pytest.approx(named.validation_scores_)
     with pytest.raises(ValueError, match="does not take sample_weight"):
         own.fit(X, y, np.sqrt(make_weights(80) + 1.0))  # whole ones would be rows again
-
-
-@pytest.mark.parametrize("n_members", [1, 3, 8])
-@pytest.mark.parametrize("n_distinct", [12, 60])
-def test_rows_that_are_cut_need_no_scorer_that_takes_weights(n_distinct, n_members):
-    """Few distinct x, some of them once; and a bootstrap sample with an x of both labels."""
-    x = np.sqrt([*range(n_distinct), *range(n_distinct // 2), 0, 0, 1])
-    X, y = x[:, np.newaxis], np.arange(len(x)) % n_distinct % 2
-    y[-1] = 0  # x = 1 has both labels
-
-    def scorer(estimator, X, y):
-        return estimator.score(X, y)
-
-    own = ensemble(scoring=scorer, n_members=n_members).fit(X, y)
-    named = ensemble(scoring="accuracy", n_members=n_members).fit(X, y)
-    assert own.validation_scores_ == pytest.approx(named.validation_scores_, abs=1e-6)
 
 
 def test_score_of_several_rows_of_a_kind_is_that_of_their_weight():

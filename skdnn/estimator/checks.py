@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -151,17 +152,8 @@ def weigh_classes(class_weight: Any, classes: np.ndarray, totals: np.ndarray) ->
     return totals.sum() / (2.0 * totals)
 
 
-def make_rows(
-    X: Any,
-    codes: np.ndarray,
-    weights: np.ndarray | None,
-    class_factors: np.ndarray | None,
-    dtype: np.dtype,
-) -> Rows:
-    """Bring a table into the dtype of training, and multiply the weights of rows and classes."""
-    if class_factors is not None:
-        factors = class_factors[codes.astype(np.intp)]
-        weights = factors if weights is None else _multiply(weights, factors)
+def make_rows(X: Any, codes: np.ndarray, weights: np.ndarray | None, dtype: np.dtype) -> Rows:
+    """Bring a table into the dtype of training."""
     with np.errstate(over="ignore"):
         X = X.astype(dtype, copy=False) if issparse(X) else np.ascontiguousarray(X, dtype)
     values = X.data if issparse(X) else X
@@ -177,17 +169,19 @@ def make_rows(
     return Rows(X, codes.astype(dtype), weights)
 
 
-def _multiply(weights: np.ndarray, factors: np.ndarray) -> np.ndarray:
+def multiply_weights(rows: Rows, class_factors: np.ndarray | None) -> Rows:
     """Multiply weights of rows by those of their classes; none may vanish or overflow."""
+    if class_factors is None:
+        return rows
     with np.errstate(over="ignore", under="ignore"):
-        product = weights * factors
+        product = rows.weights * class_factors[rows.y.astype(np.intp)]
         total = product.sum()
-    if not np.isfinite(total) or np.count_nonzero(product) < np.count_nonzero(weights):
+    if not np.isfinite(total) or np.count_nonzero(product) < np.count_nonzero(rows.weights):
         raise ValueError(
             "sample_weight times class_weight is beyond the range of numbers. Bring both nearer to "
             "1: only their ratios matter."
         )
-    return product
+    return replace(rows, sample_weight=product)
 
 
 def check_weights_of_part(weights: np.ndarray | None, dtype: np.dtype) -> None:

@@ -19,7 +19,7 @@ from ..optim.solvers import make_optimizer
 from ..optim.transforms import Optimizer, chain
 from ..preprocessing import TabularEncoder
 from ..training.bins import fit_bins
-from ..training.folds import FEWEST_FOLDS, repeat_counted
+from ..training.folds import FEWEST_FOLDS
 from ..training.interrupt import listen_for_interrupts
 from ..training.lbfgs import train_lbfgs
 from ..training.loop import train
@@ -52,16 +52,11 @@ from .parameters import (
     ResolvedParameters,
     check_for_lbfgs,
     check_representable,
-    choose_batch_size,
     resolve,
 )
 from .tables import Given, read_training_tables
 
-MOST_REPEATED = 1_000
-"""Largest number of rows after rows were repeated by their counts."""
-
 ALL_ROWS = sys.maxsize
-"""Not the number of rows, which grows when some are cut into parts."""
 
 AUTO_PATIENCE = 10
 CYCLE_GROWTH = 1.5
@@ -101,9 +96,9 @@ def fit(estimator: Any, given: Given) -> None:
         else:
             set_fitted(estimator, model, state)
         if held_out is not None:
-            held_out = held_out.normalize_weights()
             scoring = parameters.scoring
             score = make_score(estimator, scoring, held_out, folds)
+            held_out = held_out.normalize_weights()
             name = getattr(scoring, "__qualname__", repr(scoring))  # the same in another process
             validation = Validation(held_out, score, name, folds)
         tasks = make_tasks(estimator, given, model, state)
@@ -129,8 +124,6 @@ def prepare(estimator: Any, given: Given) -> Training:
     rows, validation, encoder, classes = read_training_tables(
         estimator, parameters, given, continues=continues
     )
-    if not given.is_part:
-        rows = _merge_identical(rows, parameters)
     n_embedded = count_embedded(encoder, rows.X, parameters.numeric_embedding)
     resolved = resolve(
         parameters,
@@ -160,14 +153,6 @@ def prepare(estimator: Any, given: Given) -> Training:
     else:
         state = first_state(plan, parameters.random_state, rows.X.dtype)
     return Training(resolved, model, plan, state, rows, validation)
-
-
-def _merge_identical(rows: Rows, parameters: Parameters) -> Rows:
-    """Merge identical rows if all rows form one batch."""
-    if len(rows) > choose_batch_size(parameters, len(rows)):
-        return rows
-    rows = rows.merge_identical()
-    return rows if parameters.solver in FULL_BATCH else repeat_counted(rows, MOST_REPEATED)
 
 
 def _check_same_network(wanted: Architecture, known: Architecture) -> None:

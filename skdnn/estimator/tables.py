@@ -33,6 +33,7 @@ from .checks import (
     choose_dtype,
     encode_labels,
     make_rows,
+    multiply_weights,
     name_in_errors,
     number_groups,
     read_labels,
@@ -49,7 +50,7 @@ from .encoders import (
     is_own,
     make_encoder,
 )
-from .parameters import Parameters
+from .parameters import Parameters, choose_batch_size
 
 
 class Given(NamedTuple):
@@ -91,13 +92,16 @@ def read_training_tables(
             f"{classes.tolist()[int(totals[1] == 0)]!r} has none."
         )
     class_factors = weigh_classes(parameters.class_weight, classes, totals)
-    rows = make_rows(matrix, codes, weights, class_factors, dtype)
-    if is_part:
-        check_weights_of_part(rows.sample_weight, dtype)
-    else:
+    rows = make_rows(matrix, codes, weights, dtype)
+    if not is_part:
         rows = rows.drop_weightless()
     if given.groups is not None:
         rows = rows.with_groups(number_groups(given.groups, given.X))
+    if not is_part and len(rows) <= choose_batch_size(parameters, len(rows)):
+        rows = rows.merge_copies()
+    rows = multiply_weights(rows, class_factors)
+    if is_part:
+        check_weights_of_part(rows.sample_weight, dtype)
     validation = None
     if given.validation is not None:
         validation = _read_validation(
@@ -159,7 +163,8 @@ def _read_validation(
         )
     _, codes = encode_labels(labels, classes, name="y_val")
     with name_in_errors("X_val"):
-        return make_rows(matrix, codes, weights, class_factors, dtype).drop_weightless()
+        rows = make_rows(matrix, codes, weights, dtype).drop_weightless()
+        return multiply_weights(rows, class_factors)
 
 
 def read_table(estimator: Any, X: Any, encoder: Encoder, *, accept_sparse: Any = "csr") -> Any:

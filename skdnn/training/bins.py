@@ -139,7 +139,7 @@ def _count(
     y = rows.y[some].astype(np.float64)
     weight = rows.weights[some].astype(np.float64)
     weight_of_second = weight * y
-    n_folds = 1 if folds is None else folds.n_folds
+    n_folds = 1 if folds is None else len(folds.holders)
     fold = np.zeros(len(y), np.intp) if folds is None else folds.of_row[some].astype(np.intp)
     fold[fold < 0] = n_folds  # of all members
     edges = np.empty((n_features, N_FINE + 1))

@@ -238,28 +238,6 @@ def average_logits(logits: np.ndarray) -> np.ndarray:
     return _log_sum(log_expit(logits)) - _log_sum(log_expit(-logits))
 
 
-def join_logits(
-    numbers: np.ndarray, logits: np.ndarray, weight: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return each number once, in ascending order, and the logit of its mean probability.
-
-    Parameters
-    ----------
-    numbers : ndarray of int of shape (n_samples,)
-        Of whom each logit is.
-    logits : ndarray of shape (n_samples,)
-    weight : ndarray of shape (n_samples,)
-        Of each in the mean, above zero.
-    """
-    order = np.argsort(numbers, kind="stable")
-    found, starts = np.unique(numbers[order], return_index=True)
-    z, log_weight = logits[order].astype(np.float64), np.log(weight[order], dtype=np.float64)
-    of_first, of_second = (
-        np.logaddexp.reduceat(log_weight + log_expit(sign * z), starts) for sign in (-1.0, 1.0)
-    )
-    return found, of_second - of_first
-
-
 def average_gradients(logits: np.ndarray, grads: np.ndarray) -> np.ndarray:
     """Return the gradient of the averaged logit: (n_samples, n_features).
 

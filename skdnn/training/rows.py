@@ -13,6 +13,13 @@ from scipy.sparse import issparse
 
 from ..utils import cut_rows
 
+MOST_LEVELS, COPIES_OF_LEVEL = 64, 5
+"""Up to so many distinct x, each of so many copies on average, are levels: new rows will hardly
+differ from all of them, and each copy is an observation."""
+
+MOST_COUNTED = 10_000
+"""Rows that weights are turned into, at most about; a row then stands for several."""
+
 
 def position_dtype(n_rows: int) -> np.dtype:
     """Return the dtype for positions of rows in a table, of 32 bits where these are enough."""
@@ -63,9 +70,6 @@ class Rows:
         it is not among them. None stands for a table as it was given.
     group : ndarray of int of shape (n_samples,) or None
         The number of the group that each row belongs to.
-    logit_index : ndarray of int of shape (n_samples,) or None
-        Which logit out of fold a row has. It is the same for the parts of a row that has been cut,
-        and for copies of a row where few x are distinct. None stands for one logit a row.
     """
 
     X: Any
@@ -73,7 +77,6 @@ class Rows:
     sample_weight: np.ndarray | None = None
     place: np.ndarray | None = None
     group: np.ndarray | None = None
-    logit_index: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -84,14 +87,10 @@ class Rows:
         return np.ones(len(self)) if self.sample_weight is None else self.sample_weight
 
     def count_copies(self) -> np.ndarray:
-        """Return how many of the given rows each one was made of; for a part of a row, one."""
+        """Return how many of the given rows each one was made of; one for a copy of a row."""
         if self.place is None:
             return np.ones(len(self), dtype=np.intp)
-        counts = np.bincount(self.place[self.place >= 0], minlength=len(self))
-        if self.logit_index is None:
-            return counts
-        is_part = np.bincount(self.logit_index)[self.logit_index] > 1
-        return np.where(is_part, 1, np.maximum(counts, 1))
+        return np.maximum(np.bincount(self.place[self.place >= 0], minlength=len(self)), 1)
 
     def arrays(self) -> list[Any]:
         """Return the arrays that the rows are made of; None stands for weights of one."""
@@ -109,26 +108,14 @@ class Rows:
         """
         moved_to = np.full(len(self), -1, position_dtype(len(self)))
         moved_to[index] = np.arange(len(index))
-        weight, group, logit_index = (
-            None if a is None else a[index]
-            for a in (self.sample_weight, self.group, self.logit_index)
-        )
+        weight, group = (None if a is None else a[index] for a in (self.sample_weight, self.group))
         is_view &= isinstance(self.X, np.ndarray)
         X = Selection(self.X, index.astype(moved_to.dtype)) if is_view else self.X[index]
-        return Rows(X, self.y[index], weight, self._follow(moved_to), group, logit_index)
+        return Rows(X, self.y[index], weight, self._follow(moved_to), group)
 
     def gather(self) -> Rows:
         """Return the rows with a table of their own, if they have been selected from another."""
         return replace(self, X=self.X[:]) if isinstance(self.X, Selection) else self
-
-    def cut(self, index: np.ndarray, share: np.ndarray) -> Rows:
-        """Return the rows at these positions in order, some of them again and again: parts.
-
-        `share` is what each part has of the weight.
-        """
-        parts = self.take(index)
-        logit_index = index if self.logit_index is None else parts.logit_index
-        return replace(parts, sample_weight=parts.weights * share, logit_index=logit_index)
 
     def _follow(self, moved_to: np.ndarray) -> np.ndarray:
         """Return the place of each given row when the one at i has moved to `moved_to[i]`."""
@@ -150,18 +137,27 @@ class Rows:
             return self
         return self.take(np.flatnonzero(self.sample_weight))
 
-    def merge_identical(self) -> Rows:
-        """Merge identical rows into one, with the sum of their weights.
+    def merge_copies(self) -> Rows:
+        """Merge identical rows into one, with the sum of their weights; levels stay apart.
 
         Where all rows form one batch the cost stays the same function, and a row of weight k is the
-        same as k rows to the last bit (class weights add rounding), under dropout too. The order
-        depends on the values of the rows alone.
+        same as k rows to the last bit, under dropout too. The order depends on the values of the
+        rows alone. Of levels, a row whose weight is a whole number k becomes k rows: a table with
+        counts for weights then is the table that was counted.
         """
         labels = [self.y] if self.group is None else [self.y, self.group]
         parts = [row_bytes(self.X), *(map(np.generic.tobytes, label) for label in labels)]
         keys = np.fromiter(map(b"".join, zip(*parts, strict=True)), object, len(self))
         _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-        weight = np.bincount(place, weights=self.sample_weight).astype(np.float64)
+        weight, times = self.weights, np.ones(len(self), np.intp)
+        if (weight == np.rint(weight)).all():
+            share = MOST_COUNTED / max(weight.sum(), MOST_COUNTED)
+            times = np.maximum(weight * share, 1.0).astype(np.intp)
+        if are_levels(int(number_distinct(self.X).max()) + 1, times.sum()):
+            order = place.argsort(kind="stable")
+            index = np.repeat(order, times[order])
+            return replace(self.take(index), sample_weight=(weight / times)[index])
+        weight = np.bincount(place, weights=weight).astype(np.float64)
         return replace(self.take(first), sample_weight=weight, place=self._follow(place))
 
     def normalize_weights(self) -> Rows:
@@ -172,6 +168,25 @@ class Rows:
         scaled = weight / weight.max().astype(np.float64)  # whose sum is in range
         scaled /= scaled.mean()
         return replace(self, sample_weight=scaled.astype(self.X.dtype, copy=False))
+
+
+def are_levels(n_distinct: int, n_rows: float) -> bool:
+    """Say whether so many distinct x of so many rows are few, and each stands there often."""
+    return n_distinct <= MOST_LEVELS and n_rows >= COPIES_OF_LEVEL * n_distinct
+
+
+def number_distinct(X: Any) -> np.ndarray:
+    """Return a number for each row, the same for equal rows, in the order in which they come.
+
+    Rows are compared by hashes of 64 bits: in a table of a million rows, two different ones have
+    the same hash with a probability of about 10^-7.
+    """
+    hashes = np.fromiter(map(hash, row_bytes(X)), np.int64, X.shape[0])
+    ordered = np.sort(hashes)  # takes less memory than what follows
+    if (ordered[1:] != ordered[:-1]).all():
+        return np.arange(len(hashes))
+    _, first, number = np.unique(hashes, return_index=True, return_inverse=True)
+    return np.unique(first[number], return_inverse=True)[1]
 
 
 def row_bytes(X: Any) -> Iterator[bytes]:

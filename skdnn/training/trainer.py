@@ -328,7 +328,7 @@ class Trainer:
         """Return each member's share of the mean loss, of logits multiplied by a factor."""
         total = np.zeros(len(logits))
         for block in cut_rows(logits.shape[1], n_values=BLOCK_ROWS):
-            y, weight = held_out.labels[:, block], held_out.weights[:, block]
+            y, weight = held_out.y[:, block], held_out.weight[:, block]
             total += self.plan.loss.total(y, logits[:, block] * factor, weight)
         return total / logits.shape[1]
 
@@ -389,8 +389,7 @@ class Trainer:
             raise ValueError("There are no validation rows.")
         if self._held_out is None:
             return self.mean_loss(self.validation.rows)
-        held_out = self._held_out
-        self._held_out_logits = self.predict(held_out.rows.X, held_out.places)
+        self._held_out_logits = self.predict(self.validation.rows.X, self._held_out.places)
         return self._held_out_loss(self._held_out, self._held_out_logits)
 
     def validate(

@@ -5,7 +5,6 @@ The temperature is a number that logits are divided by, so that probabilities ar
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from scipy.special import log_expit
 from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 
-from .folds import IN_NO_FOLD, Folds, assign_folds, find_unit, split_validation
+from .folds import IN_NO_FOLD, Folds, assign_folds, split_validation
 from .prediction import Predictor, average_logits
 from .rows import Rows, checksum, row_bytes
 from .state import TrainingPlan, TrainingState
@@ -28,17 +27,8 @@ from .threads import limit_blas_threads
 
 Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
-SAME_SHARE = 1e-5
-"""Relative difference up to which weights in float32 are the same."""
-
 MOST_REPEATED = 1_000_000
 """Largest number of rows for a scorer without weights, for which rows are repeated."""
-
-SCORER = re.compile(
-    r"make_scorer\((?P<metric>\w+(?:, greater_is_better=False)?)"
-    r"(?:, response_method=(?P<method>'\w+'|\([^)]*\)))?"
-)
-"""The representation of scikit-learn's scorers."""
 
 ROWS_TO_COMPARE = 1_000
 """About how many rows are predicted to measure how members differ from their average."""
@@ -99,18 +89,19 @@ def hold_out(
 ) -> tuple[Rows, Rows | None, Folds | None]:
     """Return the rows to train on, those to validate on if there are to be any, and the folds.
 
-    With folds both are the same rows, of which each member leaves out its own.
+    With folds both are the same rows, of which each member leaves out its own. Nothing is held out
+    where each class is all in one row, or in copies of it.
     """
-    held_out, folds = given, None
-    if held_out is None and plan.stops_early:
-        n_members = plan.network.n_members
-        rng = deepcopy(state.streams.split[0])  # a warm start splits the same rows again
-        if n_members > 1 and parameters.solver != "lbfgs":
-            rows, folds = assign_folds(rows, n_members, parameters.validation_fraction, rng)
-            held_out = rows
-        else:
-            rows, held_out = split_validation(rows, parameters.validation_fraction, rng)
-    return rows, held_out, folds
+    if given is not None or not plan.stops_early:
+        return rows, given, None
+    n_members, fraction = plan.network.n_members, parameters.validation_fraction
+    rng = deepcopy(state.streams.split[0])  # a warm start splits the same rows again
+    if n_members > 1 and parameters.solver != "lbfgs":
+        folds = assign_folds(rows, n_members, fraction, rng)
+        can_hold_out = bool((folds.of_row != IN_NO_FOLD).any())
+        return (rows, rows, folds) if can_hold_out else (rows, None, None)
+    training, held_out = split_validation(rows, fraction, rng)
+    return (training, held_out, None) if len(held_out) else (rows, None, None)
 
 
 def can_calibrate(
@@ -158,18 +149,16 @@ def make_score(
     if isinstance(scoring, str) and scoring == "loss":
         return None
     scorer = check_scoring(estimator, scoring)
-    held_out = None if folds is None else folds.hold_out(rows)
-    weight = rows.weights if held_out is None else held_out.row_weights()
-    index, arguments = np.flatnonzero(weight), {}
-    weight = weight[index]
-    if not np.allclose(weight, weight[:1], rtol=SAME_SHARE, atol=0.0):
+    index = np.arange(len(rows))
+    if folds is not None:
+        index = index[folds.of_row != IN_NO_FOLD]
+    weight, arguments = rows.weights[index], {}
+    if not np.allclose(weight, weight[:1], atol=0.0):
         if _takes_weights(scorer):
             arguments["sample_weight"] = weight
         else:
-            index = _repeat(rows, index, weight, scoring)
-    # A table as it is takes no copy.
-    is_whole = len(index) == len(rows) and bool((index[:-1] < index[1:]).all())
-    X = rows.X if is_whole and isinstance(rows.X, np.ndarray) else rows.X[index]
+            index = _repeat(index, weight, scoring)
+    X = rows.X if np.array_equal(index, np.arange(len(rows))) else rows.X[index]
     labels = estimator.classes_[rows.y[index].astype(np.intp)]
 
     def evaluate(model: Any) -> float:
@@ -179,13 +168,13 @@ def make_score(
             raise ValueError(_explain(error, scoring, scorer, X, estimator.classes_)) from error
 
     def score(params: np.ndarray, held_out_logits: np.ndarray | None) -> np.ndarray:
-        if held_out is None or held_out_logits is None:
+        if folds is None or held_out_logits is None:
             members = enumerate(params[:, np.newaxis])
             return np.array([evaluate(estimator._for_encoded_rows(p, m)) for m, p in members])
         if not np.isfinite(held_out_logits).all():
             return np.array(np.nan)
         model = estimator._for_encoded_rows(params)
-        pooled = held_out.pool(held_out_logits)[index]
+        pooled = folds.pool(held_out_logits)[index]
         # All other predictions come from these.
         model._predict_logits = partial(_answer, known_X=X, logits=pooled)
         return np.array(evaluate(model))
@@ -198,61 +187,44 @@ def _takes_weights(scorer: Any) -> bool:
     return any(p.name == "sample_weight" or p.kind == p.VAR_KEYWORD for p in accepted)
 
 
-def _repeat(rows: Rows, index: np.ndarray, weight: np.ndarray, scoring: Any) -> np.ndarray:
-    """Repeat rows as often as their weights say, where they were merged or cut.
-
-    Rows that are given without weights have weights after that.
+def _repeat(index: np.ndarray, weight: np.ndarray, scoring: Any) -> np.ndarray:
+    """Repeat rows as often as their weights say, as of rows that were merged.
 
     Raises
     ------
     ValueError
-        If all rows are as they were given, or weights are not multiples of one unit, or make too
-        many rows.
+        If weights are not whole numbers, or make too many rows.
     """
-    is_as_given = rows.logit_index is None and (rows.count_copies() == 1).all()
-    unit = None if is_as_given else find_unit(np.unique(weight), SAME_SHARE)
-    if unit is None or weight.sum() / unit > MOST_REPEATED:
+    if (weight != np.rint(weight)).any() or weight.sum() > MOST_REPEATED:
         raise ValueError(
             f"scoring={scoring!r} does not take sample_weight, but the validation rows have "
             "weights. Let it accept sample_weight=None, or pass a scorer's name."
         )
-    return index.repeat(np.rint(weight / unit).astype(np.intp))
+    return index.repeat(weight.astype(np.intp))
 
 
 def _answer(X: Any, known_X: Any, logits: np.ndarray) -> tuple[np.ndarray, np.dtype]:
-    """Return the logits of some rows, all of them known, and the dtype of predictions.
-
-    Equal rows have the mean of their logits, unless all rows are asked for in order.
-    """
-    if X is known_X:
-        return logits, logits.dtype
-    X = X if issparse(X) else np.ascontiguousarray(X, known_X.dtype)
-    asked, known = list(row_bytes(X)), list(row_bytes(known_X))
-    if asked == known:
-        return logits, logits.dtype
-    found: dict[bytes, list[float]] = {}
-    for key, logit in zip(known, logits.tolist(), strict=True):
-        found.setdefault(key, []).append(logit)
-    if not found.keys() >= set(asked):
-        raise ValueError(
-            "The rows held out are predicted by the networks that did not train on them, and a "
-            "scorer can ask for these rows only, all or some, but not for others. Pass X_val and "
-            "y_val to have each network judged by itself, on any rows."
-        )
-    return np.array([np.mean(found[key]) for key in asked]), logits.dtype
+    """Return the logits of some rows, all of them known, and the dtype of predictions."""
+    if X is not known_X:
+        X = X if issparse(X) else np.ascontiguousarray(X, known_X.dtype)
+        found = dict(zip(row_bytes(known_X), logits.tolist(), strict=True))
+        asked = list(row_bytes(X))
+        if not found.keys() >= set(asked):
+            raise ValueError(
+                "The rows held out are predicted by the networks that did not train on them, and a "
+                "scorer can ask for these rows only, all or some, but not for others. Pass X_val "
+                "and y_val to have each network judged by itself, on any rows."
+            )
+        logits = np.array([found[key] for key in asked])
+    return logits, logits.dtype
 
 
 def _explain(error: Exception, scoring: Any, scorer: Any, X: Any, classes: np.ndarray) -> str:
     """Return a message for the failure of a scorer, with advice."""
-    found = SCORER.match(repr(scorer))
-    if found and "pos_label" in str(error) and 1 not in classes.tolist():
-        method = found["method"]
-        method = "" if method in (None, "'predict'") else f", response_method={method}"
-        options = "".join(re.findall(r", \w+=[-+.\d]+\b", repr(scorer)[found.end() :]))
-        advice = (
-            f"Say which label is the positive one: scoring=make_scorer({found['metric']}{method}"
-            f"{options}, pos_label={classes.tolist()[1]!r})."
-        )
+    made = repr(scorer).replace(", average=binary", "")  # the default, and without quotes
+    if "pos_label" in str(error) and 1 not in classes.tolist() and made.startswith("make_scorer("):
+        label = classes.tolist()[1]
+        advice = f"Say which label is the positive one: scoring={made[:-1]}, pos_label={label!r})."
     elif isinstance(scoring, str):
         advice = "Take another score, or more rows."
     else:
@@ -281,9 +253,8 @@ def evaluate_out_of_fold(
     fitted: dict[str, Any] = {}
     with limit_blas_threads(0):
         if folds is not None:
-            out = folds.hold_out(rows)
-            logits = predictor.logits(params, rows.X, out.places)
-            logits = out.pool(logits).astype(params.dtype)
+            logits = predictor.logits(params, rows.X, folds.hold_out(rows).places)
+            logits = folds.pool(logits).astype(params.dtype)
             if is_calibrated:
                 logits = logits * _scale_of_average(predictor, params, rows, folds)
             fitted["oof_decision_function_"] = _in_given_order(estimator, logits, X, rows)
