@@ -8,17 +8,16 @@ are not analytic; a random direction serves float32, where single entries drown 
 from __future__ import annotations
 
 import os
-import platform
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import sklearn
 from joblib import cpu_count
-from threadpoolctl import threadpool_info
 
 from .engine.executors import Memory
 from .engine.feed import Feed
@@ -48,18 +47,6 @@ METHODS = {
     "central": "central differences",
     "directional": "central differences along a random direction, in float32",
 }
-
-
-PACKAGES = ("numpy", "scipy", "scikit-learn", "joblib", "threadpoolctl", "numba")
-
-AVX512 = {"AVX512_SKX", "X86_V4"}
-"""What NumPy calls the instructions that OpenBLAS's kernel SkylakeX needs: before 2.4, and since.
-
-Each stands for several; on a processor that has them NumPy names at least one of the two.
-"""
-
-KERNELS_WITHOUT_AVX512 = {"haswell", "zen"}
-"""OpenBLAS's kernels for AVX2, which it also takes for some processors that have AVX-512."""
 
 
 @dataclass(frozen=True)
@@ -395,16 +382,15 @@ def _activation_error(function: Any) -> tuple[float, float]:
 
 
 def show_versions() -> None:
-    """Print what results and speed depend on beside this package.
+    """Print what results and speed depend on.
 
-    Versions, the BLAS that NumPy and SciPy compute matrix products with and the kernel that it has
-    chosen for the processor, and threads: put it into a report of a bug, and look here first where
-    training is slow. On a processor with AVX-512 that OpenBLAS does not make use of, it says what
-    to set.
+    The versions and threads of this package, and then what `sklearn.show_versions` prints: other
+    versions, and the BLAS that NumPy and SciPy compute matrix products with. Put it into a report
+    of a bug, and look here first where training is slow.
 
     See Also
     --------
-    sklearn.show_versions : The same for scikit-learn, with all that it builds on.
+    sklearn.show_versions : Prints the second part.
 
     Notes
     -----
@@ -417,42 +403,13 @@ def show_versions() -> None:
     >>> from skdnn import show_versions
     >>> show_versions()  # doctest: +ELLIPSIS
     skdnn            ...
-    Python           ...
+    compiled kernels ...
     """
     from . import __version__  # which is set after this module is imported
 
-    libraries = [info for info in threadpool_info() if info["user_api"] == "blas"]
-    lines = [("skdnn", __version__), ("Python", platform.python_version())]
-    lines += [(name, find_version(name) or "not installed") for name in PACKAGES]
-    lines.append(("compiled kernels", "yes" if is_numba_usable() else "no"))
-    for blas in libraries:  # NumPy and SciPy may have one each
-        text = (
-            f"{blas['internal_api']} {blas.get('version') or '?'}, "
-            f"kernel {blas.get('architecture') or 'unknown'}, "
-            f"threads: {blas.get('num_threads') or '?'}, {blas.get('filepath') or ''}"
-        )
-        lines.append(("BLAS", text))
-    lines.append(("n_jobs=None", f"threads: {resolve_n_jobs(None)}"))
-    lines.append(("processors", f"{os.cpu_count()}, of which usable: {cpu_count()}"))
-    for name, value in lines:
-        print(f"{name:16} {value}")
-    kernels = [i.get("architecture") or "" for i in libraries if i["internal_api"] == "openblas"]
-    unfit = sorted(kernel for kernel in kernels if kernel.lower() in KERNELS_WITHOUT_AVX512)
-    # Whoever has set a kernel need not be told.
-    config: Any = np.show_config(mode="dicts")
-    extensions = config.get("SIMD Extensions", {})
-    features = {name for kind in ("baseline", "found") for name in extensions.get(kind, [])}
-    if unfit and features & AVX512 and "OPENBLAS_CORETYPE" not in os.environ:
-        print(
-            f"\nThis processor has AVX-512, which OpenBLAS's kernel {unfit[0]} does not use. "
-            "Setting the environment variable OPENBLAS_CORETYPE=SkylakeX before Python starts may "
-            "double the speed of matrix products."
-        )
-
-
-def find_version(package: str) -> str | None:
-    """Return the version of a package, or None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    numba = f"by numba {version('numba')}" if is_numba_usable() else "no"
+    print(f"{'skdnn':16} {__version__}")
+    print(f"{'compiled kernels':16} {numba}")
+    print(f"{'n_jobs=None':16} threads: {resolve_n_jobs(None)}")
+    print(f"{'processors':16} {os.cpu_count()}, of which usable: {cpu_count()}")
+    sklearn.show_versions()

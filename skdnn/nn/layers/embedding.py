@@ -23,7 +23,7 @@ from ...engine.ops import (
     sin,
     take_rows,
 )
-from ..initializers import Initializer, Scaled, UniformWithin, standard_normal
+from ..initializers import Initializer, Scaled, UniformWithin, ones, standard_normal
 from .base import Array, Context, Grads, Layer, Params, ParamSpec
 
 LOW_FREQUENCIES = Scaled(standard_normal, 0.1)
@@ -147,7 +147,7 @@ class NumericEmbedding(Layer):
         shape, within = (n_in, self.n_functions), UniformWithin(1.0 / sqrt(self.n_functions))
         inits: tuple[Initializer, Initializer] = (self.frequency_init, UniformWithin(pi))
         if self.kind == "piecewise_linear":
-            inits = (ramp_slopes, ramp_offsets)
+            inits = Scaled(ones, self.n_functions / (2.0 * FARTHEST)), ramp_offsets
         return (
             ParamSpec("w", shape, inits[0], False, self.lr_scale),
             ParamSpec("b", shape, inits[1], False, self.lr_scale),
@@ -175,11 +175,6 @@ class NumericEmbedding(Layer):
             "V": grad_Z @ C.mT,
             "c": grad_Z.sum(axis=2),
         }
-
-
-def ramp_slopes(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the w of ramps side by side between -3 and 3."""
-    return np.full(shape, shape[-1] / (2.0 * FARTHEST))
 
 
 def ramp_offsets(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
