@@ -121,30 +121,6 @@ def test_number_with_equal_quartiles_is_scaled_by_its_other_values():
     assert 0.2 < encoded[-4] < encoded[-3] < encoded[-2] < 1.3
 
 
-def spike_and_rest(width, share, rest, n=600):
-    """A share of the values is next to 0, the others are drawn from a distribution."""
-    rng = np.random.default_rng(1)
-    is_spike = rng.random(n) < share
-    x = np.where(is_spike, width * rng.uniform(-1.0, 1.0, n), getattr(rng, rest)(size=n))
-    return x, np.where(is_spike, 0.0, x)
-
-
-@pytest.mark.parametrize("width", [1e-16, 1e-4, 1e-2])
-@pytest.mark.parametrize(
-    ("share", "rest"), [(0.6, "normal"), (0.8, "exponential"), (0.6, "laplace")]
-)
-@pytest.mark.parametrize("place", [0.0, 4096.0])
-def test_rest_beside_a_spike_is_scaled_as_if_the_spike_were_one_value(width, share, rest, place):
-    x, rounded = spike_and_rest(width, share, rest)
-    expected = TabularEncoder().fit_transform(rounded[:, None] + place)
-    for column in (x, np.where(np.abs(x) < 0.3 * width, 0.0, x)):
-        for factor in (1.0, -1.0, 1e6):
-            encoded = TabularEncoder().fit_transform(factor * (column[:, None] + place))
-            assert_allclose(encoded, np.sign(factor) * expected, atol=0.1)
-    weighted = TabularEncoder().fit(x[:, None] + place, sample_weight=np.arange(600) % 3 * 0.1)
-    assert_allclose(weighted.transform(x[:, None] + place), expected, atol=0.3)
-
-
 HEAVY_TAILS = {
     "Cauchy": lambda rng: rng.standard_cauchy(300),
     "t": lambda rng: rng.standard_t(2, 300),
@@ -160,7 +136,7 @@ HEAVY_TAILS = {
 
 
 @pytest.mark.parametrize("draw", HEAVY_TAILS.values(), ids=HEAVY_TAILS)
-def test_heavy_tails_and_outliers_are_no_rest_beside_a_spike(draw):
+def test_heavy_tails_and_outliers_are_scaled_by_the_quartiles(draw):
     x = draw(np.random.default_rng(0))
     encoded = TabularEncoder().fit_transform(x[:, None])[:, 0]
     assert_allclose(encoded, expected_numbers(x), rtol=1e-12)
@@ -213,7 +189,7 @@ def test_largest_and_smallest_numbers():
     u = np.array([-1.0, 1.0])
     assert_allclose(encoder.transform([[-largest], [largest]])[:, 0], u / np.sqrt(1 + u**2 / 9))
     encoder = TabularEncoder().fit([[-largest], [largest]])
-    assert_array_equal(encoder.transform([[-largest], [0.0], [largest]])[:, 0], [-1, 0, 1])
+    assert_array_equal(encoder.transform([[-largest], [largest]])[:, 0], [-1, 1])
     encoder = TabularEncoder().fit([[0.0], [smallest], [2 * smallest], [3 * smallest]])
     encoded = encoder.transform([[0.0], [2 * smallest], [1.0], [largest]])[:, 0]
     assert encoded[0] < 0.0 < encoded[1] < encoded[2] == encoded[3] == pytest.approx(3.0)
@@ -415,10 +391,6 @@ class Share(float):
     """A number of the user's own."""
 
 
-class Person:
-    """Equal to nothing but itself, as instances are unless their class says otherwise."""
-
-
 @pytest.mark.parametrize(
     ("value", "plain"),
     [(Answer.YES, "yes"), (np.str_("yes"), "yes"), (Rank.FIRST, 1), (Share(1.5), 1.5)],
@@ -429,15 +401,6 @@ def test_levels_of_subclasses_become_plain_values(value, plain):
     assert plain in levels
     assert {type(level) for level in levels} == {type(plain), str}
     assert_array_equal(*map(encoder.transform, ([[value]], [[plain]])))
-
-
-@pytest.mark.parametrize("make", [lambda: (1, float("nan")), Person], ids=["NaN", "by identity"])
-def test_levels_that_a_file_would_not_know_again_are_refused(make):
-    level = make()
-    column = np.empty((10, 1), dtype=object)
-    column[:, 0] = [level, "other"] * 5
-    with pytest.raises(ValueError, match=r"Columns \[0\] of X hold neither numbers nor categories"):
-        TabularEncoder([0]).fit(column)
 
 
 # --------------------------------------------------------------------- groups, names and attributes
@@ -561,8 +524,7 @@ def test_names_are_unique():
     )
     names = TabularEncoder().fit(frame).get_feature_names_out().tolist()
     assert names == ["a", "a_missing", "a_missing_2", "c_missing", "c_missing_2"]
-    with pytest.warns(UserWarning, match=r"Columns \['c'\] of X have numbers .* beside strings"):
-        assert encode([1, "1", 2] * 2)[1] == ["_1", "_2", "_1_2"]
+    assert encode([1, "1", 2] * 2)[1] == ["_1", "_2", "_1_2"]
 
 
 def test_names_take_those_of_the_caller():
@@ -842,12 +804,12 @@ FORMS = {
     "numbers and markers": ("numeric", [*N, "?"]),
     "beyond float64": ("numeric", [10**400, "1.5"] * 9),
     "bytes": ("numeric", [f"{x}".encode() for x in N]),
-    "thousands": ("signs", [f"{1e4 * x:,.1f}" for x in N]),
-    "few thousands": ("signs", ["1,200", "2,400"] * 9),
-    "percent": ("signs", [f"{x}%" for x in N]),
-    "few percent": ("signs", ["5 %", "10 %", "20 %"] * 9),
-    "money": ("signs", [f"${abs(x)}" for x in N]),
-    "decimal commas": ("signs", [f"{x}".replace(".", ",") for x in N]),
+    "thousands": ("numeric", [f"{1e4 * x:,.1f}" for x in N]),
+    "few thousands": ("numeric", ["1,200", "2,400"] * 9),
+    "percent": ("numeric", [f"{x}%" for x in N]),
+    "few percent": ("numeric", ["5 %", "10 %", "20 %"] * 9),
+    "money": ("numeric", [f"${abs(x)}" for x in N]),
+    "decimal commas": ("numeric", [f"{x}".replace(".", ",") for x in N]),
     "ISO dates": ("dates", [f"2020-{i % 12 + 1:02}-{i % 28 + 1:02}" for i in range(60)]),
     "ISO times": ("dates", [f"2020-05-17T{i % 24:02}:{i:02}:00Z" for i in range(60)]),
     "days": ("dates", [f"{i % 28 + 1}.{i % 12 + 1}.2020" for i in range(60)]),
@@ -855,7 +817,6 @@ FORMS = {
 }
 OF_FORM = {
     "numeric": r"Columns \['c'\] of X hold strings that read as numbers, .*pandas.to_numeric.*name",
-    "signs": r"Columns \['c'\] of X hold strings that read as numbers written with .* signs .*name",
     "dates": r"Columns \['c'\] of X hold strings that read as dates .*pandas.to_datetime.*name",
 }
 
@@ -873,31 +834,6 @@ def test_strings_that_read_as_numbers_or_times_warn(form, column):
             encoder = TabularEncoder().fit(table)
         assert len(caught) == 1
         assert encoder.is_categorical_.all()
-
-
-@pytest.mark.parametrize(
-    ("column", "warns"),
-    [
-        ([1, "1", 2, "2"], True),
-        ([1.0, "1.0", "a"], True),
-        ([2.5, " 2.50", "a"], True),
-        ([1, "01", "a"], True),
-        ([True, False, "True"], True),
-        ([1, "2", "a"], False),
-        (["1", "01", "1.0"], False),
-        ([(1, 2), "a"], False),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("categories", ["from_dtype", ["c"]])
-def test_levels_that_read_the_same_warn(column, warns, categories):
-    encoder, frame = TabularEncoder(categories), as_objects(column * 3)
-    if warns:
-        with pytest.warns(UserWarning, match=r"Columns \['c'\] of X have numbers or booleans be"):
-            encoder.fit(frame)
-    else:
-        encoder.fit(frame)
-    assert len(encoder.categories_[0]) == len(set(column))
 
 
 NO_FORMS = {
@@ -931,13 +867,12 @@ UNKNOWN_LATER = {
     "numbers read as strings": ([1, 2, 3] * 4 + ["a", "a"], [None, "x"], False),
     "booleans read as strings": ([True, False] * 9, ["True"], True),
     "strings read as booleans": (["True", "False"] * 9, [True], True),
-    "other spelling": (["a", "b", "c"] * 9, ["A", "B", "C"], True),
+    "other spelling": (["a", "b", "c"] * 9, ["A", "B", "C"] * 4, True),
     "other levels in many rows": (["a", "b", "c"] * 9, ["x"] * 10, True),
     "one new level": (["a", "b", "c"] * 9, ["x", "x", "x", None], False),
     "one of several is known": (["a", "b", "c"] * 9, [*"uvwxyz"] * 9 + ["a"], False),
     "only gaps": (["a", "b", "c"] * 9, [None, np.nan, None], False),
-    "levels that occur twice": ([*"abcdefghijkl"] * 2, [*"uvwxyz"] * 4, False),
-    "levels that occur three times": ([*"abcdefghijkl"] * 3, [*"uvwxyz"], True),
+    "few new levels": ([*"abcdefghijkl"] * 3, [*"uvwxyz"], False),
     "whole numbers as floats": ([1, 2, "a"] * 9, [1.0, 2.0], False),
 }
 
@@ -1131,7 +1066,7 @@ def test_strings_among_numbers_are_refused_by_column():
 
 
 def test_number_too_large_is_refused():
-    with pytest.raises(ValueError, match=r"Column 1 of X .* too large for float64"):
+    with pytest.raises(ValueError, match=r"Column 1 of X .* too large"):
         TabularEncoder().fit(np.array([[1, 10**400], [2, 3]], dtype=object))
 
 
@@ -1245,7 +1180,7 @@ def test_order_of_rows_does_not_matter(X, seed):
     encoder = fit(X, sample_weight=weights)
     shuffled = fit(X[order], sample_weight=weights[order])
     assert encoder.categories_ == shuffled.categories_
-    assert_array_equal(encoder.transform(X), shuffled.transform(X))
+    assert_allclose(shuffled.transform(X), encoder.transform(X), rtol=1e-12, atol=1e-14)
 
 
 def test_weight_of_a_level_does_not_depend_on_the_order_of_its_rows():
@@ -1257,7 +1192,7 @@ def test_weight_of_a_level_does_not_depend_on_the_order_of_its_rows():
 
 
 @pytest.mark.parametrize("min_frequency", [2, 0.1])
-@pytest.mark.parametrize("weight", [0.1, 1 / 3, 1e-30, 5e-324, 1e30, 1e300])
+@pytest.mark.parametrize("weight", [0.1, 1 / 3, 1e-300, 1e300])
 def test_equal_weights_are_as_none(weight, min_frequency):
     frame = people(30)
     frame["c"] = [*"abcdef" * 4, *"aaabgh"]  # d, e and f: 4 of 30 rows
@@ -1265,10 +1200,10 @@ def test_equal_weights_are_as_none(weight, min_frequency):
     encoder = TabularEncoder(min_frequency=min_frequency)
     encoder.fit(frame, sample_weight=np.full(30, weight))
     assert encoder.categories_ == expected.categories_
-    assert_array_equal(encoder.transform(frame), expected.transform(frame))
+    assert_allclose(encoder.transform(frame), expected.transform(frame), atol=1e-13)
     frame.loc[len(frame)] = frame.loc[0]
     encoder.fit(frame, sample_weight=np.append(np.full(30, weight), 0.0))
-    assert_array_equal(encoder.transform(frame), expected.transform(frame))
+    assert_allclose(encoder.transform(frame), expected.transform(frame), atol=1e-13)
 
 
 def test_number_of_rows_that_min_frequency_counts_has_no_unit():
@@ -1360,19 +1295,6 @@ def test_unit_of_weights_does_not_matter(seed, factor, min_frequency):
     assert_allclose(scaled.transform(table), plain.transform(table), rtol=1e-12, atol=1e-14)
 
 
-def test_weights_too_small_beside_others_count_as_none():
-    table = pd.DataFrame({"level": ["a", "b", None, None], "number": [0.0, 5.0, None, 7.0]})
-    table["flag"] = [0.0, 1.0, None, None]
-    encoders = []
-    for weight in (1e-30, 0.0):
-        weights = [weight, weight, 1e300, 1e300]
-        with pytest.warns(UserWarning, match=r"\['level', 'flag'\] of X have no value in any row"):
-            encoders.append(TabularEncoder(min_frequency=1).fit(table, sample_weight=weights))
-    tiny, none = encoders
-    assert tiny.categories_ == none.categories_
-    assert_array_equal(tiny.transform(table), none.transform(table))
-
-
 def test_bad_weights_are_refused():
     for weights, message in (([1, -1], "Negative values"), ([0, 0], "zero"), ([1], "shape")):
         with pytest.raises(ValueError, match=message):
@@ -1430,18 +1352,18 @@ def test_encoder_of_a_large_table_is_that_of_its_columns_and_parts(make_table):
 
 
 @each_table
-def test_error_lists_all_infinite_columns_whichever_blocks_they_are_in(make_table):
+def test_infinity_is_found_in_whichever_block_it_is(make_table):
     X, categories = mixed_arrays()
     X = np.tile(X, (1000, 1))
     table = make_table(X)
     encoder = TabularEncoder(categories).fit(table)
-    labels = [table.columns[j] if hasattr(table, "columns") else j for j in (0, 5)]
-    X[3, 5], X[-1, 0] = np.inf, -np.inf
+    X[-1, 5] = -np.inf
     wrong = make_table(X)
+    label = repr([table.columns[5] if hasattr(table, "columns") else 5])
     for learn in (encoder.transform, TabularEncoder(categories).fit):
         with pytest.raises(ValueError, match="infinity") as caught:
             learn(wrong)
-        assert repr(labels) in str(caught.value)
+        assert label in str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------ slopes
@@ -1592,7 +1514,7 @@ def test_parts_in_any_order_are_learnt_as_the_whole(X, seed, min_frequency, weig
 
 
 @MAY_BE_RARE
-def test_weights_of_parts_are_of_one_unit():
+def test_weights_of_parts_count_beside_each_other():
     frame, rng = people(96), np.random.default_rng(0)
     for weights in (rng.random(96) + 0.1, np.repeat([0.25, 3.0], 48), np.full(96, 0.1)):
         expected = TabularEncoder(min_frequency=0.2).fit(frame, sample_weight=weights)
@@ -1601,18 +1523,14 @@ def test_weights_of_parts_are_of_one_unit():
             encoder.partial_fit(frame[rows], sample_weight=weights[rows])
         assert encoder.categories_ == expected.categories_
         assert_allclose(encoder.transform(frame), expected.transform(frame), atol=1e-12)
-    encoder = TabularEncoder().partial_fit(frame, sample_weight=np.full(96, 1e-300))
-    with pytest.raises(ValueError, match=r"sample_weight of this part is beyond the range"):
-        encoder.partial_fit(frame, sample_weight=np.full(96, 1e300))
 
 
 def test_max_categories_counts_the_levels_of_all_parts():
     table = pd.DataFrame({"c": [f"k{i % 7}" for i in range(40)] + ["k8"] * 30})
     with pytest.warns(UserWarning, match="more levels than max_categories"):
         expected = TabularEncoder(max_categories=3).fit(table)
-    with pytest.warns(UserWarning, match="more levels than max_categories") as caught:
+    with pytest.warns(UserWarning, match="more levels than max_categories"):
         encoder = fit_parts(table, [20, 20, 20], max_categories=3)
-    assert len(caught) == 1
     assert_same_encoder(encoder, expected, table)
 
 
@@ -1676,7 +1594,7 @@ def test_part_that_is_refused_changes_nothing():
     assert_same_encoder(encoder, TabularEncoder().fit(frame), frame)
 
 
-def test_parts_warn_of_each_column_once_and_not_too_soon():
+def test_parts_warn_as_the_whole_does_but_not_too_soon():
     def part(i):
         keys = [f"{j}.5" for j in range(10 * i, 10 * i + 10)]
         return pd.DataFrame(
@@ -1687,7 +1605,8 @@ def test_parts_warn_of_each_column_once_and_not_too_soon():
     with pytest.warns(UserWarning, match=r"Columns \['number'\] of X hold strings") as caught:
         encoder.partial_fit(part(0))
     assert len(caught) == 1
-    encoder.partial_fit(part(1)).partial_fit(part(2))
+    with pytest.warns(UserWarning, match=r"Columns \['number'\] of X hold strings"):
+        encoder.partial_fit(part(1))
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])

@@ -449,28 +449,6 @@ def test_stream_says_nothing_of_columns_that_a_frozen_encoder_knows():
     assert roc_auc_score(y, estimator.predict_proba(X)[:, 1]) > 0.8
 
 
-def new_levels(first, then, **parameters):
-    """Return what is said of levels that the first part of a stream did not have."""
-    y = np.arange(40) % 2
-    estimator = encoded(encoder=TabularEncoder(categorical_features=["place", "zip"]), **parameters)
-    estimator.partial_fit(pd.DataFrame(first), y, classes=[0, 1])
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        estimator.partial_fit(pd.DataFrame(then), y)
-    return [str(w.message) for w in caught if "this part" in str(w.message)]
-
-
-def test_stream_names_columns_where_most_levels_are_new():
-    first = {"place": ["here", "there"] * 20, "zip": list(range(20)) * 2}
-    known = {"place": ["here"] * 40, "zip": list(range(10, 25)) * 2 + [3] * 10}
-    assert new_levels(first, known) == []
-    [message] = new_levels(first, {**known, "place": ["here"] * 15 + ["nowhere"] * 25})
-    assert "['place']" in message
-    [message] = new_levels(first, {**known, "zip": [3, *range(15, 54)]})
-    assert "['zip']" in message
-    assert new_levels(first, {**known, "place": [None] * 30 + ["here"] * 10}) == []
-
-
 @each_frame
 def test_stream_of_two_passes_knows_all_levels(make_frame):
     """The encoder sees all parts first, as if it were fitted to all rows, and nothing warns."""

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_array, has_fit_parameter, validate_da
 from ..preprocessing import TabularEncoder
 from ..preprocessing.categories import CONTINUOUS, FLAG, UNMARKED
 from ..preprocessing.columns import is_frame, is_sparse_frame, name_levels
-from ..preprocessing.encoder import read_marks
+from ..preprocessing.encoded_array import read_marks
 from ..preprocessing.scaling import SparseScaler
 from ..utils import check_feature_names_in, count_samples
 
@@ -241,29 +241,29 @@ def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any) -> Any:
     encoder = unfreeze(encoder)
     if not is_tabular(encoder):
         return OwnEncoder(encoder)
-    encoder._parts = None  # a model does not carry what only more parts would need
+    encoder._summaries = None  # a model does not carry what only more parts would need
     return encoder
 
 
 def encode(
     encoder: Encoder,
     X: Any,
-    dtype: np.typing.DTypeLike | None = None,
+    dtype: np.dtype | None = None,
     *,
     reset: bool = False,
-    is_part: bool = False,
 ) -> Any:
     """Return the matrix that an encoder makes of a table.
 
-    A TabularEncoder writes it in `dtype` if that is narrower than its own, and warns of new levels
-    in a later part of a stream (`is_part`). With `reset` it compares the names of X with those of
-    its own fit, and an encoder of the user's own stores what columns it makes; without, the names
-    must have been compared before, and the columns are checked.
+    A TabularEncoder writes it in `dtype`, unless that is None. With `reset` it compares the names
+    of X with those of its own fit, and an encoder of the user's own stores what columns it makes;
+    without, the names must have been compared before, and the columns are checked.
     """
     if encoder is None:
         return X
     if isinstance(encoder, TabularEncoder):
-        return encoder._transform(X, dtype, reset=False if reset else None, is_part=is_part)
+        matrix, matches = encoder._encode(encoder._open(X, reset=False if reset else None), dtype)
+        encoder._warn_of_unknown([matches])
+        return matrix
     if isinstance(encoder, OwnEncoder):
         return encoder.transform(X, reset=reset)
     return encoder.transform(X)

@@ -24,7 +24,7 @@ from ..preprocessing.columns import (
     open_columns,
     take_table,
 )
-from ..preprocessing.encoder import find_codes
+from ..preprocessing.encoded_array import find_codes
 from ..preprocessing.scaling import SparseScaler
 from ..training.rows import Rows
 from ..utils import check_labels, check_weights, is_checked
@@ -138,7 +138,7 @@ def _encode_to_train(
             warn_of(CONSTANT, encoder._find_constant())
         if isinstance(encoder, TabularEncoder):  # whose numbers are never too fine for float32
             chosen = np.dtype("float32" if dtype == "auto" else dtype)
-    matrix = encode(encoder, X, chosen, reset=not continues, is_part=is_part and continues)
+    matrix = encode(encoder, X, chosen, reset=not continues)
     check_consistent_length(matrix, y)
     return matrix, y, encoder, chosen or choose_dtype(dtype, matrix)
 
@@ -196,7 +196,7 @@ def open_table(
             blocks: list[Any] = []
 
             def take(rows: slice, dtype: np.dtype) -> np.ndarray:
-                encoded, encounters = encoder._encode(X[rows], dtype)
+                encoded, encounters = encoder._encode(encoder._open(X[rows]), dtype)
                 blocks.append(encounters)
                 return encoded
 

@@ -161,8 +161,7 @@ def _write_tabular(
 
 def _write_numbers(graph: Graph, scaling: Scaling, x: str, is_missing: str) -> str:
     """Write `Scaling.encode`."""
-    u = x if (scaling.scale == 1.0).all() else graph.node("Mul", x, scaling.scale)
-    u = graph.node("Div", graph.node("Sub", u, scaling.center), scaling.spread)
+    u = graph.node("Div", graph.node("Sub", x, scaling.center), scaling.spread)
     encoded = _clip_smoothly(graph, u, SATURATION)
     if scaling.is_step.any():
         step = graph.node("Sub", graph.node("Clip", u, 0.0, 1.0), scaling.mean)

@@ -5,8 +5,6 @@ Levels are plain Python values, which compare by value wherever they come from.
 
 from __future__ import annotations
 
-import datetime
-import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -27,10 +25,10 @@ many there are."""
 UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 """Rows of the lookup table of a category column; as codes, they are the codes."""
 
-DATE_TYPES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
-
-OTHER_DATE_TYPES = ("Period", "BaseOffset", "MonthDayNano")
-"""Those of pandas and pyarrow, which are not imported to know them."""
+TIME_TYPES = {"date", "time", "timedelta", "datetime64", "timedelta64"} | {
+    *("Period", "BaseOffset", "MonthDayNano")
+}
+"""Names of types; some are of pandas and pyarrow, which are not imported for them."""
 
 PANDAS_MISSING = ("NAType", "NaTType")
 """Names of the types of pandas' missing values; pandas is not imported for them."""
@@ -41,8 +39,8 @@ DATES = (
     "them strings if they are categories."
 )
 OTHERS = (
-    "Columns {} of X hold neither numbers nor categories (but complex numbers, lists, structures, "
-    "or tuples with NaN in them, for instance). Take numbers from them, or leave them out."
+    "Columns {} of X hold neither numbers nor categories (but complex numbers, lists or "
+    "structures, for instance). Take numbers from them, or leave them out."
 )
 INFINITE = (
     "Input X contains infinity or a value too large for its dtype, in columns {}. Make it missing "
@@ -65,8 +63,7 @@ class LevelMatch(NamedTuple):
 
     n_rows: int  # with a value
     n_known: int  # of these, with a level of `fit` that is not rare
-    n_levels: int  # if there are none of these, how many levels they have
-    types: frozenset[str]  # and of what types
+    types: frozenset[str]  # if there are none of these, the types of their levels
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,6 @@ class Category:
     # What `fit` saw in the column:
     n_rows: int  # with a value, of weight above 0
     n_rare: int  # of these, with a rare level
-    n_scarce: int  # and with one that would be rare without the row
     is_cut: bool  # whether levels are rare for no other reason than max_categories
     types: list[str]  # of all levels, rare or not
 
@@ -92,6 +88,11 @@ class Category:
     def is_empty(self) -> bool:
         """Whether the column had no value in `fit`."""
         return self.n_rows == 0
+
+    @property
+    def is_mostly_rare(self) -> bool:
+        """Whether most rows with a value had a rare level in `fit`."""
+        return self.n_rare > 0.5 * self.n_rows
 
     @property
     def is_constant(self) -> bool:
@@ -116,37 +117,27 @@ class Category:
             out[:, k] = values[picked]
         n_rows = int(np.count_nonzero(picked != MISSING))
         n_known = int(np.count_nonzero(picked > MISSING))
-        unknown = [] if n_known else levels.values
-        return LevelMatch(n_rows, n_known, len(unknown), find_types(unknown))
+        return LevelMatch(n_rows, n_known, find_types([] if n_known else levels.values))
 
 
 def is_missing(value: Any) -> bool:
     """Say whether a value is None, NaN, or one of pandas' own."""
     if value is None or type(value).__name__ in PANDAS_MISSING:
         return True
-    if isinstance(value, Decimal):
-        return value.is_nan()
     # The type first: whether an array equals itself has no answer.
-    return isinstance(value, Real | np.datetime64) and value != value
+    return isinstance(value, Real | Decimal | np.datetime64) and value != value
 
 
 def is_time(value_type: type) -> bool:
     """Say whether values of a type are dates, times, durations, or periods."""
-    names = {base.__name__ for base in value_type.__mro__}
-    return issubclass(value_type, DATE_TYPES) or not names.isdisjoint(OTHER_DATE_TYPES)
+    return not TIME_TYPES.isdisjoint(base.__name__ for base in value_type.__mro__)
 
 
 def are_numbers(values: list[Any]) -> bool:
     """Say whether all values are numbers, with True and False among others, or missing."""
-    samples = {type(value): value for value in values}
-    booleans = samples.keys() & {bool, np.bool_}
-    numbers = {t for t in samples if issubclass(t, Real | Decimal) and not is_time(t)}
-    numbers -= booleans
-    if not all(is_missing(samples[t]) for t in samples.keys() - booleans - numbers):
-        return False
-    if not booleans:
-        return bool(numbers)
-    return any(type(value) in numbers and not is_missing(value) for value in values)
+    types = {type(value) for value in values if not is_missing(value)}
+    is_number = all(issubclass(t, Real | Decimal) and not is_time(t) for t in types)
+    return is_number and not types <= {bool, np.bool_}
 
 
 def to_floats(values: list[Any], label: Any) -> np.ndarray:
@@ -158,14 +149,12 @@ def to_floats(values: list[Any], label: Any) -> np.ndarray:
             raise ValueError(DATES.format([label]))
     try:
         return np.fromiter(values, np.float64, len(values))
-    except OverflowError as error:
-        reason: Exception = ValueError(f"a number is too large for float64 ({error})")
-    except (TypeError, ValueError) as error:
-        reason = error
-    raise type(reason)(
-        f"Column {label!r} of X is read as numbers, but {str(reason).rstrip('.')}. If it holds "
-        "categories, name it in categorical_features."
-    ) from reason
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"Column {label!r} of X is read as numbers, but {str(error).rstrip('.')}. If it holds "
+            "categories, name it in categorical_features."
+        ) from error
 
 
 def to_levels(found: list[Any], codes: np.ndarray, label: Any) -> Levels:
@@ -192,34 +181,14 @@ def simplify(value: Any, label: Any) -> Any:
     if isinstance(value, Decimal | Fraction):
         is_finite = isinstance(value, Fraction) or value.is_finite()
         value = int(value) if is_finite and value == int(value) else float(value)
-    if isinstance(value, int | float):
-        return _simplify_number(value, label)
-    if not _equals_its_copy(value):
-        raise ValueError(OTHERS.format([label]))
-    return value
-
-
-def _simplify_number(value: int | float, label: Any) -> int | float:
-    if isinstance(value, bool):
-        return value
     if isinstance(value, int):
-        return int.__int__(value)
+        return value if isinstance(value, bool) else int.__int__(value)
+    if not isinstance(value, float):
+        return value
     if np.isinf(value):
         raise ValueError(INFINITE.format([label]))
     is_whole = value.is_integer() and abs(value) < LARGEST_EXACT
     return int(value) if is_whole else float.__float__(value)
-
-
-def _equals_its_copy(value: Any) -> bool:
-    """Say whether a level is the same after it was saved; one with NaN in it is not, for instance.
-
-    What cannot be saved is the same as long as the process runs.
-    """
-    try:
-        saved = pickle.dumps(value)
-    except Exception:  # of any kind: the class of the value is the user's own
-        return True
-    return bool(pickle.loads(saved) == value)
 
 
 def find_types(levels: Iterable[Any]) -> frozenset[str]:
@@ -248,33 +217,31 @@ def sort_levels(levels: Iterable[Any]) -> list[Any]:
 
 
 def fit_category(
-    summary: LevelSummary, *, max_one_hot: int, min_frequency: float, max_categories: int
+    summary: LevelSummary, max_one_hot: int, min_frequency: float, max_categories: int
 ) -> Category:
     """Choose the flags or codes of a category column."""
-    counts, totals = summary.counts, summary.totals
+    counts = {level: count for level, (count, _) in summary.items() if level is not None}
+    weights = {level: weight for level, (_, weight) in summary.items()}
     if min_frequency < 1:
-        is_common = totals >= min_frequency * (1.0 - ROUNDING) * totals.sum()
-        fewest = min_frequency * counts.sum()
+        smallest = min_frequency * (1.0 - ROUNDING) * sum(weights.values())
+        is_common = {level: weights[level] >= smallest for level in counts}
     else:
-        is_common, fewest = counts >= min_frequency, min_frequency
-    places = {level: i for i, level in enumerate(summary.levels, 1)}
-    levels = sort_levels(places)
-    common = [level for level in levels if is_common[places[level]]]
+        is_common = {level: count >= min_frequency for level, count in counts.items()}
+    levels = sort_levels(counts)
+    common = [level for level in levels if is_common[level]]
     # Of levels that are as frequent, those stay that come first: sorting is stable.
-    by_frequency = sorted(common, key=lambda level: -counts[places[level]])
-    kept = set(by_frequency[:max_categories])
-    rare = [places[level] for level in levels if level not in kept]
-    scarce = [places[level] for level in kept if counts[places[level]] <= fewest]
-    shown = [level for level in common if level in kept]
-    weight_of_row = np.array([sum(totals[rare]), totals[0], *(totals[places[v]] for v in shown)])
-    table, outputs = make_lookup(shown, weight_of_row, max_one_hot=max_one_hot)
+    kept = set(sorted(common, key=lambda level: -counts[level])[:max_categories])
+    rare = [level for level in levels if level not in kept]
+    shown = [level for level in levels if level in kept]
+    weight_of_rare = sum(weights[level] for level in rare)
+    weight_of_row = [weight_of_rare, weights.get(None, 0.0), *(weights[level] for level in shown)]
+    table, outputs = make_lookup(shown, np.array(weight_of_row), max_one_hot=max_one_hot)
     return Category(
         levels=shown,
         table=table,
         outputs=outputs,
-        n_rows=int(counts[1:].sum()),
-        n_rare=int(counts[rare].sum()),
-        n_scarce=int(counts[[*rare, *scarce]].sum()),
+        n_rows=sum(counts.values()),
+        n_rare=sum(counts[level] for level in rare),
         is_cut=len(common) > max_categories,
         types=sorted(find_types(levels)),
     )

@@ -19,7 +19,7 @@ from narwhals.stable.v2.dependencies import is_into_dataframe, is_pandas_datafra
 from scipy.sparse import issparse
 from sklearn.utils import check_array
 
-from ..utils import cut_rows, fill_masked, find_stack_level
+from ..utils import fill_masked, find_stack_level
 from .categories import DATES, INFINITE, OTHERS, Levels, are_numbers, to_floats, to_levels
 from .column_warnings import list_few
 
@@ -27,7 +27,7 @@ NUMBER, CATEGORY, DATE, OTHER = "number", "category", "date", "other"
 """What a column is by its dtype. Numbers may still be read as levels, and categories as numbers."""
 
 STRING, OBJECT = "string", "object"
-"""Categories too, unless values that may be of any type are all numbers: see `find_kind`."""
+"""Categories too, unless values that may be of any type are all numbers."""
 
 KINDS = {nw.String: STRING, nw.Categorical: CATEGORY, nw.Enum: CATEGORY, nw.Boolean: CATEGORY}
 """Kinds by dtype. Others that are neither temporal nor numeric nor nested are those of objects."""
@@ -127,8 +127,8 @@ class Table:
     X: Any
     labels: Sequence[Any]
     kinds: list[str]  # what each column is by its dtype
-    has_floats: list[bool]  # whether `floats` reads it
-    is_single: list[bool]  # whether its numbers are float32
+    has_floats: np.ndarray  # whether `floats` reads it
+    is_single: np.ndarray  # whether its numbers are float32
 
     def __len__(self) -> int:
         return len(self.X)
@@ -139,7 +139,7 @@ class Table:
 
     def choose_dtype(self, columns: list[int]) -> np.dtype:
         """Return the dtype of these columns as numbers: float32 if that of all, else float64."""
-        is_single = bool(columns) and all(self.is_single[column] for column in columns)
+        is_single = bool(columns) and self.is_single[columns].all()
         return np.dtype(np.float32 if is_single else np.float64)
 
     def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
@@ -147,18 +147,26 @@ class Table:
         raise NotImplementedError
 
     def numbers(self, columns: list[int], rows: slice = EVERY_ROW) -> np.ndarray:
-        """Return columns, of which there may be none, as numbers."""
-        floats = [column for column in columns if self.has_floats[column]]
-        if columns and floats == columns:
-            return self.floats(columns, rows)
-        n_rows = len(range(len(self))[rows])
-        numbers = np.empty((n_rows, len(columns)), self.choose_dtype(columns))
-        if floats:
-            numbers[:, [self.has_floats[column] for column in columns]] = self.floats(floats, rows)
-        for i, column in enumerate(columns):
-            if not self.has_floats[column]:
-                numbers[:, i] = to_floats(self.objects(column, rows), self.labels[column])
-        return numbers
+        """Return columns, at least one, as numbers.
+
+        Raises
+        ------
+        ValueError
+            If there is infinity among them.
+        """
+        if self.has_floats[columns].all():
+            x = self.floats(columns, rows)
+        else:
+            floats = [j for j in columns if self.has_floats[j]]
+            found = dict(zip(floats, self.floats(floats, rows).T, strict=True)) if floats else {}
+            for j in set(columns) - set(floats):
+                found[j] = to_floats(self.objects(j, rows), self.labels[j])
+            x = np.column_stack([found[j] for j in columns])
+        is_infinite = np.isinf(x).any(axis=0)
+        if is_infinite.any():
+            places = np.flatnonzero(is_infinite).tolist()
+            raise ValueError(INFINITE.format([self.labels[columns[place]] for place in places]))
+        return x
 
     def distinct(self, column: int) -> tuple[list[Any], np.ndarray]:
         """Return the values that occur in a column, and for each row which one it has."""
@@ -166,6 +174,11 @@ class Table:
         values = self.objects(column)
         codes = np.fromiter(map(places.__getitem__, values), np.intp, len(values))
         return list(places), codes
+
+    def is_category(self, column: int) -> bool:
+        """Say whether a column is a category by its dtype, or else by its values."""
+        kind = self.kinds[column]
+        return kind != NUMBER and not (kind == OBJECT and are_numbers(self.objects(column)))
 
     def levels(self, column: int) -> Levels:
         """Return a column as levels."""
@@ -186,8 +199,8 @@ class ArrayTable(Table):
     def __init__(self, X: np.ndarray, codes: Sequence[int] = ()) -> None:
         self.X, self.labels = X, range(X.shape[1])
         self.kinds = [DATE if X.dtype.kind in "mM" else NUMBER] * len(self.labels)
-        self.has_floats = [X.dtype.kind in "biuf"] * len(self.labels)
-        self.is_single = [X.dtype == np.float32] * len(self.labels)
+        self.has_floats = np.full(len(self.labels), X.dtype.kind in "biuf")
+        self.is_single = np.full(len(self.labels), X.dtype == np.float32)
         for column in codes:
             self.kinds[column] = CATEGORY
 
@@ -205,8 +218,8 @@ class FrameTable(Table):
     def __init__(self, X: nw.DataFrame[Any]) -> None:
         self.X, self.labels, self._dtypes = X, X.columns, list(X.schema.values())
         self.kinds = [self._kind_of(dtype) for dtype in self._dtypes]
-        self.has_floats = [dtype.base_type() in FLOATS for dtype in self._dtypes]
-        self.is_single = [dtype == nw.Float32 for dtype in self._dtypes]
+        self.has_floats = np.array([dtype.base_type() in FLOATS for dtype in self._dtypes])
+        self.is_single = np.array([dtype == nw.Float32 for dtype in self._dtypes])
 
     @staticmethod
     def _kind_of(dtype: Any) -> str:
@@ -260,41 +273,6 @@ def open_columns(X: Any, codes: Sequence[int] = ()) -> Table:
     return table
 
 
-def refuse_infinite(table: Table, columns: list[int], is_infinite: np.ndarray) -> None:
-    """Refuse those of the columns that hold infinity."""
-    if is_infinite.any():
-        found = np.flatnonzero(is_infinite).tolist()
-        raise ValueError(INFINITE.format([table.labels[columns[i]] for i in found]))
-
-
-def iterate_numbers(
-    table: Table, columns: list[int], order: np.ndarray | None
-) -> Iterator[np.ndarray]:
-    """Yield columns in float64, with their rows in the order given, which may leave out some.
-
-    Raises
-    ------
-    ValueError
-        In the end, if there were columns with infinite values.
-    """
-    is_infinite = np.zeros(len(columns), dtype=bool)
-    # As many at a time as make a block: a DataFrame takes its time to find each column.
-    for group in cut_rows(len(columns), len(table)):
-        x = table.numbers(columns[group]).T.astype(np.float64, order="C")
-        is_infinite[group] = np.isinf(x).any(axis=1)
-        if not is_infinite.any():
-            yield from x if order is None else x[:, order]
-    refuse_infinite(table, columns, is_infinite)
-
-
-def find_kind(table: Table, column: int) -> str:
-    """Say whether a column is a number or a category, by its values if its dtype does not."""
-    kind = table.kinds[column]
-    if kind == OBJECT and are_numbers(table.objects(column)):
-        return NUMBER
-    return NUMBER if kind == NUMBER else CATEGORY
-
-
 def name_categories(X: Any) -> list[Any]:
     """Return the names of the columns of a DataFrame that are categories by themselves.
 
@@ -304,12 +282,10 @@ def name_categories(X: Any) -> list[Any]:
         If a column holds times, or what is neither a number nor a category.
     """
     table = open_columns(X)
-    names = []
-    for i, label in enumerate(table.labels):
-        if find_kind(table, i) == CATEGORY:
-            table.levels(i)  # refuses objects that are no levels
-            names.append(label)
-    return names
+    places = [j for j in range(len(table.labels)) if table.is_category(j)]
+    for j in places:
+        table.levels(j)  # refuses objects that are no levels
+    return [table.labels[j] for j in places]
 
 
 def name_levels(X: Any) -> list[Any]:
@@ -331,7 +307,7 @@ def find_categories(categorical_features: Any, table: Table) -> np.ndarray:
     if categorical_features is None:
         return is_categorical
     if isinstance(categorical_features, str):  # "from_dtype"
-        return np.array([find_kind(table, j) == CATEGORY for j in range(n_features)])
+        return np.array([*map(table.is_category, range(n_features))])
     wanted = np.asarray(categorical_features, dtype=object).ravel().tolist()
     if all(isinstance(item, bool | np.bool_) for item in wanted):
         if len(wanted) not in (0, n_features):

@@ -6,14 +6,13 @@ whose rows are what the column becomes for an unknown level, for a missing one, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
-import narwhals.stable.v2 as nw
 import numpy as np
-from narwhals.stable.v2.dependencies import is_pandas_dataframe
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
@@ -38,15 +37,7 @@ from ..utils import (
     remove_format,
     with_usual_errors,
 )
-from .categories import (
-    CONTINUOUS,
-    FIRST_LEVEL,
-    FLAG,
-    UNMARKED,
-    Category,
-    LevelMatch,
-    fit_category,
-)
+from .categories import CONTINUOUS, FIRST_LEVEL, FLAG, Category, LevelMatch, fit_category
 from .column_warnings import PREMATURE, advise, warn_of, warn_of_unknown
 from .columns import (
     OBJECT,
@@ -54,21 +45,19 @@ from .columns import (
     Table,
     find_categories,
     is_frame,
-    iterate_numbers,
     make_dense,
     open_columns,
-    refuse_infinite,
     take_table,
 )
-from .scaling import NumberScale, Scaling, fit_number, order_rows
+from .encoded_array import find_codes, mark, to_frame
+from .scaling import NumberScale, Scaling, fit_number
 from .summaries import (
-    NO_PARTS,
-    LevelSummary,
     NumberSummary,
-    Parts,
     Summary,
+    pack_summaries,
     summarize_levels,
     summarize_numbers,
+    unpack_summaries,
 )
 
 LARGEST_CODE = 1 << 24
@@ -133,14 +122,12 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         ``u = (x - m) / (q75 - q25)``, and ``u / sqrt(1 + (u / 3)^2)``,
 
     after [1]_. If the quartiles are equal, as those of a column that is mostly zero, it is divided
-    by the median of ``|x - m|`` over the values that are not m, so that these are told apart. So it
-    is where most values are not equal but next to m, beside a broad rest: by the median of the rest
-    if that has a tenth of the weight, lies far from where the former level off, and is spread out,
-    as neither tails nor outliers are. A constant column becomes 0. A column of two distinct values
-    becomes a flag: -1 for the lower, 1 for the higher, linear between them, and -1 or 1 outside.
-    Missing values become 0, and a column with missing values in `fit` has a flag ``name_missing``
-    as well: 1 where the value is missing, else 0. A column of which all values are missing in `fit`
-    becomes 0, whatever comes later; this warns.
+    by the median of ``|x - m|`` over the distinct values that are not m, by their weights, so that
+    these are told apart. A constant column becomes 0. A column of two distinct values becomes a
+    flag: -1 for the lower, 1 for the higher, linear between them, and -1 or 1 outside. Missing
+    values become 0, and a column with missing values in `fit` has a flag ``name_missing`` as well:
+    1 where the value is missing, else 0. A column of which all values are missing in `fit` becomes
+    0, whatever comes later; this warns.
 
     From each **flag** its weighted mean in `fit` is subtracted, for a column of two values or
     levels that of the rows that have one: 0 is the average row, and where nothing is known. Without
@@ -163,12 +150,11 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
 
     **Warnings**: `fit` warns of columns in which more than half of the rows that have a value have
     a rare level. If it chose them by their dtype, it warns of columns of strings (and numbers) that
-    all read as numbers, or all but markers such as "?", "NA", "" and "-", where they have decimals,
-    or most rows have a rare level; wherever they are written with signs, as "1,234.5" and "12%"; or
-    are dates and times. A leading zero makes a code of all. It warns of columns that have both 1
-    and "1". `transform` warns of category columns in which no row has a level of `fit`, if these
-    are ten rows or several levels (unless rare levels explain it), or if they are of another kind,
-    as 1 where there were strings; what a column is stays as in `fit`.
+    all read as numbers, or all but markers such as "?", "NA", "" and "-", where they have decimals
+    or signs, as "1,234.5" and "12%", or most rows have a rare level; or are dates and times. A
+    leading zero makes a code of all. `transform` warns of category columns in which no row has a
+    level of `fit`, if these are ten rows (unless most levels were rare in `fit`), or if they are of
+    another kind, as 1 where there were strings; what a column is stays as in `fit`.
 
     **Objects** are numbers if all values of the column in `fit` are: int, float, Decimal, Fraction,
     those of NumPy, and bool among others.
@@ -180,7 +166,8 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     that is a fraction, a row of integer weight k counts exactly as k rows; an integer
     `min_frequency` and `max_categories` count rows as they are given, so that no unit of weights
     makes a level rare. A row of weight 0 counts as none. Quantiles are those of
-    :func:`numpy.quantile` with ``method="inverted_cdf"``. Nothing depends on the order of the rows.
+    :func:`numpy.quantile` with ``method="inverted_cdf"``. Nothing depends on the order of the rows,
+    but for the rounding of sums of weights.
 
     **Names**: ``age``, ``age_missing``, ``sex_male``, ``color_red``, ``color_rare``,
     ``color_missing``, ``zip``. A name that is taken already has ``_2``, ``_3``, ... added.
@@ -227,7 +214,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     source_features_: NDArray[np.intp]
     n_features_in_: int
     feature_names_in_: NDArray[np.object_]
-    _parts: Parts | None
+    _summaries: list[Summary] | None
 
     def __init__(
         self,
@@ -270,7 +257,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         TypeError
             If X is sparse.
         """
-        self._learn(self._open(X, reset=True), sample_weight, NO_PARTS)
+        self._learn(self._open(X, reset=True), sample_weight, [])
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -308,8 +295,8 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
 
         Notes
         -----
-        It warns as `fit` does, of each column once, but not of rare levels and of columns without a
-        value, since later parts may have more.
+        It warns as `fit` does, but not of rare levels and of columns without a value, since later
+        parts may have more.
 
         Examples
         --------
@@ -322,70 +309,65 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         >>> np.array_equal(encoder.transform(X), TabularEncoder().fit_transform(X))
         True
         """
-        parts = getattr(self, "_parts", NO_PARTS)
-        if parts is None:
+        before = getattr(self, "_summaries", [])
+        if before is None:
             raise ValueError(
                 "This encoder is part of a model, which does not keep what it has learnt from: "
                 "partial_fit cannot go on. Take a clone, or the encoder that the model was given."
             )
-        self._learn(self._open(X, reset=not parts.summaries), sample_weight, parts, PREMATURE)
+        self._learn(self._open(X, reset=not before), sample_weight, before, PREMATURE)
         return self
 
     def _learn(
-        self, table: Table, sample_weight: Any, parts: Parts, untold: Sequence[str] = ()
+        self,
+        table: Table,
+        sample_weight: Any,
+        before: list[Summary],
+        untold: Sequence[str] = (),
     ) -> None:
-        """Learn from the rows of a table and of the parts before; leave some warnings `untold`."""
-        order, weights, unit = order_rows(check_weights(sample_weight, table, may_vanish=False))
-        if not parts.summaries:
+        """Learn from the rows of a table and of those before; leave some warnings `untold`."""
+        if not before:
             self._labels = list(table.labels)
             self.is_categorical_ = find_categories(self.categorical_features, table)
-        first_unit = parts.unit if parts.summaries else float(2.0 ** (np.frexp(unit)[1] - 1))
-        if not 0.0 < unit / first_unit < np.inf:
-            raise ValueError(
-                "sample_weight of this part is beyond the range of numbers beside that of the "
-                "first part. Bring both nearer to 1: only their ratios matter."
-            )
         columns: dict[int, NumberScale | Category] = {}
         summaries: dict[int, Summary] = {}
-        advice: list[tuple[str, int]] = []  # messages and columns
+        warned = defaultdict(list)  # columns by message
         is_by_dtype = isinstance(self.categorical_features, str)
-        for j, summary in self._summarize(table, order, weights):
-            before: Any = parts.summaries.get(j, type(summary).empty())
-            summaries[j] = before.merge(summary, unit / first_unit)
-            if parts.summaries:  # else this summary is exact, before it is cut down
+        for j, summary in self._summarize(table, sample_weight):
+            rows_before: Any = before[j] if before else type(summary)()
+            summaries[j] = rows_before.merge(summary)
+            if before:  # else this summary is exact, before it is cut down
                 summary = summaries[j]
-            column = columns[j] = self._fit_column(summary)
+            if isinstance(summary, NumberSummary):
+                columns[j] = fit_number(summary)
+            else:
+                columns[j] = fit_category(
+                    summary, self.max_one_hot, self.min_frequency, self.max_categories
+                )
             is_declared = not (is_by_dtype and table.kinds[j] in (STRING, OBJECT))
-            levels = summary.levels if isinstance(summary, LevelSummary) else []
-            advice += [(text, j) for text in advise(levels, column, is_declared=is_declared)]
+            message = advise(columns[j], summary, is_declared=is_declared)
+            if message is not None and message not in untold:
+                warned[message].append(j)
             del summary  # which may be as large as the column, before there is another one
         self._arrange([columns[j] for j in range(len(columns))])
-        advice = [new for new in advice if new[0] not in untold and new not in parts.told]
-        self._parts = Parts(summaries, first_unit, parts.told + advice)
-        for message in dict.fromkeys(message for message, _ in advice):
-            warn_of(message, [self._labels[j] for text, j in sorted(advice) if text == message])
+        self._summaries = [summaries[j] for j in range(len(summaries))]
+        for message, places in warned.items():
+            warn_of(message, [self._labels[j] for j in sorted(places)])
 
-    def _summarize(
-        self, table: Table, order: np.ndarray | None, weights: np.ndarray | None
-    ) -> Iterator[tuple[int, Summary]]:
-        """Yield each column and a summary of its rows, numbers first."""
+    def _summarize(self, table: Table, sample_weight: Any) -> Iterator[tuple[int, Summary]]:
+        """Yield each column and a summary of its rows of weight above 0, numbers first."""
+        weights = check_weights(sample_weight, table, may_vanish=False)
+        rows = slice(None) if weights is None else np.flatnonzero(weights)
+        weights = None if weights is None else weights[rows]
         numeric = np.flatnonzero(~self.is_categorical_).tolist()
-        for j, x in zip(numeric, iterate_numbers(table, numeric, order), strict=True):
-            yield j, summarize_numbers(x, weights)
+        # As many at a time as make a block: a DataFrame takes its time to find each column.
+        for group in cut_rows(len(numeric), len(table)):
+            block = table.numbers(numeric[group]).T.astype(np.float64, order="C")
+            for j, x in zip(numeric[group], block, strict=True):
+                yield j, summarize_numbers(x[rows], weights)
         for j in np.flatnonzero(self.is_categorical_).tolist():
             levels, codes = table.levels(j)
-            codes = codes if order is None else codes[order]
-            yield j, summarize_levels(levels, codes, weights)
-
-    def _fit_column(self, summary: Summary) -> NumberScale | Category:
-        if isinstance(summary, NumberSummary):
-            return fit_number(summary)
-        return fit_category(
-            summary,
-            max_one_hot=self.max_one_hot,
-            min_frequency=self.min_frequency,
-            max_categories=self.max_categories,
-        )
+            yield j, summarize_levels(levels, codes[rows], weights)
 
     @with_usual_errors
     def transform(self, X: TableLike) -> Any:
@@ -403,9 +385,37 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             which columns are codes, and tells the next encoder or classifier; in a DataFrame, by
             ``set_output``, they are categories.
         """
-        encoded = mark(self._transform(X, reset=False), self._marks)
+        check_is_fitted(self)
+        matrix, matches = self._encode(self._open(X, reset=False))
+        self._warn_of_unknown([matches])
+        encoded = mark(matrix, self._marks)
         container = get_output_container(self)
         return encoded if container == "default" else to_frame(encoded, container, X)
+
+    def _encode(
+        self, table: Table, dtype: np.dtype | None = None
+    ) -> tuple[np.ndarray, list[LevelMatch]]:
+        """Encode a table, or a block of one; also return the matches of each category column."""
+        # Columns without any value in `fit` stay 0.
+        shape = (len(table), len(self.source_features_))
+        X_encoded = np.zeros(shape, dtype or table.choose_dtype(self._numeric))
+        scaling, n_numeric = self._scaling, len(self._numeric)
+        # In parts of a block, as the formulas take several arrays of their size.
+        for rows in cut_rows(len(table) if n_numeric else 0, n_numeric, BLOCK_VALUES // 4):
+            numbers = table.numbers(self._numeric, rows)
+            is_missing = np.isnan(numbers)
+            X_encoded[rows, self._places] = scaling.encode(numbers, is_missing)
+            flags = is_missing[:, scaling.has_missing] - scaling.missing[scaling.has_missing]
+            X_encoded[rows, self._missing_places] = flags
+        matches = []
+        for j, category in self._categories.items():
+            place = self._category_places[j]
+            matches.append(category.encode_into(table.levels(j), X_encoded[:, place]))
+        return X_encoded, matches
+
+    def _warn_of_unknown(self, blocks: list[list[LevelMatch]]) -> None:
+        """Warn of category columns in which no row of these blocks has a level of `fit`."""
+        warn_of_unknown(self._labels, self._categories, blocks)
 
     def _find_constant(self) -> list[Any]:
         """Name the columns that had a single value in `fit`, and are encoded as 0 ever after."""
@@ -414,59 +424,6 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             for label, column in zip(self._labels, self._columns, strict=True)
             if column.is_constant and not column.is_empty
         ]
-
-    def _transform(
-        self,
-        X: Any,
-        dtype: np.typing.DTypeLike | None = None,
-        *,
-        reset: bool | None = None,
-        is_part: bool = False,
-    ) -> np.ndarray:
-        """Encode a table as `transform` does, but in `dtype` if that is the narrower one.
-
-        Names of columns are compared with those in `fit` if `reset` is False, and must have been if
-        it is None. `is_part` says that it is a later part of a stream, whose first part `fit` saw.
-        """
-        X_encoded, matches = self._encode(X, dtype, reset=reset)
-        self._warn_of_unknown([matches], is_part=is_part)
-        return X_encoded
-
-    def _encode(
-        self, X: Any, dtype: np.typing.DTypeLike | None = None, *, reset: bool | None = None
-    ) -> tuple[np.ndarray, list[LevelMatch]]:
-        """Encode a table, or a block of one; also return the matches of each category column."""
-        table = self._open_fitted(X, reset=reset)
-        own = table.choose_dtype(self._numeric)
-        dtype = own if dtype is None else min(own, np.dtype(dtype), key=lambda d: d.itemsize)
-        # Columns without any value in `fit` stay 0.
-        X_encoded = np.zeros((len(table), len(self.source_features_)), dtype)
-        self._encode_numbers(table, X_encoded)
-        matches = [
-            category.encode_into(table.levels(j), X_encoded[:, self._category_places[j]])
-            for j, category in self._categories.items()
-        ]
-        return X_encoded, matches
-
-    def _encode_numbers(self, table: Table, out: np.ndarray) -> None:
-        """Encode the numeric columns, in blocks of rows."""
-        scaling, is_infinite = self._scaling, np.zeros(len(self._numeric), dtype=bool)
-        # In parts of a block, as the formulas take several arrays of their size.
-        for rows in cut_rows(len(out), len(self._numeric), BLOCK_VALUES // 4):
-            numbers = table.numbers(self._numeric, rows)
-            is_infinite |= np.isinf(numbers).any(axis=0)
-            if is_infinite.any():
-                continue  # only the columns with infinity are still of interest
-            is_missing = np.isnan(numbers)
-            out[rows, self._places] = scaling.encode(numbers, is_missing)
-            flags = is_missing[:, scaling.has_missing] - scaling.missing[scaling.has_missing]
-            out[rows, self._missing_places] = flags
-        refuse_infinite(table, self._numeric, is_infinite)
-
-    def _warn_of_unknown(self, blocks: list[list[LevelMatch]], *, is_part: bool = False) -> None:
-        """Warn of category columns in which no row of these blocks has a level of `fit`."""
-        columns = [(self._labels[j], category) for j, category in self._categories.items()]
-        warn_of_unknown(columns, blocks, is_part=is_part)
 
     @with_usual_errors
     def input_slopes(self, X: TableLike) -> NDArray[np.float64]:
@@ -490,15 +447,16 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             ends included, and 0 outside; that of a boolean is the difference between False, 0, and
             True, 1. NaN stands in the columns of other categories, along which there is none.
         """
+        check_is_fitted(self)
         return self._input_slopes(X, reset=False)
 
     def _input_slopes(self, X: Any, *, reset: bool | None = None) -> np.ndarray:
-        """Return the slopes; names are compared as in `_transform`."""
-        table = self._open_fitted(X, reset=reset)
-        numbers = table.numbers(self._numeric)
-        refuse_infinite(table, self._numeric, np.isinf(numbers).any(axis=0))
-        slopes = np.zeros((len(numbers), len(self.source_features_)))
-        slopes[:, self._places] = self._scaling.slopes(numbers, np.isnan(numbers))
+        """Return the slopes; names are compared as in `_open`."""
+        table = self._open(X, reset=reset)
+        slopes = np.zeros((len(table), len(self.source_features_)))
+        if self._numeric:
+            numbers = table.numbers(self._numeric)
+            slopes[:, self._places] = self._scaling.slopes(numbers, np.isnan(numbers))
         for j, category in self._categories.items():
             is_present = table.levels(j).codes[:, np.newaxis] >= 0
             slopes[:, self._category_places[j]] = category.boolean_slopes * is_present
@@ -535,6 +493,8 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         Their names and number are learnt by a `reset`, compared if that is False, and left to the
         caller if it is None.
         """
+        if not reset and is_checked(self, X):
+            return open_columns(X)
         X = make_dense(take_table(X))
         codes = find_codes(X)
         if not is_frame(X):
@@ -544,11 +504,6 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         if reset is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
         return open_columns(X, codes)
-
-    def _open_fitted(self, X: Any, *, reset: bool | None = None) -> Table:
-        if not hasattr(self, "_columns"):  # checking takes 10 us
-            check_is_fitted(self)
-        return open_columns(X) if is_checked(self, X) else self._open(X, reset=reset)
 
     def __sklearn_is_fitted__(self) -> bool:
         # A fit that failed leaves attributes too.
@@ -594,9 +549,9 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             state = {name: value for name, value in state.items() if name not in vars(arranged)}
             state |= {"labels": self._labels, "columns": pack_columns(self._columns)}
             del state["_labels"]
-        parts = state.get("_parts")
-        if parts is not None:
-            state["_parts"] = parts.pack()
+        summaries = state.get("_summaries")
+        if summaries is not None:
+            state["_summaries"] = pack_summaries(summaries)
         return add_format(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -608,8 +563,8 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
                 self._arrange(unpack_columns(state.pop("columns"), state["is_categorical_"]))
                 if len(self._labels) != len(self._columns):
                     raise ValueError(f"{len(self._labels)} labels of {len(self._columns)} columns")
-            if state.get("_parts") is not None:
-                state["_parts"] = Parts.unpack(state["_parts"])
+            if state.get("_summaries") is not None:
+                state["_summaries"] = unpack_summaries(state["_summaries"])
             super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Tags:
@@ -637,97 +592,17 @@ def unpack_columns(
     packed: dict[str, Any], is_categorical: np.ndarray
 ) -> list[NumberScale | Category]:
     """Return fitted columns, in their order in the table."""
-    numbers = (NumberScale(*row) for row in packed["numbers"].tolist())
+    # Files of 0.1.0 have one more in front, which is 1 for all but numbers beyond 1e289.
+    n_numbers = len(NumberScale._fields)
+    numbers = (NumberScale(*row[-n_numbers:]) for row in packed["numbers"].tolist())
     categories = map(_unpack_category, packed["categories"])
     return [next(categories) if is_it else next(numbers) for is_it in is_categorical.tolist()]
 
 
 def _unpack_category(packed: dict[str, Any]) -> Category:
-    category = Category(**packed)
+    category = Category(**{field.name: packed[field.name] for field in fields(Category)})
     check_fields(category)
     shape = (FIRST_LEVEL + len(category.levels), len(category.outputs))
     if category.table.shape != shape:
         raise ValueError(f"a table of shape {category.table.shape} and not {shape}")
     return category
-
-
-class EncodedArray(np.ndarray):
-    """A matrix with a mark for each column, so that codes are not read as numbers.
-
-    A code is the number of a level. Rows and columns of the matrix, copies, and it side by side
-    with other arrays keep their marks. What is computed from it has none.
-    """
-
-    marks: np.ndarray | None  # (n_columns,), int
-
-    def __array_finalize__(self, obj: Any) -> None:
-        self.marks = None
-
-    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
-        return array[()] if return_scalar else np.asarray(array)
-
-    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        result = super().__array_function__(func, types, args, kwargs)
-        if func is np.concatenate and result.ndim == 2:  # hstack and vstack call it
-            axis = args[1] if len(args) > 1 else kwargs.get("axis", 0)
-            marks = [read_marks(np.asanyarray(part)) for part in args[0]]
-            if axis in (1, -1):
-                return mark(result, np.concatenate(marks))
-            if all(np.array_equal(other, marks[0]) for other in marks):
-                return mark(result, marks[0])
-        return result
-
-    def __getitem__(self, key: Any) -> Any:
-        part = super().__getitem__(key)
-        if self.marks is None or part.ndim != 2 or (isinstance(key, tuple) and len(key) != 2):
-            return part
-        # Raveled, as `np.ix_` makes an array of shape (1, n_columns) of the columns.
-        marks = self.marks[key[1]].ravel() if isinstance(key, tuple) else self.marks
-        return mark(part, marks) if marks.shape == part.shape[1:] else part
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return mark, (np.asarray(self), self.marks)
-
-    def __deepcopy__(self, memo: Any, /) -> EncodedArray:
-        return self.copy()
-
-    def copy(self, order: Any = "C") -> EncodedArray:
-        """Return a copy with the same marks."""
-        return mark(super().copy(order), self.marks)
-
-    def astype(self, *args: Any, **kwargs: Any) -> EncodedArray:
-        """Return the matrix in another dtype, with the same marks."""
-        return mark(super().astype(*args, **kwargs), self.marks)
-
-
-def mark(matrix: np.ndarray, marks: np.ndarray | None) -> EncodedArray:
-    """Return a view of a matrix, which remembers what its columns are."""
-    encoded = matrix.view(EncodedArray)
-    encoded.marks = marks
-    return encoded
-
-
-def read_marks(X: Any) -> np.ndarray:
-    """Return the marks of the columns of a matrix, which are unknown if it has none."""
-    marks = X.marks if isinstance(X, EncodedArray) else None
-    return np.full(X.shape[1], UNMARKED) if marks is None else marks
-
-
-def find_codes(X: Any) -> list[int]:
-    """Return the columns of an array that are marked as codes; none for any other table."""
-    marks = X.marks if isinstance(X, EncodedArray) else None
-    return [] if marks is None else np.flatnonzero(marks > FLAG).tolist()
-
-
-def to_frame(encoded: EncodedArray, library: Any, X: Any) -> Any:
-    """Return a DataFrame of pandas, with the index of X, or of polars; codes are categories."""
-    places = map(str, range(encoded.shape[1]))
-    frame = nw.from_dict(dict(zip(places, np.asarray(encoded).T, strict=True)), backend=library)
-    for j in find_codes(encoded):
-        levels = nw.Enum([str(code) for code in range(read_marks(encoded)[j])])
-        code = nw.col(str(j)).cast(nw.Int64).cast(nw.String).cast(levels)
-        frame = frame.with_columns(code)
-    table = frame.to_native()
-    if library == "pandas" and is_pandas_dataframe(X):
-        table.index = X.index
-    return table
