@@ -62,8 +62,7 @@ class LevelMatch(NamedTuple):
     """How the levels of some rows in a category column compare with those of `fit`."""
 
     n_rows: int  # with a value
-    n_known: int  # of these, with a level of `fit` that is not rare
-    types: frozenset[str]  # if there are none of these, the types of their levels
+    types: frozenset[str] | None  # of their levels; None if `fit` knows one, as not rare
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,7 @@ class Category:
         for k, values in enumerate(self.table.T):
             out[:, k] = values[picked]
         n_rows = int(np.count_nonzero(picked != MISSING))
-        n_known = int(np.count_nonzero(picked > MISSING))
-        return LevelMatch(n_rows, n_known, find_types([] if n_known else levels.values))
+        return LevelMatch(n_rows, None if (picked > MISSING).any() else find_types(levels.values))
 
 
 def is_missing(value: Any) -> bool:

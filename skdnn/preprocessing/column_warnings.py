@@ -87,19 +87,17 @@ def list_few(items: list[Any]) -> str:
     return repr(items) if len(items) <= 20 else f"{items[:20]!r} and {len(items) - 20} more"
 
 
-def advise(
-    column: NumberScale | Category, levels: Iterable[Any], *, is_declared: bool
-) -> str | None:
-    """Return the warning about a column with these levels, or None.
+def advise(column: NumberScale | Category, levels: Iterable[Any]) -> str | None:
+    """Return the warning about a column, or None.
 
-    `is_declared` says that the user has named it as a category. If it reads as numbers or times,
-    rare levels are not mentioned.
+    `levels` are those of a column that was not declared to be a category. If they read as numbers
+    or times, rare ones are not mentioned.
     """
     if column.is_empty:
         return EMPTY
     if isinstance(column, NumberScale):
         return None
-    form = None if is_declared else read_as(levels)
+    form = read_as(levels)
     if form == TIME:
         return TIMES
     if form == DECIMAL or (form == WHOLE and column.is_mostly_rare):
@@ -118,9 +116,9 @@ def warn_of_unknown(
     unknown, examples = [], []
     for (j, category), matches in zip(categories.items(), zip(*blocks, strict=True), strict=True):
         n_rows = sum(match.n_rows for match in matches)
-        types = {name for match in matches for name in match.types}
+        types = {name for match in matches for name in match.types or ()}
         is_surprise = n_rows >= MANY_ROWS and not category.is_mostly_rare
-        is_known = n_rows == 0 or any(match.n_known for match in matches)
+        is_known = n_rows == 0 or any(match.types is None for match in matches)
         if category.levels and not is_known and (is_surprise or types.isdisjoint(category.types)):
             unknown.append(labels[j])
             examples.append(category.levels[0])

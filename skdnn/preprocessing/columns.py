@@ -237,11 +237,7 @@ class FrameTable(Table):
         return X.to_numpy().astype(self.choose_dtype(columns), copy=False)
 
     def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
-        values = self.X.get_column(self.labels[column])[rows]
-        if self._dtypes[column] == nw.Categorical and values.implementation.is_pyarrow():
-            dictionary = values.to_native()
-            return dictionary.cast(dictionary.type.value_type).to_pylist()  # else 20 times as slow
-        return values.to_list()
+        return self.X.get_column(self.labels[column])[rows].to_list()
 
     def distinct(self, column: int) -> tuple[list[Any], np.ndarray]:
         values = self.X.get_column(self.labels[column]).to_native()
@@ -284,7 +280,7 @@ def name_categories(X: Any) -> list[Any]:
     table = open_columns(X)
     places = [j for j in range(len(table.labels)) if table.is_category(j)]
     for j in places:
-        table.levels(j)  # refuses objects that are no levels
+        table.levels(j)  # refuses times among objects
     return [table.labels[j] for j in places]
 
 
@@ -303,19 +299,18 @@ def find_categories(categorical_features: Any, table: Table) -> np.ndarray:
         If `categorical_features` has an entry that is not a column of X, or is of mixed types.
     """
     n_features = len(table.labels)
-    is_categorical = np.zeros(n_features, dtype=bool)
     if categorical_features is None:
-        return is_categorical
+        return np.zeros(n_features, dtype=bool)
     if isinstance(categorical_features, str):  # "from_dtype"
         return np.array([*map(table.is_category, range(n_features))])
     wanted = np.asarray(categorical_features, dtype=object).ravel().tolist()
-    if all(isinstance(item, bool | np.bool_) for item in wanted):
-        if len(wanted) not in (0, n_features):
+    if wanted and all(isinstance(item, bool | np.bool_) for item in wanted):
+        if len(wanted) != n_features:
             raise ValueError(
                 "categorical_features as a boolean mask must have one entry for each of the "
                 f"{n_features} features of X, got {len(wanted)}."
             )
-        return np.array(wanted, dtype=bool) if wanted else is_categorical
+        return np.array(wanted, dtype=bool)
     if all(isinstance(item, Integral) and not isinstance(item, bool) for item in wanted):
         known: list[Any] = list(range(n_features))
     elif all(isinstance(item, str) for item in wanted):

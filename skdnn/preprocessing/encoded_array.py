@@ -76,8 +76,8 @@ def read_marks(X: Any) -> np.ndarray:
 
 def find_codes(X: Any) -> list[int]:
     """Return the columns of an array that are marked as codes; none for any other table."""
-    marks = X.marks if isinstance(X, EncodedArray) else None
-    return [] if marks is None else np.flatnonzero(marks > FLAG).tolist()
+    is_marked = isinstance(X, EncodedArray)
+    return np.flatnonzero(read_marks(X) > FLAG).tolist() if is_marked else []
 
 
 def to_frame(encoded: EncodedArray, library: Any, X: Any) -> Any:

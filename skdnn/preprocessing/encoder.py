@@ -344,8 +344,8 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
                 columns[j] = fit_category(
                     summary, self.max_one_hot, self.min_frequency, self.max_categories
                 )
-            is_declared = not (is_by_dtype and table.kinds[j] in (STRING, OBJECT))
-            message = advise(columns[j], summary, is_declared=is_declared)
+            is_guess = is_by_dtype and table.kinds[j] in (STRING, OBJECT)
+            message = advise(columns[j], summary if is_guess else ())
             if message is not None and message not in untold:
                 warned[message].append(j)
             del summary  # which may be as large as the column, before there is another one

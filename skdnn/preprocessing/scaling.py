@@ -183,8 +183,6 @@ class SparseScaler(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> Any:
         """Scale the columns found; a sparse table shares its structure with the result."""
-        if not self.is_needed:
-            return X
         if not issparse(X):
             return self._scale(X, self.sizes_)
         X = X.tocsr()
