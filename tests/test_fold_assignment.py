@@ -398,20 +398,6 @@ def test_each_row_is_trained_on_or_held_out_by_each_member(y, n_folds, n_members
     assert folds.n_training == len(y) - max(lengths.values(), default=0)
 
 
-@pytest.mark.parametrize("is_weighted", [False, True])
-def test_training_weights_make_the_mean_over_all_rows_one_over_the_members_own(is_weighted):
-    rows, losses = indexed(np.arange(50) % 2, is_weighted), np.random.default_rng(1).normal(size=50)
-    folds = even_folds(rows.y, 3, 3)
-    weights = folds.training_weights(rows)
-    weights /= weights.mean(axis=1, keepdims=True)
-    for member in range(3):
-        own = folds.training_index(member)
-        given_weights = None if rows.sample_weight is None else rows.sample_weight[own]
-        expected = np.average(losses[own], weights=given_weights)
-        assert np.mean(weights[member] * losses) == pytest.approx(expected)
-        assert not weights[member, folds.validation_indices[member]].any()
-
-
 OVERLAPPING = np.array([[True, False, True], [True, True, False], [False, False, False]])
 
 
@@ -423,6 +409,8 @@ def test_members_may_hold_out_the_same_rows():
         [2, 3],
         [0, 1],
     ]
+    for member, is_out in enumerate(folds.are_held_out(slice(None))):
+        np.testing.assert_array_equal(is_out, folds.is_held_out(member))
     assert [folds.training_index(m).tolist() for m in range(3)] == [
         [4, 5],
         [0, 1, 4, 5],

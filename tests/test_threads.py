@@ -5,15 +5,12 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
-from itertools import count
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from skdnn.training import threads as _threads
-from skdnn.training.threads import SMALL_PRODUCT, ThreadPool, limit_blas_threads
+from skdnn.training.threads import SMALL_PRODUCT, limit_blas_threads, run_in_threads
 
 
 def blas_threads() -> set[int]:
@@ -82,56 +79,10 @@ def test_threads_of_blas_are_held_by_any_thread_of_python(order):
             assert blas_threads() == {2}
 
 
-def hold_and_interrupt(n_lines, event):
-    """Hold BLAS once; return whether a KeyboardInterrupt came after so many lines of the module."""
-    lines = count(1)
-
-    def trace(frame, kind, argument):
-        if frame.f_code.co_filename != _threads.__file__:
-            return None
-        if kind == event and next(lines) == n_lines:
-            raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        with limit_blas_threads(0):
-            pass
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
-def test_interrupt_at_any_line_leaves_no_thread_of_blas_held():
-    with threadpool_limits(2, user_api="blas"):
-        for n_lines in count(1):
-            was_interrupted = hold_and_interrupt(n_lines, "line")
-            assert blas_threads() == {2}
-            if not was_interrupted:
-                break
-        assert n_lines > 30
-
-
-def test_next_hold_lifts_what_a_context_that_is_gone_has_left():
-    """A frame that ends while it returns has no chance to clean up."""
-    with threadpool_limits(2, user_api="blas"):
-        for n_returns in count(1):
-            was_interrupted = hold_and_interrupt(n_returns, "return")
-            with limit_blas_threads(0):
-                assert blas_threads() == {1}
-            assert blas_threads() == {2}
-            if not was_interrupted:
-                break
-        assert n_returns > 3
-
-
 FORK = """
 import os, sys, threading, time
 from threadpoolctl import threadpool_info, threadpool_limits
-from skdnn.training.threads import _BLAS, limit_blas_threads
+from skdnn.training.threads import _lock, limit_blas_threads
 
 def check_child():
     # In the child there is nobody else: BLAS has its threads, and can be held.
@@ -164,101 +115,59 @@ thread.join()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-@pytest.mark.parametrize("also_held", ["_BLAS.lock", "threading.Lock()"])
+@pytest.mark.parametrize("also_held", ["_lock", "threading.Lock()"])
 def test_child_forked_while_another_thread_holds_blas_is_free(also_held):
     """A lock of another thread would stay locked in the child."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK % also_held]
     subprocess.run(command, check=True, timeout=60)
 
 
-def test_pool_runs_tasks_at_the_same_time_and_the_first_in_the_callers_thread():
+def test_threads_run_tasks_at_the_same_time_one_of_them_in_the_callers():
     """Each waits for the others, which would take forever one after the other."""
-    barrier = threading.Barrier(3, timeout=10.0)
+    barrier, threads = threading.Barrier(3, timeout=10.0), set()
 
-    def meet(number):
+    def meet(_):
         barrier.wait()
-        threads[number] = threading.get_ident()
+        threads.add(threading.get_ident())
 
-    with ThreadPool(3) as pool:
-        for _ in range(2):
-            threads = {}
-            pool.run([lambda number=number: meet(number) for number in range(3)])
-            assert len(set(threads.values())) == 3
-            assert threads[0] == threading.get_ident()
-
-
-def test_pool_of_one_calls():
-    threads = []
-    with ThreadPool(1) as pool:
-        pool.run([lambda: threads.append(threading.get_ident())])
-    assert threads == [threading.get_ident()]
-
-
-def test_threads_end_with_their_pool():
     before = set(threading.enumerate())
-    with ThreadPool(3) as pool:
-        pool.run([int] * 3)
+    run_in_threads(meet, range(6), 3)
+    assert len(threads) == 3
+    assert threading.get_ident() in threads
     assert set(threading.enumerate()) <= before  # those of other tests may have ended
 
 
-def test_pool_ignores_floating_point_errors_where_the_caller_does():
-    def overflow():
+@pytest.mark.parametrize("n_threads", [0, 1])
+def test_one_thread_is_the_callers(n_threads):
+    threads = []
+    run_in_threads(lambda _: threads.append(threading.get_ident()), range(2), n_threads)
+    assert threads == [threading.get_ident()] * 2
+
+
+def test_threads_ignore_floating_point_errors_where_the_caller_does():
+    def overflow(_):
         return np.exp(np.full(3, 1e3))
 
-    with ThreadPool(2) as pool:
-        with np.errstate(over="ignore"):
-            pool.run([overflow, overflow])
-        with np.errstate(over="raise"), pytest.raises(FloatingPointError):
-            pool.run([int, overflow])
+    with np.errstate(over="ignore"):
+        run_in_threads(overflow, range(9), 2)
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        run_in_threads(overflow, range(9), 2)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
-def test_task_that_fails_halts_the_others_and_its_error_reaches_the_caller(place, error):
-    ended = []
+def test_task_that_fails_is_the_last_to_begin_and_its_error_reaches_the_caller(place, error):
+    done = []
 
-    def fail():
-        raise error("as a test")
+    def work(item):
+        if item == place:
+            raise error("as a test")
+        time.sleep(0.2)
+        done.append(item)
 
-    def work():
-        started_at = time.monotonic()
-        try:
-            while time.monotonic() - started_at < 10.0:
-                pool.check()
-                time.sleep(0.001)
-        finally:
-            ended.append(time.monotonic() - started_at)
-
-    with ThreadPool(3) as pool:
-        tasks = [work, work, work]
-        tasks[place] = fail
-        with pytest.raises(error, match="as a test"):
-            pool.run(tasks)
-        assert len(ended) == 2, "the others should be over when the error arrives"
-        assert max(ended) < 5.0
-        is_halted = []
-        pool.run([lambda: is_halted.append(pool.is_halted)] * 3)
-        assert is_halted == [False] * 3
-
-
-@pytest.mark.parametrize("n_started", [0, 1])
-def test_thread_that_cannot_be_started_halts_the_others(monkeypatch, n_started):
-    start, n_starts, ended = threading.Thread.start, count(), []
-
-    def start_few(thread):
-        if next(n_starts) >= n_started:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    def work():
-        started_at = time.monotonic()
-        with suppress(_threads.Halted):
-            while time.monotonic() - started_at < 10.0:
-                pool.check()
-                time.sleep(0.001)
-        ended.append(time.monotonic() - started_at)
-
-    monkeypatch.setattr(threading.Thread, "start", start_few)
-    with pytest.raises(RuntimeError, match="can't start new thread"), ThreadPool(3) as pool:
-        pool.run([work] * 3)
-    assert all(seconds < 5.0 for seconds in ended)
+    with pytest.raises(error, match="as a test"):
+        run_in_threads(work, range(100), 3)
+    assert len(done) <= 4, "no more should have begun"
+    n_done = len(done)
+    time.sleep(0.3)
+    assert len(done) == n_done, "the others should be over when the error arrives"

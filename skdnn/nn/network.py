@@ -161,8 +161,22 @@ class Network:
         layers : Sequential
             The layers as one.
         """
-        is_other = bool(self.other_layers) and (self.first_member + member) % 2 == 1
-        return Sequential(self.other_layers if is_other else self.layers)
+        return Sequential(self.other_layers if self.kind_of_member(member) else self.layers)
+
+    def kind_of_member(self, member: int) -> int:
+        """Return a number that is the same for members of the same layers.
+
+        Parameters
+        ----------
+        member : int
+            Its number, from 0 on.
+
+        Returns
+        -------
+        kind : int
+            1 for those of `other_layers`, 0 for all others.
+        """
+        return (self.first_member + member) % 2 if self.other_layers else 0
 
     @cached_property
     def widest(self) -> int:

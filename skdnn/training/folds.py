@@ -74,11 +74,9 @@ class Folds:
         """Return the positions of the rows that a member learns from."""
         return np.flatnonzero(~self.is_held_out(member))
 
-    def training_weights(self, rows: Rows, block: slice = slice(None)) -> np.ndarray:
-        """Return (n_members, n_rows) weights of a block of rows: zero for rows held out."""
-        is_held_out = np.pad(self.holders.T, ((0, 0), (0, 1))).take(self.of_row[block], axis=1)
-        weight = 1.0 if rows.sample_weight is None else rows.sample_weight[block]
-        return np.multiply(~is_held_out, weight, dtype=np.float64)
+    def are_held_out(self, block: slice) -> np.ndarray:
+        """Say of each member and row of a block whether it is held out: (n_members, n_rows)."""
+        return np.pad(self.holders.T, ((0, 0), (0, 1))).take(self.of_row[block], axis=1)
 
     @cached_property
     def validation_indices(self) -> list[np.ndarray]:

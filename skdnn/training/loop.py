@@ -73,7 +73,7 @@ def train(
         progress = resume_progress(plan, state, mark, is_validated=validation is not None)
         started_at = time.perf_counter()  # preparation and compilation count too
         trainer = Trainer(plan, state, rows, validation, interrupt)
-        with trainer.hold_blas(), trainer.pool:
+        with trainer.hold_blas():
             if progress is None:
                 progress = begin_progress(trainer, mark)
             tasks.begin_fit(progress.n_epochs_planned - progress.n_epochs)
@@ -102,7 +102,7 @@ def _evaluate_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
     if members.any():
         progress.set_last(trainer.evaluate_training(), members)
         if keeps_best:
-            best_loss = trainer.mean_loss(trainer.rows, trainer.folds, weights=progress.best)
+            best_loss = trainer.training_loss(weights=progress.best)
             kept_loss[members] = best_loss[members]
     return Ending(keeps_best, is_dead=trainer.is_dead(), kept_loss=float(kept_loss.max()))
 

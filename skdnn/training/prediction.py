@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import cycle
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from scipy.special import log_expit
 
 from ..engine.executors import Memory
+from ..engine.feed import Feed
+from ..engine.formula import Formula
 from ..engine.loading import load_run_steps
+from ..engine.plan import Program
 from ..nn.network import Network
 from ..utils import cut_rows
-from .members import FEWEST_ROWS, Programs
-from .threads import ThreadPool, limit_blas_threads, resolve_n_jobs
+from .members import group_members, load, view_state
+from .rows import Selection
+from .step import gradient_formula, prediction_formula
+from .threads import limit_blas_threads, resolve_n_jobs, run_in_threads
 
 WIDE = np.dtype(np.float64)
 
@@ -26,6 +31,13 @@ Of many rows, float32 takes a fraction of the time. But its products round a row
 another way than by itself: by less than 1e-6 of a probability, and by more than the 1e-7 to which
 scikit-learn compares predictions of a few rows with those of each.
 """
+
+BYTES_OF_A_BLOCK = 1 << 17
+"""Prediction goes through its rows in batches whose widest array takes about this much: more would
+not fit into a core's cache."""
+
+FEWEST_ROWS = 128
+"""Rows of a batch, however wide: products of fewer are slow."""
 
 MOST_KEPT = 8
 """Memories that are kept: as many threads predict at a time without taking new ones."""
@@ -50,28 +62,37 @@ Take = Callable[[slice, np.dtype], Any]
 
 
 class Predictor:
-    """A network to predict with.
+    """A network to predict with, in training and after it.
 
     Parameters
     ----------
     network : Network
     executor : str, default="numpy"
-        The name of the executor.
+        The name of the executor; "eager" stands for formulas that run at once.
     """
 
     def __init__(self, network: Network, executor: str = "numpy") -> None:
         self.network, self.executor = network, executor
-        self._programs: dict[str, Programs] = {}
-        self._memories: list[list[Memory]] = []
+        self._compiled: dict[Any, Program | Formula] = {}
+        self._memories: dict[np.dtype, list[Memory]] = {}
 
-    def _choose_programs(self, dtype: np.dtype, *, is_wide: bool) -> Programs:
-        """Return the programs to predict with: NumPy's for few rows and where numba is missing."""
-        name = self.executor
-        if name == "numba" and (is_wide or load_run_steps(dtype) is None):
-            name = "numpy"
-        if name not in self._programs:
-            self._programs[name] = Programs(self.network, name)
-        return self._programs[name]
+    def compile(
+        self,
+        member: int,
+        n_samples: int,
+        *,
+        is_sparse: bool,
+        executor: str = "",
+        make: Callable[..., Formula] = prediction_formula,
+    ) -> Program | Formula:
+        """Return what computes the logits of so many rows by a member, or what `make` makes."""
+        executor = executor or self.executor
+        key = (self.network.kind_of_member(member), n_samples, is_sparse, executor, make)
+        if key not in self._compiled:
+            layers = self.network.of_member(member)
+            formula = make(self.network, layers, n_samples, is_sparse=is_sparse)
+            self._compiled[key] = formula if executor == "eager" else formula.compile(executor)
+        return self._compiled[key]
 
     @np.errstate(over="ignore", invalid="ignore")  # what comes out says so
     def logits(
@@ -81,6 +102,8 @@ class Predictor:
         index: np.ndarray | None = None,
         *,
         is_wide: bool = False,
+        n_batch: int = 0,
+        n_threads: int = 1,
     ) -> np.ndarray:
         """Return the members' logits for some rows: (n_members, n_rows).
 
@@ -94,6 +117,10 @@ class Predictor:
         is_wide : bool, default=False
             Whether that is float64, whatever the parameters are in, for which numba may not be
             ready; else it is the dtype of the parameters.
+        n_batch : int, default=0
+            Rows of a batch; 0 stands for what suits so many rows.
+        n_threads : int, default=1
+            Threads that members are predicted in.
 
         Raises
         ------
@@ -101,19 +128,52 @@ class Predictor:
             If the parameters are those of another network.
         """
         self.network.check_params(params)
-        programs = self._choose_programs(params.dtype, is_wide=is_wide)
         dtype = WIDE if is_wide else params.dtype
+        executor = self._choose_executor(params.dtype, is_wide=is_wide)
         index = np.arange(X.shape[0]) if index is None else index
-        members, n_rows = range(len(params)), index.shape[-1]
-        logits = np.empty((len(params), n_rows), dtype)
-        groups = programs.groups(members, min(n_rows, FEWEST_ROWS), n_compiled=len(params))
-        # Parameters that take too much to be kept are loaded for one group after the other.
-        is_kept = params.size * dtype.itemsize <= LARGEST_KEPT
-        with self._borrow_memories(dtype, len(groups) if is_kept else 1) as memories:
-            for group, memory in zip(groups, cycle(memories), strict=False):
-                own = index if index.ndim == 1 else index[group]
-                logits[group] = programs.logits(group, params, X, own, memory)
-        return logits
+        if isinstance(X, Selection):
+            X, index = X.table, X.index[index]
+        n_rows = index.shape[-1]
+        n_batch = n_batch or self.batch_rows(n_rows, dtype.itemsize)
+        n_batches = -(-n_rows // n_batch)
+        logits = np.empty((len(params), n_batches, n_batch), dtype)
+        state = view_state(self.network.layout, params)
+
+        def predict(work: tuple[list[int], Program | Formula]) -> None:
+            group, compiled = work
+            places = np.empty((len(group), n_batches * n_batch), np.intp)
+            places[:, :n_rows] = index if index.ndim == 1 else index[group]
+            places[:, n_rows:] = places[:, :1]  # filled up by one of them
+            own = np.empty((len(group), n_batches, n_batch), dtype)
+            with self._borrow_memory(dtype) as memory:
+                executable = memory.executable(compiled, len(group))
+                load(executable, state, group)
+                executable.run(Feed(X, places.reshape(own.shape), logits=own))
+            logits[group] = own
+
+        groups = [
+            (group, self.compile(group[0], n_batch, is_sparse=issparse(X), executor=executor))
+            for group in self._groups(n_rows, executor, n_threads)
+        ]
+        run_in_threads(predict, groups, n_threads)
+        return logits.reshape(len(params), -1)[:, :n_rows]
+
+    def batch_rows(self, n_rows: int, n_bytes: int) -> int:
+        """Return the size of batches of the same size to predict so many rows in.
+
+        It is a power of two or a multiple of 16, so that there are few programs.
+
+        Parameters
+        ----------
+        n_rows : int
+        n_bytes : int
+            Of a number.
+        """
+        if n_rows <= 16:
+            return 1 << max(n_rows - 1, 0).bit_length()
+        most = max(BYTES_OF_A_BLOCK // (self.network.widest * n_bytes) // 16 * 16, FEWEST_ROWS)
+        n_batches = -(-n_rows // most)
+        return -(-n_rows // n_batches // 16) * 16
 
     def average(
         self,
@@ -148,29 +208,23 @@ class Predictor:
         dtype = WIDE if n_samples <= PRECISE_ROWS else params.dtype
         is_wide = dtype != params.dtype
         logit = np.empty(n_samples)
-        n_threads = max(1, min(resolve_n_jobs(n_jobs), len(blocks) // BLOCKS_OF_A_THREAD))
-        self.network.check_params(params)
-        remaining = iter(blocks)  # a thread that is held up leaves them to the others
+        n_threads = min(resolve_n_jobs(n_jobs), len(blocks) // BLOCKS_OF_A_THREAD)
 
-        def predict() -> None:
-            for rows in remaining:
-                pool.check()
-                X = take(rows, params.dtype).astype(dtype, copy=False)
-                logit[rows] = average_logits(self.logits(params, X, is_wide=is_wide))
-                if not np.isfinite(logit[rows]).all():
-                    X = take(rows, WIDE).astype(WIDE, copy=False)
-                    logit[rows] = average_logits(self.logits(params, X, is_wide=True))
+        def predict(rows: slice) -> None:
+            X = take(rows, params.dtype).astype(dtype, copy=False)
+            logit[rows] = average_logits(self.logits(params, X, is_wide=is_wide))
+            if not np.isfinite(logit[rows]).all():
+                X = take(rows, WIDE).astype(WIDE, copy=False)
+                logit[rows] = average_logits(self.logits(params, X, is_wide=True))
 
         # BLAS raises flags where nothing is wrong, too.
-        with (
-            np.errstate(over="ignore", invalid="ignore"),
-            limit_blas_threads(0),
-            ThreadPool(n_threads) as pool,
-        ):
-            pool.run([predict] * n_threads)
+        with np.errstate(over="ignore", invalid="ignore"), limit_blas_threads(0):
+            run_in_threads(predict, blocks, n_threads)
         _check_numbers(logit)
         return logit
 
+    @np.errstate(over="ignore")
+    @limit_blas_threads(0)
     def input_gradients(self, params: np.ndarray, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return each member's logits, and their gradients with respect to the rows.
 
@@ -186,36 +240,53 @@ class Predictor:
         grads : ndarray of shape (n_members, n_samples, n_in)
         """
         self.network.check_params(params)
-        programs = self._choose_programs(params.dtype, is_wide=True)
+        executor = self._choose_executor(params.dtype, is_wide=True)
         X = np.broadcast_to(X, (len(params), *X.shape[-2:]))
+        n_rows, n_in = X.shape[1:]
         logits, grads = np.empty(X.shape[:2], params.dtype), np.empty(X.shape, params.dtype)
-        groups = programs.groups(range(len(params)), min(X.shape[1], FEWEST_ROWS))
-        with (
-            np.errstate(over="ignore"),
-            limit_blas_threads(0),
-            self._borrow_memories(params.dtype, 1) as memories,
-        ):
-            for group in groups:
-                own = np.ascontiguousarray(X[group])
-                logits[group], grads[group] = programs.gradients(group, params, own, memories[0])
+        n_batch = self.batch_rows(n_rows, params.itemsize)
+        for group in self._groups(n_rows, executor):
+            table = np.ascontiguousarray(X[group]).reshape(-1, n_in)
+            firsts = np.arange(len(group))[:, np.newaxis, np.newaxis] * n_rows
+            compiled = self.compile(
+                group[0], n_batch, is_sparse=False, executor=executor, make=gradient_formula
+            )
+            found = np.empty((len(group), 1, n_batch), params.dtype)
+            with self._borrow_memory(params.dtype) as memory:
+                executable = memory.executable(compiled, len(group))
+                load(executable, view_state(self.network.layout, params), group)
+                for start in range(0, n_rows, n_batch):
+                    rows = np.minimum(np.arange(start, start + n_batch), n_rows - 1)
+                    executable.run(Feed(table, firsts + rows, logits=found))
+                    logits[np.ix_(group, rows)] = found[:, 0]
+                    grads[np.ix_(group, rows)] = executable.views["grad_x"]
         return logits, grads
 
+    def _choose_executor(self, dtype: np.dtype, *, is_wide: bool) -> str:
+        """Return what to predict with: NumPy for few rows, and where numba is missing."""
+        is_numba = self.executor == "numba" and not is_wide and load_run_steps(dtype) is not None
+        return "numpy" if self.executor == "numba" and not is_numba else self.executor
+
+    def _groups(self, n_rows: int, executor: str, n_threads: int = 1) -> list[list[int]]:
+        """Return members to predict so many rows with side by side; compiled code takes any."""
+        members = range(self.network.n_members)
+        n_most = None if executor == "numpy" else len(members)
+        return group_members(self.network, members, min(n_rows, FEWEST_ROWS), n_threads, n_most)
+
     @contextmanager
-    def _borrow_memories(self, dtype: np.dtype, n: int) -> Iterator[list[Memory]]:
-        """Take memories out of the list, or make some, and put them back for the next prediction.
+    def _borrow_memory(self, dtype: np.dtype) -> Iterator[Memory]:
+        """Take memory that an earlier prediction has left, or new one, and leave it to the next.
 
         Memory that is new each time costs more than what few hundred rows compute in it.
         """
-        memories = next((own for own in self._memories if own[0].dtype == dtype), [])
+        kept = self._memories.setdefault(dtype, [])
         try:
-            self._memories.remove(memories)
-        except ValueError:  # there are none, or another thread has taken them
-            memories = []
-        memories += [Memory(dtype) for _ in range(n - len(memories))]
-        yield memories
-        n_bytes = sum(memory.n_bytes for memory in memories)
-        if n_bytes <= LARGEST_KEPT and len(self._memories) < MOST_KEPT:
-            self._memories.append(memories)
+            memory = kept.pop()
+        except IndexError:  # there is none, or other threads have taken all
+            memory = Memory(dtype)
+        yield memory
+        if memory.n_bytes <= LARGEST_KEPT and len(kept) < MOST_KEPT:
+            kept.append(memory)
 
 
 def _check_numbers(logit: np.ndarray) -> None:

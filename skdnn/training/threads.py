@@ -7,97 +7,74 @@ differently where it takes several threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache
-from itertools import product
 from threading import RLock
-from typing import Any, NamedTuple, Self
-from weakref import WeakSet
+from typing import Any, TypeVar
 
 from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
 
+Item = TypeVar("Item")
+
 SMALL_PRODUCT = 4_000_000
 """Multiplications for each thread of BLAS; with fewer, it waits longer than it computes."""
+
+# BLAS has one number of threads for the whole process: the lowest of all limits that hold now. The
+# first limit saves the number from before, and the last one restores it: contexts in several
+# threads that each saved and restored it would restore each other's limits.
+_lock = RLock()
+_limits: list[int] = []
+_before: list[int] = []
 
 
 @contextmanager
 def limit_blas_threads(n_multiplications: int) -> Iterator[None]:
     """Limit BLAS to as many threads as its largest product is worth."""
-    limit = _Limit(max(1, -(-n_multiplications // SMALL_PRODUCT)))
+    limit = max(1, -(-n_multiplications // SMALL_PRODUCT))
+    with _lock:
+        if not _limits:
+            _before[:] = [library.get_num_threads() for library in _find_blas()]
+        _limits.append(limit)
+        _apply_limits()
     try:
-        try:
-            _BLAS.add(limit)
-            yield
-        finally:
-            _BLAS.remove(limit)
-    finally:  # again, as an interrupt may have come in the middle of the first
-        _BLAS.remove(limit)
+        yield
+    finally:
+        with _lock:
+            _limits.remove(limit)
+            _apply_limits()
 
 
-class _Limit:
-    """A limit on the threads of BLAS, as long as this object lives."""
-
-    def __init__(self, n_threads: int) -> None:
-        self.n_threads = n_threads
-
-
-class _BlasThreads:
-    """All limits on the number of threads of BLAS, which is one for the whole process.
-
-    It is the lowest of the limits. The first limit saves the number from before, and the last one
-    restores it: contexts in several threads that each saved and restored it would restore each
-    other's limits.
-
-    A KeyboardInterrupt may come between any two steps, the handler of a signal may predict too, and
-    the process may be forked at any time. So each step may be repeated, and references to limits
-    are weak: a limit ends with its context, however that ends.
-    """
-
-    def __init__(self) -> None:
-        self.lock, self._limits = RLock(), WeakSet[_Limit]()
-        self._before: list[tuple[_Library, int]] = []  # and their numbers of threads
-
-    # Locks are held on one line: what interrupts between lines, as tracers may, must not keep them.
-
-    def add(self, limit: _Limit) -> None:
-        with self.lock: self._add(limit)  # fmt: skip # noqa: E701
-
-    def remove(self, limit: _Limit) -> None:
-        with self.lock: self._limits.discard(limit); self._apply()  # fmt: skip # noqa: E701, E702
-
-    def forget(self) -> None:
-        """Remove all limits in a forked process, which does not have the threads that set them."""
-        self.lock, self._limits = RLock(), WeakSet()
-        self._apply()
-
-    def _add(self, limit: _Limit) -> None:
-        self._apply()  # sets back what an interrupt has left, if no limit is live
-        if not self._before:
-            self._before = [(library, library.get()) for library in _blas_libraries()]
-        self._limits.add(limit)
-        self._apply()
-
-    def _apply(self) -> None:
-        """Give each library its number of threads, but no more than any limit."""
-        limits = [limit.n_threads for limit in self._limits]
-        for library, n_before in self._before:
-            library.set(min([n_before, *limits]))
-        if not limits:
-            self._before = []
+def _apply_limits() -> None:
+    for library, n_before in zip(_find_blas(), _before, strict=False):
+        # threadpoolctl 3.8 lets one thread of Python set OpenBLAS, and ignores any other.
+        release = getattr(library, "clear_controlling_thread", lambda force: None)
+        release(force=True)
+        library.set_num_threads(min([n_before, *_limits]))
+        release(force=True)
 
 
-_BLAS = _BlasThreads()
+def _forget_limits() -> None:
+    """Remove all limits in a forked process, which does not have the threads that set them."""
+    _limits.clear()
+    _apply_limits()
+    _lock.release()
+
+
 if hasattr(os, "register_at_fork"):
     # With our lock: OpenBLAS has one too, which a thread that sets its number would leave locked.
     os.register_at_fork(
-        before=lambda: _BLAS.lock.acquire(),
-        after_in_parent=lambda: _BLAS.lock.release(),
-        after_in_child=_BLAS.forget,
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forget_limits
     )
+
+
+@cache
+def _find_blas() -> list[Any]:
+    """Look for the libraries once; that takes milliseconds."""
+    return ThreadpoolController().select(user_api="blas").lib_controllers
 
 
 def resolve_n_jobs(n_jobs: int | None) -> int:
@@ -107,103 +84,31 @@ def resolve_n_jobs(n_jobs: int | None) -> int:
     threads of BLAS: their limit is used here too.
     """
     if n_jobs is None:
-        return max((library.get() for library in _blas_libraries()), default=1)
+        return max((library.get_num_threads() for library in _find_blas()), default=1)
     return n_jobs if n_jobs > 0 else max(1, cpu_count() + 1 + n_jobs)
 
 
-class Halted(Exception):  # noqa: N818 - never seen by users: the error of the failed task is raised
-    """Ends a task whose result is not needed, as another has failed."""
+def run_in_threads(task: Callable[[Item], None], items: Iterable[Item], n_threads: int) -> None:
+    """Call a task for each item: each thread, of which the caller's is one, takes the next item.
 
-
-class ThreadPool:
-    """Threads that run tasks side by side: the caller's own, and others that wait between calls.
-
-    Parameters
-    ----------
-    n_threads : int
-        With the caller's.
-
-    Attributes
-    ----------
-    is_halted : bool
-        Whether a task has failed: the others should end, as their results are not needed.
+    If one fails, no other is begun, and its error is raised when all are over. Each thread has the
+    context of the caller, with NumPy's handling of errors.
     """
+    remaining = iter(list(items))  # a thread that is held up leaves them to the others
 
-    def __init__(self, n_threads: int) -> None:
-        self.is_halted = False
-        self._executor = ThreadPoolExecutor(n_threads - 1) if n_threads > 1 else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
-
-    def run(self, tasks: Sequence[Callable[[], Any]]) -> None:
-        """Run as many tasks as there are threads; return when all are over.
-
-        Each has the context of the caller, with NumPy's handling of errors.
-        """
-        first, *others = tasks
-        if self._executor is None:
-            first()
-            return
-        self.is_halted = False
-        futures: list[Future[Any]] = []
+    def work() -> None:
         try:
-            for task in others:  # which fails where no more threads can be started
-                call = copy_context().run
-                futures.append(self._executor.submit(call, self._run_or_halt, task))
-            with suppress(Halted):
-                self._run_or_halt(first)
-            for error in [future.exception() for future in futures]:
-                if error is not None and not isinstance(error, Halted):
-                    raise error
+            for item in remaining:
+                task(item)
         except BaseException:
-            self.is_halted = True
-            raise
-        finally:
-            wait(futures)
-
-    def check(self) -> None:
-        """Raise Halted if a task has failed."""
-        if self.is_halted:
-            raise Halted
-
-    def _run_or_halt(self, task: Callable[[], Any]) -> None:
-        try:
-            task()
-        except BaseException:
-            self.is_halted = True
+            list(remaining)  # which nobody begins any more
             raise
 
-
-class _Library(NamedTuple):
-    """What gets and sets the number of threads of a BLAS."""
-
-    get: Callable[[], int]
-    set: Callable[[int], Any]
-
-
-@cache
-def _blas_libraries() -> list[_Library]:
-    """Look for the libraries once; that takes milliseconds."""
-    controllers = ThreadpoolController().select(user_api="blas").lib_controllers
-    return [_find_functions(controller) for controller in controllers]
-
-
-def _find_functions(controller: Any) -> _Library:
-    """Return the functions of a library itself where it is OpenBLAS with threads of its own.
-
-    threadpoolctl lets one thread of Python set them, and does nothing, silently, in any other.
-    """
-    if getattr(controller, "threading_layer", None) == "pthreads":
-        for prefix, suffix in product(("", "scipy_"), ("", "64_", "_64")):
-            get, set_ = (
-                getattr(controller.dynlib, f"{prefix}openblas_{verb}_num_threads{suffix}", None)
-                for verb in ("get", "set")
-            )
-            if get is not None and set_ is not None:
-                return _Library(get, set_)
-    return _Library(controller.get_num_threads, controller.set_num_threads)
+    if n_threads <= 1:
+        work()
+        return
+    with ThreadPoolExecutor(n_threads - 1) as pool:
+        others = [pool.submit(copy_context().run, work) for _ in range(n_threads - 1)]
+        work()
+    for other in others:
+        other.result()

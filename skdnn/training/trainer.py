@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,19 +11,22 @@ from scipy.sparse import issparse
 
 from ..engine.executors import Memory
 from ..engine.feed import Feed
+from ..engine.formula import Formula
 from ..engine.loading import choose_executor
+from ..engine.plan import Program
 from ..engine.trace import UntraceableError, locate
 from ..nn.losses import BLOCK_ROWS
 from ..utils import cut_rows
 from .batches import Batches
-from .folds import Folds, HeldOut
+from .folds import HeldOut
 from .interrupt import Interrupt
-from .members import FEWEST_ROWS, Programs, State, draw_bits, load, store
+from .members import State, draw_bits, group_members, load, store, view_state
+from .prediction import Predictor
 from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingState
 from .step import training_formula
-from .threads import ThreadPool, limit_blas_threads
-from .validation import Validation, find_least_loss
+from .threads import limit_blas_threads, run_in_threads
+from .validation import Validation, find_least_loss, hold_out_rows
 
 ROWS_TO_TELL_APART = 1_000
 """Rows that are looked at to see whether a network still tells rows apart."""
@@ -56,7 +58,11 @@ N_DECIMALS = 12
 
 
 class Trainer:
-    """The parts of one fit, joined: members that take the steps of an epoch, and judging them."""
+    """The parts of one fit, joined: members that take the steps of an epoch, and judging them.
+
+    Members know nothing of each other: each trains by itself, for whole epochs, in the memory of
+    the thread that has it, and so it is the same training however many threads there are.
+    """
 
     def __init__(
         self,
@@ -69,55 +75,62 @@ class Trainer:
         self.plan, self.state = plan, state
         self.validation, self.interrupt = validation, interrupt
         self.folds = None if validation is None else validation.folds
-        self._held_out: HeldOut | None = None
+        self._held_out = None if validation is None else hold_out_rows(validation)
         self._held_out_logits: np.ndarray | None = None
-        if validation is not None and self.folds is not None:
-            self._held_out = self.folds.hold_out(validation.rows)
         self.batches = Batches(rows, plan.batch_size, plan.shuffle, self.folds)
         self.rows, self._is_sparse = self.batches.rows, issparse(self.batches.X)
-        self.programs = self._choose_programs()
-        state.executor = self.programs.executor
-        n_threads = min(plan.n_threads, len(state.params))
-        self._memories = [Memory(state.params.dtype) for _ in range(n_threads)]
-        self.pool = ThreadPool(n_threads)
+        self._n_threads = min(plan.n_threads, len(state.params))
+        self._memories = [Memory(state.params.dtype) for _ in range(self._n_threads)]
+        self._choose_programs()
 
-    def _choose_programs(self) -> Programs:
-        """Return programs for the executor that suits the work, and does what the formulas ask."""
+    def _choose_programs(self) -> None:
+        """Compile for the executor that suits the work, and does what the formulas ask."""
         plan, state = self.plan, self.state
         n_epochs = plan.max_iter * (EPOCHS_BEFORE_STOPPING if plan.stops_early else 1.0)
         # What a stream has seen counts: its parts together make a long training.
         n_samples = state.n_samples_seen + len(self.rows) * n_epochs
         seconds = 3.0 * state.params.size * n_samples / MULTIPLICATIONS_A_SECOND
         wanted = choose_executor(state.params.dtype, seconds, plan.max_time)
-        optimizer = plan.optimizer if plan.optimizer.transforms else None  # SciPy takes the steps
-        formula = partial(
-            training_formula,
-            loss=plan.loss,
-            optimizer=optimizer,
-            state_names=tuple(state.optimizer["arrays"]),
-            is_weighted=self.batches.is_weighted,
-            has_ema=state.ema_params is not None,
-        )
-        n_validated = len(self.rows)
-        if self._held_out is not None:
-            n_validated = self._held_out.places.shape[-1]
-        elif self.validation is not None:
-            n_validated = len(self.validation.rows)
-        for name in dict.fromkeys((wanted, "numpy")):
-            programs = Programs(plan.network, name, formula)
-            self._n_predicted = programs.batch_rows(n_validated, state.params.itemsize)
+        n_judged = len(self.rows) if self._held_out is None else self._held_out.places.shape[-1]
+        reason = ""
+        for executor in dict.fromkeys((wanted, "numpy", "eager")):
+            self.predictor = Predictor(plan.network, executor)
+            self._steps: dict[tuple[int, int], Program | Formula] = {}
+            self._n_predicted = self.predictor.batch_rows(n_judged, state.params.itemsize)
             try:
                 for member in range(len(state.params)):
                     for size in self.batches.sizes:
-                        programs.compile(member, size, is_sparse=self._is_sparse, is_training=True)
+                        self._compile(member, size)
                     if not plan.is_part:  # which nobody judges
-                        programs.compile(member, self._n_predicted, is_sparse=self._is_sparse)
-                return programs
+                        n_rows = self._n_predicted
+                        self.predictor.compile(member, n_rows, is_sparse=self._is_sparse)
+                break
             except UntraceableError as error:
                 reason = locate(error)
-        if plan.verbose:
+        state.executor = self.predictor.executor
+        if plan.verbose and state.executor == "eager":
             print(f"The formulas run one by one, and not as a program: {reason}.")
-        return Programs(plan.network, "eager", formula)
+
+    def _compile(self, member: int, size: int) -> Program | Formula:
+        """Return what takes a step of a member on a batch of so many rows."""
+        plan, state, kind = self.plan, self.state, self.plan.network.kind_of_member(member)
+        if (kind, size) not in self._steps:
+            formula = training_formula(
+                plan.network,
+                plan.network.of_member(member),
+                size,
+                is_sparse=self._is_sparse,
+                loss=plan.loss,
+                optimizer=plan.optimizer if plan.optimizer.transforms else None,  # but for SciPy
+                state_names=tuple(state.optimizer["arrays"]),
+                is_weighted=self.batches.is_weighted,
+                has_ema=state.ema_params is not None,
+            )
+            executor, is_checked = self.predictor.executor, kind in {k for k, _ in self._steps}
+            is_eager = executor == "eager"
+            compiled = formula if is_eager else formula.compile(executor, is_checked=is_checked)
+            self._steps[kind, size] = compiled
+        return self._steps[kind, size]
 
     def hold_blas(self) -> AbstractContextManager[Any]:
         """Hold BLAS to one thread, unless it has a single network with large products.
@@ -128,20 +141,6 @@ class Trainer:
         plan, is_alone = self.plan, len(self.state.params) == 1
         n_multiplications = plan.network.layout.n_params * min(plan.batch_size, len(self.rows))
         return limit_blas_threads(n_multiplications if is_alone else 0)
-
-    def _for_groups(
-        self, members: list[int], n_rows: int, task: Callable[[list[int], Memory], None]
-    ) -> None:
-        """Do something for groups of members: each thread takes the next one that is left."""
-        groups = self.programs.groups(members, n_rows, len(self._memories))
-        remaining = iter(groups)
-
-        def work(memory: Memory) -> None:
-            for group in remaining:
-                self.pool.check()
-                task(group, memory)
-
-        self.pool.run([partial(work, memory) for memory in self._memories])
 
     def run_epoch(
         self, running: np.ndarray, first_step: int, n_steps: int
@@ -161,10 +160,14 @@ class Trainer:
         rates = plan.learning_rate_init * np.array([plan.schedule(i, n_steps) for i in counted])
         scalars, loss = self._scalars(rates), np.full(len(running), np.nan)
 
-        def train(group: list[int], memory: Memory) -> None:
+        def train(group: list[int]) -> None:
+            memory = self._memories.pop()  # each thread has one
             loss[group] = self._train_group(group, scalars[group], memory)
+            self._memories.append(memory)
 
-        self._for_groups(np.flatnonzero(running).tolist(), batches.batch_size, train)
+        members, n_most = np.flatnonzero(running).tolist(), None if state.executor == "numpy" else 1
+        groups = group_members(plan.network, members, batches.batch_size, self._n_threads, n_most)
+        run_in_threads(train, groups, self._n_threads)
         state.optimizer["step"] += batches.n_batches
         state.n_averaged += batches.n_batches if state.ema_params is not None else 0
         state.n_samples_seen += batches.n_seen
@@ -178,8 +181,8 @@ class Trainer:
         weight = np.array([batches.weight(m) for m in group]) if batches.is_weighted else None
         state, total, done = self._state_arrays(), np.zeros(len(group)), 0
         for start, size, n in batches.runs(self._count_steps(group)):
-            self._check_for_stop()
-            compiled = self._compile(group, size)
+            self.interrupt.check()  # the weights are consistent here
+            compiled = self._compile(group[0], size)
             executable = memory.executable(compiled, len(group))
             load(executable, state, group)
             rows = orders[:, start : start + size * n].astype(np.intp)
@@ -200,17 +203,12 @@ class Trainer:
             done += n
         return total / batches.n_samples
 
-    def _compile(self, group: list[int], size: int) -> Any:
-        """Return what takes a step of some members on a batch of so many rows."""
-        is_sparse = self._is_sparse
-        return self.programs.compile(group[0], size, is_sparse=is_sparse, is_training=True)
-
     def _count_steps(self, group: list[int]) -> int:
         """Return how many steps run without a check for interrupts."""
-        if self.programs.executor == "eager":  # functions of a user's own may take any time
+        if self.state.executor == "eager":  # functions of a user's own may take any time
             return 1
         size = self.batches.batch_size
-        n_bits = len(group) * self._compile(group, size).n_bits
+        n_bits = len(group) * self._compile(group[0], size).n_bits
         n_multiplications = 3 * len(group) * size * self.plan.network.layout.n_params
         limits = (
             STEPS_AT_ONCE,
@@ -237,28 +235,24 @@ class Trainer:
 
     def _state_arrays(self) -> State:
         """Return views of all that a step changes, by the names of a program's inputs."""
-        state = self.programs.state_of(self.state.params)
+        layout = self.plan.network.layout
+        state = view_state(layout, self.state.params)
         for name, array in self.state.optimizer["arrays"].items():
             state[f"optimizer.{name}"] = array
         if self.state.ema_params is not None:
-            state |= self.programs.state_of(self.state.ema_params, "ema_")
+            state |= view_state(layout, self.state.ema_params, "ema_")
         return state
-
-    def _check_for_stop(self) -> None:
-        """Stop if somebody wants to, or another thread has failed; weights are consistent here."""
-        self.interrupt.check()
-        self.pool.check()
 
     def compute_gradient(self) -> tuple[float, np.ndarray]:
         """Return the mean loss of the first member on all rows as one batch, and its gradient.
 
         Statistics of its layers become those of these rows.
         """
-        self._check_for_stop()
+        self.interrupt.check()
         weight, n = self.batches.weight(0), len(self.rows)
-        compiled = self._compile([0], n)
+        compiled = self._compile(0, n)
         executable = self._memories[0].executable(compiled)
-        state = self.programs.state_of(self.state.params)
+        state = view_state(self.plan.network.layout, self.state.params)
         load(executable, state, [0])
         logits = np.empty((1, 1, n), self.state.params.dtype)
         if compiled.n_bits:
@@ -283,54 +277,29 @@ class Trainer:
         index : ndarray of int of shape (n_rows,) or (n_members, n_rows)
             The rows to predict, the same for all members or each one's own.
         """
-        weights = self.state.weights if weights is None else weights
-        logits = np.empty((len(weights), index.shape[-1]), weights.dtype)
+        return self.predictor.logits(
+            self.state.weights if weights is None else weights,
+            X,
+            index,
+            n_batch=self._n_predicted,
+            n_threads=self._n_threads,
+        )
 
-        def predict(group: list[int], memory: Memory) -> None:
-            own = index if index.ndim == 1 else index[group]
-            logits[group] = self.programs.logits(
-                group, weights, X, own, memory, n_batch=self._n_predicted
-            )
+    def training_loss(self, every: int = 1, weights: np.ndarray | None = None) -> np.ndarray:
+        """Return each member's mean loss on the rows that it learns from, without dropout.
 
-        self._for_groups(list(range(len(weights))), FEWEST_ROWS, predict)
-        return logits
-
-    def mean_loss(
-        self,
-        rows: Rows,
-        folds: Folds | None = None,
-        every: int = 1,
-        weights: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Return each member's mean loss on some rows, or one of `every` many.
-
-        With folds, it is that on the rows that the member learns from. It predicts as it is now, or
-        by other weights.
+        Of one of `every` many rows, by the weights as they are now or by others.
         """
-        n_members = len(self.state.params)
-        total, total_weight = np.zeros(n_members), np.zeros(n_members)
-        for start in range(0, len(rows), ROWS_AT_ONCE * every):
-            block = slice(start, min(start + ROWS_AT_ONCE * every, len(rows)), every)
-            logits = self.predict(rows.X, np.arange(block.start, block.stop, every), weights)
-            weight = rows.sample_weight
-            if folds is not None:
-                weight = folds.training_weights(rows, block)
-                total_weight += weight.sum(axis=1)
-            else:
-                weight = None if weight is None else weight[np.newaxis, block]
-                total_weight += logits.shape[1]
-            total += self.plan.loss.total(rows.y[np.newaxis, block], logits, weight)
+        total, total_weight = np.zeros((2, len(self.state.params)))
+        for start in range(0, len(self.rows), ROWS_AT_ONCE * every):
+            block = slice(start, min(start + ROWS_AT_ONCE * every, len(self.rows)), every)
+            logits = self.predict(self.rows.X, np.arange(block.start, block.stop, every), weights)
+            weight = self.rows.weights[np.newaxis, block]
+            if self.folds is not None:
+                weight = weight * ~self.folds.are_held_out(block)
+            total += self.plan.loss.total(self.rows.y[np.newaxis, block], logits, weight)
+            total_weight += weight.sum(axis=1)
         return total / total_weight
-
-    def _held_out_loss(
-        self, held_out: HeldOut, logits: np.ndarray, factor: float = 1.0
-    ) -> np.ndarray:
-        """Return each member's share of the mean loss, of logits multiplied by a factor."""
-        total = np.zeros(len(logits))
-        for block in cut_rows(logits.shape[1], n_values=BLOCK_ROWS):
-            y, weight = held_out.y[:, block], held_out.weight[:, block]
-            total += self.plan.loss.total(y, logits[:, block] * factor, weight)
-        return total / logits.shape[1]
 
     def penalty(self, params: np.ndarray) -> np.ndarray:
         """Return the L2 penalty of each member: half of `l2` times the squared weights."""
@@ -352,7 +321,7 @@ class Trainer:
 
     def evaluate_training(self, every: int = 1) -> EpochMetrics:
         """Judge the weights as they are now by rows that are trained on, without dropout."""
-        loss = self.mean_loss(self.rows, self.folds, every)
+        loss = self.training_loss(every)
         cost = loss + self.penalty(self.state.weights)
         return EpochMetrics(loss, cost, cost)
 
@@ -385,12 +354,20 @@ class Trainer:
 
         With folds, it is the member's share of the mean over all rows that are held out.
         """
-        if self.validation is None:
+        if self.validation is None or self._held_out is None:
             raise ValueError("There are no validation rows.")
-        if self._held_out is None:
-            return self.mean_loss(self.validation.rows)
         self._held_out_logits = self.predict(self.validation.rows.X, self._held_out.places)
         return self._held_out_loss(self._held_out, self._held_out_logits)
+
+    def _held_out_loss(
+        self, held_out: HeldOut, logits: np.ndarray, factor: float = 1.0
+    ) -> np.ndarray:
+        """Return each member's share of the mean loss, of logits multiplied by a factor."""
+        total = np.zeros(len(logits))
+        for block in cut_rows(logits.shape[1], n_values=BLOCK_ROWS):
+            y, weight = held_out.y[:, block], held_out.weight[:, block]
+            total += self.plan.loss.total(y, logits[:, block] * factor, weight)
+        return total / logits.shape[1]
 
     def validate(
         self, losses: np.ndarray | None = None
@@ -400,25 +377,22 @@ class Trainer:
         With folds, each is the same number for all members, and the loss to judge by is that of
         `skdnn.training.validation.find_least_loss`.
         """
-        if self.validation is None:
+        loss = self.validation_losses() if losses is None else losses
+        held_out, logits = self._held_out, self._held_out_logits
+        if self.validation is None or held_out is None or logits is None:
             raise ValueError("There are no validation rows.")
-        loss, score = self.validation_losses() if losses is None else losses, None
+        score: np.ndarray | None = None
         if self.validation.score is not None:
-            score = self.validation.score(self.state.weights, self._held_out_logits)
-        if self._held_out is not None:
-            pooled = -self._tempered_loss(self._held_out) if score is None else float(score)
-            objective = np.round(-pooled, N_DECIMALS)
-            same = np.ones(len(loss))
-            return same * loss.sum(), same * objective, same * pooled
+            score = self.validation.score(self.state.weights, logits)
+        if self.folds is not None:
+            if score is None:
+                pooled = np.inf
+                if np.isfinite(logits).all():
+                    pooled = find_least_loss(
+                        lambda factor: float(self._held_out_loss(held_out, logits, factor).sum())
+                    )
+                score = np.array(-pooled)
+            loss, score = np.full(len(loss), loss.sum()), np.full(len(loss), score)
         if score is None:
             return loss, loss, -loss
         return loss, np.round(-score, N_DECIMALS), score
-
-    def _tempered_loss(self, held_out: HeldOut) -> float:
-        """Return the loss of all rows held out, as members of an average are to be judged."""
-        logits = self._held_out_logits
-        if logits is None or not np.isfinite(logits).all():
-            return np.inf
-        return find_least_loss(
-            lambda factor: float(self._held_out_loss(held_out, logits, factor).sum())
-        )

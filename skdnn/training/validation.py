@@ -19,13 +19,13 @@ from scipy.special import log_expit
 from sklearn.metrics import check_scoring
 from sklearn.utils import _safe_indexing
 
-from .folds import IN_NO_FOLD, Folds, assign_folds, split_validation
+from .folds import IN_NO_FOLD, Folds, HeldOut, assign_folds, split_validation
 from .prediction import Predictor, average_logits
 from .rows import Rows, checksum, row_bytes
 from .state import TrainingPlan, TrainingState
 from .threads import limit_blas_threads
 
-Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 MOST_REPEATED = 1_000_000
 """Largest number of rows for a scorer without weights, for which rows are repeated."""
@@ -72,6 +72,15 @@ class Validation:
     score: Score | None = None
     name: str = "loss"
     folds: Folds | None = None
+
+
+def hold_out_rows(validation: Validation) -> HeldOut:
+    """Return the rows that each member is judged by: its own, or the same for all."""
+    rows = validation.rows
+    if validation.folds is not None:
+        return validation.folds.hold_out(rows)
+    weight = rows.weights.astype(rows.y.dtype, copy=False)
+    return HeldOut(np.arange(len(rows)), rows.y[np.newaxis], weight[np.newaxis])
 
 
 def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -> int:
@@ -167,8 +176,8 @@ def make_score(
         except Exception as error:
             raise ValueError(_explain(error, scoring, scorer, X, estimator.classes_)) from error
 
-    def score(params: np.ndarray, held_out_logits: np.ndarray | None) -> np.ndarray:
-        if folds is None or held_out_logits is None:
+    def score(params: np.ndarray, held_out_logits: np.ndarray) -> np.ndarray:
+        if folds is None:
             members = enumerate(params[:, np.newaxis])
             return np.array([evaluate(estimator._for_encoded_rows(p, m)) for m, p in members])
         if not np.isfinite(held_out_logits).all():
