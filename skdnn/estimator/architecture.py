@@ -214,6 +214,8 @@ def _describe_input(columns: InputColumns, kind: str) -> list[Layer]:
         n_units = tuple(min(LARGEST_EMBEDDING, size) for size in columns.code_sizes)
         lookup = CategoricalEmbedding(columns.code_sizes, n_units, init=draw_levels)
         branches.append(Branch(len(columns.code_sizes), (lookup,)))
+    if len(branches) == 1:
+        return [*branches[0].layers, FeatureScaling()]
     return [Concatenate(tuple(branches)), FeatureScaling()]
 
 

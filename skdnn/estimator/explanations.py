@@ -18,6 +18,7 @@ from scipy.sparse import csr_array, issparse
 from sklearn.utils.validation import check_array
 
 from ..nn import (
+    Branch,
     CategoricalEmbedding,
     Concatenate,
     Context,
@@ -271,9 +272,9 @@ class Paths:
 
     def __init__(self, predictor: Predictor, params: np.ndarray) -> None:
         network = predictor.network
-        embedding = find_embedding(network)
-        n_first = 0 if embedding is None else 1
-        self._columns = np.arange(network.n_in) if embedding is None else find_columns(embedding)
+        branches = find_embeddings(network)
+        n_first = 1 if branches else 0
+        self._columns = find_columns(branches or (Branch(network.n_in),))
         self._n_columns = network.n_in
         n_linear = n_first
         while type(network.layers[n_linear]) in LINEAR and n_linear + 1 < len(network.layers):
@@ -337,23 +338,24 @@ class Paths:
         return _sum_by(total / n_starts, self._columns, self._n_columns)
 
 
-def find_embedding(network: Network) -> Concatenate | None:
-    """Return the first layer if it embeds columns, or passes them on, and does nothing else."""
-    first = network.layers[0] if network.layers else None
-    if not isinstance(first, Concatenate):
-        return None
+def find_embeddings(network: Network) -> tuple[Branch, ...]:
+    """Return the branches of the first layer if it embeds or passes on columns, and no more."""
+    first = network.layers[0]
+    branches: tuple[Branch, ...] = (Branch(network.n_in, (first,)),)
+    if isinstance(first, Concatenate):
+        branches = first.branches
     is_simple = all(
         len(branch.layers) < 2 and isinstance(layer, NumericEmbedding | CategoricalEmbedding)
-        for branch in first.branches
+        for branch in branches
         for layer in branch.layers
     )
-    return first if is_simple else None
+    return branches if is_simple else ()
 
 
-def find_columns(embedding: Concatenate) -> np.ndarray:
-    """Return, for each unit that the layer makes, the column that it is made of."""
+def find_columns(branches: tuple[Branch, ...]) -> np.ndarray:
+    """Return, for each unit that they make, the column that it is made of."""
     found, start = [], 0
-    for branch in embedding.branches:
+    for branch in branches:
         columns = np.arange(start, start + branch.n_columns)
         start += branch.n_columns
         for layer in branch.layers:

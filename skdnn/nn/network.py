@@ -42,6 +42,7 @@ class Layout:
         self.specs: dict[str, ParamSpec] = {}
         self.columns: dict[str, slice] = {}
         self.n_params = self.n_trainable = self.n_decayed = 0
+        self._trainable: list[str] = []
         self.lr_factors: tuple[tuple[int, float], ...] = ()
         for spec in sorted(specs, key=lambda s: (not s.trainable, not s.weight_decay, s.lr_scale)):
             if spec.name in self.specs:
@@ -53,6 +54,7 @@ class Layout:
             self.specs[spec.name] = spec
             self.columns[spec.name] = slice(start, self.n_params)
             if spec.trainable:
+                self._trainable.append(spec.name)
                 self.n_trainable = self.n_params
                 self.n_decayed = self.n_params if spec.weight_decay else self.n_decayed
                 self.lr_factors += ((size, spec.lr_scale),)
@@ -80,18 +82,18 @@ class Layout:
         ValueError
             If a gradient is missing, or of another shape than its parameter, or of none.
         """
-        trainable = {name: spec for name, spec in self.specs.items() if spec.trainable}
-        if trainable.keys() != grads.keys():
+        if set(self._trainable) != grads.keys():
             raise ValueError(
                 f"The backward pass must return a gradient of each trainable parameter and of "
-                f"nothing else, {sorted(trainable)}, got {sorted(grads)}."
+                f"nothing else, {sorted(self._trainable)}, got {sorted(grads)}."
             )
         flat = []
-        for name, spec in trainable.items():
-            if grads[name].shape != spec.shape:
+        for name in self._trainable:
+            shape = self.specs[name].shape
+            if grads[name].shape != shape:
                 raise ValueError(
-                    f"The gradient of the parameter {name!r} must have its shape, {spec.shape}, "
-                    f"got {grads[name].shape}."
+                    f"The gradient of the parameter {name!r} must have its shape, {shape}, got "
+                    f"{grads[name].shape}."
                 )
             flat.append(grads[name].reshape(-1))
         return concat(flat)

@@ -91,10 +91,10 @@ class Cosine(Schedule):
     warmup: float = 0.05
 
     def __call__(self, done: int, total: int) -> float:
-        t = done / total
-        if t < self.warmup:
-            return (done + 1) / (self.warmup * total + 1)
-        return _half_cosine((t - self.warmup) / (1.0 - self.warmup))
+        t, w = done / total, self.warmup
+        if t < w:
+            return (done + 1) / (w * total + 1)
+        return 0.5 * (1.0 + math.cos(math.pi * (t - w) / (1.0 - w)))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ one member, (n_trainable,); no transform knows of layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -139,8 +138,8 @@ class AddL2Gradient(Transform):
     n_decayed: int
 
     def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
-        strength = _of_first(self.n_decayed, self.strength, params)
-        return u + strength * params, state
+        is_decayed = np.arange(len(params)) < self.n_decayed
+        return u + constant_like(self.strength * is_decayed, params) * params, state
 
 
 @dataclass(frozen=True)
@@ -452,7 +451,8 @@ class DecayWeights(Transform):
     n_decayed: int
 
     def update(self, u: Array, params: Array, state: State, step: Step) -> Update:
-        rate = _of_first(self.n_decayed, -self.rate, params)
+        is_decayed = np.arange(len(params)) < self.n_decayed
+        rate = constant_like(-self.rate * is_decayed, params)
         return add_scaled(u, params, rate, step.learning_rate), state
 
 
@@ -460,11 +460,6 @@ class DecayWeights(Transform):
 def add_scaled(a: Array, b: Array, factor: Array, rate: Array) -> Array:
     """Return ``a + b factor rate``."""
     return a + b * factor * rate
-
-
-def _of_first(n: int, value: float, params: Array) -> Array:
-    """Return the value for the first n parameters and 0 for the others."""
-    return constant_like(value * (np.arange(len(params)) < n), params)
 
 
 @dataclass(frozen=True)
@@ -507,7 +502,9 @@ class Optimizer:
         ValueError
             If an array is of another shape than `params`, or two have the same name.
         """
-        state = _join([transform.init(params) for transform in self.transforms])
+        state = State()
+        for transform in self.transforms:
+            state = _join(state, transform.init(params))
         for name, array in state.items():
             state[name] = np.asarray(array, params.dtype)
             if state[name].shape != params.shape:
@@ -537,8 +534,10 @@ class Optimizer:
         ValueError
             If two have the same name.
         """
-        own = [transform.prepare(steps, learning_rates) for transform in self.transforms]
-        return _join([{"learning_rate": learning_rates}, *own])
+        scalars = {"learning_rate": learning_rates}
+        for transform in self.transforms:
+            scalars = _join(scalars, transform.prepare(steps, learning_rates))
+        return scalars
 
     def update(
         self, grads: Array, params: Array, state: State, scalars: dict[str, Array]
@@ -570,18 +569,15 @@ class Optimizer:
         return params + u, state
 
 
-def _join(named: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return arrays of several transforms as one dict."""
-    joined: dict[str, np.ndarray] = {}
-    for own in named:
-        repeated = sorted(joined.keys() & own.keys())
-        if repeated:
-            raise ValueError(
-                f"The transforms of an optimizer must give their arrays and numbers names that "
-                f"differ, got {repeated} twice; rename one."
-            )
-        joined |= own
-    return joined
+def _join(known: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays of some transforms and those of the next one."""
+    repeated = sorted(known.keys() & own.keys())
+    if repeated:
+        raise ValueError(
+            f"The transforms of an optimizer must give their arrays and numbers names that "
+            f"differ, got {repeated} twice; rename one."
+        )
+    return known | own
 
 
 def chain(*transforms: Transform | None) -> Optimizer:
@@ -603,4 +599,4 @@ def chain(*transforms: Transform | None) -> Optimizer:
     >>> chain(ClipByGlobalNorm(1.0), None).transforms
     (ClipByGlobalNorm(max_norm=1.0),)
     """
-    return Optimizer(tuple(t for t in transforms if t is not None))
+    return Optimizer(tuple(filter(None, transforms)))
