@@ -351,13 +351,14 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
     learning rate, five times at most.
 
     Rows are held out in proportion to their class. Copies of a row are held out together, and so
-    are all rows of a group of `groups`. Where few x are distinct, at most 64 that stand there five
-    times in the mean, each row is held out by itself. A class of fewer rows than networks is held
-    out row by row; the only row of a class, or the only group that has one, is learned from by all
-    networks and judged by none.
+    are all rows of a group of `groups`. Each row is held out by itself where equal rows are
+    observations of their own: where more than a tenth of the x that stand there more than once bear
+    both labels, or at most 64 x are distinct, five times each in the mean. A class of fewer rows
+    than networks is held out row by row; the only row of a class, or the only group that has one,
+    is learned from by all networks and judged by none.
 
     Where all rows form one batch, identical rows are merged into one with the sum of their weights,
-    so that a weight of k and k equal rows give the same network. Of few distinct x as above, a row
+    so that a weight of k and k equal rows give the same network. Where they are observations, a row
     whose weight is a whole number k becomes k rows instead, 10,000 in all at most.
 
     Without `alpha`, only the ratios of weights matter. With it their sum does, as ``alpha`` stands

@@ -164,9 +164,21 @@ def test_levels_have_their_rate_in_each_fold(n_members):
 )
 def test_copies_are_apart_where_few_x_stand_there_often(n_distinct, n_copies, are_levels):
     rows = levels(n_distinct * n_copies, n_distinct)
+    rows = replace(rows, y=rows.X[:, 0] % 2)
     folds = assign(rows)
     has_several = [len(set(folds.of_row[rows.X[:, 0] == x])) > 1 for x in range(n_distinct)]
     assert all(has_several) if are_levels else not any(has_several)
+
+
+@pytest.mark.parametrize(("n_mixed", "are_apart"), [(20, False), (21, True)])
+def test_copies_are_apart_where_many_bear_both_labels(n_mixed, are_apart):
+    """More than a tenth of the x that stand there more than once."""
+    x = np.repeat(np.arange(300.0), np.repeat([4, 1], [200, 100]))
+    y = (x % 2 == 1) * 1.0
+    y[np.searchsorted(x, np.arange(n_mixed))] = 1.0 - np.arange(n_mixed) % 2
+    folds = assign(Rows(x[:, np.newaxis], y))
+    has_several = [len(set(folds.of_row[x == number])) > 1 for number in range(200)]
+    assert sum(has_several) > 150 if are_apart else not any(has_several)
 
 
 @given(

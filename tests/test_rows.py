@@ -46,8 +46,9 @@ def assert_same(one, other):
 def test_merge_copies_sums_the_weights_of_each_distinct_row(rows):
     merged = rows.merge_copies()
     assert weight_by_row(merged) == pytest.approx(weight_by_row(rows))
-    if len(merged) > len(weight_by_row(rows)):  # of levels
-        assert len(merged) >= 5 * len(np.unique(rows.X, axis=0))
+    if len(merged) > len(weight_by_row(rows)):  # equal rows are observations
+        n_distinct, n_different = len(np.unique(rows.X, axis=0)), len(weight_by_row(rows))
+        assert len(merged) >= 5 * n_distinct or n_different > n_distinct
 
 
 @given(rows_N(), seeds)
@@ -70,9 +71,22 @@ def test_merge_copies_makes_weight_k_and_k_rows_the_same(rows, data):
 
 
 def test_merge_copies_keeps_rows_apart_that_differ_in_the_label_only():
-    merged = Rows(np.ones((3, 1)), np.array([0.0, 1.0, 1.0])).merge_copies()
-    assert merged.y.tolist() == [0.0, 1.0]
-    assert merged.sample_weight.tolist() == [1.0, 2.0]
+    X = np.repeat(np.arange(20.0), 3)[:, np.newaxis]
+    y = np.append(np.zeros(58), [1.0, 1.0])
+    merged = Rows(X, y).merge_copies()
+    assert len(merged) == 21
+    assert weight_by_row(merged) == {(x, 0.0): 3.0 for x in range(19)} | {
+        (19.0, 0.0): 1.0,
+        (19.0, 1.0): 2.0,
+    }
+
+
+def test_merge_copies_leaves_observations_as_they_are():
+    """Where many x bear both labels, and whatever their number is."""
+    rng = np.random.default_rng(0)
+    rows = Rows(rng.integers(0, 80, (200, 1)) * 1.0, rng.integers(0, 2, 200) * 1.0)
+    assert len(rows.merge_copies()) == 200
+    assert len(Rows(rows.X, rows.X[:, 0] % 2).merge_copies()) == len(np.unique(rows.X))
 
 
 def test_merge_copies_keeps_the_dtype_and_a_layout_that_is_fast():

@@ -3,8 +3,8 @@
 An ensemble then validates on all rows, and still trains on all of them.
 
 What goes to a fold as a whole is a unit: a group, or a row with all its copies, since a network
-that has seen one of them knows the others. In a table of few levels, see `are_levels`, every row is
-a unit.
+that has seen one of them knows the others. Where equal rows are observations of their own, see
+`are_observations`, every row is a unit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import log_expit
 
-from .rows import Rows, are_levels, number_distinct, position_dtype
+from .rows import Rows, are_observations, count_labels, number_distinct, position_dtype
 
 IN_NO_FOLD = -1
 """In the place of a fold: every member trains on the row, and none is validated on it."""
@@ -178,9 +178,10 @@ def _assign(
     if rows.group is not None:
         return _assign_groups(rows, rows.group, holders, fraction, rng).astype(dtype)
     unit = number_distinct(rows.X)
-    if are_levels(unit.max() + 1, len(rows)):
+    n = count_labels(unit, rows.y)
+    if are_observations(n):
         unit = np.arange(len(rows))
-    n = np.stack([np.bincount(unit[rows.y == y], minlength=unit.max() + 1) for y in (0.0, 1.0)])
+        n = count_labels(unit, rows.y)
     kind = 1 + (n[1] > 0) * 1 - (n[0] > 0) * 1
     kind[((n > 0) & (n == n.sum(axis=1, keepdims=True))).any(axis=0)] = -1
     of_unit, n_assigned = np.full(len(kind), IN_NO_FOLD, dtype), 0

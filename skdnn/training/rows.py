@@ -17,6 +17,10 @@ MOST_LEVELS, COPIES_OF_LEVEL = 64, 5
 """Up to so many distinct x, each of so many copies on average, are levels: new rows will hardly
 differ from all of them, and each copy is an observation."""
 
+SHARE_OF_MIXED = 0.1
+"""Of the x that stand there more than once, those that bear both labels: from this share on, copies
+are observations too. Rows that somebody has copied bear one label."""
+
 MOST_COUNTED = 10_000
 """Rows that weights are turned into, at most about; a row then stands for several."""
 
@@ -138,12 +142,13 @@ class Rows:
         return self.take(np.flatnonzero(self.sample_weight))
 
     def merge_copies(self) -> Rows:
-        """Merge identical rows into one, with the sum of their weights; levels stay apart.
+        """Merge identical rows into one, with the sum of their weights, unless each is observed.
 
         Where all rows form one batch the cost stays the same function, and a row of weight k is the
         same as k rows to the last bit, under dropout too. The order depends on the values of the
-        rows alone. Of levels, a row whose weight is a whole number k becomes k rows: a table with
-        counts for weights then is the table that was counted.
+        rows alone. Where equal rows are observations of their own, see `are_observations`, a row
+        whose weight is a whole number k becomes k rows: a table with counts for weights then is the
+        table that was counted.
         """
         labels = [self.y] if self.group is None else [self.y, self.group]
         parts = [row_bytes(self.X), *(map(np.generic.tobytes, label) for label in labels)]
@@ -153,8 +158,8 @@ class Rows:
         if (weight == np.rint(weight)).all():
             share = MOST_COUNTED / max(weight.sum(), MOST_COUNTED)
             times = np.maximum(weight * share, 1.0).astype(np.intp)
-        if are_levels(int(number_distinct(self.X).max()) + 1, times.sum()):
-            order = place.argsort(kind="stable")
+        if are_observations(count_labels(number_distinct(self.X), self.y, times)):
+            order = np.lexsort((weight, place))
             index = np.repeat(order, times[order])
             return replace(self.take(index), sample_weight=(weight / times)[index])
         weight = np.bincount(place, weights=weight).astype(np.float64)
@@ -170,9 +175,26 @@ class Rows:
         return replace(self, sample_weight=scaled.astype(self.X.dtype, copy=False))
 
 
-def are_levels(n_distinct: int, n_rows: float) -> bool:
-    """Say whether so many distinct x of so many rows are few, and each stands there often."""
-    return n_distinct <= MOST_LEVELS and n_rows >= COPIES_OF_LEVEL * n_distinct
+def are_observations(n: np.ndarray) -> bool:
+    """Say whether equal rows are observations of their own, and not copies of one.
+
+    New rows will often be equal to known ones then, and rows that are held out are to be so too.
+
+    Parameters
+    ----------
+    n : ndarray of shape (2, n_distinct)
+        Rows of each class by their x.
+    """
+    n_copies = n.sum(axis=0)
+    n_copied, n_mixed = np.count_nonzero(n_copies > 1), np.count_nonzero(n.all(axis=0))
+    are_levels = len(n_copies) <= MOST_LEVELS and n_copies.mean() >= COPIES_OF_LEVEL
+    return bool(are_levels or n_mixed > SHARE_OF_MIXED * n_copied)
+
+
+def count_labels(number: np.ndarray, y: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
+    """Return how many rows of each class have each number: (2, n_numbers)."""
+    times = np.ones(len(y)) if times is None else times
+    return np.stack([np.bincount(number, (y == label) * times) for label in (0.0, 1.0)])
 
 
 def number_distinct(X: Any) -> np.ndarray:
