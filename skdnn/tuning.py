@@ -62,6 +62,18 @@ RANGES: dict[str, Range | Choice] = {
     "n_members": Range(5, 16),
 }
 
+CANDIDATES: dict[str, Range | Choice] = {
+    "hidden_layer_sizes": Choice(tuple((w,) * depth for depth in DEPTH[:3] for w in WIDTH[:3])),
+    "residual": Choice((False, True)),
+    "activation": Choice(("mish", "relu", "silu")),
+    "numeric_embedding": Choice(("mixed", "periodic", "piecewise")),
+    "dropout": Range(0.0, 0.3),
+    "weight_decay": Range(5e-3, 0.3, is_log=True),
+    "learning_rate_init": Range(4e-3, 2e-2, is_log=True),
+}
+"""What DeepBinaryClassifierCV draws. The ranges are narrower than those of a search, which tries
+many and keeps the best: few candidates are drawn, and most are to be of use."""
+
 
 def search_space(trial: Any, **fixed: Any) -> dict[str, Any]:
     """Let a trial of Optuna choose the parameters of a DeepBinaryClassifier.
