@@ -8,10 +8,10 @@ and what follows is smooth, so that few points are enough.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, issparse
@@ -24,6 +24,7 @@ from ..nn import (
     Context,
     Dense,
     FeatureScaling,
+    Layer,
     Network,
     NumericEmbedding,
     Params,
@@ -37,7 +38,7 @@ from ..training.threads import limit_blas_threads
 from ..utils import check_feature_names_in, cut_rows, fill_masked, find_stack_level
 from .checks import name_in_errors
 from .encoders import FLOATS, Encoder, OwnEncoder, encode
-from .tables import read_table
+from .tables import read_table, take_from
 
 FEWEST_POINTS, MOST_POINTS, FEWEST_FOR_A_ROW = 8, 128, 64
 """Points on the path from a background row to a row, at first and at last, and from all of them."""
@@ -46,11 +47,11 @@ TOLERANCE, SMALLEST = 5e-3, 1e-4
 """Share of the sum of the absolute contributions, and logits, that they may miss the difference by
 before the number of points is doubled."""
 
-PAIRS_AT_ONCE = 512
-"""Pairs of a row and a background row in a block."""
-
 LINEAR = (Dense, FeatureScaling)
 """Layers behind which a straight path is straight: the sums of a first layer are computed once."""
+
+PAIRS_AT_ONCE = 512
+"""Pairs of a row and a background row in a block."""
 
 SAMPLE_ROWS, SAMPLE_BACKGROUND, SAMPLE_POINTS = 128, 16, 4
 """Training rows that importances are taken from, how many of them are the background, and points
@@ -131,13 +132,11 @@ def explain(estimator: Any, X: Any, background: Any) -> Explanation:
         with name_in_errors("background"):
             reference = _read_dense(estimator, background)
 
-    def predict(rows: np.ndarray) -> np.ndarray:
-        def take(part: slice, dtype: np.dtype) -> np.ndarray:
-            return rows[part].astype(dtype, copy=False)
-
-        return predictor.average(params, take, rows.shape, estimator.n_jobs)
-
-    differences = predict(matrix) - (base := float(predict(reference).mean()))
+    logits, base = (
+        predictor.average(params, take_from(rows), rows.shape, estimator.n_jobs)
+        for rows in (matrix, reference)
+    )
+    differences = logits - base.mean()
     paths = Paths(predictor, params)
     starts, values = paths.embed(reference), np.empty(matrix.shape)
     for rows in cut_rows(len(matrix), len(reference), PAIRS_AT_ONCE):
@@ -147,7 +146,8 @@ def explain(estimator: Any, X: Any, background: Any) -> Explanation:
     if isinstance(encoder, OwnEncoder):
         names, data = encoder.name_columns(), matrix
     by_feature = _sum_by_feature(values, encoder, len(names)) / estimator.temperature_
-    return Explanation(by_feature, np.full(len(data), base / estimator.temperature_), data, names)
+    base_values = np.full(len(data), base.mean() / estimator.temperature_)
+    return Explanation(by_feature, base_values, data, names)
 
 
 def _read_data(X: Any) -> np.ndarray:
@@ -178,8 +178,7 @@ def find_importances(estimator: Any) -> None:
     paths = Paths(estimator._predictor, estimator.params_)
     ends = paths.embed(rows)
     every = -(-len(rows) // SAMPLE_BACKGROUND)
-    background = ends.take(slice(None, None, every))
-    values = paths.integrate(background, ends, SAMPLE_POINTS) / estimator.temperature_
+    values = paths.integrate(ends[:, ::every], ends, SAMPLE_POINTS) / estimator.temperature_
     values = _sum_by_feature(values, estimator._encoder, estimator.n_features_in_)
     estimator._importances = np.abs(values).mean(axis=0)
     vars(estimator).pop("_rows_to_explain", None)  # unless another thread has done so
@@ -203,66 +202,12 @@ def read_importances(estimator: Any) -> np.ndarray:
     return estimator._importances
 
 
-class Ends(NamedTuple):
-    """Rows that paths begin or end at, as they are on two levels of a network.
-
-    Attributes
-    ----------
-    units : ndarray of shape (n_members, n_rows, n_units)
-        Embedded: each unit is made of one column.
-    sums : ndarray of shape (n_members, n_rows, n_sums)
-        Behind the linear layers that follow; what is straight before them is straight here.
-    """
-
-    units: np.ndarray
-    sums: np.ndarray
-
-    def take(self, rows: Any) -> Ends:
-        """Return some of the rows."""
-        return Ends(self.units[:, rows], self.sums[:, rows])
-
-
-class Part:
-    """Some successive layers of a network, and their parameters.
-
-    Parameters
-    ----------
-    network : Network
-        The whole.
-    params : ndarray of shape (n_members, n_params)
-        Of the whole.
-    start, stop : int
-        Which layers.
-    """
-
-    def __init__(self, network: Network, params: np.ndarray, start: int, stop: int) -> None:
-        n_in = Sequential(network.layers[:start]).n_out(network.n_in)
-        layers, others = network.layers[start:stop], network.other_layers[start:stop]
-        self.network = replace(network, layers=layers, other_layers=others, n_in=n_in)
-        names = [name for name, *_ in Sequential(network.layers).children(network.n_in)][start:stop]
-        own_names = [name for name, *_ in Sequential(layers).children(n_in)]
-        known = dict(zip(own_names, names, strict=True))  # each kind of layer is counted anew
-        self.params = params[:, :0]
-        for name in self.network.layout.columns:
-            layer, _, rest = name.partition(".")
-            columns = network.layout.columns[f"{known[layer]}.{rest}"]
-            self.params = np.hstack([self.params, params[:, columns]])
-
-    def members(self) -> Iterator[tuple[Sequential, Params]]:
-        """Yield the layers and the parameters of each member."""
-        layout = self.network.layout
-        for member, own in enumerate(self.params):
-            p = layout.unflatten(own[: layout.n_trainable], own[layout.n_trainable :])
-            yield self.network.of_member(member), p
-
-    def forward(self, X: Iterable[np.ndarray]) -> np.ndarray:
-        """Return what the layers of each member make of rows of its own."""
-        made = zip(self.members(), X, strict=True)
-        return np.stack([layers.forward(x, p, Context()) for (layers, p), x in made])
-
-
 class Paths:
     """The paths of all members through a network, side by side.
+
+    They are straight behind the embedding, whose units are each made of one column, and so behind
+    the linear layers that follow, too. An end of a path is its units and what these layers make of
+    them, side by side: an array of shape (n_members, n_rows, n_units + n_sums).
 
     Parameters
     ----------
@@ -273,69 +218,93 @@ class Paths:
     def __init__(self, predictor: Predictor, params: np.ndarray) -> None:
         network = predictor.network
         branches = find_embeddings(network)
-        n_first = 1 if branches else 0
+        self._n_first = n_linear = 1 if branches else 0
         self._columns = find_columns(branches or (Branch(network.n_in),))
-        self._n_columns = network.n_in
-        n_linear = n_first
         while type(network.layers[n_linear]) in LINEAR and n_linear + 1 < len(network.layers):
             n_linear += 1
-        self._embedding = Part(network, params, 0, n_first)
-        self._linear = Part(network, params, n_first, n_linear)
-        self._behind = Part(network, params, n_linear, len(network.layers))
-        self._predictor = Predictor(self._behind.network, predictor.executor)
+        self._network, self._params, self._n_linear = network, params, n_linear
+        behind, self._params_behind = skip_layers(network, params, n_linear)
+        self._predictor = Predictor(behind, predictor.executor)
 
-    def embed(self, X: np.ndarray) -> Ends:
+    def _members(self) -> Iterator[list[tuple[Layer, Params]]]:
+        """Yield the layers of each member before the first that is not linear, with parameters."""
+        layout = self._network.layout
+        for member, own in enumerate(self._params):
+            p = layout.unflatten(own[: layout.n_trainable], own[layout.n_trainable :])
+            children = list(self._network.of_member(member).children(self._network.n_in))
+            yield [(layer, p[name]) for name, layer, _ in children[: self._n_linear]]
+
+    def embed(self, X: np.ndarray) -> np.ndarray:
         """Return rows as the ends of paths."""
         # BLAS multiplies a single row by another routine. It rounds differently, and equal values
         # of a row and a background row would differ: so the single row is taken twice.
         rows = X if len(X) > 1 else np.repeat(X, 2, axis=0)
-        rows = rows.astype(self._behind.params.dtype, copy=False)
-        units = self._embedding.forward([rows] * len(self._behind.params))
-        return Ends(units, self._linear.forward(units)).take(slice(len(X)))
+        ends = []
+        for layers in self._members():
+            units = x = rows.astype(self._params.dtype, copy=False)
+            for i, (layer, p) in enumerate(layers):
+                x = layer.forward(x, p, Context())
+                units = x if i < self._n_first else units
+            ends.append(np.hstack([units, x])[: len(X)])
+        return np.stack(ends)
 
-    def share_out(self, starts: Ends, ends: Ends, differences: np.ndarray) -> np.ndarray:
+    def share_out(
+        self, starts: np.ndarray, ends: np.ndarray, differences: np.ndarray
+    ) -> np.ndarray:
         """Return what each column contributes to the differences of the logits of some rows.
 
         As many points are taken as it needs; the little that then is left is shared out in
         proportion. Rows in which it is more are left as they are.
         """
-        values = np.zeros((len(differences), self._n_columns))
+        values = np.zeros((len(differences), self._network.n_in))
         is_open = np.ones(len(values), dtype=bool)
-        n_points = max(FEWEST_POINTS, FEWEST_FOR_A_ROW // starts.units.shape[1])
+        n_points = max(FEWEST_POINTS, FEWEST_FOR_A_ROW // starts.shape[1])
         while is_open.any() and n_points <= MOST_POINTS:
-            values[is_open] = self.integrate(starts, ends.take(is_open), n_points)
+            values[is_open] = self.integrate(starts, ends[:, is_open], n_points)
             rest, sizes = differences - values.sum(axis=1), np.abs(values).sum(axis=1)
             is_open = ~(np.abs(rest) <= TOLERANCE * sizes + SMALLEST)
             n_points *= 2
         share = np.where(is_open, 0.0, rest) / np.maximum(sizes, np.finfo(np.float64).tiny)
         return values + share[:, np.newaxis] * np.abs(values)
 
-    def integrate(self, starts: Ends, ends: Ends, n_points: int) -> np.ndarray:
+    def integrate(self, starts: np.ndarray, ends: np.ndarray, n_points: int) -> np.ndarray:
         """Return what each column contributes, in the mean over the starts: (n_ends, n_columns).
 
         ``(end - start) * integral of gradient(start + t (end - start)) dt`` for t from 0 to 1, by
         the quadrature of Gauss and Legendre, and summed over the units of each column.
         """
-        n_starts, (_, n_ends, n_units) = starts.units.shape[1], ends.units.shape
+        n_units, n_ends = len(self._columns), ends.shape[1]
         nodes, weights = np.polynomial.legendre.leggauss(n_points)
-        steps = np.column_stack([0.5 + 0.5 * nodes, 0.5 * weights]).tolist()
         total = np.zeros((n_ends, n_units))
-        for part in cut_rows(n_starts, n_ends, PAIRS_AT_ONCE):
-            start = starts.take(part)
-            delta = ends.sums[:, :, np.newaxis] - start.sums[:, np.newaxis]  # 2: ends, 3: starts
-            slopes = np.zeros(
-                (len(delta), delta.shape[1] * delta.shape[2], delta.shape[3]), delta.dtype
-            )
-            for t, weight in steps:
-                points = (start.sums[:, np.newaxis] + t * delta).reshape(slopes.shape)
-                logits, grads = self._predictor.input_gradients(self._behind.params, points)
-                slopes += weight * find_shares(logits)[:, :, np.newaxis] * grads
-            delta = ends.units[:, :, np.newaxis] - start.units[:, np.newaxis]
-            delta = delta.reshape(*slopes.shape[:2], n_units)
-            for (layers, p), slope, x in zip(self._linear.members(), slopes, delta, strict=True):
-                moved = x * layers.backward(slope, x, p, Context())[0]
-                total += moved.reshape(n_ends, -1, n_units).sum(axis=1)
-        return _sum_by(total / n_starts, self._columns, self._n_columns)
+        for part in cut_rows(starts.shape[1], n_ends, PAIRS_AT_ONCE):
+            start = starts[:, np.newaxis, part]
+            delta = ends[:, :, np.newaxis] - start  # (n_members, n_ends, n_starts, ...)
+            pairs = (len(delta), delta.shape[1] * delta.shape[2], -1)
+            slopes: Any = 0.0
+            for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):  # in (-1, 1)
+                points = (start + (0.5 + 0.5 * node) * delta)[..., n_units:].reshape(pairs)
+                logits, grads = self._predictor.input_gradients(self._params_behind, points)
+                slopes += 0.5 * weight * find_shares(logits)[:, :, np.newaxis] * grads
+            moves = delta[..., :n_units].reshape(pairs)
+            for layers, slope, move in zip(self._members(), slopes, moves, strict=True):
+                linear, x = layers[self._n_first :], [move]
+                for layer, p in linear[:-1]:
+                    x.append(layer.forward(x[-1], p, Context()))
+                for layer, p in reversed(linear):
+                    slope = layer.backward(slope, x.pop(), p, Context())[0]
+                total += (move * slope).reshape(n_ends, -1, n_units).sum(axis=1)
+        return _sum_by(total / starts.shape[1], self._columns, self._network.n_in)
+
+
+def skip_layers(network: Network, params: np.ndarray, n: int) -> tuple[Network, np.ndarray]:
+    """Return a network without its first layers, and its parameters."""
+    children = list(Sequential(network.layers).children(network.n_in))
+    skipped = [name for name, *_ in children[:n]]
+    columns = network.layout.columns
+    kept = [columns[name] for name in columns if name.partition(".")[0] not in skipped]
+    params = np.hstack([params[:, :0], *(params[:, c] for c in kept)])
+    layers, others, n_in = network.layers[n:], network.other_layers[n:], children[n][2]
+    return replace(network, layers=layers, other_layers=others, n_in=n_in), params
 
 
 def find_embeddings(network: Network) -> tuple[Branch, ...]:
@@ -382,7 +351,7 @@ def _sum_by_feature(values: np.ndarray, encoder: Encoder, n_features: int) -> np
 def _read_dense(estimator: Any, X: Any) -> np.ndarray:
     """Return the matrix that enters the network; an encoder of the user's may make a sparse one."""
     matrix = read_table(estimator, X, estimator._encoder, accept_sparse=False)
-    return matrix.toarray() if issparse(matrix) else np.asarray(matrix)
+    return matrix.toarray() if issparse(matrix) else matrix
 
 
 def _warn_of_rest(rest: np.ndarray) -> None:

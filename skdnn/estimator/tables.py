@@ -26,6 +26,7 @@ from ..preprocessing.columns import (
 )
 from ..preprocessing.encoded_array import find_codes
 from ..preprocessing.scaling import SparseScaler
+from ..training.prediction import Take
 from ..training.rows import Rows
 from ..utils import check_labels, check_weights, is_checked
 from .checks import (
@@ -177,9 +178,7 @@ def read_table(estimator: Any, X: Any, encoder: Encoder, *, accept_sparse: Any =
     return encode(encoder, X)
 
 
-def open_table(
-    estimator: Any, X: Any
-) -> tuple[Callable[[slice, np.dtype], Any], tuple[int, int], Callable[[], None]]:
+def open_table(estimator: Any, X: Any) -> tuple[Take, tuple[int, int], Callable[[], None]]:
     """Check a table against that of `fit`; return functions that read it, and its shape.
 
     ``take(rows, dtype)`` returns rows of the matrix that enters the network. Tables are encoded
@@ -203,11 +202,12 @@ def open_table(
             shape = (len(X), len(encoder.source_features_))
             return take, shape, lambda: encoder._warn_of_unknown(blocks)
     matrix = read_table(estimator, X, encoder)
-    return (
-        lambda rows, dtype: matrix[rows].astype(dtype, copy=False),
-        matrix.shape,
-        lambda: None,
-    )
+    return take_from(matrix), matrix.shape, lambda: None
+
+
+def take_from(matrix: Any) -> Take:
+    """Return a function that reads rows of a matrix."""
+    return lambda rows, dtype: matrix[rows].astype(dtype, copy=False)
 
 
 def enters_as_it_is(encoder: Any) -> bool:
