@@ -543,8 +543,6 @@ def test_fit_without_warm_start_begins_anew():
         {"hidden_layer_sizes": ()},
         {"activation": "relu"},
         {"n_members": 2},
-        {"dropout": 0.5},
-        {"initialization": "normal"},
     ],
     ids=str,
 )
@@ -558,6 +556,15 @@ def test_changed_architecture_is_refused(change, train):
         getattr(estimator, train)(X, y)
     np.testing.assert_array_equal(estimator.params_, before.params_)
     np.testing.assert_array_equal(estimator.predict_proba(X), before.predict_proba(X))
+
+
+@pytest.mark.parametrize("change", [{"dropout": 0.5}, {"initialization": "normal"}], ids=str)
+def test_what_changes_no_parameter_may_change_between_fits(change):
+    X, y = make_table()
+    estimator = classifier(warm_start=True, max_iter=2).fit(X, y)
+    before = estimator.params_.copy()
+    assert estimator.set_params(**change).fit(X, y).n_iter_ == 2
+    assert np.abs(estimator.params_ - before).max() < 0.5  # and not anew
 
 
 @pytest.mark.parametrize(

@@ -405,11 +405,11 @@ def test_values_that_are_not_finite_are_refused(table, value, container):
         classifier(early_stopping="auto").fit(X, y, X_val=bad, y_val=y)
 
 
-def test_values_too_large_for_float32_are_refused_by_column(table):
+def test_values_too_large_for_float32_are_refused(table):
     X, y = table
     row, column = np.argwhere(X)[20]
     X[row, column] = 1e300
-    with pytest.raises(ValueError, match=f"Column {column} of X .* float32"):
+    with pytest.raises(ValueError, match="X has values too large for float32"):
         classifier(dtype="float32").fit(sp.csr_array(X), y)
 
 

@@ -253,9 +253,8 @@ def _dense(
 
 def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[Any, ...]:
     """Return widths and layers as a tuple; an integer is one layer, an empty sequence none."""
-    is_array = isinstance(hidden_layer_sizes, np.ndarray)
-    sizes = hidden_layer_sizes.tolist() if is_array else hidden_layer_sizes
-    sizes = tuple(sizes) if isinstance(sizes, SEQUENCES) else (sizes,)
+    sizes = _list_values(hidden_layer_sizes)
+    sizes = sizes if isinstance(sizes, list) else [sizes]
     for size in sizes:
         if not isinstance(size, Layer) and not COUNT.is_satisfied_by(size):
             raise ValueError(
@@ -292,8 +291,8 @@ def check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
 
 def _spread(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
     """Return one value for each hidden layer; a single one is that of all."""
-    values = value.tolist() if isinstance(value, np.ndarray) else value
-    if not isinstance(values, SEQUENCES):
+    values = _list_values(value)
+    if not isinstance(values, list):
         return (values,) * n_layers
     if len(values) != n_layers:
         raise ValueError(
@@ -301,3 +300,9 @@ def _spread(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
             f"{len(values)}: {value!r}."
         )
     return tuple(values)
+
+
+def _list_values(value: Any) -> Any:
+    """Return a sequence or an array as a list, and a single value as it is."""
+    value = np.asarray(value).tolist() if hasattr(value, "__array__") else value
+    return list(value) if isinstance(value, SEQUENCES) else value

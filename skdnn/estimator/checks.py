@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from ..preprocessing.categories import is_missing
 from ..training.rows import Rows
-from ..utils import cut_rows, fill_masked, is_masked
+from ..utils import fill_masked, is_masked
 
 SMALL_TABLE = 2_000
 """Rows up to which a float64 table is trained in float64: the cost is small."""
@@ -101,10 +101,6 @@ def encode_labels(
     ValueError
         If y is not a set of class labels, or has other than two classes.
     """
-    if classes is not None and len(classes) == 2 and y.dtype.kind == classes.dtype.kind:
-        is_second = y == classes[1]
-        if (is_second | (y == classes[0])).all():  # without sorting
-            return classes, is_second.astype(np.float64)
     kind = type_of_target(y, input_name=name, raise_unknown=True)
     if kind not in ("binary", "multiclass"):
         check_classification_targets(y)
@@ -157,15 +153,8 @@ def make_rows(X: Any, codes: np.ndarray, weights: np.ndarray | None, dtype: np.d
     with np.errstate(over="ignore"):
         X = X.astype(dtype, copy=False) if issparse(X) else np.ascontiguousarray(X, dtype)
     values = X.data if issparse(X) else X
-    for block in cut_rows(len(values), values[:1].size):
-        is_finite = np.isfinite(values[block])
-        if not is_finite.all():
-            i, *j = (int(axis[0]) for axis in np.nonzero(~is_finite))
-            column = j[0] if j else X.indices[block.start + i]
-            raise ValueError(
-                f"Column {column} of X has values too large for {dtype}. Scale it, or pass "
-                "dtype='float64'."
-            )
+    if np.isinf([values.max(initial=0.0), values.min(initial=0.0)]).any():
+        raise ValueError(f"X has values too large for {dtype}. Scale it, or pass dtype='float64'.")
     return Rows(X, codes.astype(dtype), weights)
 
 
@@ -182,17 +171,6 @@ def multiply_weights(rows: Rows, class_factors: np.ndarray | None) -> Rows:
             "1: only their ratios matter."
         )
     return replace(rows, sample_weight=product)
-
-
-def check_weights_of_part(weights: np.ndarray | None, dtype: np.dtype) -> None:
-    """Refuse weights that are used as they are, and are too large for that."""
-    largest = 0.0 if weights is None else weights.max(initial=0.0)
-    limit = np.sqrt(np.finfo(dtype).max)
-    if largest > limit:
-        raise ValueError(
-            f"partial_fit takes sample_weight as it is, up to {limit:.0e} in {dtype}, but the "
-            f"largest is {largest}. Divide the weights of all parts by the same number."
-        )
 
 
 def number_groups(groups: Any, X: Any) -> np.ndarray:

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array, has_fit_parameter, validate_da
 
 from ..preprocessing import TabularEncoder
 from ..preprocessing.categories import CONTINUOUS, FLAG, UNMARKED
+from ..preprocessing.column_warnings import CONSTANT, warn_of
 from ..preprocessing.columns import is_frame, is_sparse_frame, name_levels
 from ..preprocessing.encoded_array import read_marks
 from ..preprocessing.scaling import SparseScaler
@@ -228,7 +229,7 @@ def check_same_encoder(fitted: Encoder, wanted: Any) -> None:
         )
 
 
-def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any) -> Any:
+def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any, *, is_part: bool) -> Any:
     """Fit an encoder, with weights where it takes them; return what encodes."""
     if encoder is None:
         return None
@@ -238,11 +239,20 @@ def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any) -> Any:
         encoder.fit(X, y)
     if isinstance(encoder, SparseScaler):
         return encoder if encoder.is_needed else None
+    if is_part and isinstance(encoder, TabularEncoder):  # later parts teach it nothing
+        warn_of(CONSTANT, encoder._find_constant())
     encoder = unfreeze(encoder)
     if not is_tabular(encoder):
         return OwnEncoder(encoder)
     encoder._summaries = None  # a model does not carry what only more parts would need
     return encoder
+
+
+def choose_encoded_dtype(dtype: str, encoder: Encoder) -> np.dtype | None:
+    """Return what to train in where that is known before: no TabularEncoder needs float64."""
+    if not isinstance(encoder, TabularEncoder):
+        return None
+    return np.dtype("float32" if dtype == "auto" else dtype)
 
 
 def encode(

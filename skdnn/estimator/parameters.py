@@ -61,7 +61,7 @@ POSITIVE = Interval(Real, 0, None, closed="neither")
 SHARE = Interval(Real, 0, 1, closed="left")
 SEED = Interval(Integral, 0, 2**32 - 1, closed="both")
 INNER_SHARE = Interval(Real, 0, 1, closed="neither")
-SEQUENCES = (list, tuple, range, np.ndarray)
+SEQUENCES = (list, tuple, range)
 
 
 class ObjectWithMethods(HasMethods):
@@ -71,6 +71,7 @@ class ObjectWithMethods(HasMethods):
         return not isinstance(val, type) and super().is_satisfied_by(val)
 
 
+ARRAY = ObjectWithMethods(["__array__"])
 OWN_LAYER = ObjectWithMethods(["forward", "backward"])
 OWN_ACTIVATION = ObjectWithMethods(["value", "derivative"])
 OWN_LOSS = ObjectWithMethods(["loss", "derivative"])
@@ -92,9 +93,9 @@ class Parameters:
     type itself. Single numbers are Python's own, of that type.
     """
 
-    hidden_layer_sizes: Annotated[HiddenLayerSizes, *SEQUENCES, COUNT, OWN_LAYER]
+    hidden_layer_sizes: Annotated[HiddenLayerSizes, *SEQUENCES, ARRAY, COUNT, OWN_LAYER]
     activation: Annotated[
-        Activations, StrOptions({"auto", *ACTIVATIONS}), *SEQUENCES, OWN_ACTIVATION
+        Activations, StrOptions({"auto", *ACTIVATIONS}), *SEQUENCES, ARRAY, OWN_ACTIVATION
     ]
     encoder: Annotated[BaseEstimator | Auto | None, HasMethods(["fit", "transform"])]
     categorical_features: Annotated[ArrayLike | Literal["from_dtype"] | None, "array-like"]
@@ -103,7 +104,7 @@ class Parameters:
     normalization: Literal["batch", "layer"] | None
     residual: bool
     n_members: Annotated[int | Auto, COUNT]
-    dropout: Annotated[Rates, *SEQUENCES, SHARE]
+    dropout: Annotated[Rates, *SEQUENCES, ARRAY, SHARE]
     alpha: Annotated[float, NOT_NEGATIVE]
     weight_decay: Annotated[float | None, NOT_NEGATIVE]
     class_weight: Annotated[Mapping[Any, float] | Literal["balanced"] | None, dict]

@@ -15,7 +15,6 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import validate_data
 
 from ..preprocessing import TabularEncoder
-from ..preprocessing.column_warnings import CONSTANT, warn_of
 from ..preprocessing.columns import (
     is_frame,
     is_sparse_frame,
@@ -30,7 +29,6 @@ from ..training.prediction import Take
 from ..training.rows import Rows
 from ..utils import check_labels, check_weights, is_checked
 from .checks import (
-    check_weights_of_part,
     choose_dtype,
     encode_labels,
     make_rows,
@@ -45,6 +43,7 @@ from .encoders import (
     Encoder,
     OwnEncoder,
     check_same_encoder,
+    choose_encoded_dtype,
     choose_encoder,
     encode,
     fit_encoder,
@@ -75,16 +74,25 @@ def read_training_tables(
     """
     is_part, wanted = given.is_part, choose_encoder(parameters)
     X, y = take_table(given.X, has_any_rows=is_own(wanted)), read_labels(given.y)
-    # before an encoder meets them
-    weights = check_weights(given.sample_weight, X, may_vanish=is_part)
+    weights = check_weights(given.sample_weight, X, may_vanish=is_part)  # an encoder needs them
     encoder = make_encoder(wanted, parameters.categorical_features, X)
     X = _make_dense(X, encoder)
     if continues:
         check_same_encoder(estimator._encoder, encoder)
         encoder = estimator._encoder
-    matrix, y, encoder, dtype = _encode_to_train(
-        estimator, encoder, parameters.dtype, X, y, weights, continues=continues, is_part=is_part
-    )
+    if enters_as_it_is(encoder):
+        X, y = _check_numbers(estimator, X, y, reset=not continues)
+    else:
+        _check_features(estimator, encoder, X, y, reset=not continues)
+        y = check_labels(y)
+    if continues:
+        dtype = estimator.params_.dtype
+    else:
+        encoder = fit_encoder(encoder, X, y, weights, is_part=is_part)
+        dtype = choose_encoded_dtype(parameters.dtype, encoder)
+    matrix = encode(encoder, X, dtype, reset=not continues)
+    check_consistent_length(matrix, y)
+    dtype = dtype or choose_dtype(parameters.dtype, matrix)
     classes, codes = encode_labels(y, estimator.classes_ if continues else given.classes)
     totals = np.bincount(codes.astype(np.intp), weights=weights, minlength=2)
     if not is_part and not totals.all():
@@ -94,66 +102,28 @@ def read_training_tables(
         )
     class_factors = weigh_classes(parameters.class_weight, classes, totals)
     rows = make_rows(matrix, codes, weights, dtype)
-    if not is_part:
-        rows = rows.drop_weightless()
+    rows = rows if is_part else rows.drop_weightless()
     if given.groups is not None:
         rows = rows.with_groups(number_groups(given.groups, given.X))
     if not is_part and len(rows) <= choose_batch_size(parameters, len(rows)):
         rows = rows.merge_copies()
     rows = multiply_weights(rows, class_factors)
-    if is_part:
-        check_weights_of_part(rows.sample_weight, dtype)
-    validation = None
-    if given.validation is not None:
-        validation = _read_validation(
-            estimator, encoder, given.validation, classes, class_factors, dtype
-        )
+    validation = _read_validation(estimator, encoder, given, classes, class_factors, dtype)
     return rows, validation, encoder, classes
-
-
-def _encode_to_train(
-    estimator: Any,
-    encoder: Any,
-    dtype: str,
-    X: Any,
-    y: Any,
-    weights: Any,
-    *,
-    continues: bool,
-    is_part: bool,
-) -> tuple[Any, np.ndarray, Encoder, np.dtype]:
-    """Return the matrix that enters the network, labels, the fitted encoder and the dtype."""
-    if enters_as_it_is(encoder):
-        X, y = _check_numbers(estimator, X, y, reset=not continues)
-    else:
-        if continues:
-            _check_features(estimator, encoder, X)
-        else:
-            validate_data(estimator, X, y, skip_check_array=True)
-        y = check_labels(y)
-    chosen = estimator.params_.dtype if continues else None
-    if not continues:
-        is_new = isinstance(encoder, TabularEncoder)
-        encoder = fit_encoder(encoder, X, y, weights)
-        if is_part and is_new:
-            warn_of(CONSTANT, encoder._find_constant())
-        if isinstance(encoder, TabularEncoder):  # whose numbers are never too fine for float32
-            chosen = np.dtype("float32" if dtype == "auto" else dtype)
-    matrix = encode(encoder, X, chosen, reset=not continues)
-    check_consistent_length(matrix, y)
-    return matrix, y, encoder, chosen or choose_dtype(dtype, matrix)
 
 
 def _read_validation(
     estimator: Any,
     encoder: Encoder,
-    validation: tuple[Any, Any, Any],
+    given: Given,
     classes: np.ndarray,
     class_factors: np.ndarray | None,
     dtype: np.dtype,
-) -> Rows:
+) -> Rows | None:
     """Return rows to validate on, weighted as those to train on; they may be of one class."""
-    X_val, y_val, sample_weight_val = validation
+    if given.validation is None:
+        return None
+    X_val, y_val, sample_weight_val = given.validation
     with name_in_errors("X_val or y_val"):
         matrix = read_table(estimator, X_val, encoder)
         labels = check_labels(read_labels(y_val, "y_val"))
@@ -254,7 +224,7 @@ def _refuse_categories(names: list[Any]) -> None:
         )
 
 
-def _check_features(estimator: Any, encoder: Encoder, X: Any) -> None:
+def _check_features(estimator: Any, encoder: Encoder, X: Any, *y: Any, reset: bool = False) -> None:
     """Check names and number of the features; for other shapes the encoder's error is clearer."""
     # An encoder of scikit-learn warns by itself where only one of the tables has names.
     has_own_warning = (
@@ -262,15 +232,9 @@ def _check_features(estimator: Any, encoder: Encoder, X: Any) -> None:
         and hasattr(encoder.encoder, "n_features_in_")
         and is_frame(X) != hasattr(estimator, "feature_names_in_")
     )
-    if _count_axes(X) == 2 and not has_own_warning and not is_checked(estimator, X):
-        validate_data(estimator, X, skip_check_array=True, reset=False)
-
-
-def _count_axes(X: Any) -> int:
-    """Return the number of dimensions of a table, without making an array of a list of rows."""
-    if isinstance(X, list | tuple) and X:
-        return np.ndim(X[0]) + 1
-    return 2 if is_frame(X) else getattr(X, "ndim", None) or np.asarray(X).ndim
+    is_table = is_frame(X) or np.ndim(X) == 2
+    if reset or (is_table and not has_own_warning and not is_checked(estimator, X)):
+        validate_data(estimator, X, *y, skip_check_array=True, reset=reset)
 
 
 def _is_finite(X: np.ndarray) -> bool:
