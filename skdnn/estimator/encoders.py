@@ -208,8 +208,8 @@ def get_encoder(fitted: Encoder) -> Any:
     return fitted.encoder if isinstance(fitted, OwnEncoder) else fitted
 
 
-def check_same_encoder(fitted: Encoder, wanted: Any) -> None:
-    """Refuse to go on with another encoder than the one that the network has learned with.
+def keep_encoder(fitted: Encoder, wanted: Any) -> Encoder:
+    """Return the encoder that the network has learned with, if it is the one that is wanted.
 
     Raises
     ------
@@ -217,16 +217,16 @@ def check_same_encoder(fitted: Encoder, wanted: Any) -> None:
         If they are of different kinds or have different parameters.
     """
     known, wanted = get_encoder(fitted), unfreeze(wanted)
-    if known is None and isinstance(wanted, SparseScaler):
-        return  # there was nothing to scale
     # Their text is compared, without addresses: objects in a clone have others.
     first, second = (re.sub(r" at 0x[0-9a-fA-F]+", "", repr(e)) for e in (known, wanted))
-    if first != second:
+    is_unscaled = known is None and isinstance(wanted, SparseScaler)  # there was nothing to scale
+    if first != second and not is_unscaled:
         raise ValueError(
             "Training can only go on with the same encoder: the network has learned with "
             f"{known!r}, but now it is {wanted!r}. Set it back, pass tables of the same kind, or "
             "train anew with warm_start=False."
         )
+    return fitted
 
 
 def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any, *, is_part: bool) -> Any:

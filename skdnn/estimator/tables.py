@@ -42,12 +42,12 @@ from .encoders import (
     FLOATS,
     Encoder,
     OwnEncoder,
-    check_same_encoder,
     choose_encoded_dtype,
     choose_encoder,
     encode,
     fit_encoder,
     is_own,
+    keep_encoder,
     make_encoder,
 )
 from .parameters import Parameters, choose_batch_size
@@ -78,8 +78,7 @@ def read_training_tables(
     encoder = make_encoder(wanted, parameters.categorical_features, X)
     X = _make_dense(X, encoder)
     if continues:
-        check_same_encoder(estimator._encoder, encoder)
-        encoder = estimator._encoder
+        encoder = keep_encoder(estimator._encoder, encoder)
     if enters_as_it_is(encoder):
         X, y = _check_numbers(estimator, X, y, reset=not continues)
     else:
