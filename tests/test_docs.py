@@ -144,7 +144,7 @@ def test_readme_runs_with_what_its_first_command_installs(tmp_path):
 
 @pytest.mark.slow
 def test_demonstration_runs_with_what_the_first_command_installs(tmp_path):
-    run = run_bare("from skdnn.__main__ import main\nmain([])", tmp_path)
+    run = run_bare("from skdnn.__main__ import main\nmain()", tmp_path)
     assert run.stderr == ""
     for figure in demonstration():
         assert f" {figure}" in run.stdout
