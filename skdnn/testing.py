@@ -27,7 +27,6 @@ from .engine.trace import UntraceableError
 from .estimator.fitting import prepare
 from .estimator.tables import Given
 from .nn import Activation, BinaryCrossEntropy, Loss, Network
-from .nn.activations import ActivationFunction
 from .training.rows import Rows
 from .training.state import RandomStreams
 from .training.step import training_formula
@@ -184,9 +183,9 @@ def check_gradients(
         cost = _Cost.of_network(estimator_or_network, X, y, sample_weight, random_state)
     else:
         cost = _Cost.of_estimator(estimator_or_network, X, y, sample_weight, random_state)
-    custom = _find_own_activations(cost.network)
+    own_parts = _find_own_parts(cost)
     if mode == "auto":
-        mode = "central" if custom or _has_own_parts(cost) else "complex"
+        mode = "central" if own_parts else "complex"
     gradient = cost.gradient(np.float32 if mode == "directional" else np.float64)
     scale = max(1.0, float(np.abs(gradient).max()))
     errors, gradients = {}, {}
@@ -195,10 +194,10 @@ def check_gradients(
         if layout.specs[name].trainable:
             errors[name] = _find_error(cost, mode, gradient, columns) / scale
             gradients[name] = float(np.abs(gradient[:, columns]).max())
-    for layer_name, function in custom:
-        name = f"derivative of {type(function).__name__}"
-        name = f"{name} ({layer_name})" if name in errors else name
-        errors[name], gradients[name] = _activation_error(function)
+    for place, part in own_parts:
+        if hasattr(part, "value"):
+            name = f"derivative of {type(part).__name__} ({place})"
+            errors[name], gradients[name] = _activation_error(part)
     for executor in ("numpy", "numba") if is_numba_usable() else ("numpy",):
         with suppress(UntraceableError):  # which is trained by the formulas themselves
             programmed = cost.gradient(np.float64, executor)
@@ -355,21 +354,15 @@ def _differentiate(cost: _Cost, mode: str, direction: np.ndarray) -> np.ndarray:
     return (cost(cost.params + step) - cost(cost.params - step)) / (2.0 * CENTRAL_STEP)
 
 
-def _has_own_parts(cost: _Cost) -> bool:
-    """Say whether there is a layer or a loss that need not know of complex numbers."""
-    parts = [getattr(cost.loss, "function", cost.loss)]
-    parts += [layer for _, layer, _ in cost.network.of_member(0).walk(cost.network.n_in)]
-    return any(type(part).__module__.partition(".")[0] != "skdnn" for part in parts)
-
-
-def _find_own_activations(network: Network) -> list[tuple[str, Any]]:
-    """Return the users' own functions with the names of their layers."""
-    return [
-        (path.rstrip("."), layer.function)
-        for path, layer, _ in network.of_member(0).walk(network.n_in)
-        if isinstance(layer, Activation)
-        and not isinstance(layer.function, str | ActivationFunction)
-    ]
+def _find_own_parts(cost: _Cost) -> list[tuple[str, Any]]:
+    """Return the user's own loss, layers and activation functions, with their places."""
+    parts = [("loss", getattr(cost.loss, "function", cost.loss))]
+    for path, layer, _ in cost.network.of_member(0).walk(cost.network.n_in):
+        parts.append((path[:-1], layer))
+        if isinstance(layer, Activation):
+            parts.append((path[:-1], layer.function))
+    ours = ("skdnn", "builtins")
+    return [(name, part) for name, part in parts if type(part).__module__.split(".")[0] not in ours]
 
 
 def _activation_error(function: Any) -> tuple[float, float]:

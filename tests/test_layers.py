@@ -248,7 +248,8 @@ def test_gradient_check_finds_a_wrong_derivative_within_a_residual():
     X = np.random.default_rng(0).normal(size=(8, 4))
     report = check_gradients(network, X, np.arange(8) % 2)
     assert report.mode == "central"
-    assert report.errors["derivative of Wrong"] > report.tolerance
+    [error] = [e for name, e in report.errors.items() if name.startswith("derivative of Wrong")]
+    assert error > report.tolerance
     assert report.errors["residual_1.dense_1.W"] > report.tolerance
 
 
