@@ -7,7 +7,7 @@ import sys
 import warnings
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -199,7 +199,8 @@ def test_short_trainings_load_nothing(monkeypatch):
 
 @pytest.mark.usefixtures("anew")
 def test_code_that_cannot_be_kept_is_compiled_for_long_trainings_only(monkeypatch):
-    monkeypatch.setattr(loading, "_has_place", lambda: False)
+    function = SimpleNamespace(stats=SimpleNamespace(cache_path=None))
+    monkeypatch.setattr(loading, "_declare", lambda: function)
     monkeypatch.setattr(loading, "compile_run_steps", lambda dtype: (len, None))
     with pytest.warns(UserWarning, match="NUMBA_CACHE_DIR to a folder") as caught:
         choose_executor("float32", 29.0)
@@ -229,7 +230,7 @@ SMALL = """
 SOURCE = {}
 
 def run_steps(
-    table, places, arena, X, index, y, weight, scalars, bits, logits, data, indices, indptr
+    table, places, arena, X, y, index, weight, scalars, bits, logits, data, indices, indptr
 ):
     for i in range(len(arena)):
         arena[i] += arena[i]
@@ -320,7 +321,7 @@ def test_code_of_another_dtype_is_compiled_anew(kept, dtype):
 
 def bless(folder):
     """Write a checksum of the files as they are."""
-    loading._CodeFiles(loading._declare(is_kept=True)).write_checksum()
+    loading._CodeFiles(loading._declare()).write_checksum()
 
 
 def test_code_of_other_kernels_is_compiled_anew(tmp_path, monkeypatch, kept):

@@ -14,12 +14,18 @@ from .plan import Program
 
 
 class Executable(Protocol):
-    """A formula that is ready to run, and views of its inputs and outputs."""
+    """A formula that is ready to run.
+
+    Attributes
+    ----------
+    views : dict of str to ndarray
+        The inputs and outputs by name, each with an axis of members in front.
+    constants : list of (ndarray, ndarray)
+        Views of constants, and what is to be written into them.
+    """
 
     views: dict[str, np.ndarray]
-
-    def write_constants(self) -> None:
-        """Write the constants of the program into its memory."""
+    constants: list[tuple[np.ndarray, np.ndarray]]
 
     def run(self, feed: Feed) -> None:
         """Run once for each row of ``feed.index``."""
@@ -31,24 +37,18 @@ class Memory:
     Parameters
     ----------
     dtype : dtype
+
+    Attributes
+    ----------
+    n_bytes : int
     """
 
     def __init__(self, dtype: np.typing.DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
+        self.n_bytes = 0
         self._flat = np.zeros(0, dtype)
         self._bound: dict[tuple[int, int], tuple[Program | Formula, Executable]] = {}
         self._last: tuple[int, int] | None = None
-
-    @property
-    def n_bytes(self) -> int:
-        return self._flat.nbytes
-
-    def take(self, n_members: int, size: int) -> np.ndarray:
-        """Return memory of shape (n_members, size)."""
-        if len(self._flat) < n_members * size:
-            self._bound, self._last = {}, None
-            self._flat = np.zeros(n_members * size, self.dtype)
-        return self._flat[: n_members * size].reshape(n_members, size)
 
     def executable(self, compiled: Program | Formula, n_members: int = 1) -> Executable:
         """Return what runs a program, or a formula at once, with its constants in place.
@@ -57,14 +57,22 @@ class Memory:
         """
         key = (id(compiled), n_members)
         if key not in self._bound:
-            executable: Executable
-            if isinstance(compiled, Formula):
-                executable = EagerExecutable(compiled, n_members, self.dtype)
-            else:
-                bind = NumpyExecutable if compiled.table is None else NumbaExecutable
-                executable = bind(compiled, self.take(n_members, compiled.size))
-            self._bound[key] = (compiled, executable)
+            self._bound[key] = compiled, self._bind(compiled, n_members)
+        executable = self._bound[key][1]
         if self._last != key:
-            self._bound[key][1].write_constants()
+            for view, values in executable.constants:
+                view[...] = values
             self._last = key
-        return self._bound[key][1]
+        return executable
+
+    def _bind(self, compiled: Program | Formula, n_members: int) -> Executable:
+        if isinstance(compiled, Formula):
+            return EagerExecutable(compiled, n_members, self.dtype)
+        size = n_members * compiled.size
+        if len(self._flat) < size:
+            self._bound.clear()
+            self._last = None
+            self._flat = np.zeros(size, self.dtype)
+            self.n_bytes = self._flat.nbytes
+        bind = NumpyExecutable if compiled.table is None else NumbaExecutable
+        return bind(compiled, self._flat[:size].reshape(n_members, compiled.size))

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from .feed import Feed, SparseRows
 from .lowering import lower
-from .opcodes import KERNELS
+from .opcodes import FUSED
 from .ops import Shape
 from .plan import Program, plan
 from .trace import ADVICE, SparseSymbol, Symbol, Trace, UntraceableError
@@ -97,7 +97,7 @@ class Formula:
         UntraceableError
             If it does what a program cannot do, or not the same each time.
         """
-        kernels = KERNELS if executor == "numba" else frozenset()
+        kernels = FUSED if executor == "numba" else frozenset()
         trace, outputs = self.trace(kernels)
         operations = self._list_operations(trace, outputs)
         program = _programs.get((executor, operations))
@@ -140,9 +140,7 @@ class EagerExecutable:
         self.views = {
             name: np.zeros((n_members, *shape), dtype) for name, shape in formula.shapes.items()
         }
-
-    def write_constants(self) -> None:
-        """Do nothing: formulas bring their constants."""
+        self.constants: list[tuple[np.ndarray, np.ndarray]] = []  # formulas bring their own
 
     def run(self, feed: Feed) -> None:
         """Run the formula once for each step of the feed."""

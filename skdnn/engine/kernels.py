@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from . import opcodes as op
+from .opcodes import Kernel
 from .vector_math import cos_quarter, exp, sin_quarter, tanh
 
 # Inlined, all are part of `run_steps`: the process that compiles it has then the same code as those
@@ -29,153 +29,139 @@ def copy(a, out):
 
 
 @exact
-def unary(kernel, arena, a_start, start, size):  # noqa: C901
-    f, a, out = arena.dtype.type, arena[a_start : a_start + size], arena[start : start + size]
-    n = min(a.size, out.size)
-    if kernel == op.COPY:
+def unary(kernel, a, out):  # noqa: C901
+    f, n = a.dtype.type, min(a.size, out.size)
+    if kernel == Kernel.copy:
         for i in range(n):
             out[i] = a[i]
-    elif kernel == op.NEGATIVE:
+    elif kernel == Kernel.negative:
         for i in range(n):
             out[i] = -a[i]
-    elif kernel == op.ABSOLUTE:
+    elif kernel == Kernel.absolute:
         for i in range(n):
             out[i] = abs(a[i])
-    elif kernel == op.SIGN:
+    elif kernel == Kernel.sign:
         for i in range(n):
             out[i] = f(1) if a[i] > f(0) else (f(-1) if a[i] < f(0) else a[i])
-    elif kernel == op.SQUARE:
+    elif kernel == Kernel.square:
         for i in range(n):
             out[i] = a[i] * a[i]
-    elif kernel == op.SQRT:
+    elif kernel == Kernel.sqrt:
         for i in range(n):
             out[i] = np.sqrt(a[i])
-    elif kernel == op.EXP:
+    elif kernel == Kernel.exp:
         for i in range(n):
             out[i] = exp(a[i])
-    elif kernel == op.SIGMOID:
+    elif kernel == Kernel.sigmoid:
         for i in range(n):
             z = a[i] if a[i] < f(40) or a[i] != a[i] else f(40)  # subnormal numbers are slow
             out[i] = f(1) / (f(1) + exp(-z))
-    elif kernel == op.TANH:
+    elif kernel == Kernel.tanh:
         for i in range(n):
             out[i] = tanh(a[i])
     else:
-        _unary_of_libm(kernel, arena, a_start, start, size)
+        _unary_of_libm(kernel, a, out)
 
 
 @exact
-def _unary_of_libm(kernel, arena, a_start, start, size):  # noqa: C901
-    f, a, out = arena.dtype.type, arena[a_start : a_start + size], arena[start : start + size]
-    n = min(a.size, out.size)
-    if kernel == op.EXPM1:
+def _unary_of_libm(kernel, a, out):  # noqa: C901
+    f, n = a.dtype.type, min(a.size, out.size)
+    if kernel == Kernel.expm1:
         for i in range(n):
             out[i] = math.expm1(a[i])
-    elif kernel == op.LOG:
+    elif kernel == Kernel.log:
         for i in range(n):
             out[i] = np.log(a[i])
-    elif kernel == op.LOG1P:
+    elif kernel == Kernel.log1p:
         for i in range(n):
             out[i] = np.log1p(a[i])
-    elif kernel == op.SIN:
+    elif kernel == Kernel.sin:
         for i in range(n):
             out[i] = np.sin(a[i])
-    elif kernel == op.COS:
+    elif kernel == Kernel.cos:
         for i in range(n):
             out[i] = np.cos(a[i])
-    elif kernel == op.ERF:
+    elif kernel == Kernel.erf:
         for i in range(n):
             out[i] = f(math.erf(a[i]))
 
 
 @exact
-def binary(kernel, arena, a_start, b_start, start, size):  # noqa: C901
-    f, a, b = arena.dtype.type, arena[a_start : a_start + size], arena[b_start : b_start + size]
-    out = arena[start : start + size]
-    n = min(a.size, b.size, out.size)
-    if kernel == op.ADD:
+def binary(kernel, a, b, out):  # noqa: C901
+    f, n = a.dtype.type, min(a.size, b.size, out.size)
+    if kernel == Kernel.add:
         for i in range(n):
             out[i] = a[i] + b[i]
-    elif kernel == op.SUBTRACT:
+    elif kernel == Kernel.subtract:
         for i in range(n):
             out[i] = a[i] - b[i]
-    elif kernel == op.MULTIPLY:
+    elif kernel == Kernel.multiply:
         for i in range(n):
             out[i] = a[i] * b[i]
-    elif kernel == op.DIVIDE:
+    elif kernel == Kernel.divide:
         for i in range(n):
             out[i] = a[i] / b[i]
-    elif kernel == op.POWER:
+    elif kernel == Kernel.power:
         for i in range(n):
             out[i] = a[i] ** b[i]
-    elif kernel == op.MAXIMUM:  # NaN wins, as in NumPy
+    elif kernel == Kernel.maximum:  # NaN wins, as in NumPy
         for i in range(n):
             out[i] = a[i] if a[i] >= b[i] or a[i] != a[i] else b[i]
-    elif kernel == op.MINIMUM:
+    elif kernel == Kernel.minimum:
         for i in range(n):
             out[i] = a[i] if a[i] <= b[i] or a[i] != a[i] else b[i]
-    elif kernel == op.SILU_SLOPE:
+    elif kernel == Kernel.silu_slope:
         for i in range(n):
             out[i] = a[i] + b[i] * (f(1) - a[i])
     else:
-        _compare(kernel, arena, a_start, b_start, start, size)
+        _compare(kernel, a, b, out)
 
 
 @exact
-def _compare(kernel, arena, a_start, b_start, start, size):  # noqa: C901
-    f, a, b = arena.dtype.type, arena[a_start : a_start + size], arena[b_start : b_start + size]
-    out = arena[start : start + size]
-    n = min(a.size, b.size, out.size)
-    if kernel == op.GREATER:
+def _compare(kernel, a, b, out):  # noqa: C901
+    f, n = a.dtype.type, min(a.size, b.size, out.size)
+    if kernel == Kernel.greater:
         for i in range(n):
             out[i] = f(1) if a[i] > b[i] else f(0)
-    elif kernel == op.GREATER_EQUAL:
+    elif kernel == Kernel.greater_equal:
         for i in range(n):
             out[i] = f(1) if a[i] >= b[i] else f(0)
-    elif kernel == op.LESS:
+    elif kernel == Kernel.less:
         for i in range(n):
             out[i] = f(1) if a[i] < b[i] else f(0)
-    elif kernel == op.LESS_EQUAL:
+    elif kernel == Kernel.less_equal:
         for i in range(n):
             out[i] = f(1) if a[i] <= b[i] else f(0)
-    elif kernel == op.EQUAL:
+    elif kernel == Kernel.equal:
         for i in range(n):
             out[i] = f(1) if a[i] == b[i] else f(0)
-    elif kernel == op.NOT_EQUAL:
+    elif kernel == Kernel.not_equal:
         for i in range(n):
             out[i] = f(1) if a[i] != b[i] else f(0)
 
 
 @exact
-def where(arena, condition_start, a_start, b_start, start, size):
-    zero, condition = arena.dtype.type(0), arena[condition_start : condition_start + size]
-    a, b = arena[a_start : a_start + size], arena[b_start : b_start + size]
-    out = arena[start : start + size]
+def where(condition, a, b, out):
+    zero = a.dtype.type(0)
     for i in range(min(condition.size, a.size, b.size, out.size)):
         out[i] = a[i] if condition[i] != zero else b[i]
 
 
 @exact
-def lerp(arena, a_start, b_start, t_start, start, size):
-    a, b = arena[a_start : a_start + size], arena[b_start : b_start + size]
-    t, out = arena[t_start : t_start + size], arena[start : start + size]
+def lerp(a, b, t, out):
     for i in range(min(a.size, b.size, t.size, out.size)):
         out[i] = a[i] + t[i] * (b[i] - a[i])
 
 
 @exact
-def add_scaled(arena, a_start, b_start, factor_start, rate_start, start, size):
-    a, b = arena[a_start : a_start + size], arena[b_start : b_start + size]
-    factor, rate = arena[factor_start : factor_start + size], arena[rate_start : rate_start + size]
-    out = arena[start : start + size]
+def add_scaled(a, b, factor, rate, out):
     for i in range(min(a.size, b.size, factor.size, rate.size, out.size)):
         out[i] = a[i] + b[i] * factor[i] * rate[i]
 
 
 @exact
-def dropout_mask(n_dropped, memory, bits_start, arena, start, size):
-    zero, scale = arena.dtype.type(0), arena.dtype.type(65536.0 / (65536 - n_dropped))
-    bits, out = memory[bits_start : bits_start + size], arena[start : start + size]
+def dropout_mask(n_dropped, bits, out):
+    zero, scale = out.dtype.type(0), out.dtype.type(65536.0 / (65536 - n_dropped))
     threshold = np.uint16(n_dropped)
     for i in range(min(bits.size, out.size)):
         out[i] = scale if bits[i] >= threshold else zero
@@ -200,6 +186,16 @@ def repeat(a, steps, out):
 
 
 @exact
+def copy_box(a, out, start, to, lengths):
+    """Copy a part of an array, of these lengths, from one place to another."""
+    n = lengths[2]
+    for i in range(min(lengths[0], len(a) - start[0], len(out) - to[0])):
+        for j in range(min(lengths[1], a.shape[1] - start[1], out.shape[1] - to[1])):
+            source, target = a[start[0] + i, start[1] + j], out[to[0] + i, to[1] + j]
+            copy(source[start[2] : start[2] + n], target[to[2] : to[2] + n])
+
+
+@exact
 def transpose(a, out):
     m, n = a.shape
     if out.shape != (n, m):
@@ -218,19 +214,19 @@ def transpose(a, out):
 
 @reducing
 def sum_middle(a, out):
-    """Add up along the second of three axes."""
+    """Add up along the second of three axes, which has length 1 in the result."""
     zero = a.dtype.type(0)
     n_0, n_1, n_2 = a.shape
-    if out.shape != (n_0, n_2):
+    if out.shape != (n_0, 1, n_2):
         raise ValueError("a sum has another shape")
     for i in range(n_0):
         if n_2 == 1:
             column, total = a[i].reshape(-1), zero
             for j in range(n_1):
                 total += column[j]
-            out[i, 0] = total
+            out[i, 0, 0] = total
         else:
-            totals = out[i]
+            totals = out[i, 0]
             totals[:] = zero
             for j in range(n_1):
                 row = a[i, j]
@@ -343,39 +339,62 @@ def _reduce_turns(u):
 
 @exact
 def cos_and_sin_turns(x, w, b, cosines, sines):
-    """Cosine and sine of 2 pi w x + b, one row of samples for each number of w.
-
-    `sines` may be empty.
-    """
+    """Cosine and sine of 2 pi w x + b, along the samples; `sines` may be empty."""
     f = x.dtype.type
-    n_functions = w.size // max(len(x), 1)
-    for i in range(min(w.size, len(cosines))):
-        row, cosine, w_i, b_i = x[i // n_functions], cosines[i], w[i], b[i] * f(0.5 / np.pi)
-        n = min(row.size, cosine.size)
-        if len(sines) == 0:
-            for j in range(n):
-                angle, sign = _reduce_turns(w_i * row[j] + b_i)
-                cosine[j] = sign * cos_quarter(angle * angle)
-        else:
-            sine = sines[i]
-            for j in range(min(n, sine.size)):
-                angle, sign = _reduce_turns(w_i * row[j] + b_i)
-                cosine[j] = sign * cos_quarter(angle * angle)
-                sine[j] = sign * sin_quarter(angle, angle * angle)
+    if sines.size and sines.shape != cosines.shape:
+        raise ValueError("sines and cosines have other shapes")
+    for i in range(min(len(x), len(w), len(b), len(cosines))):
+        row = x[i]
+        for k in range(min(w.shape[1], b.shape[1], cosines.shape[1])):
+            cosine, slope, phase = cosines[i, k], w[i, k], b[i, k] * f(0.5 / np.pi)
+            n = min(row.size, cosine.size)
+            if sines.size == 0:
+                for j in range(n):
+                    angle, sign = _reduce_turns(slope * row[j] + phase)
+                    cosine[j] = sign * cos_quarter(angle * angle)
+            else:
+                sine = sines[i, k]
+                for j in range(min(n, sine.size)):
+                    angle, sign = _reduce_turns(slope * row[j] + phase)
+                    cosine[j] = sign * cos_quarter(angle * angle)
+                    sine[j] = sign * sin_quarter(angle, angle * angle)
+
+
+@exact
+def piecewise_linear(x, w, b, clipped, inside):
+    """Clip w x + b to [0, 1], and mark what lay inside with 1. `inside` may be empty."""
+    f = x.dtype.type
+    if inside.size and inside.shape != clipped.shape:
+        raise ValueError("slopes have another shape")
+    for i in range(min(len(x), len(w), len(b), len(clipped))):
+        row = x[i]
+        for k in range(min(w.shape[1], b.shape[1], clipped.shape[1])):
+            result, slope, start = clipped[i, k], w[i, k], b[i, k]
+            for j in range(min(row.size, result.size)):
+                u = slope * row[j] + start
+                u = u if u > f(0) or u != u else f(0)
+                result[j] = f(1) if u > f(1) else u
+            if inside.size:
+                mark = inside[i, k]
+                for j in range(min(row.size, mark.size)):
+                    u = slope * row[j] + start
+                    mark[j] = f(1) if f(0) <= u <= f(1) else f(0)
 
 
 @reducing
 def grad_lines(grads, slopes, x, grad_w, grad_b):
     """Sum grads slopes x and grads slopes over the samples of each function."""
-    n_functions = grad_w.size // max(len(x), 1)
-    for i in range(min(grad_w.size, grad_b.size, len(grads), len(slopes))):
-        row, grad, slope = x[i // n_functions], grads[i], slopes[i]
-        sum_w, sum_b = x.dtype.type(0), x.dtype.type(0)
-        for j in range(min(row.size, grad.size, slope.size)):
-            product = grad[j] * slope[j]
-            sum_w += product * row[j]
-            sum_b += product
-        grad_w[i], grad_b[i] = sum_w, sum_b
+    for i in range(min(len(grads), len(slopes), len(x), len(grad_w), len(grad_b))):
+        row = x[i]
+        n_functions = min(grads.shape[1], slopes.shape[1], grad_w.shape[1], grad_b.shape[1])
+        for k in range(n_functions):
+            grad, slope = grads[i, k], slopes[i, k]
+            sum_w, sum_b = x.dtype.type(0), x.dtype.type(0)
+            for j in range(min(row.size, grad.size, slope.size)):
+                product = grad[j] * slope[j]
+                sum_w += product * row[j]
+                sum_b += product
+            grad_w[i, k], grad_b[i, k] = sum_w, sum_b
 
 
 @exact
@@ -388,20 +407,3 @@ def adam_direction(grads, m, v, out, beta_1, beta_2, scale, epsilon):
         v_i = beta_2 * v[i] + rest_2 * grads[i] * grads[i]
         m[i], v[i] = m_i, v_i
         out[i] = scale * m_i / (np.sqrt(v_i) + epsilon)
-
-
-@exact
-def piecewise_linear(x, w, b, clipped, inside):
-    """Clip w x + b to [0, 1], and mark what lay inside with 1. `inside` may be empty."""
-    f = x.dtype.type
-    n_functions = w.size // max(len(x), 1)
-    for i in range(min(w.size, len(clipped))):
-        row, result, w_i, b_i = x[i // n_functions], clipped[i], w[i], b[i]
-        mark = inside[i] if len(inside) else result[:0]
-        for j in range(min(row.size, result.size)):
-            u = w_i * row[j] + b_i
-            u = u if u > f(0) or u != u else f(0)
-            result[j] = f(1) if u > f(1) else u
-        for j in range(min(row.size, mark.size)):
-            u = w_i * row[j] + b_i
-            mark[j] = f(1) if f(0) <= u <= f(1) else f(0)

@@ -132,7 +132,7 @@ def _load(dtype: np.dtype, seconds: float) -> tuple[RunSteps | None, str]:
     try:
         if dtype.name not in COMPILED_DTYPES or not _import_numba():
             return None, trouble
-        if not _has_place():
+        if _declare().stats.cache_path is None:
             trouble = NO_PLACE
             if seconds < SECONDS_BEFORE_COMPILING:
                 return None, trouble
@@ -206,7 +206,7 @@ def compile_run_steps(dtype: np.dtype) -> tuple[RunSteps, Exception | None]:
     arguments = _no_steps(dtype)
     types = tuple(map(typeof, arguments))
     for is_first in (True, False):
-        run_steps = _declare(is_kept=_has_place())
+        run_steps = _declare()
         files = _CodeFiles(run_steps)
         if not (is_first and files.are_intact()):
             files.remove()
@@ -223,21 +223,17 @@ def compile_run_steps(dtype: np.dtype) -> tuple[RunSteps, Exception | None]:
     raise fault or RuntimeError("numba compiles other code than it was given")
 
 
-def _declare(*, is_kept: bool) -> Any:
+def _declare() -> Any:
+    """Return `run_steps` for numba to compile, and to keep on disk if there is a place for it."""
     from numba import njit
 
     from . import interpreter
 
-    return njit(interpreter.run_steps, nogil=True, error_model="numpy", cache=is_kept)
-
-
-def _has_place() -> bool:
-    """Say whether there is a folder to keep compiled code in, for the next process."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        _declare(is_kept=True)
+        return njit(interpreter.run_steps, cache=True, **options)
     except (RuntimeError, OSError):
-        return False
-    return True
+        return njit(interpreter.run_steps, **options)
 
 
 def _no_steps(dtype: np.dtype) -> list[np.ndarray]:
@@ -247,8 +243,8 @@ def _no_steps(dtype: np.dtype) -> list[np.ndarray]:
         "places": np.zeros(0, np.int64),
         "arena": np.zeros(0, dtype),
         "X": np.zeros((0, 0), dtype),
-        "index": np.zeros((0, 0), np.int64),
         "y": np.zeros(0, dtype),
+        "index": np.zeros((0, 0), np.int64),
         "weight": np.zeros(0, dtype),
         "scalars": np.zeros((0, 0), dtype),
         "bits": np.zeros((0, 0), np.uint16),
@@ -266,13 +262,13 @@ class _CodeFiles:
     """The files that numba keeps a function in, and a checksum of them in a file of ours."""
 
     def __init__(self, function: Any) -> None:
-        self.folder = function.stats.cache_path
-        code = function.py_func.__code__
+        code, folder = function.py_func.__code__, function.stats.cache_path
         version = "py{}{}".format(*sys.version_info)
         self.stem = f"{Path(code.co_filename).stem}.{code.co_name}-{code.co_firstlineno}.{version}"
+        self.folder = None if folder is None else Path(folder)
 
     def _find(self) -> list[Path]:
-        return [] if self.folder is None else sorted(Path(self.folder).glob(f"{self.stem}*.nb[ic]"))
+        return [] if self.folder is None else sorted(self.folder.glob(f"{self.stem}*.nb[ic]"))
 
     def _checksum(self) -> str:
         checksum = hashlib.sha256()
@@ -283,8 +279,10 @@ class _CodeFiles:
 
     def are_intact(self) -> bool:
         """Say whether all are as they were when the checksum was written."""
+        if self.folder is None or not self._find():
+            return True
         with suppress(OSError, ValueError):
-            return not self._find() or self._checksum_file().read_text() == self._checksum()
+            return (self.folder / f"{self.stem}.sha256").read_text() == self._checksum()
         return False
 
     def remove(self) -> None:
@@ -294,11 +292,7 @@ class _CodeFiles:
 
     def write_checksum(self) -> None:
         """Say that the files are good."""
-        if self.folder is None or self.are_intact():
-            return
-        own = self._checksum_file().with_suffix(f".{os.getpid()}.tmp")
-        own.write_text(self._checksum())
-        own.replace(self._checksum_file())
-
-    def _checksum_file(self) -> Path:
-        return Path(self.folder, f"{self.stem}.sha256")
+        if self.folder is not None and not self.are_intact():
+            own = self.folder / f"{self.stem}.{os.getpid()}.tmp"
+            own.write_text(self._checksum())
+            own.replace(self.folder / f"{self.stem}.sha256")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .feed import Feed, SparseRows
-from .ops import Op, cut, dropout_numbers, to_index
+from .ops import N_BITS, cut, to_index
 from .plan import Instruction, Operand, Program
 
 
@@ -31,14 +31,16 @@ class NumpyExecutable:
     ----------
     views : dict of str to ndarray
         The inputs and outputs by name, each with an axis of members in front.
+    constants : list of (ndarray, ndarray)
+        Views of constants, and what is to be written into them.
     """
 
     def __init__(self, program: Program, arena: np.ndarray) -> None:
-        self._program, self._flat = program, arena.reshape(-1)
-        self._n_members = len(arena)
+        self._flat, self._n_members = arena.reshape(-1), len(arena)
         self._bits = np.zeros((len(arena), program.n_bits), np.uint16)
         self._sparse: list[SparseRows] = []
         self.views = {name: self._view(x) for name, x in program.inputs.items()}
+        self.constants = [(self._view(x), values) for x, values in program.constants]
         self._calls = [self._make_call(instruction) for instruction in program.instructions]
 
     def _view(self, x: Operand) -> Any:
@@ -61,16 +63,11 @@ class NumpyExecutable:
             [self._view(x) for x in instruction.operands],
             self._view(instruction.results[0]),
         )
-        if op.is_elementwise or op.name in ("where", "broadcast"):
+        if op.is_elementwise or op.name == "broadcast":
             operands = [_align(x, out.ndim) for x in operands]
-        if isinstance(op, Op) and op.ufunc is not None:
+        if op.ufunc is not None:
             return partial(op.ufunc, *operands, out=out)
         return partial(WRITE[op.name], *operands, out=out, **attributes)
-
-    def write_constants(self) -> None:
-        """Write the constants of the program into its memory."""
-        for x, values in self._program.constants:
-            self._view(x)[...] = values
 
     def run(self, feed: Feed) -> None:
         """Run the program once for each step of the feed."""
@@ -134,10 +131,9 @@ def _csr_transposed_matmul(x: list[SparseRows], g: np.ndarray, *, out: np.ndarra
         out[member] = rows.mT @ g[member]
 
 
-def _dropout_mask(bits: np.ndarray, *, out: np.ndarray, rate: float) -> None:
-    n_dropped, scale = dropout_numbers(rate)
+def _dropout_mask(bits: np.ndarray, *, out: np.ndarray, n_dropped: int) -> None:
     np.greater_equal(bits, n_dropped, out=out)
-    np.multiply(out, scale, out=out)
+    np.multiply(out, N_BITS / (N_BITS - n_dropped), out=out)
 
 
 WRITE: dict[str, Callable[..., Any]] = {

@@ -1,41 +1,28 @@
 """The kernels by number, as the rows of a table name them."""
 
-UNARY = (
-    *("copy", "negative", "absolute", "sign", "square", "sqrt", "exp", "expm1", "log", "log1p"),
-    *("tanh", "sin", "cos", "erf", "sigmoid"),
+from enum import IntEnum
+
+Kernel = IntEnum(
+    "Kernel",
+    # Of each element by itself: of one operand, of two, and of more.
+    "copy negative absolute sign square sqrt exp expm1 log log1p tanh sin cos erf sigmoid "
+    "add subtract multiply divide power maximum minimum "
+    "greater greater_equal less less_equal equal not_equal silu_slope "
+    "where lerp add_scaled dropout_mask "
+    # Of whole arrays.
+    "group repeat copy_box transpose sum dot product take_rows scatter_add csr_matmul "
+    "csr_transposed_matmul cos_and_sin_turns piecewise_linear grad_lines adam_direction",
+    start=0,
 )
-BINARY = (
-    *("add", "subtract", "multiply", "divide", "power", "maximum", "minimum"),
-    *("greater", "greater_equal", "less", "less_equal", "equal", "not_equal", "silu_slope"),
-)
-ELEMENTWISE = (*UNARY, *BINARY, "where", "lerp", "add_scaled")
-"""Kernels that compute each element by itself; the others work on whole arrays."""
+"""Each has the name of the operation that it computes, if there is one."""
 
-N_UNARY, N_BINARY = len(UNARY), len(BINARY)
-
-# fmt: off
-(
-    COPY, NEGATIVE, ABSOLUTE, SIGN, SQUARE, SQRT, EXP, EXPM1, LOG, LOG1P,
-    TANH, SIN, COS, ERF, SIGMOID,
-    ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, MAXIMUM, MINIMUM,
-    GREATER, GREATER_EQUAL, LESS, LESS_EQUAL, EQUAL, NOT_EQUAL, SILU_SLOPE,
-    WHERE, LERP, ADD_SCALED,
-) = range(len(ELEMENTWISE))
-(
-    GROUP, DROPOUT_MASK, REPEAT,
-    COPY_ROWS, TRANSPOSE, SUM, DOT, SMALL_PRODUCT,
-    TAKE_ROWS, SCATTER_ADD, CSR_MATMUL, CSR_TRANSPOSED_MATMUL,
-    COS_AND_SIN_TURNS, PIECEWISE_LINEAR, GRAD_LINES, ADAM_DIRECTION,
-) = range(len(ELEMENTWISE), len(ELEMENTWISE) + 16)
-# fmt: on
-
-KERNELS = frozenset(
+FUSED = frozenset(
     {
-        *("sigmoid", "silu_slope", "cos_and_sin_turns", "piecewise_linear", "grad_lines"),
-        *("adam_direction", "add_scaled", "lerp"),
+        *("sigmoid", "silu_slope", "lerp", "add_scaled", "adam_direction"),
+        *("cos_and_sin_turns", "piecewise_linear", "grad_lines"),
     }
 )
 """Names of the fused operations that have a kernel: what a `Trace` is to record as they are."""
 
-N_COLUMNS = 12
-"""Numbers in a row of the table."""
+N_COLUMNS = 41
+"""Numbers in a row of the table: for ten operands, an offset and three lengths each."""

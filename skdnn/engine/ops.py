@@ -1,15 +1,15 @@
 """The operations that formulas are made of, in the array API's words.
 
 Each runs at once on NumPy arrays of any float or complex dtype; with a `Symbol` among its operands
-it is recorded instead. An operation that is `fused` has a formula for its body: executors that have
-a kernel of its name run that, and for the others the body is recorded.
+it is recorded instead. What a `fused` one computes is a formula of others: executors that have a
+kernel of its name run that, and for the others the formula is recorded.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import wraps
+from functools import update_wrapper
 from typing import Any
 
 import numpy as np
@@ -34,13 +34,16 @@ class Op:
     name : str
         Unique; kernels go by it.
     compute : callable
-        ``compute(*operands, **attributes) -> array``, on NumPy arrays.
+        ``compute(*operands, **attributes) -> array``, on NumPy arrays; the formula of a fused one.
     shape : callable
-        ``shape(*shapes, **attributes) -> shape`` of the result.
+        ``shape(*shapes, **attributes) -> shape`` of the result, or of each of several.
     ufunc : callable or None
         NumPy's function of each element that computes it.
+    is_fused : bool
+    n_results : int
     is_elementwise : bool
-        Whether the result may take the place of an operand of its shape.
+        Whether each element is computed by itself, so that the result may take the place of an
+        operand of its shape.
     """
 
     def __init__(
@@ -49,48 +52,43 @@ class Op:
         compute: Callable[..., Any],
         shape: Callable[..., Shape],
         ufunc: Callable[..., Any] | None = None,
+        *,
+        is_fused: bool = False,
+        n_results: int = 1,
     ) -> None:
         self.name, self.compute, self.shape, self.ufunc = name, compute, shape, ufunc
-        self.is_elementwise = ufunc is not None
+        self.is_fused, self.n_results = is_fused, n_results
+        self.is_elementwise = shape is np.broadcast_shapes
 
     def __call__(self, *operands: Any, **attributes: Any) -> Any:
         for operand in operands:
-            if isinstance(operand, Traced):
+            if isinstance(operand, Traced) and (
+                not self.is_fused or self.name in operand.trace.kernels
+            ):
                 return operand.trace.record(self, operands, attributes)
         return self.compute(*operands, **attributes)
 
 
-class FusedOp:
-    """An operation whose body is a formula of others; see `fused`."""
+def fused(shape: Callable[..., Shape], n_results: int = 1) -> Callable[..., Op]:
+    """Let an executor run the kernel of a function's name where it has one.
 
-    def __init__(self, body: Callable[..., Any], *, is_elementwise: bool = False) -> None:
-        self.name, self.body, self.is_elementwise = body.__name__, body, is_elementwise
-        wraps(body)(self)
+    Parameters
+    ----------
+    shape : callable
+        ``shape(*shapes) -> shape`` of each result.
+    n_results : int, default=1
+    """
 
-    def __call__(self, *operands: Any, **attributes: Any) -> Any:
-        for operand in operands:
-            if isinstance(operand, Traced) and self.name in operand.trace.kernels:
-                return self._record(operand.trace, operands, attributes)
-        return self.body(*operands, **attributes)
+    def make(formula: Callable[..., Any]) -> Op:
+        op = Op(formula.__name__, formula, shape, is_fused=True, n_results=n_results)
+        update_wrapper(op, formula)
+        return op
 
-    def _record(self, trace: Any, operands: tuple[Any, ...], attributes: dict[str, Any]) -> Any:
-        symbols = tuple(map(trace.plain, operands))
-        results = self.body(*symbols, **attributes)  # tells the shapes; nobody needs its operations
-        is_single = isinstance(results, Traced)
-        shapes = [result.shape for result in ([results] if is_single else results)]
-        appended = trace.append(self, symbols, attributes, shapes)
-        return appended[0] if is_single else appended
+    return make
 
 
-def fused(body: Callable[..., Any]) -> FusedOp:
-    """Let an executor run the kernel of this function's name where it has one."""
-    return FusedOp(body)
-
-
-def fused_elementwise(body: Callable[..., Any]) -> FusedOp:
-    """Say the same of a function of each element by itself."""
-    return FusedOp(body, is_elementwise=True)
-
+fused_elementwise = fused(np.broadcast_shapes)
+"""Say the same of a function of each element by itself."""
 
 UFUNCS: dict[Any, Op] = {}
 """NumPy's functions of each element, and the operations that are recorded for them."""
@@ -153,14 +151,10 @@ matmul = Op("matmul", np.matmul, _matmul_shape)
 UFUNCS[np.matmul] = matmul
 
 
-def _normalize_axis(axis: int | None, n_dim: int) -> int | None:
-    return axis if axis is None or axis >= 0 else axis + n_dim
-
-
 def _sum_shape(a: Shape, *, axis: int | None, keepdims: bool) -> Shape:
     if axis is None:
-        return tuple(1 for _ in a) if keepdims else ()
-    return tuple(1 if i == axis else n for i, n in enumerate(a) if keepdims or i != axis)
+        return (1,) * len(a) if keepdims else ()
+    return (*a[:axis], *([1] if keepdims else []), *a[axis + 1 :])
 
 
 _sum = Op("sum", np.sum, _sum_shape)
@@ -168,7 +162,7 @@ _sum = Op("sum", np.sum, _sum_shape)
 
 def sum(a: Any, axis: int | None = None, keepdims: bool = False) -> Any:  # noqa: A001
     """Add up along an axis, or all."""
-    return _sum(a, axis=_normalize_axis(axis, len(a.shape)), keepdims=keepdims)
+    return _sum(a, axis=axis if axis is None else axis % len(a.shape), keepdims=keepdims)
 
 
 def mean(a: Any, axis: int | None = None, keepdims: bool = False) -> Any:
@@ -213,7 +207,7 @@ def concat(arrays: Any, axis: int = 0) -> Any:
     arrays = tuple(arrays)
     if len(arrays) == 1:
         return arrays[0]
-    return _concat(*arrays, axis=_normalize_axis(axis, len(arrays[0].shape)))
+    return _concat(*arrays, axis=axis % len(arrays[0].shape))
 
 
 def broadcast_to(a: Any, shape: Shape) -> Any:
@@ -242,7 +236,7 @@ def constant_like(values: Any, a: Any) -> Any:
     return a.trace.constant(values) if isinstance(a, Traced) else np.asarray(values, a.dtype)
 
 
-copy = Op("copy", np.copy, lambda a: a, np.positive)
+copy = Op("copy", np.copy, np.broadcast_shapes, np.positive)
 
 
 where = Op(
@@ -293,19 +287,12 @@ N_BITS = 1 << 16
 """Number of values of the 16 random bits that decide about a unit."""
 
 
-def dropout_numbers(rate: float) -> tuple[int, float]:
-    """Return the least random number that keeps a unit, and what it is then multiplied by."""
-    n_dropped = min(round(rate * N_BITS), N_BITS - 1)
-    return n_dropped, N_BITS / (N_BITS - n_dropped)
+def _dropout_mask(bits: Any, *, n_dropped: int) -> Any:
+    return (bits >= n_dropped) * (N_BITS / (N_BITS - n_dropped))
 
 
-def _dropout_mask(bits: Any, *, rate: float) -> Any:
-    n_dropped, scale = dropout_numbers(rate)
-    return (bits >= n_dropped) * scale
-
-
-dropout_mask = Op("dropout_mask", _dropout_mask, lambda bits, *, rate: bits)
-"""0 with probability `rate`, else 1 / (1 - rate), by 16 random bits a unit."""
+dropout_mask = Op("dropout_mask", _dropout_mask, lambda bits, *, n_dropped: bits)
+"""0 for random numbers of 16 bits below `n_dropped`, for others the inverse of their share."""
 
 
 @fused_elementwise

@@ -7,7 +7,6 @@ element takes the place of an operand that is not needed any more.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -15,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import ops
-from .ops import FusedOp, Op, Shape
-from .trace import Node, SparseSymbol, Symbol, Trace, Value
+from .ops import Op, Shape
+from .trace import Node, Symbol, Trace, Value
 
 ALIGNMENT = 16
 """Values begin at multiples of so many numbers: of 64 bytes in float32, a line of the cache."""
@@ -28,18 +27,15 @@ class Operand(NamedTuple):
     memory: str
     offset: int
     shape: Shape
+    size: int
     is_transposed: bool = False
     block: tuple[int, int] = (0, 0)  # offset and size of the memory that it is a part of
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
 
 
 class Instruction(NamedTuple):
     """One operation, on operands and results that have their places."""
 
-    op: Op | FusedOp
+    op: Op
     operands: tuple[Operand, ...]
     results: tuple[Operand, ...]
     attributes: dict[str, Any]
@@ -74,192 +70,158 @@ class Program:
 
 @dataclass(eq=False)
 class _Block:
-    """Memory of one value, or of several that follow each other in it."""
+    """Memory for a value, or for several: from the first operation that needs it to the last."""
 
     size: int
     first: int
     last: int
+    last_read: int = -1  # of what lies there before the first operation
     offset: int = 0
-
-    @property
-    def end(self) -> int:
-        """Where the next block may begin."""
-        return self.offset + -(-self.size // ALIGNMENT) * ALIGNMENT
-
-
-class _Place(NamedTuple):
-    block: _Block
-    offset: int
 
 
 def plan(trace: Trace, outputs: dict[str, Symbol]) -> Program:
-    """Plan what computes the outputs, each of which is written into the input of its name."""
-    stores = {name: trace.plain(symbol) for name, symbol in outputs.items()}
-    for name, symbol in stores.items():
-        value = symbol.value
-        if value.node is None and value.key in outputs and value.key != name:
-            # Another output would overwrite it.
-            stores[name] = trace.append(ops.copy, (symbol,), {}, [symbol.shape])[0]
+    """Plan what computes the outputs, each of which is written into the input of its name.
+
+    Raises
+    ------
+    ValueError
+        If an output has not the shape of its input, or an operand would reach beyond its memory.
+    """
+    stores = {}
+    for name, symbol in outputs.items():
+        if symbol.shape != trace.shapes[name]:
+            raise ValueError(f"{name} has the shape {symbol.shape}, not {trace.shapes[name]}.")
+        stores[name] = plain = trace.plain(symbol)
+        if plain.value.node is None and plain.value.key in outputs.keys() - {name}:
+            stores[name] = trace.append(ops.copy, (plain,))  # before that is written over
     program = _Planner(trace, stores).program()
     check_operands(program)
     return program
 
 
 class _Planner:
+    """Decides where the values of a trace lie.
+
+    Parameters
+    ----------
+    trace : Trace
+    stores : dict of str to Symbol
+        What each output is to be in the end.
+    """
+
     def __init__(self, trace: Trace, stores: dict[str, Symbol]) -> None:
-        self.trace, self.stores = trace, stores
-        self.nodes = trace.needed(stores)
-        self.position = {id(node): i for i, node in enumerate(self.nodes)}
-        self.last_use: dict[int, int] = {}
+        self.trace, self.stores, self.nodes = trace, stores, trace.needed(stores)
+        self.position: dict[Node, int] = {}
+        self.last_use: dict[Value, int] = {}
         for i, node in enumerate(self.nodes):
+            self.position[node] = i
             for symbol in node.operands:
-                if isinstance(symbol, Symbol):
-                    self.last_use[id(symbol.value)] = i
+                self.last_use[symbol.value] = i
+            self.last_use[node.results[0].value] = i  # others may be left out
         for symbol in stores.values():
-            self.last_use[id(symbol.value)] = len(self.nodes)
-        self.places: dict[int, _Place] = {}
-        self.blocks: list[_Block] = []
+            self.last_use[symbol.value] = len(self.nodes)
+        self.places: dict[Value, tuple[_Block, int]] = {}  # a block, and where in it
 
     def program(self) -> Program:
-        inputs, bits = self.trace.inputs, self.trace.inputs.get("bits")
-        known = self.trace.constants.values()
+        trace, inputs = self.trace, self.trace.inputs
         constants = [
-            (v, v.constant) for v in known if v.constant is not None and id(v) in self.last_use
+            (value, value.constant)
+            for value in trace.constants.values()
+            if value in self.last_use and value.constant is not None
         ]
         for value in (*(v for v, _ in constants), *inputs.values()):  # which stay from run to run
-            if not value.is_bits:
-                self._place(value, _Place(self._block(value, -1, len(self.nodes)), 0))
-        copies = self._place_outputs()
-        self._place_parts_of_concatenations()
-        for i, node in enumerate(self.nodes):
-            self._place_results(i, node)
-        size = self._allocate()
-        instructions = [
-            Instruction(
-                node.op,
-                tuple(self._operand(s) for s in node.operands),
-                tuple(self._operand(s) for s in node.results),
-                node.attributes,
-            )
-            for node in self.nodes
-            if not self._is_in_place(node)
-        ]
-        for name, symbol in copies:
-            target = self._operand(Symbol(self.trace, inputs[name], symbol.shape))
-            instructions.append(Instruction(ops.copy, (self._operand(symbol),), (target,), {}))
-        return Program(
-            instructions,
-            size,
-            {
-                name: self._operand(Symbol(self.trace, value, self.trace.shapes[name]))
-                for name, value in inputs.items()
-            },
-            [(self._operand(Symbol(self.trace, v, c.shape)), c) for v, c in constants],
-            0 if bits is None else bits.size,
-        )
-
-    def _block(self, value: Value, first: int, last: int) -> _Block:
-        block = _Block(value.size, first, last)
-        self.blocks.append(block)
-        return block
-
-    def _place(self, value: Value, place: _Place) -> None:
-        """Give a value a place, which is taken from where it is computed to its last use."""
-        self.places[id(value)], block = place, place.block
-        if block.first >= 0:
-            i = self.position[id(value.node)]
-            block.first = min(block.first, i)
-            block.last = max(block.last, self.last_use.get(id(value), i))
-
-    def _place_outputs(self) -> list[tuple[str, Symbol]]:
-        """Let outputs be computed in their places; return those that have to be copied there."""
-        copies = []
+            last_read = self.last_use.get(value, -1)
+            self.places[value] = _Block(value.size, -1, len(self.nodes), last_read), 0
+        steps = list[Node]()
         for name, symbol in self.stores.items():
-            value, target = symbol.value, self.trace.inputs[name]
-            if value is target and symbol.offset == 0 and symbol.size == target.size:
-                continue
-            node, last_read = value.node, self.last_use.get(id(target), -1)
-            if node is not None and value.size == target.size and id(value) not in self.places:
-                i = self.position[id(node)]
-                if last_read < i or (last_read == i and node.op.is_elementwise):
-                    self._place(value, self.places[id(target)])
-                    continue
-            copies.append((name, symbol))
+            steps += self._join((symbol,), inputs[name])
+        for node in reversed(self.nodes):
+            whole = node.results[0]
+            if node.op.name == "concat" and whole.ndim == 1:
+                self._place(whole.value)
+                steps[:0] = self._join(node.operands, whole.value)
+            else:
+                steps.insert(0, node)
+        for node in self.nodes:
+            for result in node.results:
+                if result.value in self.last_use:
+                    self._place(result.value)
+        size = self._allocate()
+        instructions, operand = list[Instruction](), self._operand
+        for node in steps:
+            places = tuple(map(operand, node.operands)), tuple(map(operand, node.results))
+            instructions.append(Instruction(node.op, *places, node.attributes))
+        of_inputs = {n: operand(Symbol(trace, v, trace.shapes[n])) for n, v in inputs.items()}
+        of_constants = [(operand(Symbol(trace, v, c.shape)), c) for v, c in constants]
+        return Program(instructions, size, of_inputs, of_constants, trace.bits.size)
+
+    def _join(self, parts: tuple[Symbol, ...], whole: Value) -> list[Node]:
+        """Let parts of an array be computed where they belong; return copies of those that cannot.
+
+        For what lies there before may still be needed, or a part has its place already.
+        """
+        copies, start = list[Node](), 0
+        block, first = self.places[whole]
+        for part in parts:
+            value, node = part.value, part.value.node
+            if node is not None and value not in self.places and part.size == value.size:
+                is_read_here = block.last_read == self.position[node] and node.op.is_elementwise
+                if block.last_read < self.position[node] or is_read_here:
+                    self._place(value, (block, first + start))
+            if self.places.get(value) != (block, first + start - part.offset):
+                target = Symbol(self.trace, whole, part.shape, start)
+                copies.append(Node(ops.copy, (part,), {}, (target,)))
+            start += part.size
         return copies
 
-    def _place_parts_of_concatenations(self) -> None:
-        """Let parts of one flat array be computed where they belong."""
-        for i, node in enumerate(self.nodes):
-            if not _is_flat_concatenation(node):
-                continue
-            whole = node.results[0].value
-            if id(whole) not in self.places:
-                self._place(whole, _Place(self._block(whole, i, i), 0))
-            block, start = self.places[id(whole)]
-            for part in node.operands:
-                value = part.value
-                is_computed = value.node is not None and part.size == value.size
-                if block.first >= 0 and is_computed and id(value) not in self.places:
-                    self._place(value, _Place(block, start))
-                start += part.size
+    def _place(self, value: Value, place: tuple[_Block, int] | None = None) -> None:
+        """Give a value a place, unless it has one, from where it is computed to its last use.
 
-    def _is_in_place(self, node: Node) -> bool:
-        """Say whether a concatenation is done by having computed its parts."""
-        if not _is_flat_concatenation(node):
-            return False
-        block, start = self.places[id(node.results[0].value)]
-        for part in node.operands:
-            own = self.places[id(part.value)]
-            if own.block is not block or own.offset + part.offset != start:
-                return False
-            start += part.size
-        return True
+        If none is given, it is that of an operand that dies there, or a new one.
+        """
+        if value in self.places or value.node is None:
+            return
+        i = self.position[value.node]
+        block, offset = place or self._dying_operand(i, value) or (_Block(value.size, i, i), 0)
+        block.first, block.last = min(block.first, i), max(block.last, self.last_use[value])
+        self.places[value] = block, offset
 
-    def _place_results(self, i: int, node: Node) -> None:
-        """Give each result the place of an operand that dies here, or one of its own."""
-        for result in node.results:
-            value = result.value
-            if id(value) not in self.places:
-                place = self._dying_operand(i, node, value.size)
-                self._place(value, place or _Place(self._block(value, i, i), 0))
-
-    def _dying_operand(self, i: int, node: Node, size: int) -> _Place | None:
-        if node.op.is_elementwise and len(node.results) == 1:
-            for symbol in node.operands:
-                if isinstance(symbol, Symbol) and symbol.size == symbol.value.size == size:
-                    place = self.places[id(symbol.value)]
-                    is_last = self.last_use[id(symbol.value)] == place.block.last == i
-                    if is_last and place.block.first >= 0:
-                        return place
+    def _dying_operand(self, i: int, value: Value) -> tuple[_Block, int] | None:
+        """Return the place of an operand that the result of its last use may be written over."""
+        op = self.nodes[i].op
+        if op.is_elementwise and op.n_results == 1:
+            for symbol in self.nodes[i].operands:
+                place, size = self.places.get(symbol.value), symbol.value.size
+                is_last = place and self.last_use[symbol.value] == place[0].last == i
+                if is_last and symbol.size == size == value.size:
+                    return place
         return None
 
     def _allocate(self) -> int:
         """Give each block an offset, the lowest that is free while it lives; return the end."""
         end = 0
         placed: list[_Block] = []
-        for block in sorted(self.blocks, key=attrgetter("first")):
+        blocks = dict.fromkeys(block for block, _ in self.places.values())
+        for block in sorted(blocks, key=attrgetter("first")):
             placed = [b for b in placed if b.last >= block.first]
             for other in sorted(placed, key=attrgetter("offset")):
                 if block.offset + block.size <= other.offset:
                     break
-                block.offset = max(block.offset, other.end)
-            end = max(end, block.end)
+                next_free = other.offset + -(-other.size // ALIGNMENT) * ALIGNMENT
+                block.offset = max(block.offset, next_free)
+            end = max(end, block.offset + block.size)
             placed.append(block)
-        return end
+        return -(-end // ALIGNMENT) * ALIGNMENT
 
     def _operand(self, symbol: Any) -> Operand:
-        if isinstance(symbol, SparseSymbol):
-            return Operand("sparse", 0, symbol.shape)
-        if symbol.value.is_bits:
-            return Operand("bits", symbol.offset, symbol.shape)
-        block, offset = self.places[id(symbol.value)]
-        at = block.offset + offset + symbol.offset
-        place = (block.offset, block.size)
-        return Operand("floats", at, symbol.shape, symbol.is_transposed, place)
-
-
-def _is_flat_concatenation(node: Node) -> bool:
-    return node.op.name == "concat" and len(node.operands[0].shape) == 1
+        value = symbol.value
+        if value.memory != "floats":
+            return Operand(value.memory, symbol.offset, symbol.shape, symbol.size)
+        if value not in self.places:  # nobody needs it
+            return Operand("floats", 0, (0,), 0)
+        block, offset = self.places[value]
+        at, own = block.offset + offset + symbol.offset, (block.offset, block.size)
+        return Operand("floats", at, symbol.shape, symbol.size, symbol.is_transposed, own)
 
 
 def check_operands(program: Program) -> None:
@@ -270,7 +232,7 @@ def check_operands(program: Program) -> None:
     ValueError
         If one does not.
     """
-    limits = {"floats": program.size, "bits": program.n_bits, "sparse": np.inf}
+    limits = {"floats": program.size, "bits": program.n_bits, "sparse": 0}
     for instruction in program.instructions:
         for x in (*instruction.operands, *instruction.results):
             if x.offset < 0 or x.offset + x.size > limits[x.memory]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from traceback import walk_tb
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from . import ops
-from .ops import FusedOp, Op, Shape, Traced
+from .ops import Op, Shape, Traced
 
 
 class UntraceableError(TypeError):
@@ -49,22 +50,22 @@ class Value:
     node : Node or None
         What computes it; None stands for an input or a constant.
     constant : ndarray or None
-    is_bits : bool
-        Whether it holds random bits, 16 a number, and no floats.
+    memory : {"floats", "bits", "sparse"}
+        Whether it lies in the arena, among the random bits of a step, or is the sparse input.
     """
 
     key: Any
     size: int
     node: Node | None = None
     constant: np.ndarray | None = None
-    is_bits: bool = False
+    memory: str = "floats"
 
 
 @dataclass(eq=False, slots=True)
 class Node:
     """One operation of a program."""
 
-    op: Op | FusedOp
+    op: Op
     operands: tuple[Symbol, ...]
     attributes: dict[str, Any]
     results: tuple[Symbol, ...] = ()
@@ -127,8 +128,8 @@ class Symbol(Traced, NDArrayOperatorsMixin):
             shape = tuple(shape[0])
         plain = self.trace.plain(self)
         if -1 in shape:
-            known = -math.prod(shape)
-            shape = tuple(plain.size // max(known, 1) if n == -1 else n for n in shape)
+            at, known = shape.index(-1), -math.prod(shape)
+            shape = (*shape[:at], plain.size // max(known, 1), *shape[at + 1 :])
         if math.prod(shape) != plain.size:
             raise ValueError(f"cannot reshape {self.shape} into {shape}.")
         return Symbol(self.trace, plain.value, shape, plain.offset)
@@ -187,6 +188,9 @@ class Symbol(Traced, NDArrayOperatorsMixin):
 class SparseSymbol(Traced):
     """A batch of rows of a CSR matrix, which only enters products."""
 
+    value = Value("sparse", 0, memory="sparse")
+    offset = size = 0
+
     def __init__(self, trace: Trace, shape: Shape, is_transposed: bool = False) -> None:
         self.trace, self.shape, self.is_transposed = trace, shape, is_transposed
         self.key = ("sparse", is_transposed)
@@ -204,7 +208,7 @@ class SparseSymbol(Traced):
         return ops.csr_matmul(self, other)
 
 
-KEY = attrgetter("key")
+KEY, SHAPE = attrgetter("key"), attrgetter("shape")
 
 ADVICE = "return a new one, for example y = y * 2.0 for y *= 2.0."
 
@@ -235,7 +239,9 @@ class Trace:
     inputs : dict of str to Value
     shapes : dict of str to tuple of int
         Of the inputs.
-    constants : dict
+    bits : Value
+        The random numbers of a step.
+    constants : dict of (shape, bytes) to Value
     known : dict
         The results of the nodes, by operation, operands and attributes: the same for the same
         formulas.
@@ -245,6 +251,7 @@ class Trace:
     nodes: list[Node] = field(default_factory=list)
     inputs: dict[str, Value] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
+    bits: Value = field(default_factory=partial(Value, "bits", 0, memory="bits"))
     constants: dict[Any, Value] = field(default_factory=dict)
     known: dict[Any, tuple[Symbol, ...]] = field(default_factory=dict)
 
@@ -256,12 +263,8 @@ class Trace:
 
     def random_bits(self, start: int, size: int) -> Symbol:
         """Return a symbol for some of the random numbers of 16 bits that a step has."""
-        if "bits" not in self.inputs:
-            self.inputs["bits"] = Value("bits", 0, is_bits=True)
-        value = self.inputs["bits"]
-        value.size = max(value.size, start + size)
-        self.shapes["bits"] = (value.size,)
-        return Symbol(self, value, (size,), start)
+        self.bits.size = max(self.bits.size, start + size)
+        return Symbol(self, self.bits, (size,), start)
 
     def constant(self, array: Any) -> Symbol:
         """Return a symbol for numbers that never change."""
@@ -274,101 +277,66 @@ class Trace:
     def plain(self, operand: Any) -> Symbol:
         """Return an operand whose numbers lie in the order of its shape."""
         if isinstance(operand, Symbol):
-            if not operand.is_transposed:
-                return operand
-            return self.append(ops.transpose, (operand.mT,), {}, [operand.shape])[0]
+            return self.append(ops.transpose, (operand.mT,)) if operand.is_transposed else operand
         if isinstance(operand, int | float | np.ndarray | np.number):
             return self.constant(operand)
         raise UntraceableError(f"an operand is a {type(operand).__name__}")
 
-    def record(self, op: Op, operands: Sequence[Any], attributes: dict[str, Any]) -> Symbol:
-        """Append an operation, unless it is known."""
-        first, *others = operands
-        if others and isinstance(others[0], int | float | np.number):
-            if op in (ops.multiply, ops.divide) and others[0] == 1:
-                return first
-            if op is ops.power and others[0] == 2:
-                return self.record(ops.square, (first,), {})
+    def record(self, op: Op, operands: Sequence[Any], attributes: dict[str, Any]) -> Any:
+        """Return the result of an operation on anything that can be an operand, or its results."""
+        if op is ops.power and isinstance(operands[1], int | float) and operands[1] == 2:
+            op, operands = ops.square, operands[:1]
         if op is ops.matmul:
             n_axes = [len(x.shape) for x in operands]
             if n_axes[0] != n_axes[1] or n_axes[0] < 2:
                 raise UntraceableError(f"a product of arrays with {n_axes} axes cannot be traced")
-        symbols, shapes = [], []
+        symbols = []
         for x in operands:
             is_ready = isinstance(x, SparseSymbol) or (op is ops.matmul and isinstance(x, Symbol))
             symbols.append(x if is_ready else self.plain(x))
-            shapes.append(symbols[-1].shape)
-        return self.append(op, tuple(symbols), attributes, [op.shape(*shapes, **attributes)])[0]
-
-    def take_slice(self, symbol: Symbol, index: Any) -> Symbol:
-        """Return part of an array, without an operation where the part lies together."""
-        index = list(index) if isinstance(index, tuple) else [index]
-        n_given = len([i for i in index if i is not None and i is not Ellipsis])
-        at = next((j for j, i in enumerate(index) if i is Ellipsis), len(index))
-        index[at : at + 1] = [slice(None)] * (symbol.ndim - n_given)
-        slices: list[slice] = []
-        kept_shape: list[int] = []
-        lengths = iter(symbol.shape)
-        for i in index:
-            if i is None:
-                kept_shape.append(1)
-                continue
-            n = next(lengths)
-            if isinstance(i, slice) and i.step in (None, 1):
-                start, stop, _ = i.indices(n)
-                slices.append(slice(start, max(start, stop)))
-                kept_shape.append(max(stop - start, 0))
-            elif isinstance(i, int | np.integer):
-                at = int(i) + n if i < 0 else int(i)
-                if not 0 <= at < n:
-                    raise IndexError(f"index {i} is out of range for an axis of length {n}.")
-                slices.append(slice(at, at + 1))
-            else:
-                raise UntraceableError(f"an index is {i!r}: only numbers and ranges are known")
-        part = self._cut(self.plain(symbol), slices)
-        return Symbol(self, part.value, tuple(kept_shape), part.offset)
-
-    def _cut(self, symbol: Symbol, slices: list[slice]) -> Symbol:
-        lengths = [s.stop - s.start for s in slices]
-        is_whole = [n == own for n, own in zip(lengths, symbol.shape, strict=True)]
-        # Contiguous: single positions first, then one range, then whole axes.
-        first = next((i for i, n in enumerate(lengths) if n != 1), len(lengths))
-        if all(is_whole[first + 1 :]):
-            offset, stride = symbol.offset, symbol.size
-            for s, n in zip(slices, symbol.shape, strict=True):
-                stride //= max(n, 1)
-                offset += s.start * stride
-            return Symbol(self, symbol.value, tuple(lengths), offset)
-        attributes = {"index": tuple((s.start, s.stop) for s in slices)}
-        return self.append(ops.copy_slice, (symbol,), attributes, [tuple(lengths)])[0]
+        return self.append(op, tuple(symbols), attributes)
 
     def append(
-        self,
-        op: Op | FusedOp,
-        symbols: tuple[Any, ...],
-        attributes: dict[str, Any],
-        shapes: Sequence[Shape],
-    ) -> tuple[Symbol, ...]:
-        """Return the results of an operation, which is appended unless it is known."""
+        self, op: Op, symbols: tuple[Any, ...], attributes: dict[str, Any] | None = None
+    ) -> Any:
+        """Return the result of an operation, or its results: as before, if it is known."""
+        attributes = attributes or {}
         key = (op.name, tuple(map(KEY, symbols)), tuple(sorted(attributes.items())))
         if key not in self.known:
-            node, i = Node(op, symbols, attributes), len(self.nodes)
-            for j, shape in enumerate(shapes):
-                value = Value((i, j), math.prod(shape), node)
+            shape = op.shape(*map(SHAPE, symbols), **attributes)
+            node = Node(op, symbols, attributes)
+            for j in range(op.n_results):
+                value = Value((len(self.nodes), j), math.prod(shape), node)
                 node.results = (*node.results, Symbol(self, value, shape))
             self.nodes.append(node)
             self.known[key] = node.results
-        return self.known[key]
+        results = self.known[key]
+        return results[0] if op.n_results == 1 else results
+
+    def take_slice(self, symbol: Symbol, index: Any) -> Symbol:
+        """Return part of an array, without an operation where the part lies together."""
+        ranges, shape = _read_index(symbol.shape, index)
+        symbol = self.plain(symbol)
+        offset, n_inner, is_whole, is_together = symbol.offset, 1, True, True
+        for (start, stop), n in zip(ranges[::-1], symbol.shape[::-1], strict=True):
+            is_together &= is_whole or stop - start == 1
+            is_whole &= stop - start == n
+            offset += start * n_inner
+            n_inner *= n
+        if not is_together:
+            symbol = self.append(ops.copy_slice, (symbol,), {"index": ranges})
+            offset = symbol.offset
+        return Symbol(self, symbol.value, shape, offset)
 
     def needed(self, outputs: dict[str, Symbol]) -> list[Node]:
         """Return the nodes that an output depends on, in their order."""
-        wanted = {id(symbol.value.node) for symbol in outputs.values()}
-        nodes = []
-        for node in reversed(self.nodes):
-            if id(node) in wanted:
-                nodes.append(node)
-                wanted |= {id(s.value.node) for s in node.operands if isinstance(s, Symbol)}
-        return nodes[::-1]
+        wanted, symbols = set[Node](), list[Any](outputs.values())
+        while symbols:
+            node = symbols.pop().value.node
+            if node is not None and node not in wanted:
+                wanted.add(node)
+                symbols += node.operands
+        return [node for node in self.nodes if node in wanted]
 
     def clear(self) -> None:
         """Forget the operations: symbols, values and nodes know each other in circles."""
@@ -376,3 +344,30 @@ class Trace:
             node.operands = node.results = ()
         self.nodes.clear()
         self.known.clear()
+
+
+def _read_index(shape: Shape, index: Any) -> tuple[ops.Ranges, Shape]:
+    """Return the range along each axis that an index means, and the shape of that part."""
+    index = list(index) if isinstance(index, tuple) else [index]
+    n_axes = len(index) - sum(i is None or i is Ellipsis for i in index)
+    at = next((j for j, i in enumerate(index) if i is Ellipsis), len(index))
+    index[at : at + 1] = [slice(None)] * (len(shape) - n_axes)
+    ranges: list[tuple[int, int]] = []
+    kept: list[int] = []
+    for i in index:
+        if i is None:
+            kept.append(1)
+            continue
+        n = shape[len(ranges)]
+        if isinstance(i, slice) and i.step in (None, 1):
+            start, stop, _ = i.indices(n)
+            ranges.append((start, max(start, stop)))
+            kept.append(max(stop - start, 0))
+        elif isinstance(i, int | np.integer):
+            at = int(i) + n if i < 0 else int(i)
+            if not 0 <= at < n:
+                raise IndexError(f"index {i} is out of range for an axis of length {n}.")
+            ranges.append((at, at + 1))
+        else:
+            raise UntraceableError(f"an index is {i!r}: only numbers and ranges are known")
+    return tuple(ranges), tuple(kept)

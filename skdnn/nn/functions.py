@@ -14,7 +14,6 @@ functions of the same names do as well.
 - ``take_rows(table, codes)``: row ``codes[i]`` of a table for each i;
   ``scatter_add(codes, rows, n_rows=n)``: its gradient, a table of n rows, each the sum of those of
   its code.
-- ``fused``, ``fused_elementwise``: mark a function for which an executor may have a kernel.
 
 Operators are ``+ - * / ** @``, comparisons (1 and 0), ``abs`` and minus; methods are ``sum``,
 ``mean`` and ``reshape``; ``mT`` is the transpose; indices are numbers, ranges, None and ``...``.
@@ -40,8 +39,6 @@ from ..engine.ops import (
     erf,
     exp,
     expm1,
-    fused,
-    fused_elementwise,
     greater,
     log,
     log1p,
@@ -64,8 +61,6 @@ __all__ = [
     "erf",
     "exp",
     "expm1",
-    "fused",
-    "fused_elementwise",
     "greater",
     "log",
     "log1p",

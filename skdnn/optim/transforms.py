@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.ops import constant_like, fused_elementwise, maximum, sqrt
+from ..engine.ops import constant_like, fused, fused_elementwise, maximum, sqrt
 
 Array = Any
 State = dict[str, Array]
@@ -214,7 +214,7 @@ class ScaleByRMS(Transform):
         return u / (sqrt(v) + self.epsilon), {"second_moment": v}
 
 
-@fused_elementwise
+@fused(np.broadcast_shapes, n_results=3)
 def adam_direction(
     g: Array, m: Array, v: Array, beta_1: float, beta_2: float, scale: Array, epsilon: Array
 ) -> tuple[Array, Array, Array]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.ops import concat, dropout_mask
+from ...engine.ops import N_BITS, concat, dropout_mask
 from ..initializers import Initializer
 
 Array = Any
@@ -165,7 +165,8 @@ class Context:
             n_taken = sum(size for _, size in self.bits_of.values())
             self.bits_of[self.path] = n_taken, math.prod(x.shape)
         bits = self.take_bits(*self.bits_of[self.path])
-        mask = dropout_mask(bits.reshape(x.shape), rate=rate)
+        n_dropped = min(round(rate * N_BITS), N_BITS - 1)
+        mask = dropout_mask(bits.reshape(x.shape), n_dropped=n_dropped)
         return mask.astype(x.real.dtype) if isinstance(mask, np.ndarray) else mask
 
 
