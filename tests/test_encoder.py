@@ -854,6 +854,13 @@ def test_codes_and_words_do_not_warn(column):
     assert TabularEncoder().fit(as_objects(column)).is_categorical_.all()
 
 
+@pytest.mark.parametrize("column", [[1, 2, "1"] * 9, [True, "True", "a"] * 9, [2.5, "2.5"] * 9])
+def test_numbers_beside_strings_that_read_the_same_warn(column):
+    """As a table does that was read from a file in parts."""
+    with pytest.warns(UserWarning, match=r"Columns \['c'\] of X have numbers .* read the same"):
+        TabularEncoder().fit(as_objects(column))
+
+
 def test_declared_categories_do_not_warn():
     column = [*(f"{x:.1f}" for x in N), *(f"{x:.1f}" for x in N)]
     TabularEncoder(["c"]).fit(pd.DataFrame({"c": column}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from ..utils import find_stack_level
@@ -60,6 +60,11 @@ TIMES = (
     "year, month, weekday, hour or days since an event, for instance by "
     "pandas.to_datetime(column); " + OR_CATEGORIES
 )
+TWINS = (
+    "Columns {} of X have numbers or booleans beside strings that read the same, as 1 and '1' do, "
+    "which are taken for different levels. Make all of them strings before fit and predict, for "
+    "instance by column.astype(str), or all numbers."
+)
 PREMATURE = (EMPTY, RARE)
 """Warnings that parts of a table do not give, since later parts may have more values."""
 
@@ -87,7 +92,7 @@ def list_few(items: list[Any]) -> str:
     return repr(items) if len(items) <= 20 else f"{items[:20]!r} and {len(items) - 20} more"
 
 
-def advise(column: NumberScale | Category, levels: Iterable[Any]) -> str | None:
+def advise(column: NumberScale | Category, levels: Collection[Any]) -> str | None:
     """Return the warning about a column, or None.
 
     `levels` are those of a column that was not declared to be a category. If they read as numbers
@@ -97,6 +102,9 @@ def advise(column: NumberScale | Category, levels: Iterable[Any]) -> str | None:
         return EMPTY
     if isinstance(column, NumberScale):
         return None
+    texts = [str(level) for level in levels if level is not None]  # which stands for missing
+    if len(set(texts)) < len(texts):
+        return TWINS
     form = read_as(levels)
     if form == TIME:
         return TIMES
