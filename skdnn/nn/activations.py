@@ -1,8 +1,8 @@
 """Activation functions: one small class each, with its value and its derivative.
 
 An activation is any object with ``value(z)`` and ``derivative(z)``, pure functions of each element.
-What both compute, a program computes once. They hold for complex z with a tiny imaginary part too
-(maxima compare real parts), so that gradient checks can differentiate the very code that runs.
+A program computes what they have in common once. They also hold for complex z with a tiny imaginary
+part (maxima compare real parts), for gradient checks by the complex step.
 
 Examples
 --------
@@ -34,10 +34,9 @@ from .functions import normal_cdf, normal_pdf, softplus
 
 
 class ActivationFunction:
-    """Bend the output of a linear step: what built-in activation functions have in common.
+    """Apply a nonlinear function to each element: the base class of the built-in functions.
 
-    One of your own may derive from this class, and need not: an object with the two methods will
-    do.
+    One of your own may derive from this class, and need not.
 
     Shape: z, g(z) and g'(z) have the same shape.
 
@@ -138,7 +137,7 @@ class ReLU(ActivationFunction):
 
 @dataclass(frozen=True)
 class LeakyReLU(ActivationFunction):
-    """``g(z) = z if z > 0 else s z``, ``g' = 1 or s``: a ReLU that never quite switches off.
+    """``g(z) = z if z > 0 else s z``, ``g' = 1 or s``: a ReLU with a slope below zero.
 
     Parameters
     ----------

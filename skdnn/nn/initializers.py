@@ -1,11 +1,11 @@
-"""First values for the weights: where in the landscape of networks the descent begins.
+"""First values of weights.
 
 Each initializer is a function ``f(rng, shape) -> array`` with ``shape = (fan_in, fan_out)``: the
-number of inputs and of outputs of the layer. Too small values let the signal die out from layer to
-layer, too large ones saturate it; the named recipes keep its variance constant through the depth.
-Zeros make all units of a layer compute, and therefore learn, the same thing.
+number of inputs and of outputs of the layer. With too small values the signal dies out from layer
+to layer, with too large ones it saturates; the named initializers keep its variance constant. With
+zeros all units of a layer compute, and therefore learn, the same.
 
-Beside the functions there is one more recipe, "mlp", for networks that begin as MLPClassifier's do:
+Beside the functions there is "mlp", for networks that begin as MLPClassifier's do:
 weights *and biases* are uniform in +-sqrt(6 / (fan_in + fan_out)), with 2 in place of 6 where the
 activation is logistic. A bias does not know the fan of its layer, so the network is described with
 a `UniformWithin` for each.
@@ -85,8 +85,7 @@ def standard_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndar
 def normal_of_random_scale(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Draw from N(0, s^2), with s log-uniform between 0.05 and 1, drawn anew for every array.
 
-    For frequencies, of which nobody knows the right size beforehand: each member of an ensemble
-    gets its own, and sees the data at its own resolution.
+    For frequencies, whose right size is unknown: each member of an ensemble gets another scale.
     """
     scale = math.exp(rng.uniform(math.log(0.05), 0.0))
     return rng.normal(0.0, scale, shape)

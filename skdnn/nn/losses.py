@@ -1,7 +1,7 @@
-"""The cost that training lowers, as a function of logits, with its gradient.
+"""The cost that training minimises, as a function of logits, with its gradient.
 
-Losses take logits, never probabilities: the sigmoid belongs to the loss, where it cancels against
-the logarithm and nothing can overflow.
+Losses take logits and not probabilities: within the loss, the sigmoid cancels against the
+logarithm, and nothing can overflow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CERTAIN = 1e3
 
 
 class Loss(ABC):
-    """Weight the losses of rows, and average them: what all losses have in common.
+    """Weight the losses of rows, and average them: the base class of losses.
 
     A loss of one's own has two methods: `loss`, the loss l of each row, and `derivative`, its
     derivative with respect to the logit; it may derive from this class, and need not. The cost of a
@@ -39,9 +39,9 @@ class Loss(ABC):
 
     Notes
     -----
-    Weights are expected to have mean 1 over the whole of the training rows. Dividing by B, and not
-    by the sum of the batch's own weights, keeps a heavy row heavy in a light batch, and makes a
-    batch without any weight a batch without effect.
+    Weights are expected to have mean 1 over all training rows. The sum is divided by B, and not by
+    the sum of the batch's weights: so a row counts the same in each batch, and a batch without any
+    weight has no effect.
 
     Labels lie in [0, 1]; `label_smoothing` moves them off the ends.
 
@@ -147,7 +147,7 @@ class Loss(ABC):
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
-    """Measure how surprising the labels are under the predicted probabilities.
+    """Compute the negative log-likelihood of the labels under the predicted probabilities.
 
     With z the logit and ``a = 1 / (1 + e^-z)`` the probability of class 1, the loss of a row is
 
@@ -180,9 +180,9 @@ class BinaryCrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class FocalLoss(Loss):
-    """Count rows that are answered well for less than cross-entropy does.
+    """Reduce the cross-entropy of rows that are predicted well already.
 
-    Use it where most rows are easy and would drown the few hard ones. With z the logit and
+    Use it where many easy rows would dominate a few hard ones. With z the logit and
     ``a = 1 / (1 + e^-z)`` the probability of class 1, the cross-entropy of either label has the
     probability of the other one, to the power of gamma, as a factor:
 

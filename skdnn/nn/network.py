@@ -1,4 +1,4 @@
-"""A network: layers in their places, and its parameters as flat arrays.
+"""A network: its layers, and its parameters as a flat array.
 
 All parameters of all members live in one C-contiguous array of shape (n_members, n_params): the
 trainable ones first, and then the statistics of some layers, which no gradient moves.

@@ -1,4 +1,4 @@
-"""How the learning rate moves through a fit: pure functions of how far training has come.
+"""Learning-rate schedules: pure functions of the progress of training.
 
 A schedule is called as ``schedule(done, total)`` before every step and returns a multiplier of
 `learning_rate_init`. `done` counts the steps before this one and `total` all steps of the fit; a

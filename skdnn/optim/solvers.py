@@ -1,8 +1,4 @@
-"""The solvers by name, each a chain of transforms.
-
-Read "gd" in `make_optimizer` first: it is one transform long. Everything else answers one of its
-weaknesses.
-"""
+"""The solvers by name, each a chain of transforms; the simplest is "gd", with one transform."""
 
 from __future__ import annotations
 

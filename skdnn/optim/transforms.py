@@ -1,4 +1,4 @@
-"""What optimizers are made of: transforms on the way from a gradient to an update.
+"""Transforms of a gradient into an update, of which optimizers are made.
 
 A transform is three pure functions: ``init(params)`` returns the arrays that it carries from step
 to step, ``prepare(steps, learning_rates)`` numbers that depend on the step alone, and
@@ -24,7 +24,7 @@ Update = tuple[Array, State]
 
 
 class Transform:
-    """Take one stage on the way from a gradient to an update; this one changes nothing.
+    """Transform a gradient, or what transforms before have made of it: the base class.
 
     A transform of one's own is a frozen dataclass that derives from this class, and is a `solver`
     of `DeepBinaryClassifier`: it takes the place that ``ScaleByAdam`` has in "adam", behind the
@@ -120,7 +120,7 @@ class AddL2Gradient(Transform):
     strength : float
         Of the penalty.
     n_decayed : int
-        How many parameters it acts on.
+        The number of parameters that it acts on.
 
     References
     ----------
@@ -144,14 +144,14 @@ class AddL2Gradient(Transform):
 
 @dataclass(frozen=True)
 class ClipByGlobalNorm(Transform):
-    """Shorten each member's whole gradient to a length: ``g = g min(1, max_norm / |g|)``.
+    """Limit the norm of each member's whole gradient: ``g = g min(1, max_norm / |g|)``.
 
     Shape: g (n_trainable,).
 
     Parameters
     ----------
     max_norm : float
-        Its length, at most.
+        The largest norm.
 
     References
     ----------
@@ -283,7 +283,7 @@ class ScaleByAdam(Transform):
 
 @dataclass(frozen=True)
 class ScaleByNAdam(Transform):
-    """Look ahead as Nesterov's momentum does, and divide as Adam does.
+    """Combine Nesterov's momentum with Adam's divisor.
 
     The mean of the gradient is taken as it will be after the next step:
 
@@ -337,17 +337,16 @@ class ScaleByNAdam(Transform):
 
 @dataclass(frozen=True)
 class ScaleByLearningRate(Transform):
-    """Turn a direction to climb into a step down: ``u = -learning_rate factor g``.
+    """Multiply by the negative learning rate: ``u = -learning_rate factor g``.
 
-    Layers may have learning rates of their own, by factors.
+    Parameters may have factors of their own.
 
     Shape: g and u (n_trainable,).
 
     Parameters
     ----------
     factors : tuple of (int, float)
-        How many parameters follow each other with a factor, and the factor; ``layout.lr_factors``
-        of a `Network`.
+        Numbers of successive parameters, and their factors; ``layout.lr_factors`` of a `Network`.
 
     References
     ----------
@@ -375,7 +374,7 @@ class ScaleByLearningRate(Transform):
 
 @dataclass(frozen=True)
 class AccumulateMomentum(Transform):
-    """Keep moving the way the last steps went: ``v = mu v + u``, ``u = v``.
+    """Accumulate the last updates in a velocity: ``v = mu v + u``, ``u = v``.
 
     Nesterov's variant looks ahead along it: ``u = mu v + u``. Placed after the learning rate, as in
     MLPClassifier: a smaller rate slows later steps and not those already in the velocity. PyTorch

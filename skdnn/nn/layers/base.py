@@ -1,10 +1,9 @@
-"""The contract that every layer keeps, and layers made of layers.
+"""The base class of layers, and layers made of layers.
 
-A layer is a frozen description: it knows its hyperparameters and its formulas, and holds no arrays.
-Its formulas are pure functions of arrays of one member, of shape (n_samples, n_units). They are
-written with operators and the functions of `skdnn.nn.functions`; NumPy's own of the same names do
-as well. In the backward pass, a layer computes again from its input what it needs of the forward
-pass: a program computes equal things once.
+A layer is a frozen dataclass of hyperparameters and holds no arrays. Its formulas are pure
+functions of arrays of one member, of shape (n_samples, n_units), written with operators and the
+functions of `skdnn.nn.functions` or NumPy's of the same names. The backward pass computes again
+from the input what it needs of the forward pass: a program computes equal operations once.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class ParamSpec:
     init : callable
         ``f(rng, shape) -> array``, the first values; see `skdnn.nn.initializers`.
     weight_decay : bool, default=True
-        Whether the penalty `alpha` and `weight_decay` act on it. Biases do without.
+        Whether the penalty `alpha` and `weight_decay` act on it; not for biases.
     lr_scale : float, default=1.0
         Factor of the learning rate.
     trainable : bool, default=True
@@ -102,16 +101,16 @@ class Params:
 
 @dataclass(frozen=True)
 class Context:
-    """Tell a layer what it may know beside its input and its parameters.
+    """Say whether the network is being trained, and provide what layers need then.
 
-    The default is that of a prediction.
+    The default is a prediction.
 
     Parameters
     ----------
     training : bool, default=False
-        Whether the layer acts as in training: with dropout, and by the statistics of the batch.
+        Whether this is training, with dropout and the statistics of the batch.
     sample_weight : array of shape (n_samples,) or None, default=None
-        The weights of the rows; None stands for equal ones.
+        The weights of the rows; None means equal ones.
     take_bits : callable or None, default=None
         ``f(start, size)`` returns some of the random numbers of a step, an array (size,) of uint16.
     path : str, default=""
@@ -139,20 +138,19 @@ class Context:
     def dropout_mask(self, x: Array, rate: float) -> Array:
         """Return random factors: 0 with probability `rate`, else 1 / (1 - rate).
 
-        They are the same whenever the layer asks in a step: in the backward pass they are those of
-        the forward pass.
+        In a step, a layer gets the same factors in the forward and the backward pass.
 
         Parameters
         ----------
         x : array
-            What to multiply them with.
+            The array to multiply.
         rate : float
-            The probability, in [0, 1); the nearest multiple of 2^-16 stands for it.
+            The probability, in [0, 1); rounded to a multiple of 2^-16.
 
         Returns
         -------
         mask : array
-            In the shape of x.
+            Of the shape of x.
 
         Raises
         ------
@@ -171,12 +169,12 @@ class Context:
 
 
 class Layer:
-    """Pass on what comes in; other layers override what they do otherwise.
+    """Return the input unchanged: the base class of layers.
 
-    A layer of one's own is a frozen dataclass that derives from this class. It needs `params` if it
-    has parameters, `n_out` if its output has another width than its input, and `forward` and
+    A layer of one's own is a frozen dataclass that derives from this class. It defines `params` if
+    it has parameters, `n_out` if its output has another width than its input, and `forward` and
     `backward`, which are pure functions: they return new arrays and change none.
-    `skdnn.check_gradients` tells whether `backward` is right.
+    `skdnn.check_gradients` checks `backward`.
 
     Shape: x (n_samples, n_in), y (n_samples, n_out).
 
@@ -201,27 +199,27 @@ class Layer:
     """
 
     def n_out(self, n_in: int) -> int:
-        """Return how many units come out.
+        """Return the number of outputs.
 
         Parameters
         ----------
         n_in : int
-            How many come in.
+            The number of inputs.
 
         Returns
         -------
         n_out : int
-            As many as come in, unless a layer says otherwise.
+            The number of inputs, unless a layer overrides it.
         """
         return n_in
 
     def params(self, n_in: int) -> tuple[ParamSpec, ...]:
-        """Return the specifications of the parameters.
+        """Return the specifications of the layer's own parameters.
 
         Parameters
         ----------
         n_in : int
-            How many units come in.
+            The number of inputs.
 
         Returns
         -------
@@ -251,8 +249,6 @@ class Layer:
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
         """Return the gradients of the input and of the parameters.
-
-        What the forward pass has computed may be computed again: a program computes it once.
 
         Parameters
         ----------
@@ -294,18 +290,18 @@ class Layer:
         return {}
 
     def children(self, n_in: int) -> Iterator[tuple[str, Layer, int]]:
-        """Return the layers within this one: none, unless a layer says otherwise.
+        """Return the layers within this one: none, unless a layer overrides it.
 
         Parameters
         ----------
         n_in : int
-            How many units enter this layer.
+            The number of inputs of this layer.
 
         Returns
         -------
         children : iterator of (str, Layer, int)
-            What the names of the layer's parameters begin with, the layer, and how many units
-            enter it.
+            The name of each layer, with which those of its parameters begin, the layer, and its
+            number of inputs.
         """
         return iter(())
 
@@ -315,18 +311,18 @@ class Layer:
         Parameters
         ----------
         n_in : int
-            How many units enter this layer.
+            The number of inputs of this layer.
         path : str, default=""
-            What the names of its parameters begin with.
+            The prefix of the names of its parameters.
 
         Yields
         ------
         path : str
-            What the names of the layer's parameters begin with, such as ``"residual_1.dense_1."``.
+            The prefix of the names of the layer's parameters, such as ``"residual_1.dense_1."``.
         layer : Layer
             The layer.
         n_in : int
-            How many units enter it.
+            Its number of inputs.
         """
         yield path, self, n_in
         for name, layer, n_inner in self.children(n_in):
@@ -364,16 +360,16 @@ class Sequential(Layer):
         Parameters
         ----------
         n_in : int
-            How many units enter the first one.
+            The number of inputs of the first layer.
 
         Yields
         ------
         name : str
-            The kind of the layer, and how many of it there are so far.
+            The class of the layer, and its count so far.
         layer : Layer
             The layer.
         n_in : int
-            How many units enter it.
+            Its number of inputs.
         """
         count: Counter[str] = Counter()
         for layer in self.layers:
@@ -409,7 +405,7 @@ class Sequential(Layer):
         return values
 
     def _inputs(self, x: Array, p: Params, ctx: Context) -> Iterator[tuple[str, Layer, Array]]:
-        """Yield the layers with their names and what enters them."""
+        """Yield the layers with their names and inputs."""
         for name, layer, _ in self.children(x.shape[1]):
             x = read_only(x)
             yield name, layer, x
@@ -417,12 +413,12 @@ class Sequential(Layer):
 
 
 def _within(name: str, values: Grads) -> Grads:
-    """Return values of a layer's parameters by the names that these have outside of it."""
+    """Return values by parameter, with the name of the layer before those of its parameters."""
     return {f"{name}.{key}": value for key, value in values.items()}
 
 
 def read_only(array: Array) -> Array:
-    """Return a view of an array of NumPy's into which nobody can write; a symbol as it is."""
+    """Return a read-only view of a NumPy array, or a symbol as it is."""
     if isinstance(array, np.ndarray):
         array = array.view()
         array.flags.writeable = False
@@ -440,14 +436,13 @@ def _check_shape(layer: Layer, method: str, array: Array, shape: tuple[int, ...]
 
 @dataclass(frozen=True)
 class Residual(Sequential):
-    """Add to the input what some layers make of it.
+    """Add the output of some layers to their input.
 
     Forward:  ``y = x + f(x)``, f the layers one after the other
 
     Backward: ``grad_x = grad_y + f'(x)^T grad_y``
 
-    The gradient reaches x undiminished whatever f is, and f only has to learn what is still missing
-    in x.
+    The gradient reaches x undiminished whatever f is, and f only has to learn a correction of x.
 
     Shape: x and y (n_samples, n_units).
 
@@ -492,14 +487,14 @@ class Residual(Sequential):
 
 @dataclass(frozen=True)
 class Branch:
-    """Say which layers some of the columns of a `Concatenate` go through.
+    """Apply layers to some columns: a branch of a `Concatenate`.
 
-    Without layers, they are passed on.
+    Without layers, the columns are passed on.
 
     Parameters
     ----------
     n_columns : int
-        How many columns there are, which follow those of the branches before.
+        The number of columns; they follow those of the branches before.
     layers : tuple of Layer, default=()
         The layers, one after the other.
 
@@ -516,14 +511,13 @@ class Branch:
 
 @dataclass(frozen=True)
 class Concatenate(Layer):
-    """Cut the columns into ranges, send each through layers of its own, and join what comes out.
+    """Apply layers of its own to each range of columns, and concatenate the outputs.
 
     Forward:  ``y = [f_1(x_1), f_2(x_2), ...]``, x_j the columns of branch j and f_j its layers
 
     Backward: ``grad_x = [f_1'(x_1)^T grad_y_1, f_2'(x_2)^T grad_y_2, ...]``
 
-    A table has columns of several kinds: numbers, categories, and more of both. What comes out of a
-    single branch is passed on as it is.
+    A table has columns of several kinds, such as numbers and categories.
 
     Shape: x (n_samples, n_in), with n_in the sum of the branches' n_columns; y (n_samples, sum of
     their n_out).
@@ -555,16 +549,16 @@ class Concatenate(Layer):
         Parameters
         ----------
         n_in : int
-            How many columns there are.
+            The number of columns.
 
         Yields
         ------
         name : str
-            That of the branch.
+            The name of the branch.
         layers : Sequential
             Its layers as one.
         n_columns : int
-            How many columns it takes.
+            The number of its columns.
         """
         for i, branch in enumerate(self.branches, start=1):
             yield f"branch_{i}", Sequential(branch.layers), branch.n_columns

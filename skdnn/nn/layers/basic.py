@@ -1,4 +1,4 @@
-"""The layers of a plain network: weigh the inputs, add a bias, bend the output; scales, dropout."""
+"""The layers of a plain network: dense layers, activations, dropout and factors of features."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class FeatureScaling(Layer):
 
     Backward: ``grad_s = sum over samples of grad_y * x``, ``grad_x = grad_y * s``
 
-    A soft choice of features. The next layer's weights could do the same, but only by moving all
-    weights of a feature together; one number, trained at a higher rate, gets there sooner.
+    It selects features softly. The next layer's weights could do the same, but only if all weights
+    of a feature move together; one factor, trained at a higher rate, learns it sooner.
 
     Shape: x and y (n_samples, n_in), s (n_in,).
 
@@ -151,8 +151,8 @@ class Dropout(Layer):
 
     Backward: ``grad_x = grad_y * mask``, and in prediction ``grad_x = grad_y``
 
-    The survivors are scaled up ("inverted" dropout), so that the expected output is x and
-    prediction needs no correction. Each member draws from its own stream.
+    The other units are scaled up ("inverted" dropout), so that the expected output is x and
+    prediction needs no correction. Each member has random numbers of its own.
 
     Shape: x, mask and y (n_samples, n_units).
 
@@ -160,7 +160,7 @@ class Dropout(Layer):
     ----------
     rate : float
         Probability of *dropping* a unit, in [0, 1). The random numbers have 16 bits, which are
-        drawn faster than floats: p is the multiple of 2^-16 next to the rate, and below 1.
+        drawn faster than floats: p is the rate, rounded to a multiple of 2^-16 below 1.
 
     References
     ----------

@@ -1,7 +1,7 @@
-"""Give numbers and categories a form that a network reads easily: several units for each column.
+"""Embeddings of numbers and categories: several units for each column.
 
-Within an embedding of numbers arrays lie as (n_in, n_functions, n_samples): loops run along the
-samples, and the small products of each feature over memory that lies together.
+Within an embedding of numbers, arrays have the shape (n_in, n_functions, n_samples): loops run
+along the samples, and the small matrices of each feature are contiguous.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def grad_lines(grad_C: Array, slope: Array, x: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class NumericEmbedding(Layer):
-    """Describe each number by several functions of it, and keep the number itself.
+    """Compute several learnt functions of each number, beside the number itself.
 
     Forward, for each feature x_i, with one row of w, b, U and C for each function: ``C = f(U)``
     where
@@ -87,12 +87,11 @@ class NumericEmbedding(Layer):
     ``grad_w = grad_U x_i`` and ``grad_x_i = its part of grad_y + w^T grad_U``, periodic ones
     ``2 pi`` times that; ``f'(U) = -sin(U)``, or 1 where U is within [0, 1] and 0 elsewhere
 
-    A network is slow to learn a function that goes up and down along one feature, or jumps. Of a
-    few periods of that feature, or steps that follow one another, it is a weighted sum. Periodic
-    functions make smooth ones, piecewise linear functions are at home where trees are: two kinds of
-    members whose errors differ. The periodic form is the one called PBLD: a bias within the cosine,
-    a linear step of each feature's own, and the feature beside it. The other is the piecewise
-    linear encoding.
+    A network is slow to learn a function that oscillates or jumps along one feature. It is a
+    weighted sum of a few cosines of that feature, or of successive ramps. Cosines give smooth
+    functions; ramps suit tables that suit trees: members of the two kinds make different errors.
+    The periodic form is the one called PBLD: a bias within the cosine, a linear step of each
+    feature's own, and the feature beside it. The other is the piecewise linear encoding.
 
     Shape: x (n_samples, n_in); w, b (n_in, n_functions); V (n_in, n_units, n_functions); c (n_in,
     n_units); U and C (n_in, n_functions, n_samples); Z (n_in, n_units, n_samples); y (n_samples,
@@ -185,28 +184,28 @@ def ramp_offsets(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
 
 @dataclass(frozen=True)
 class CategoricalEmbedding(Layer):
-    """Look up, for each category, units that are learnt.
+    """Look up a learnt vector for each category.
 
     Forward:  ``y = [row x_1 of E_1, row x_2 of E_2, ...]``
 
     Backward: ``grad_E_j[level] = sum over the samples with x_j = level of their part of grad_y``,
     ``grad_x = 0``: nothing lies between one category and the next
 
-    The same as a linear step over one-hot columns, for as many levels as there are, without ever
-    making the columns. Levels that act alike end up close to each other.
+    The same as a linear step over one-hot columns, without making these columns. Levels with
+    similar effects end up close to each other.
 
     Shape: x (n_samples, len(sizes)), E_j (sizes[j], n_units[j]), y (n_samples, sum(n_units)).
 
     Parameters
     ----------
     sizes : tuple of int
-        Number of levels of each column. Codes are integers from 0 to size - 1, stored as floats;
-        whoever makes them sees to that. A number outside counts as the first or last of them.
+        Number of levels of each column. Codes are integers from 0 to size - 1, stored as floats. A
+        number outside counts as the first or last of them.
     n_units : tuple of int
-        Number of units to describe a category of each column with.
+        Number of units of each column.
     init : callable, default=N(0, 1)
         ``f(rng, shape) -> array``, the first rows. The default gives each unit the variance of a
-        standardised column, which is what the first weights of the next layer are made for.
+        standardised column, as the first weights of the next layer expect.
     lr_scale : float, default=1.0
         Factor of the learning rate of the tables.
 
@@ -218,7 +217,7 @@ class CategoricalEmbedding(Layer):
 
     Notes
     -----
-    The tables decay: levels that are rarely seen are drawn to zero, where they say nothing.
+    The tables decay: levels that are rarely seen are drawn to zero, where they have no effect.
 
     References
     ----------
