@@ -14,23 +14,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from .estimator import fitting
+from .estimator import encoders, explanations, fitted, fitting, tables
 from .estimator.checks import check_validation, read_labels
-from .estimator.encoders import choose_encoder, get_encoder
-from .estimator.explanations import (
-    Explanation,
-    explain,
-    find_importances,
-    input_gradients,
-    read_importances,
-)
-from .estimator.fitted import (
-    copy_for_encoded_rows,
-    copy_without_training_state,
-    pack,
-    unpack,
-    view_dense,
-)
+from .estimator.explanations import Explanation
 from .estimator.mlp import from_mlp
 from .estimator.parameters import (
     PARAMETER_CONSTRAINTS,
@@ -39,7 +25,6 @@ from .estimator.parameters import (
     Rates,
     Schedules,
 )
-from .estimator.tables import Given, open_table
 from .optim import Transform
 from .preprocessing import TabularEncoder
 from .training.prediction import Predictor
@@ -596,7 +581,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         validation = check_validation(
             X_val, y_val, sample_weight_val, early_stopping=self.early_stopping
         )
-        fitting.fit(self, Given(X, y, sample_weight, validation, groups))
+        fitting.fit(self, tables.Given(X, y, sample_weight, validation, groups))
         return self
 
     def _has_partial_fit(self) -> bool:
@@ -663,7 +648,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
             raise ValueError(
                 f"classes={classes!r} are not those of the first call, {self.classes_!r}."
             )
-        fitting.fit(self, Given(X, y, sample_weight, classes=classes, is_part=True))
+        fitting.fit(self, tables.Given(X, y, sample_weight, classes=classes, is_part=True))
         return self
 
     @classmethod
@@ -882,7 +867,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         True
         """
         check_is_fitted(self)
-        return explain(self, X, background)
+        return explanations.explain(self, X, background)
 
     @with_usual_errors
     def input_gradients(
@@ -946,7 +931,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         (100, 4)
         """
         check_is_fitted(self)
-        return input_gradients(self, X, method, baseline, steps)
+        return explanations.input_gradients(self, X, method, baseline, steps)
 
     def without_training_state(self) -> Self:
         """Return a copy without what only further training needs, for a small file.
@@ -983,12 +968,12 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         True
         """
         check_is_fitted(self)
-        return copy_without_training_state(self)
+        return fitted.copy_without_training_state(self)
 
     @property
     def encoder_(self) -> Any:
         """The fitted encoder, or None."""
-        return get_encoder(self._encoder)
+        return encoders.get_encoder(self._encoder)
 
     @property
     def feature_importances_(self) -> NDArray[np.float64]:
@@ -1000,7 +985,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         `partial_fit`, for sparse tables, and with an encoder of your own.
         """
         check_is_fitted(self)
-        return read_importances(self)
+        return explanations.read_importances(self)
 
     @property
     def coefs_(self) -> list[NDArray[np.floating]]:
@@ -1010,7 +995,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         (n_members, n_in, n_out).
         """
         check_is_fitted(self)
-        return view_dense(self._predictor.network.layout, self.params_, "W")
+        return fitted.view_dense(self._predictor.network.layout, self.params_, "W")
 
     @property
     def intercepts_(self) -> list[NDArray[np.floating]]:
@@ -1019,13 +1004,13 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         A list of arrays of shape (n_out,); with several members of shape (n_members, n_out).
         """
         check_is_fitted(self)
-        return view_dense(self._predictor.network.layout, self.params_, "b")
+        return fitted.view_dense(self._predictor.network.layout, self.params_, "b")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         tags.input_tags.sparse = True
-        wanted = choose_encoder(self)
+        wanted = encoders.choose_encoder(self)
         if wanted is None:
             return tags
         is_auto = isinstance(wanted, str)
@@ -1037,12 +1022,12 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
 
     def __getstate__(self) -> dict[str, Any]:
         """Return plain data, with the format and the version that writes it."""
-        find_importances(self)  # a file is to hold no rows
-        return pack(super().__getstate__())
+        explanations.find_importances(self)  # a file is to hold no rows
+        return fitted.pack(super().__getstate__())
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore what `__getstate__` has returned, here or in another version."""
-        super().__setstate__(unpack(self, state))
+        super().__setstate__(fitted.unpack(self, state))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "params_")
@@ -1051,7 +1036,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         """Return the logit of each row, in float64, and the dtype of predictions of such rows."""
         if not hasattr(self, "params_"):  # checking takes 10 us
             check_is_fitted(self)
-        take, shape, warn_at_end = open_table(self, X)
+        take, shape, warn_at_end = tables.open_table(self, X)
         logit = self._predictor.average(self.params_, take, shape, self.n_jobs)
         warn_at_end()
         is_short = getattr(X, "dtype", None) == np.float32
@@ -1059,4 +1044,4 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
 
     def _for_encoded_rows(self, params: np.ndarray, first_member: int = 0) -> DeepBinaryClassifier:
         """Return a copy with these weights for scorers, which see what enters the network."""
-        return copy_for_encoded_rows(self, params, first_member)
+        return fitted.copy_for_encoded_rows(self, params, first_member)
