@@ -222,8 +222,11 @@ def check_weights(
         options["allow_all_zero_weights"] = may_vanish
     try:
         weights = _check_sample_weight(fill_masked(sample_weight), X, **options)
-    except TypeError as error:  # of which NumPy does not say whose it is
-        raise TypeError(f"{name} must be numbers, one for each row: {error}") from error
+    except (TypeError, ValueError) as error:
+        if "sample" in str(error).lower():
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError  # of NumPy, without a name
+        raise kind(f"{name} must be numbers, one for each row: {error}") from error
     if (weights < 0).any():
         raise ValueError(
             f"Negative values in data passed to `{name}`: the smallest is {weights.min()}. "

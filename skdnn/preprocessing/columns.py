@@ -7,7 +7,7 @@ so that an encoder fitted to a table of one library encodes those of another.
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import count
 from numbers import Integral
@@ -77,6 +77,10 @@ def _find_advice(X: Any, *, has_any_rows: bool) -> str | None:
         return "a LazyFrame, which has not been computed yet. Pass X.collect()."
     if X is None or isinstance(X, str | bytes | Set | Iterator):
         return f"{X!r}." if X is None else f"a {name}. Pass a list of rows."
+    labels = list(getattr(X, "column_names", getattr(X, "columns", ())))  # of Arrow; of others
+    if len(set(labels)) < len(labels):
+        repeated = list_few([label for label, n in Counter(labels).items() if n > 1])
+        return f"a {name} in which several columns have the same name, {repeated}. Rename them."
     if has_any_rows:
         return None
     if isinstance(X, list | tuple) and any(isinstance(row, Mapping) for row in X):
