@@ -358,7 +358,6 @@ WEIGHTS = {
     "negative": (changed(np.ones(40), 3, -2.0), r"`sample_weight`.* -2\.0"),
     "NaN": (changed(np.ones(40), 3, np.nan), "sample_weight contains NaN"),
     "infinity": (changed(np.ones(40), 3, np.inf), "sample_weight contains infinity"),
-    "words": (["heavy"] * 40, "sample_weight must be numbers, one for each row: could not convert"),
     "a class without weight": (y, "two classes with a sample_weight above 0; class .*0.* has none"),
     "another class without weight": (1 - y, "two classes with a sample_weight above 0; class .*1"),
     "too few": (np.ones(39), r"sample_weight.shape == \(39,\), expected \(40,\)"),

@@ -131,6 +131,8 @@ def test_weights_that_are_no_numbers_are_refused_by_name(weights):
         encoded().fit(X, Y, weights)
     with pytest.raises(TypeError, match="sample_weight_val must be numbers"):
         encoded(early_stopping=True).fit(X, Y, X_val=X, y_val=Y, sample_weight_val=weights)
+    with pytest.raises(ValueError, match="sample_weight must be numbers, one for each row: could"):
+        encoded().fit(X, Y, ["heavy"] * 60)
 
 
 @pytest.mark.parametrize("dtype", ["U", "S", np.dtypes.StringDType(), object], ids=str)
