@@ -46,8 +46,11 @@ __all__ = ["DeepBinaryClassifierCV"]
 N_ROUNDS = 50
 """Candidates chosen by `select_weights`, with replacement: weights are multiples of a fiftieth."""
 
-EVEN_ROWS = 300
+EVEN_ROWS = 1_000
 """Rows that the selection has to outweigh: with so many, weights are halfway to equal ones."""
+
+CLEARLY_WORSE = 3.0
+"""Standard errors above the least loss, beyond which a candidate is left out."""
 
 N_FOLDS = 8
 """Folds of the boosted trees, as many as those of the networks by default."""
@@ -151,13 +154,14 @@ class DeepBinaryClassifierCV(DocumentedMixin, ClassifierMixin, BaseEstimator):
     -----
     The weights are found by ensemble selection with replacement [1]_: 50 times the candidate is
     chosen that, averaged with those chosen before, has the least log-loss out of fold, whatever
-    `loss` the networks train on. With w the shares of the choices among m candidates, and n the
-    effective number of rows ``(sum w)^2 / sum w^2`` of their weights (equal rows counted
-    once), the weights are
+    `loss` the networks train on. Left out before are candidates whose loss lies above the least one
+    by three standard errors of the difference. With w the share of the choices of one of the m
+    others, and n the effective number of rows, ``(sum w)^2 / sum w^2`` of their weights where
+    copies of a row are one, its weight is
 
-        ``(n w + 300 / m) / (n + 300)``,
+        ``(n w + 1000 / m) / (n + 1000)``,
 
-    as few rows cannot tell candidates apart; what then is less than a hundredth is set to zero.
+    as few rows cannot tell candidates apart. Weights below half of 1 / m are set to zero.
 
     References
     ----------
@@ -503,29 +507,44 @@ def split_rows(is_second: np.ndarray, table: Table, seed: Any) -> list[Any]:
         return [*folds.split(is_second, is_second, unit)]
 
 
+def cross_entropy(logits: np.ndarray, is_second: np.ndarray) -> np.ndarray:
+    """Return the loss of each row."""
+    return -log_expit(np.where(is_second, logits, -logits))
+
+
 def log_loss(logits: np.ndarray, is_second: np.ndarray, weight: np.ndarray) -> float:
-    """Return the mean cross-entropy of the rows that have a logit; NaN if none has."""
-    is_known = np.isfinite(logits)
-    losses = -log_expit(np.where(is_second, logits, -logits)[is_known])
-    return float(np.average(losses, weights=weight[is_known])) if is_known.any() else np.nan
+    """Return the mean loss of the rows that have a logit; NaN if none has."""
+    weight = np.where(np.isfinite(logits), weight, 0.0)
+    losses = cross_entropy(np.nan_to_num(logits), is_second)
+    return float(np.average(losses, weights=weight)) if weight.any() else np.nan
 
 
 def select_weights(logits: np.ndarray, is_second: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the weights of candidates, given their logits out of fold, (n_candidates, n_rows)."""
-    n_candidates, is_known = len(logits), np.isfinite(logits).all(axis=0)
+    is_known = np.isfinite(logits).all(axis=0)
     logits, is_second, weight = logits[:, is_known], is_second[is_known], weight[is_known]
     if not weight.any():
-        return np.full(n_candidates, 1.0 / n_candidates)
-    n_chosen, total = np.zeros(n_candidates), np.zeros(len(weight))
+        return np.full(len(logits), 1.0 / len(logits))
+    n_rows, weight = count_rows(logits[0], weight), weight / weight.sum()
+    is_able = ~find_worse(cross_entropy(logits, is_second), weight, n_rows)
+    shares, total = np.zeros(len(logits)), np.zeros(len(weight))
     for number in range(1, N_ROUNDS + 1):
-        losses = [log_loss((total + own) / number, is_second, weight) for own in logits]
-        best = int(np.argmin(losses))
-        n_chosen[best] += 1
+        averages = (total + logits[is_able]) / number
+        best = np.flatnonzero(is_able)[np.argmin(cross_entropy(averages, is_second) @ weight)]
+        shares[best] += 1.0 / N_ROUNDS
         total += logits[best]
-    n_rows = count_rows(logits[0], weight)
-    weights = n_rows * n_chosen / N_ROUNDS + EVEN_ROWS / n_candidates
-    weights[weights < weights.sum() / N_ROUNDS] = 0.0
+    even = is_able / is_able.sum()
+    weights = (n_rows * shares + EVEN_ROWS * even) / (n_rows + EVEN_ROWS)
+    weights[weights < even / 2] = 0.0
     return weights / weights.sum()
+
+
+def find_worse(losses: np.ndarray, weight: np.ndarray, n_rows: float) -> np.ndarray:
+    """Say of each candidate whether it is clearly worse than the best one, row by row."""
+    excess = losses - losses[np.argmin(losses @ weight)]
+    mean = excess @ weight
+    variance = (excess - mean[:, np.newaxis]) ** 2 @ weight
+    return mean > CLEARLY_WORSE * np.sqrt(variance / n_rows)
 
 
 def count_rows(logits: np.ndarray, weight: np.ndarray) -> float:

@@ -128,6 +128,8 @@ def test_weights_are_those_of_ensemble_selection():
     assert found.sum() == pytest.approx(1.0)
     assert found[2] == 0.0
     assert found[:2] == pytest.approx([0.5, 0.5], abs=0.05)
+    clearly_worse = classifier_cv.select_weights(logits[:, :300], is_second[:300], weight[:300])
+    assert clearly_worse[2] == 0.0
     few = classifier_cv.select_weights(logits[:, :10], is_second[:10], weight[:10])
     assert few == pytest.approx(np.full(3, 1 / 3), abs=0.03)
 
@@ -146,12 +148,12 @@ def test_weights_ignore_the_unit_of_sample_weight_and_count_copies_once():
 
 
 def test_rows_that_were_never_held_out_do_not_count():
-    logits = np.array([[1.0, np.nan, -1.0], [9.0, -9.0, np.nan]])
-    is_second = np.array([True, True, False])
-    found = classifier_cv.select_weights(logits, is_second, np.ones(3))
+    logits = np.array([[1.0, np.nan, -9.0, 2.0], [2.0, -9.0, np.nan, 1.0]])
+    is_second, weight = np.array([True, True, True, True]), np.ones(4)
+    found = classifier_cv.select_weights(logits, is_second, weight)
     assert found == pytest.approx([0.5, 0.5], abs=0.02)
-    unknown = np.full((2, 3), np.nan)
-    assert classifier_cv.select_weights(unknown, is_second, np.ones(3)).tolist() == [0.5, 0.5]
+    unknown = np.full((2, 4), np.nan)
+    assert classifier_cv.select_weights(unknown, is_second, weight).tolist() == [0.5, 0.5]
 
 
 # Budgets.
@@ -270,9 +272,9 @@ def test_blend_has_boosted_trees_where_they_are_better():
 
 def test_blend_knows_categories_as_such():
     rng = np.random.default_rng(0)
-    level = np.arange(1200) % 300
-    table = pd.DataFrame({"number": rng.normal(size=1200), "level": level.astype(str)})
-    model = make_pool(1, blend_boosting=True).fit(table, rng.integers(0, 2, 300)[level])
+    level = (np.arange(900) % 300).astype(str)
+    table = pd.DataFrame({"number": rng.normal(size=900), "level": level})
+    model = make_pool(1, blend_boosting=True).fit(table, rng.integers(0, 2, 900))
     encoder, boosting = model.estimators_[-1]
     assert boosting.is_categorical_.tolist() == [False, True]
     assert encoder.code_sizes_ == (255,)
