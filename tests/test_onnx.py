@@ -146,7 +146,7 @@ FIT_COLUMNS = {
     "few": lambda n: RNG.choice(["a", "b", "None", None], n, p=[0.4, 0.3, 0.2, 0.1]),
     "many": lambda n: RNG.choice(LEVELS, n),
     "numbers as levels": lambda n: pd.Categorical(RNG.choice([10, 20, 1 << 40], n)),
-    "floats as levels": lambda n: pd.Categorical(RNG.choice([0.1, 0.2, 7.0], n)),
+    "floats as levels": lambda n: pd.Categorical(RNG.choice([0.1, 0.1 + 1e-12, 7.0], n)),
     "no level": lambda n: pd.Series([None] * n, dtype="category"),
     "rare": lambda n: [f"{i}" for i in range(n)],
 }
@@ -223,7 +223,6 @@ BAD_LEVELS = {
     "empty": (["", "x"], "'', which stands for a missing value"),
     "types": ([1, "x"], "of the types number, str"),
     "bytes": ([b"x", b"y"], "of the types bytes"),
-    "close": ([0.1, 0.1 + 1e-12], "numbers too close"),
     "long": ([2**60, 2**60 + 1], "numbers too close"),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from ..preprocessing import TabularEncoder
 from ..preprocessing.categories import FIRST_LEVEL, MISSING, UNKNOWN, Category
 from ..preprocessing.scaling import ENDLESS, LARGE, SATURATION, Scaling, SparseScaler
 from . import MISSING_STRING
-from .graph import DOUBLE, FLOAT, INT64, LARGEST_INT64, STRING, Graph, Input, is_unicode
+from .graph import BOOL, DOUBLE, FLOAT, STRING, Graph, Input, is_unicode
 
 READ_AS_MISSING = (MISSING_STRING, "None", "nan", "<NA>")
 """That, and what onnxruntime makes of None, NaN and pandas' NA in an array of objects."""
@@ -200,8 +199,8 @@ def find_type(encoder: TabularEncoder, column: int) -> int:
             return STRING
     elif types != ["number"]:
         reason = f"of the types {', '.join(types)}, and tensors hold either strings or numbers"
-    elif len(set(_find_keys(levels)[1])) < len(levels):
-        reason = "that are numbers too close to each other"
+    elif len(set(map(float, levels))) < len(levels):
+        reason = "that are numbers too close to each other for float64"
     else:
         return DOUBLE
     raise ValueError(
@@ -210,33 +209,24 @@ def find_type(encoder: TabularEncoder, column: int) -> int:
     )
 
 
-def _find_keys(levels: list[Any]) -> tuple[str, list[Any]]:
-    """Return what to look up levels by that are numbers, and the name of such keys in ONNX."""
-    if all(isinstance(level, int) and abs(level) < LARGEST_INT64 for level in levels):
-        return "keys_int64s", [int(float(level)) for level in levels]
-    return "keys_floats", [float(np.float32(level)) for level in levels]
-
-
 def _write_row(graph: Graph, category: Category, columns: Columns, column: int, kind: int) -> str:
     """Write which row of its table each value of a category stands for, (n_samples, 1)."""
     rows = {level: row for row, level in enumerate(category.levels, FIRST_LEVEL)}
     if kind == STRING:
         keys = dict.fromkeys(READ_AS_MISSING, MISSING) | rows
-        return _look_up(graph, columns.strings(column), "keys_strings", keys)
+        return graph.node(
+            "LabelEncoder",
+            columns.strings(column),
+            domain="ai.onnx.ml",
+            keys_strings=list(keys),
+            values_int64s=list(keys.values()),
+            default_int64=UNKNOWN,
+        )
     x = columns.numbers([column])
     others = graph.node("Where", graph.node("IsNaN", x), np.array(MISSING), np.array(UNKNOWN))
     if not rows:
         return others
-    name, numbers = _find_keys(category.levels)
-    key = graph.cast(x, INT64 if name == "keys_int64s" else FLOAT)
-    row = _look_up(graph, key, name, dict(zip(numbers, rows.values(), strict=True)))
-    # The key is that of some level, and the number may still be another one next to it.
-    levels = np.array([np.nan, np.nan, *category.levels], np.float64)
-    is_level = graph.node("Equal", x, graph.node("Gather", levels, row))
-    return graph.node("Where", is_level, row, others)
-
-
-def _look_up(graph: Graph, x: str, name: str, rows: dict[Any, int]) -> str:
-    values = list(rows.values())
-    attributes: dict[str, Any] = {name: list(rows), "values_int64s": values}
-    return graph.node("LabelEncoder", x, domain="ai.onnx.ml", default_int64=UNKNOWN, **attributes)
+    is_level = graph.cast(graph.node("Equal", x, np.array([*rows], np.float64)), FLOAT)
+    row = graph.node("Add", graph.node("ArgMax", is_level, axis=1), np.array(FIRST_LEVEL))
+    is_known = graph.cast(graph.node("ReduceSum", is_level, np.array([1]), keepdims=1), BOOL)
+    return graph.node("Where", is_known, row, others)
