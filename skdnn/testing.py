@@ -28,7 +28,7 @@ from .estimator.fitting import prepare
 from .estimator.tables import Given
 from .nn import Activation, BinaryCrossEntropy, Loss, Network
 from .training.rows import Rows
-from .training.state import RandomStreams
+from .training.state import make_stream
 from .training.step import training_formula
 from .training.threads import resolve_n_jobs
 
@@ -220,7 +220,8 @@ class _Cost:
 
     @classmethod
     def of_network(cls, network: Network, X: Any, y: Any, sample_weight: Any, seed: int) -> _Cost:
-        params = network.init_params(_streams(network, seed).initialization)
+        members = range(network.n_members)
+        params = network.init_params([make_stream(seed, "initialization", i) for i in members])
         weight = None if sample_weight is None else np.asarray(sample_weight, np.float64)
         rows = Rows(np.asarray(X, np.float64), np.asarray(y, np.float64), weight)
         params = _off_zero(network, params, seed)
@@ -300,7 +301,8 @@ class _Cost:
     def _formulas(self) -> list[tuple[Formula, np.ndarray]]:
         """The formula of a step of each member, and the random bits that it always takes."""
         formulas = []
-        for member, rng in enumerate(_streams(self.network, self.seed).dropout):
+        for member in range(self.network.n_members):
+            rng = make_stream(self.seed, "dropout", member)
             formula = training_formula(
                 self.network,
                 self.network.of_member(member),
@@ -313,10 +315,6 @@ class _Cost:
             )
             formulas.append((formula, rng.integers(0, 1 << 16, formula.n_bits, dtype=np.uint16)))
         return formulas
-
-
-def _streams(network: Network, seed: int) -> RandomStreams:
-    return RandomStreams.spawn(seed, range(network.n_members))
 
 
 def _off_zero(network: Network, params: np.ndarray, seed: int) -> np.ndarray:

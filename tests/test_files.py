@@ -313,11 +313,11 @@ def drop_progress(packed):
 
 
 def drop_streams(packed):
-    del packed["streams"]["dropout"][1:]
+    del packed["dropout"][1:]
 
 
 def damage_stream(packed):
-    packed["streams"]["shuffling"][0] = {"bit_generator": "MT19937"}
+    packed["shuffling"][0] = {"bit_generator": "MT19937"}
 
 
 def add_something(packed):

@@ -25,7 +25,13 @@ from ..training.lbfgs import train_lbfgs
 from ..training.loop import train
 from ..training.prediction import Predictor
 from ..training.rows import Rows
-from ..training.state import RandomStreams, TrainingPlan, TrainingState, first_optimizer_state
+from ..training.state import (
+    Purpose,
+    TrainingPlan,
+    TrainingState,
+    first_optimizer_state,
+    make_stream,
+)
 from ..training.threads import resolve_n_jobs
 from ..training.validation import (
     Validation,
@@ -107,14 +113,12 @@ def fit(estimator: Any, given: Given) -> None:
         with listen_for_interrupts() as interrupt:
             run_training(plan, state, smoothed, validation, tasks, interrupt)
             set_fitted(estimator, model, state)
-            with interrupt.after_training():
-                interrupt.check()
-                judged = evaluate_out_of_fold(
-                    estimator, given.X, rows, held_out, folds, is_calibrated
-                )
-                sampled = {} if plan.is_part else sample_rows(model.encoder, rows)
-                vars(estimator).update(judged | sampled)
-                tasks.end_fit()
+        with interrupt.after_training():
+            interrupt.check()
+            judged = evaluate_out_of_fold(estimator, given.X, rows, held_out, folds, is_calibrated)
+            sampled = {} if plan.is_part else sample_rows(model.encoder, rows)
+            vars(estimator).update(judged | sampled)
+            tasks.end_fit()
 
 
 def prepare(estimator: Any, given: Given) -> Training:
@@ -256,11 +260,17 @@ def _make_optimizer(parameters: ResolvedParameters, network: Network, l2: float)
 def first_state(plan: TrainingPlan, random_state: Any, dtype: np.dtype) -> TrainingState:
     """Draw the first weights and start everything else at zero."""
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-    streams = RandomStreams.spawn(seed, range(plan.network.n_members))
-    params = plan.network.init_params(streams.initialization, dtype)
+    purposes: tuple[Purpose, ...] = ("initialization", "shuffling", "dropout")
+    initialization, shuffling, dropout = (
+        [make_stream(seed, purpose, member) for member in range(plan.network.n_members)]
+        for purpose in purposes
+    )
+    params = plan.network.init_params(initialization, dtype)
     return TrainingState(
         params=params,
         optimizer=first_optimizer_state(plan, params),
-        streams=streams,
+        seed=seed,
+        shuffling=shuffling,
+        dropout=dropout,
         rate_factor=np.ones((len(params), 1), dtype),
     )

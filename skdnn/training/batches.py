@@ -65,15 +65,18 @@ class Batches:
         self.is_weighted = rows.sample_weight is not None or (self._is_whole and folds is not None)
 
     def orders(self, members: Sequence[int], rngs: Sequence[np.random.Generator]) -> np.ndarray:
-        """Return the positions in the table of each member's rows, in the order of an epoch."""
+        """Return the positions in the table of some members' rows, in the order of an epoch.
+
+        There is a generator for each of all members.
+        """
         orders = np.empty((len(members), self.n_samples), position_dtype(self.X.shape[0]))
-        for order, member, rng in zip(orders, members, rngs, strict=True):
+        for order, member in zip(orders, members, strict=True):
             if self._folds is None or self._is_whole:
                 own = np.arange(len(self.rows))
             else:
                 own = self._folds.training_index(member)
             if self._shuffles:
-                rng.shuffle(own)
+                rngs[member].shuffle(own)
             own = own[: self.n_samples]
             order[:] = own if self._positions is None else self._positions[own]
         return orders
@@ -100,9 +103,10 @@ class Batches:
 
     def runs(self, most_batches: int) -> list[tuple[int, int, int]]:
         """Cut an epoch into runs of batches of the same size: (first row, size, batches)."""
-        runs, n_full = [], self.n_samples // self.batch_size
+        runs, size = [], self.batch_size
+        n_full, rest = divmod(self.n_samples, size)
         for first in range(0, n_full, most_batches):
-            n_batches = min(most_batches, n_full - first)
-            runs.append((first * self.batch_size, self.batch_size, n_batches))
-        runs += [(n_full * self.batch_size, rest, 1) for rest in self.sizes[1:]]
+            runs.append((first * size, size, min(most_batches, n_full - first)))
+        if rest:
+            runs.append((n_full * size, rest, 1))
         return runs

@@ -12,38 +12,33 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
 
 from ..utils import find_stack_level
-
-Result = TypeVar("Result")
 
 IN_QUICK_SUCCESSION = 2.0
 """Seconds within which a second Ctrl-C aborts."""
 
 
 class Interrupt:
-    """Whether a stop was requested, and whether a second Ctrl-C aborts."""
+    """Whether a stop was requested, and whether training has been stopped for it."""
 
     last_request = -IN_QUICK_SUCCESSION
     """When the last stop was requested, in any fit of this process."""
 
     def __init__(self) -> None:
-        self.is_requested = False
-        self.is_abort = False
-        self.is_answered = False
-        self._raises_at_once = False
+        self.is_requested = self.is_answered = self.is_abort = False
 
     def request(self, *_: Any) -> None:
         """Handle a Ctrl-C: record the first one, raise KeyboardInterrupt for the second."""
         now = time.monotonic()
         self.is_abort = self.is_requested or now - Interrupt.last_request < IN_QUICK_SUCCESSION
         self.is_requested, Interrupt.last_request = True, now
-        if self.is_abort or self._raises_at_once:
+        if self.is_abort:
             raise KeyboardInterrupt
 
     def check(self) -> None:
@@ -61,25 +56,14 @@ class Interrupt:
         """
         if self.is_abort or self.is_answered:
             raise KeyboardInterrupt
-        self.is_requested = self.is_answered = True
-
-    def complete(self, compute: Callable[[], Result]) -> Result:
-        """Compute what the end of a training needs, again after a first KeyboardInterrupt."""
-        try:
-            return compute()
-        except KeyboardInterrupt:
-            if self.is_abort or self.is_answered:
-                raise
-            self.is_requested = True
-            return compute()
+        self.is_answered = True
 
     @contextmanager
     def after_training(self) -> Iterator[None]:
-        """Run what follows a training. A first Ctrl-C ends it, at once and with a warning.
+        """Run what follows a training. A first Ctrl-C ends it with a warning, a second one aborts.
 
-        A second one aborts.
+        Python's own handler is back, which raises KeyboardInterrupt at once.
         """
-        self._raises_at_once = True
         try:
             yield
         except KeyboardInterrupt:
@@ -91,8 +75,6 @@ class Interrupt:
                 ConvergenceWarning,
                 stacklevel=find_stack_level(),
             )
-        finally:
-            self._raises_at_once = False
 
 
 @contextmanager

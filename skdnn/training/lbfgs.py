@@ -153,7 +153,7 @@ class _Minimisation:
             interrupt.answer()
             progress.ended_by, self.is_last = "interrupt", True
             self._move_to(self._iterate)
-        metrics = interrupt.complete(self.trainer.evaluate)
+        metrics = self.trainer.evaluate()
         progress.set_last(metrics, np.array([0]))
         if progress.n_epochs == 0:  # where it began is all there is, and may be the minimum
             progress.lowest[:] = metrics.objective

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
 from .trainer import Trainer
 from .validation import Validation, fingerprint
-from .weight_selection import MAX_HALVINGS, Ending, looks_useless, select_weights
+from .weight_selection import MAX_HALVINGS, Ending, select_weights, useless_loss
 
 ADAPTIVE_DIVISOR = 5.0
 SMALLEST_ADAPTIVE_RATE = 1e-6
@@ -70,7 +69,7 @@ def train(
     """
     with np.errstate(over="ignore", invalid="ignore"):  # divergence is reported in words
         mark = 0 if plan.is_part else fingerprint(plan, rows, validation)
-        progress = resume_progress(plan, state, mark, is_validated=validation is not None)
+        progress = resume_progress(plan, state, mark)
         started_at = time.perf_counter()  # preparation and compilation count too
         trainer = Trainer(plan, state, rows, validation, interrupt)
         with trainer.hold_blas():
@@ -83,7 +82,7 @@ def train(
             except KeyboardInterrupt:
                 interrupt.answer()
                 progress.ended_by = "interrupt"
-            ending = interrupt.complete(partial(_evaluate_end, trainer, progress))
+            ending = _evaluate_end(trainer, progress)
     select_weights(plan, state, progress, ending)
 
 
@@ -97,19 +96,22 @@ def _evaluate_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
     keeps_best = trainer.validation is not None
     if trainer.plan.is_part:
         return Ending(keeps_best)
-    members = looks_useless(trainer.plan, progress) if keeps_best else progress.running
+    members = progress.running
+    if keeps_best:
+        members = progress.last_cost > useless_loss(trainer.plan)
     kept_loss = np.zeros(len(members))
     if members.any():
-        progress.set_last(trainer.evaluate_training(), members)
-        if keeps_best:
+        metrics = trainer.evaluate_training()
+        progress.set_last(metrics, members)
+        if not keeps_best:
+            progress.keep_best(metrics, trainer.state.weights, progress.last_epoch)
+        else:
             best_loss = trainer.training_loss(weights=progress.best)
             kept_loss[members] = best_loss[members]
     return Ending(keeps_best, is_dead=trainer.is_dead(), kept_loss=float(kept_loss.max()))
 
 
-def resume_progress(
-    plan: TrainingPlan, state: TrainingState, mark: int, *, is_validated: bool
-) -> TrainingProgress | None:
+def resume_progress(plan: TrainingPlan, state: TrainingState, mark: int) -> TrainingProgress | None:
     """Return the progress to resume, or None after preparing the state for a new training.
 
     A training that was cut short is brought to its end. One that came to its end gets `max_iter`
@@ -121,10 +123,6 @@ def resume_progress(
             progress.n_epochs_planned += plan.max_iter
         if not progress.is_over:
             progress.ended_by = ""
-            if state.final_params is not None:
-                progress.fallback = state.final_params.copy()
-                cost = progress.best_cost if is_validated else progress.last_cost
-                progress.fallback_cost = cost.copy()
             return progress
     if not plan.is_part:
         state.begin_anew(plan)
@@ -192,23 +190,19 @@ def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
     # The training loss describes the weights on the way, not those at the end.
     metrics, candidate = EpochMetrics(loss, loss + penalty, loss + penalty), before.weights
     is_sound = np.isfinite(loss) & np.isfinite(state.params).all(axis=1)
-    validation_losses = validation_loss = score = None
+    losses = validation_loss = score = None
     if trainer.validation is not None:
-        validation_losses = trainer.validation_losses()
-        is_sound &= np.isfinite(validation_losses)
+        losses = trainer.validation_losses()
+        is_sound &= np.isfinite(losses)
     is_diverged = running & ~is_sound
     if is_diverged.any():
-        state.restore(is_diverged, before)
-        state.rate_factor[is_diverged] *= 0.5
-        given_up = progress.count_diverged(is_diverged, 0 if plan.is_part else MAX_HALVINGS)
-        state.set_weights(given_up, progress.best)
-        if trainer.folds is not None:
-            validation_losses = None  # they are to be computed again with the weights restored
+        _go_back(plan, state, progress, is_diverged, before)
+        losses = None  # of other weights
     if trainer.validation is not None:
-        validation_loss, objective, score = trainer.validate(validation_losses)
+        validation_loss, objective, score = trainer.validate(losses)
         metrics, candidate = metrics._replace(objective=objective), state.weights
     if is_diverged.any():
-        metrics = EpochMetrics(*(np.where(is_diverged, np.nan, values) for values in metrics))
+        metrics = EpochMetrics(*np.where(is_diverged, np.nan, metrics))
     progress.add_epoch(metrics, candidate, plan.tol, is_before=trainer.validation is None)
     record(
         state.history,
@@ -220,6 +214,26 @@ def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
         learning_rate=rate,
         seconds=time.perf_counter() - started_at,
     )
+
+
+def _go_back(
+    plan: TrainingPlan,
+    state: TrainingState,
+    progress: TrainingProgress,
+    is_diverged: np.ndarray,
+    before: TrainingState,
+) -> None:
+    """Restore members that have diverged, at half the rate; the last time, to their best weights.
+
+    Then they stop.
+    """
+    state.restore(is_diverged, before)
+    state.rate_factor[is_diverged] *= 0.5
+    progress.n_diverged[is_diverged] += 1
+    given_up = is_diverged & (progress.n_diverged > (0 if plan.is_part else MAX_HALVINGS))
+    progress.running[given_up] = False
+    progress.last_epoch[given_up] = progress.best_epoch[given_up]
+    state.set_weights(given_up, progress.best)
 
 
 def _lower_rates(

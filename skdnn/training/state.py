@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -16,6 +16,12 @@ from ..optim.transforms import Optimizer
 from ..utils import check_fields, to_plain
 
 End = Literal["", "interrupt", "callback", "max_time"]
+
+Purpose = Literal["initialization", "shuffling", "dropout", "split"]
+"""What random numbers are for."""
+
+STREAMS = ("shuffling", "dropout")
+"""Those of which a training keeps the state."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,6 @@ class TrainingProgress:
 
     n_epochs_planned: int
     fingerprint: int  # of the rows, and of what is to fall on them
-    fallback: np.ndarray  # (n_members, n_params), weights from before training, after divergence
-    fallback_cost: np.ndarray
     best: np.ndarray  # (n_members, n_params), the weights with the lowest objective
     best_objective: np.ndarray
     best_cost: np.ndarray  # the cost that goes with it
@@ -90,8 +94,6 @@ class TrainingProgress:
         return cls(
             n_epochs_planned=n_epochs_planned,
             fingerprint=fingerprint,
-            fallback=params.copy(),
-            fallback_cost=metrics.cost.copy(),
             best=params.copy(),
             best_objective=metrics.objective.copy(),
             best_cost=metrics.cost.copy(),
@@ -139,31 +141,24 @@ class TrainingProgress:
         is_finite = self.running & np.isfinite(metrics.loss)
         self.last_epoch[is_finite] = self.n_epochs
         self.set_last(metrics, is_finite)
-        is_best = self.running & (metrics.objective < self.best_objective)
-        self.best[is_best] = params[is_best]
-        self.best_objective[is_best] = metrics.objective[is_best]
-        self.best_cost[is_best] = metrics.cost[is_best]
-        self.best_epoch[is_best] = (epoch_before if is_before else self.last_epoch)[is_best]
+        self.keep_best(metrics, params, epoch_before if is_before else self.last_epoch)
         # An objective of NaN is not counted.
         is_progress = metrics.objective <= self.lowest - tol
         self.waited = np.where(is_progress, 0, self.waited + ~np.isnan(metrics.objective))
         self.lowest = np.where(self.running, np.fmin(self.lowest, metrics.objective), self.lowest)
 
+    def keep_best(self, metrics: EpochMetrics, params: np.ndarray, epoch: np.ndarray) -> None:
+        """Keep weights of running members that are better than any before, and their epoch."""
+        is_best = self.running & (metrics.objective < self.best_objective)
+        self.best[is_best] = params[is_best]
+        self.best_objective[is_best] = metrics.objective[is_best]
+        self.best_cost[is_best] = metrics.cost[is_best]
+        self.best_epoch[is_best] = epoch[is_best]
+
     def set_last(self, metrics: EpochMetrics, members: np.ndarray) -> None:
         """Set the loss and cost of the last weights of some members."""
         self.last_loss[members] = metrics.loss[members]
         self.last_cost[members] = metrics.cost[members]
-
-    def count_diverged(self, is_diverged: np.ndarray, n_most: int) -> np.ndarray:
-        """Count an epoch that diverged; stop members with more than `n_most`, and return which.
-
-        They are to end with their best weights.
-        """
-        self.n_diverged[is_diverged] += 1
-        is_stopped = is_diverged & (self.n_diverged > n_most)
-        self.running[is_stopped] = False
-        self.last_epoch[is_stopped] = self.best_epoch[is_stopped]
-        return is_stopped
 
     def can_resume(self, fingerprint: int) -> bool:
         """Say whether this is the same training, with something left to train."""
@@ -171,51 +166,15 @@ class TrainingProgress:
         return is_sound and self.fingerprint == fingerprint and bool(self.running.any())
 
 
-@dataclass
-class RandomStreams:
-    """One seed, many independent streams of random numbers.
+def make_stream(seed: int, purpose: Purpose, member: int = 0) -> np.random.Generator:
+    """Make one of many independent streams of random numbers.
 
     Each purpose has a stream for each member, so that drawing more from one changes no other, and
-    member k of an ensemble draws what it would draw alone. One chooses validation rows.
+    member k of an ensemble draws what it would draw alone.
     """
-
-    initialization: list[np.random.Generator]
-    shuffling: list[np.random.Generator]
-    dropout: list[np.random.Generator]
-    split: list[np.random.Generator]  # a single one
-
-    @classmethod
-    def spawn(cls, seed: int, members: Sequence[int]) -> RandomStreams:
-        """Make the streams of the members with these numbers."""
-
-        def make(purpose: int, member: int) -> np.random.Generator:
-            sequence = np.random.SeedSequence(seed, spawn_key=(purpose, member))
-            return np.random.Generator(np.random.PCG64(sequence))
-
-        initialization, shuffling, dropout = (
-            [make(purpose, member) for member in members] for purpose in range(3)
-        )
-        return cls(initialization, shuffling, dropout, split=[make(3, 0)])
-
-    def pack(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the state of each stream."""
-        return {
-            name: [rng.bit_generator.state for rng in rngs] for name, rngs in vars(self).items()
-        }
-
-    @classmethod
-    def unpack(cls, packed: dict[str, list[dict[str, Any]]], n_members: int) -> RandomStreams:
-        """Return streams in the states that were packed."""
-        counts = {name: len(states) for name, states in packed.items()}
-        if any(n != (1 if name == "split" else n_members) for name, n in counts.items()):
-            raise ValueError(f"{counts} random streams for {n_members} members")
-
-        def restore(stands_at: Any) -> np.random.Generator:
-            bit_generator = np.random.PCG64(0)
-            bit_generator.state = stands_at
-            return np.random.Generator(bit_generator)
-
-        return cls(**{name: [restore(one) for one in states] for name, states in packed.items()})
+    number = get_args(Purpose).index(purpose)
+    sequence = np.random.SeedSequence(seed, spawn_key=(number, member))
+    return np.random.Generator(np.random.PCG64(sequence))
 
 
 @dataclass
@@ -224,7 +183,9 @@ class TrainingState:
 
     params: np.ndarray  # (n_members, n_params), the weights that the next step starts from
     optimizer: dict[str, Any]
-    streams: RandomStreams
+    seed: int
+    shuffling: list[np.random.Generator]  # a stream for each member
+    dropout: list[np.random.Generator]
     rate_factor: np.ndarray  # (n_members, 1), factor of the rate after plateaus and divergence
     ema_params: np.ndarray | None = None  # (n_members, n_params), the moving average of the weights
     n_averaged: int = 0
@@ -243,7 +204,8 @@ class TrainingState:
         """
         packed = vars(self).copy()
         del packed["history"], packed["final_params"]
-        packed["streams"] = self.streams.pack()
+        for name in STREAMS:
+            packed[name] = [rng.bit_generator.state for rng in packed[name]]
         packed["progress"] = None if self.progress is None else vars(self.progress).copy()
         return packed
 
@@ -253,7 +215,11 @@ class TrainingState:
         packed = deepcopy(to_plain(packed))
         optimizer, progress = packed["optimizer"], packed["progress"]
         packed["optimizer"] = {"step": optimizer["step"], "arrays": dict(optimizer["arrays"])}
-        packed["streams"] = RandomStreams.unpack(packed["streams"], n_members)
+        for name in STREAMS:
+            streams = [make_stream(0, "dropout") for _ in range(n_members)]
+            for rng, stands_at in zip(streams, packed[name], strict=True):
+                rng.bit_generator.state = stands_at
+            packed[name] = streams
         packed["progress"] = None if progress is None else TrainingProgress(**progress)
         state = cls(**packed, **others)
         for restored in (state, *([] if progress is None else [state.progress])):
@@ -277,8 +243,12 @@ class TrainingState:
 
     def snapshot(self) -> TrainingState:
         """Return a state with copies of these."""
-        names = ("params", "ema_params", "optimizer")
-        return replace(self, **{name: deepcopy(getattr(self, name)) for name in names})
+        return replace(
+            self,
+            params=self.params.copy(),
+            ema_params=deepcopy(self.ema_params),
+            optimizer=deepcopy(self.optimizer),
+        )
 
     def restore(self, members: np.ndarray, before: TrainingState) -> None:
         """Restore the arrays of some members."""

@@ -27,6 +27,7 @@ from .state import EpochMetrics, TrainingPlan, TrainingState
 from .step import training_formula
 from .threads import limit_blas_threads, run_in_threads
 from .validation import Validation, find_least_loss, hold_out_rows
+from .weight_selection import useless_loss
 
 ROWS_TO_TELL_APART = 1_000
 """Rows that are looked at to see whether a network still tells rows apart."""
@@ -175,9 +176,9 @@ class Trainer:
 
     def _train_group(self, group: list[int], scalars: np.ndarray, memory: Memory) -> np.ndarray:
         """Take the steps of an epoch for some members; return their mean losses on the way."""
-        batches, streams = self.batches, self.state.streams
-        rngs = [streams.dropout[member] for member in group]
-        orders = batches.orders(group, [streams.shuffling[member] for member in group])
+        batches = self.batches
+        rngs = [self.state.dropout[member] for member in group]
+        orders = batches.orders(group, self.state.shuffling)
         weight = np.array([batches.weight(m) for m in group]) if batches.is_weighted else None
         state, total, done = self._state_arrays(), np.zeros(len(group)), 0
         for start, size, n in batches.runs(self._count_steps(group)):
@@ -328,8 +329,8 @@ class Trainer:
     def evaluate_first(self) -> EpochMetrics:
         """Judge the weights before training.
 
-        On validation rows, untrained weights are never chosen as the best. Their loss decides
-        nothing then, and is computed from at most four thousand rows.
+        By about two thousand rows. On validation rows, untrained weights are only better than such
+        as are useless, and never by a score.
 
         Raises
         ------
@@ -347,7 +348,8 @@ class Trainer:
             )
         if self.validation is None or self.state.final_params is not None:  # which has been trained
             return metrics
-        return metrics._replace(objective=np.full_like(metrics.objective, np.inf))
+        least = np.inf if is_scored else useless_loss(self.plan)
+        return metrics._replace(objective=np.maximum(metrics.objective, least))
 
     def validation_losses(self) -> np.ndarray:
         """Return each member's loss on its validation rows: not finite if it has diverged.

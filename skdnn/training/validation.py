@@ -6,7 +6,6 @@ The temperature is a number that logits are divided by, so that probabilities ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -22,7 +21,7 @@ from sklearn.utils import _safe_indexing
 from .folds import IN_NO_FOLD, Folds, HeldOut, assign_folds, split_validation
 from .prediction import Predictor, average_logits
 from .rows import Rows, checksum, row_bytes
-from .state import TrainingPlan, TrainingState
+from .state import TrainingPlan, TrainingState, make_stream
 from .threads import limit_blas_threads
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -104,7 +103,7 @@ def hold_out(
     if given is not None or not plan.stops_early:
         return rows, given, None
     n_members, fraction = plan.network.n_members, parameters.validation_fraction
-    rng = deepcopy(state.streams.split[0])  # a warm start splits the same rows again
+    rng = make_stream(state.seed, "split")  # a warm start splits the same rows again
     if n_members > 1 and parameters.solver != "lbfgs":
         folds = assign_folds(rows, n_members, fraction, rng)
         can_hold_out = bool((folds.of_row != IN_NO_FOLD).any())

@@ -70,13 +70,8 @@ def select_weights(
             f"kept. {_advise(plan)}"
         )
     progress.has_diverged = bool(is_bad.any())
-    if progress.has_diverged:
-        # Validation may have taken a diverged epoch for the best.
-        is_first = is_bad & (progress.best_cost > progress.fallback_cost)
-        better = np.where(is_first[:, np.newaxis], progress.fallback, progress.best)
-        chosen = np.where(is_bad[:, np.newaxis], better, chosen)
-        progress.best_epoch[is_first] = 0
-        epoch = np.where(is_bad, progress.best_epoch, epoch)
+    chosen = np.where(is_bad[:, np.newaxis], progress.best, chosen)
+    epoch = np.where(is_bad, progress.best_epoch, epoch)
     state.final_params = chosen
     n_before = state.n_epochs - progress.n_epochs
     if epoch.any():  # else training gained nothing
@@ -126,9 +121,9 @@ def _name_end(plan: TrainingPlan, progress: TrainingProgress, ending: Ending) ->
     return "Diverged" if progress.n_diverged.any() else "Converged"
 
 
-def looks_useless(plan: TrainingPlan, progress: TrainingProgress) -> np.ndarray:
-    """Say of each member whether its last weights predict worse than a constant does."""
-    return progress.last_cost > USELESS * _loss_of_half(plan)
+def useless_loss(plan: TrainingPlan) -> float:
+    """Return the loss from which on weights are useless."""
+    return USELESS * _loss_of_half(plan)
 
 
 def _has_diverged(plan: TrainingPlan, progress: TrainingProgress, chosen: np.ndarray) -> np.ndarray:
@@ -138,9 +133,8 @@ def _has_diverged(plan: TrainingPlan, progress: TrainingProgress, chosen: np.nda
         is_bad |= ~np.isfinite(progress.last_loss)
     if not plan.is_part:
         # Huge weights show in the penalty where activations saturate.
-        is_high = looks_useless(plan, progress)
-        best_cost = np.minimum(progress.best_cost, progress.fallback_cost)
-        is_bad |= is_high & (progress.last_cost > 2.0 * best_cost)
+        is_high = progress.last_cost > useless_loss(plan)
+        is_bad |= is_high & (progress.last_cost > 2.0 * progress.best_cost)
     return is_bad
 
 
@@ -179,7 +173,7 @@ def _remarks_on_convergence(
 ) -> Iterator[str]:
     worst = max(float(progress.last_loss.max()), ending.kept_loss)
     waits_for_a_plateau = np.isfinite(plan.n_iter_no_change) and not plan.schedule.needs_horizon
-    if worst > USELESS * _loss_of_half(plan) and not plan.is_part:
+    if worst > useless_loss(plan) and not plan.is_part:
         what = _describe_end(plan, state, progress)
         if worst == ending.kept_loss:
             what = f"the loss of the weights that are best on validation rows is {worst:.4g}"
