@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -251,37 +251,27 @@ class _Cost:
         weights = params[:, : self.network.layout.n_decayed]
         costs = 0.5 * self.l2 * (weights * weights).sum(axis=1)
         for member in range(len(params)):
-            logits = self._run_formula(params, member)["logits"]
+            logits = self._run(params, member, "eager")["logits"]
             losses = self.loss.loss(self.rows.y, logits)
             weight = self.rows.sample_weight
             costs[member] += (losses if weight is None else losses * weight).mean()
         return costs
 
-    def gradient(self, dtype: type, executor: str | None = None) -> np.ndarray:
+    def gradient(self, dtype: type, executor: str = "eager") -> np.ndarray:
         """Return the gradient by back-propagation, shape (n_members, n_trainable)."""
         params: np.ndarray = self.params.astype(dtype)
         n_decayed = self.network.layout.n_decayed
         grads = np.empty((len(params), self.network.layout.n_trainable))
         for member in range(len(params)):
-            run = self._run_formula if executor is None else partial(self._run_program, executor)
-            grads[member] = run(params, member)["grads"]
+            grads[member] = self._run(params, member, executor)["grads"]
         grads[:, :n_decayed] += self.l2 * params[:, :n_decayed]
         return grads
 
-    def _run_formula(self, params: np.ndarray, member: int) -> dict[str, np.ndarray]:
-        """Run the formulas of a step on these very parameters, whatever their dtype."""
-        (formula, bits), n_trainable = self._formulas[member], self.network.layout.n_trainable
-        arrays = {"x": self.rows.X, "y": self.rows.y, "weight": self.rows.sample_weight}
-        arrays = {k: v.astype(params.real.dtype) for k, v in arrays.items() if v is not None}
-        arrays["params"] = params[member, :n_trainable]
-        if params.shape[1] > n_trainable:
-            arrays["statistics"] = params[member, n_trainable:]
-        return formula.function(arrays, lambda start, size: bits[start : start + size])
-
-    def _run_program(self, executor: str, params: np.ndarray, member: int) -> dict[str, np.ndarray]:
-        """Run the program of a step."""
+    def _run(self, params: np.ndarray, member: int, executor: str) -> dict[str, np.ndarray]:
+        """Run a step of a member: its program, or if "eager", its formula in any dtype."""
         n, (formula, bits) = len(self.rows), self._formulas[member]
-        executable = Memory(params.dtype).executable(formula.compile(executor))
+        compiled = formula if executor == "eager" else formula.compile(executor)
+        executable = Memory(params.dtype).executable(compiled)
         n_trainable = self.network.layout.n_trainable
         executable.views["params"][0] = params[member, :n_trainable]
         if params.shape[1] > n_trainable:
