@@ -152,9 +152,10 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     a rare level. If it chose them by their dtype, it warns of columns of strings (and numbers) that
     all read as numbers, or all but markers such as "?", "NA", "" and "-", where they have decimals
     or signs, as "1,234.5" and "12%", or most rows have a rare level; or are dates and times. A
-    leading zero makes a code of all. `transform` warns of category columns in which no row has a
-    level of `fit`, if these are ten rows (unless most levels were rare in `fit`), or if they are of
-    another kind, as 1 where there were strings; what a column is stays as in `fit`.
+    leading zero makes a code of all. Of these columns it also warns where they have both 1 and "1".
+    `transform` warns of category columns in which no row has a level of `fit`, if these are ten
+    rows (unless most levels were rare in `fit`), or if they are of another kind, as 1 where there
+    were strings; what a column is stays as in `fit`.
 
     **Objects** are numbers if all values of the column in `fit` are: int, float, Decimal, Fraction,
     those of NumPy, and bool among others.
