@@ -52,7 +52,7 @@ def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | No
             if isinstance(layer, NumericEmbedding) and layer.kind == "piecewise_linear":
                 piecewise.setdefault(path, []).append(member)
     for path, members in piecewise.items():
-        w, b = (network.layout.view(params, path + name) for name in "wb")
+        w, b = network.layout.view(params, f"{path}w"), network.layout.view(params, f"{path}b")
         for features in cut_rows(w.shape[1], n_values=MOST_FEATURES):
             cuts = find_cuts(rows, features, w.shape[2], folds, members)
             slopes = 1.0 / np.maximum(np.diff(cuts, axis=-1), NARROWEST)

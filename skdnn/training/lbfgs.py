@@ -156,7 +156,7 @@ class _Minimisation:
         metrics = self.trainer.evaluate()
         progress.set_last(metrics, np.array([0]))
         if progress.n_epochs == 0:  # where it began is all there is, and may be the minimum
-            progress.lowest[:] = metrics.objective
+            progress.lowest[:] = metrics.cost
         progress.running[:] = is_unfinished or bool(progress.ended_by)
 
     def _cost(self, weights: np.ndarray) -> tuple[float, np.ndarray]:

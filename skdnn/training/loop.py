@@ -99,16 +99,12 @@ def _evaluate_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
     members = progress.running
     if keeps_best:
         members = progress.last_cost > useless_loss(trainer.plan)
-    kept_loss = np.zeros(len(members))
     if members.any():
-        metrics = trainer.evaluate_training()
+        metrics = trainer.evaluate()
         progress.set_last(metrics, members)
         if not keeps_best:
             progress.keep_best(metrics, trainer.state.weights, progress.last_epoch)
-        else:
-            best_loss = trainer.training_loss(weights=progress.best)
-            kept_loss[members] = best_loss[members]
-    return Ending(keeps_best, is_dead=trainer.is_dead(), kept_loss=float(kept_loss.max()))
+    return Ending(keeps_best, is_dead=trainer.is_dead())
 
 
 def resume_progress(plan: TrainingPlan, state: TrainingState, mark: int) -> TrainingProgress | None:

@@ -27,11 +27,14 @@ def group_members(
     """
     n_most = max(1, NUMBERS_AT_ONCE // (n_rows * network.widest)) if n_most is None else n_most
     n_most = min(n_most, -(-len(members) // n_threads))
+    by_kind: dict[int, list[int]] = {}
+    for member in members:
+        by_kind.setdefault(network.kind_of_member(member), []).append(member)
     groups = []
-    for kind in sorted(set(map(network.kind_of_member, members))):
-        alike = [member for member in members if network.kind_of_member(member) == kind]
+    for alike in by_kind.values():
         n_groups = -(-len(alike) // n_most)
-        groups += [alike[i::n_groups] for i in range(n_groups)]
+        for first in range(n_groups):
+            groups.append(alike[first::n_groups])
     return groups
 
 
@@ -57,14 +60,17 @@ def store(executable: Executable, state: State, members: list[int]) -> None:
             array[member] = view
 
 
-def draw_bits(rngs: Sequence[np.random.Generator], n_steps: int, n_bits: int) -> np.ndarray | None:
-    """Draw random numbers of 16 bits, (n_members, n_steps, n_bits), from a stream for each member.
+def draw_bits(
+    rngs: Sequence[np.random.Generator], members: list[int], n_steps: int, n_bits: int
+) -> np.ndarray | None:
+    """Draw random numbers of 16 bits, (n_members, n_steps, n_bits), from the streams of members.
 
     They are the same ones if each step draws by itself.
     """
     if not n_bits:
         return None
     n_words = -(-n_bits // 4)  # of 64 bits
-    words = [rng.bit_generator.random_raw(n_steps * n_words) for rng in rngs]
-    flat = np.stack(words) if len(words) > 1 else words[0][np.newaxis]
-    return flat.view(np.uint16).reshape(len(rngs), n_steps, 4 * n_words)[..., :n_bits]
+    words = np.empty((len(members), n_steps * n_words), np.uint64)
+    for own, member in zip(words, members, strict=True):
+        own[:] = rngs[member].bit_generator.random_raw(n_steps * n_words)
+    return words.view(np.uint16).reshape(len(members), n_steps, 4 * n_words)[..., :n_bits]

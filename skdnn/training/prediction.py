@@ -138,6 +138,7 @@ class Predictor:
         n_batches = -(-n_rows // n_batch)
         logits = np.empty((len(params), n_batches, n_batch), dtype)
         state = view_state(self.network.layout, params)
+        works = list[tuple[list[int], Program | Formula]]()
 
         def predict(work: tuple[list[int], Program | Formula]) -> None:
             group, compiled = work
@@ -151,11 +152,11 @@ class Predictor:
                 executable.run(Feed(X, places.reshape(own.shape), logits=own))
             logits[group] = own
 
-        groups = [
-            (group, self.compile(group[0], n_batch, is_sparse=issparse(X), executor=executor))
-            for group in self._groups(n_rows, executor, n_threads)
-        ]
-        run_in_threads(predict, groups, n_threads)
+        groups = self._groups(n_rows, executor, n_threads)
+        for group in groups:
+            compiled = self.compile(group[0], n_batch, is_sparse=issparse(X), executor=executor)
+            works.append((group, compiled))
+        run_in_threads(predict, works, n_threads)
         return logits.reshape(len(params), -1)[:, :n_rows]
 
     def batch_rows(self, n_rows: int, n_bytes: int) -> int:

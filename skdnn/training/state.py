@@ -276,8 +276,11 @@ class TrainingState:
 
 def first_optimizer_state(plan: TrainingPlan, params: np.ndarray) -> dict[str, Any]:
     """Return the state before the first step: a count, and arrays (n_members, n_trainable)."""
-    states = [plan.optimizer.init(own[: plan.network.layout.n_trainable]) for own in params]
-    arrays = {name: np.stack([state[name] for state in states]) for name in states[0]}
+    arrays: dict[str, np.ndarray] = {}
+    for member, own in enumerate(params[:, : plan.network.layout.n_trainable]):
+        for name, array in plan.optimizer.init(own).items():
+            arrays.setdefault(name, np.empty((len(params), *array.shape), array.dtype))
+            arrays[name][member] = array
     return {"step": 0, "arrays": arrays}
 
 

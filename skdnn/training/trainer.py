@@ -127,7 +127,7 @@ class Trainer:
                 is_weighted=self.batches.is_weighted,
                 has_ema=state.ema_params is not None,
             )
-            executor, is_checked = self.predictor.executor, kind in {k for k, _ in self._steps}
+            executor, is_checked = self.predictor.executor, size != self.batches.batch_size
             is_eager = executor == "eager"
             compiled = formula if is_eager else formula.compile(executor, is_checked=is_checked)
             self._steps[kind, size] = compiled
@@ -177,7 +177,6 @@ class Trainer:
     def _train_group(self, group: list[int], scalars: np.ndarray, memory: Memory) -> np.ndarray:
         """Take the steps of an epoch for some members; return their mean losses on the way."""
         batches = self.batches
-        rngs = [self.state.dropout[member] for member in group]
         orders = batches.orders(group, self.state.shuffling)
         weight = np.array([batches.weight(m) for m in group]) if batches.is_weighted else None
         state, total, done = self._state_arrays(), np.zeros(len(group)), 0
@@ -194,7 +193,7 @@ class Trainer:
                 batches.y,
                 weight,
                 scalars[:, done : done + n],
-                draw_bits(rngs, n, compiled.n_bits),
+                draw_bits(self.state.dropout, group, n, compiled.n_bits),
                 logits,
             )
             executable.run(feed)
@@ -315,12 +314,6 @@ class Trainer:
         return is_varied and bool((logits == logits[:, :1]).all(axis=1).any())
 
     def evaluate(self, every: int = 1) -> EpochMetrics:
-        """Judge the weights as they are now, the loss by one of `every` many rows."""
-        metrics = self.evaluate_training(every)
-        objective = metrics.cost if self.validation is None else self.validate()[1]
-        return metrics._replace(objective=objective)
-
-    def evaluate_training(self, every: int = 1) -> EpochMetrics:
         """Judge the weights as they are now by rows that are trained on, without dropout."""
         loss = self.training_loss(every)
         cost = loss + self.penalty(self.state.weights)
@@ -339,17 +332,17 @@ class Trainer:
         """
         every = max(1, len(self.rows) // ROWS_TO_JUDGE)
         metrics = self.evaluate(every)
-        is_scored = self.validation is not None and self.validation.score is not None
-        if is_scored and not np.isfinite(metrics.objective).all():
-            raise ValueError(
-                f"scoring gives {-metrics.objective.max()} on the validation rows, before "
-                "training begins. Take a score that is a number there; some need rows of both "
-                "classes."
-            )
-        if self.validation is None or self.state.final_params is not None:  # which has been trained
+        if self.validation is None:
             return metrics
-        least = np.inf if is_scored else useless_loss(self.plan)
-        return metrics._replace(objective=np.maximum(metrics.objective, least))
+        is_scored, objective = self.validation.score is not None, self.validate()[1]
+        if is_scored and not np.isfinite(objective).all():
+            raise ValueError(
+                f"scoring gives {-objective.max()} on the validation rows, before training "
+                "begins. Take a score that is a number there; some need rows of both classes."
+            )
+        if self.state.final_params is None:  # which would have been trained
+            objective = np.maximum(objective, np.inf if is_scored else useless_loss(self.plan))
+        return metrics._replace(objective=objective)
 
     def validation_losses(self) -> np.ndarray:
         """Return each member's loss on its validation rows: not finite if it has diverged.

@@ -31,14 +31,11 @@ class Ending:
         Whether a member predicts the same for every row in the end.
     message : str
         The message of SciPy's solver where it did not converge.
-    kept_loss : float
-        The greatest loss on training rows of the weights to keep; only of members that look bad.
     """
 
     keeps_best: bool
     is_dead: bool = False
     message: str = ""
-    kept_loss: float = 0.0
 
 
 def select_weights(
@@ -122,8 +119,8 @@ def _name_end(plan: TrainingPlan, progress: TrainingProgress, ending: Ending) ->
 
 
 def useless_loss(plan: TrainingPlan) -> float:
-    """Return the loss from which on weights are useless."""
-    return USELESS * _loss_of_half(plan)
+    """Return the loss from which on weights are useless, `USELESS` times that of 1/2."""
+    return USELESS * float(plan.loss.loss(np.ones(1), np.zeros(1))[0])
 
 
 def _has_diverged(plan: TrainingPlan, progress: TrainingProgress, chosen: np.ndarray) -> np.ndarray:
@@ -171,16 +168,12 @@ def _remarks_on_divergence(
 def _remarks_on_convergence(
     plan: TrainingPlan, state: TrainingState, progress: TrainingProgress, ending: Ending
 ) -> Iterator[str]:
-    worst = max(float(progress.last_loss.max()), ending.kept_loss)
     waits_for_a_plateau = np.isfinite(plan.n_iter_no_change) and not plan.schedule.needs_horizon
-    if worst > useless_loss(plan) and not plan.is_part:
-        what = _describe_end(plan, state, progress)
-        if worst == ending.kept_loss:
-            what = f"the loss of the weights that are best on validation rows is {worst:.4g}"
+    if progress.last_loss.max() > useless_loss(plan) and not plan.is_part:
         yield (
-            f"Training has not converged: {what}, and answering 1/2 "
-            f"to everything would cost {_loss_of_half(plan):.4g}. {_advise(plan)} If the loss is "
-            f"still falling, raise max_iter={plan.max_iter}."
+            f"Training has not converged: {_describe_end(plan, state, progress)}, and answering "
+            f"1/2 to everything would cost {useless_loss(plan) / USELESS:.4g}. {_advise(plan)} If "
+            f"the loss is still falling, raise max_iter={plan.max_iter}."
         )
     elif ending.is_dead:
         kept = f" The weights kept are those of epoch {progress.best_epoch.max()}."
@@ -200,11 +193,6 @@ def _remarks_on_convergence(
             f"The loss was still falling when max_iter={plan.max_iter} epochs were done. Raise "
             f"max_iter, or learning_rate_init={plan.learning_rate_init!r}."
         )
-
-
-def _loss_of_half(plan: TrainingPlan) -> float:
-    """Return the loss of predicting 1/2 for every row."""
-    return float(plan.loss.loss(np.ones(1), np.zeros(1))[0])
 
 
 def _describe_end(plan: TrainingPlan, state: TrainingState, progress: TrainingProgress) -> str:
