@@ -5,7 +5,6 @@ file after a mistake: networks have an activation function that fails in another
 """
 
 import copy
-import re
 
 import numpy as np
 import pandas as pd
@@ -475,41 +474,6 @@ def test_refused_fit_leaves_the_model_as_it_was(table, labels, weights, message,
         estimator.fit(table, labels, weights)
     np.testing.assert_array_equal(estimator.predict_proba(X), probability)
     assert estimator.classes_.tolist() == [0, 1]
-
-
-UNREPRESENTABLE = [
-    ("epsilon", 1e-50, "adamw", "zero in float32.*Raise"),
-    ("epsilon", 1e-320, "rmsprop", "zero in float32.*Raise"),
-    ("learning_rate_init", 1e39, "sgd", "infinite in float32.*Lower"),
-    ("max_grad_norm", 1e39, "gd", "infinite in float32.*Lower"),
-    ("alpha", 1e300, "lbfgs", "infinite in float32.*Lower"),
-    ("weight_decay", 1e300, "adam", "infinite in float32.*Lower"),
-    ("focal_gamma", 1e300, "adam", "infinite in float32.*Lower"),
-]
-
-
-@pytest.mark.parametrize(("name", "value", "solver", "message"), UNREPRESENTABLE, ids=str)
-@pytest.mark.usefixtures("no_training")
-def test_number_beyond_the_precision_of_training_is_refused_by_name(name, value, solver, message):
-    loss = "focal" if name == "focal_gamma" else "log_loss"
-    model = classifier(solver=solver, loss=loss, dtype="float32", **{name: value})
-    with pytest.raises(ValueError, match=rf"{name}={re.escape(repr(value))} is {message}.*float64"):
-        model.fit(*make_table(30))
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "solver"),
-    [
-        ("epsilon", 1e-50, "sgd"),
-        ("epsilon", 1e-44, "adam"),
-        ("focal_gamma", 1e300, "adam"),
-        ("learning_rate_init", 1e300, "lbfgs"),
-    ],
-)
-def test_number_that_is_not_used_may_be_beyond_it(name, value, solver):
-    settings = {"solver": solver, "dtype": "float32", "max_iter": 100}
-    model = classifier(**settings, **{name: value}, alpha=1.0).fit(*make_table(30))
-    assert np.isfinite(model.params_).all()
 
 
 def test_weights_whose_sum_is_not_finite_are_refused():

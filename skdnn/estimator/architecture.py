@@ -254,14 +254,15 @@ def _dense(
 def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[Any, ...]:
     """Return widths and layers as a tuple; an integer is one layer, an empty sequence none."""
     sizes = _list_values(hidden_layer_sizes)
-    sizes = sizes if isinstance(sizes, list) else [sizes]
-    for size in sizes:
+    checked = []
+    for size in sizes if isinstance(sizes, list) else [sizes]:
         if not isinstance(size, Layer) and not COUNT.is_satisfied_by(size):
             raise ValueError(
                 "hidden_layer_sizes must be positive integers, one for each hidden layer, or "
                 f"objects that derive from skdnn.nn.Layer, got {hidden_layer_sizes!r}."
             )
-    return tuple(size if isinstance(size, Layer) else int(size) for size in sizes)
+        checked.append(size if isinstance(size, Layer) else int(size))
+    return tuple(checked)
 
 
 def check_activation(activation: Any, n_layers: int) -> tuple[Any, ...]:

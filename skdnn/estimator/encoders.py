@@ -117,17 +117,11 @@ class OwnEncoder(BaseEstimator):
                 "which reads them."
             )
         try:
-            matrix = check_array(table, dtype=FLOATS, accept_sparse="csr", ensure_all_finite=False)
+            matrix = check_array(table, dtype=FLOATS, accept_sparse="csr")
         except ValueError as error:
             raise ValueError(
-                f"The encoder {self.encoder!r} must return a table of numbers: {error}"
+                f"The encoder {self.encoder!r} must return a table of finite numbers: {error}"
             ) from error
-        if not np.isfinite(matrix.data if issparse(matrix) else matrix).all():
-            raise ValueError(
-                f"The encoder {self.encoder!r} must return finite numbers, but returned NaN or "
-                "infinity. Let it fill missing values, for instance with SimpleImputer in a "
-                "pipeline, or take encoder='auto'."
-            )
         if matrix.shape[0] != n_samples:
             raise ValueError(
                 f"The encoder {self.encoder!r} must return a row for each of the {n_samples} rows "

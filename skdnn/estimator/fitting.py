@@ -57,7 +57,6 @@ from .parameters import (
     Parameters,
     ResolvedParameters,
     check_for_lbfgs,
-    check_representable,
     resolve,
 )
 from .tables import Given, read_training_tables
@@ -186,7 +185,6 @@ def make_plan(
     brought the features to one scale. The penalty ``alpha / 2 |W|^2`` stands beside the *sum* of
     the losses, as in MLPClassifier and Ridge.
     """
-    check_representable(parameters, rows.X.dtype)
     is_lbfgs = parameters.solver == "lbfgs"
     l2 = parameters.alpha / (float(rows.weights.sum()) or 1.0)
     schedule = make_schedule(parameters.learning_rate, parameters.power_t)

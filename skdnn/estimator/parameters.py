@@ -25,7 +25,7 @@ from ..nn.initializers import INITIALIZER_NAMES
 from ..nn.losses import LOSSES
 from ..optim import Transform
 from ..optim.schedules import SCHEDULES
-from ..optim.solvers import ADAPTIVE_SOLVERS, SOLVERS
+from ..optim.solvers import SOLVERS
 from ..training.rows import Rows
 from ..typing import ActivationLike, LossLike
 from ..utils import HasMethods, Interval, Options, StrOptions
@@ -323,30 +323,6 @@ def check_for_lbfgs(parameters: ResolvedParameters) -> None:
             raise ValueError(
                 f"{name}={value!r} acts on the steps of an optimizer, and has no effect "
                 f"on solver='lbfgs'. Leave it at None, or take another solver."
-            )
-
-
-def check_representable(parameters: ResolvedParameters, dtype: np.dtype) -> None:
-    """Refuse numbers that are infinite, and divisors that are zero, in the precision of training.
-
-    Raises
-    ------
-    ValueError
-        If there is such a number among those that the solver uses.
-    """
-    limits, solver = np.finfo(dtype), parameters.solver
-    names = ["alpha", "weight_decay"]
-    names += ["focal_gamma"] if parameters.loss == "focal" else []
-    names += [] if solver == "lbfgs" else ["learning_rate_init", "max_grad_norm"]
-    names += ["epsilon"] if solver in ADAPTIVE_SOLVERS else []
-    for name in names:
-        value = getattr(parameters, name) or 0.0
-        is_zero = name == "epsilon" and value < float(limits.smallest_subnormal)
-        if is_zero or value > float(limits.max):
-            what, advice = ("zero", "Raise") if is_zero else ("infinite", "Lower")
-            raise ValueError(
-                f"{name}={value!r} is {what} in {dtype}, the precision of training. {advice} it, "
-                "or pass dtype='float64'."
             )
 
 

@@ -41,7 +41,6 @@ from .checks import (
 from .encoders import (
     FLOATS,
     Encoder,
-    OwnEncoder,
     choose_encoded_dtype,
     choose_encoder,
     encode,
@@ -82,7 +81,7 @@ def read_training_tables(
     if enters_as_it_is(encoder):
         X, y = _check_numbers(estimator, X, y, reset=not continues)
     else:
-        _check_features(estimator, encoder, X, y, reset=not continues)
+        _check_features(estimator, X, y, reset=not continues)
         y = check_labels(y)
     if continues:
         dtype = estimator.params_.dtype
@@ -141,7 +140,7 @@ def read_table(estimator: Any, X: Any, encoder: Encoder, *, accept_sparse: Any =
     """Check a table against that of `fit`, and return the matrix that enters the network."""
     X = _make_dense(take_table(X, has_any_rows=is_own(encoder)), encoder)
     if not enters_as_it_is(encoder):
-        _check_features(estimator, encoder, X)
+        _check_features(estimator, X)
     elif not (is_checked(estimator, X) and _is_finite(X)):
         X = _check_numbers(estimator, X, accept_sparse=accept_sparse)
     return encode(encoder, X)
@@ -159,7 +158,7 @@ def open_table(estimator: Any, X: Any) -> tuple[Take, tuple[int, int], Callable[
         X = make_dense(take_table(X))
         is_array = isinstance(X, np.ndarray) and X.ndim == 2
         if (is_array or is_frame(X)) and len(X):
-            _check_features(estimator, encoder, X)
+            _check_features(estimator, X)
             X = X if is_array else nw.from_native(X)  # which would take 30 us of a row
             blocks: list[Any] = []
 
@@ -223,16 +222,10 @@ def _refuse_categories(names: list[Any]) -> None:
         )
 
 
-def _check_features(estimator: Any, encoder: Encoder, X: Any, *y: Any, reset: bool = False) -> None:
+def _check_features(estimator: Any, X: Any, *y: Any, reset: bool = False) -> None:
     """Check names and number of the features; for other shapes the encoder's error is clearer."""
-    # An encoder of scikit-learn warns by itself where only one of the tables has names.
-    has_own_warning = (
-        isinstance(encoder, OwnEncoder)
-        and hasattr(encoder.encoder, "n_features_in_")
-        and is_frame(X) != hasattr(estimator, "feature_names_in_")
-    )
     is_table = is_frame(X) or np.ndim(X) == 2
-    if reset or (is_table and not has_own_warning and not is_checked(estimator, X)):
+    if reset or (is_table and not is_checked(estimator, X)):
         validate_data(estimator, X, *y, skip_check_array=True, reset=reset)
 
 

@@ -18,10 +18,7 @@ from .transforms import (
     chain,
 )
 
-ADAPTIVE_SOLVERS = ("rmsprop", "adam", "adamw", "nadam")
-"""Those that divide by the size of the gradient, and by no less than epsilon."""
-
-SOLVERS = ("gd", "sgd", *ADAPTIVE_SOLVERS)
+SOLVERS = ("gd", "sgd", "rmsprop", "adam", "adamw", "nadam")
 
 
 def make_optimizer(
