@@ -349,8 +349,11 @@ def _find_own_parts(cost: _Cost) -> list[tuple[str, Any]]:
         parts.append((path[:-1], layer))
         if isinstance(layer, Activation):
             parts.append((path[:-1], layer.function))
-    ours = ("skdnn", "builtins")
-    return [(name, part) for name, part in parts if type(part).__module__.split(".")[0] not in ours]
+    return [
+        (place, part)
+        for place, part in parts
+        if not (isinstance(part, str) or type(part).__module__.startswith("skdnn."))
+    ]
 
 
 def _activation_error(function: Any) -> tuple[float, float]:
