@@ -310,22 +310,6 @@ def choose_epochs(n_samples: int) -> int:
     return int(min(max(round(64 * sqrt(12_000 / max(n_samples, 1))), 16), 64))
 
 
-def check_for_lbfgs(parameters: ResolvedParameters) -> None:
-    """Refuse what has no meaning where SciPy minimises the cost itself."""
-    if np.any(parameters.dropout):
-        raise ValueError(
-            f"dropout={parameters.dropout!r} makes the cost random, which solver='lbfgs' cannot "
-            "minimise. Set dropout=0, or take another solver."
-        )
-    for name in ("weight_decay", "max_grad_norm", "ema_decay"):
-        value = getattr(parameters, name)
-        if value:
-            raise ValueError(
-                f"{name}={value!r} acts on the steps of an optimizer, and has no effect "
-                f"on solver='lbfgs'. Leave it at None, or take another solver."
-            )
-
-
 def is_auto(value: Any) -> bool:
     """Say whether a parameter is left open; others may be arrays, which `==` compares by entry."""
     return isinstance(value, str) and value == "auto"
