@@ -97,7 +97,7 @@ class Parameters:
     activation: Annotated[
         Activations, StrOptions({"auto", *ACTIVATIONS}), *SEQUENCES, ARRAY, OWN_ACTIVATION
     ]
-    encoder: Annotated[BaseEstimator | Auto | None, HasMethods(["fit", "transform"])]
+    encoder: Annotated[BaseEstimator | Auto | None, ObjectWithMethods(["fit", "transform"])]
     categorical_features: Annotated[ArrayLike | Literal["from_dtype"] | None, "array-like"]
     numeric_embedding: Literal["auto", "mixed", "periodic", "piecewise"] | None
     initialization: Annotated[str, StrOptions(set(INITIALIZER_NAMES))]
