@@ -13,6 +13,7 @@ import pytest
 from data import PINNED, Untrainable, classifier, make_table
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
+from sklearn.preprocessing import StandardScaler
 
 from skdnn.nn.activations import ACTIVATIONS
 from skdnn.nn.initializers import INITIALIZER_NAMES
@@ -263,6 +264,7 @@ PARAMETERS = [
     ("activation", 7, "activation.*Got 7"),
     ("encoder", "onehot", "encoder.*'auto'.*Got 'onehot'"),
     ("encoder", 3, "encoder.*'fit' and 'transform'.*Got 3"),
+    ("encoder", StandardScaler, "encoder.*'fit' and 'transform'.*Got <class"),
     ("categorical_features", "all", "categorical_features.*'from_dtype'.*Got 'all'"),
     ("categorical_features", 2, "categorical_features.*Got 2"),
     ("numeric_embedding", "linear", "numeric_embedding.*'periodic'.*Got 'linear'"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_consistent_length
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 
 from ..preprocessing.categories import is_missing
 from ..training.rows import Rows
@@ -101,13 +101,11 @@ def encode_labels(
     ValueError
         If y is not a set of class labels, or has other than two classes.
     """
-    kind = type_of_target(y, input_name=name, raise_unknown=True)
-    if kind not in ("binary", "multiclass"):
-        check_classification_targets(y)
+    check_classification_targets(y)
     found = np.unique(y)
-    if classes is None and kind != "binary":
+    if classes is None and len(found) > 2:
         raise ValueError(
-            f"Only binary classification is supported. The type of the target is {kind}: "
+            "Only binary classification is supported. The type of the target is multiclass: "
             f"{name} has {len(found)} classes."
         )
     classes = found if classes is None else classes
