@@ -425,7 +425,8 @@ def test_early_stopping_copes_with_a_few_rows(n_samples, n_positive):
     for fraction in (0.01, 0.1, 0.99):
         estimator = classifier(early_stopping=True, validation_fraction=fraction).fit(X, y)
         assert np.isfinite(estimator.predict_proba(X)).all()
-        assert np.isfinite(estimator.history_["validation_loss"]).all()
+        if n_samples > 2:  # else each class is all in one row, and nothing can be held out
+            assert np.isfinite(estimator.history_["validation_loss"]).all()
 
 
 # Rows that members hold out, each its own.
