@@ -18,11 +18,10 @@ from ..training.prediction import Predictor
 from ..training.rows import Rows
 from ..training.state import TrainingPlan, TrainingState
 from ..training.validation import (
-    Validation,
     can_calibrate,
     evaluate_out_of_fold,
     hold_out,
-    make_score,
+    make_validation,
 )
 from .architecture import Architecture, InputColumns, build_network, count_embedded
 from .encoders import get_encoder
@@ -69,11 +68,7 @@ def fit(estimator: Any, given: Given) -> None:
         else:
             set_fitted(estimator, model, state)
         if held_out is not None:
-            scoring = parameters.scoring
-            score = make_score(estimator, scoring, held_out, folds)
-            held_out = held_out.normalize_weights()
-            name = getattr(scoring, "__qualname__", repr(scoring))  # the same in another process
-            validation = Validation(held_out, score, name, folds)
+            validation = make_validation(estimator, parameters.scoring, held_out, folds)
         tasks = make_tasks(estimator, given, model, state)
         smoothed = replace(rows, y=smooth_labels(rows.y, parameters.label_smoothing))
         run_training = train_lbfgs if parameters.solver == "lbfgs" else train
@@ -82,7 +77,7 @@ def fit(estimator: Any, given: Given) -> None:
             set_fitted(estimator, model, state)
         with interrupt.after_training():
             interrupt.check()
-            judged = evaluate_out_of_fold(estimator, given.X, rows, held_out, folds, is_calibrated)
+            judged = evaluate_out_of_fold(estimator, given.X, validation, is_calibrated)
             sampled = {} if plan.is_part else sample_rows(model.encoder, rows)
             vars(estimator).update(judged | sampled)
             tasks.end_fit()

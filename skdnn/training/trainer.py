@@ -20,13 +20,13 @@ from ..utils import cut_rows
 from .batches import Batches
 from .folds import HeldOut
 from .interrupt import Interrupt
-from .members import State, draw_bits, group_members, load, store, view_state
+from .members import draw_bits, group_members, load, store, view_state
 from .prediction import Predictor
 from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingState
 from .step import training_formula
 from .threads import limit_blas_threads, run_in_threads
-from .validation import Validation, find_least_loss, hold_out_rows
+from .validation import Validation, find_least_loss
 from .weight_selection import useless_loss
 
 ROWS_TO_TELL_APART = 1_000
@@ -76,12 +76,18 @@ class Trainer:
         self.plan, self.state = plan, state
         self.validation, self.interrupt = validation, interrupt
         self.folds = None if validation is None else validation.folds
-        self._held_out = None if validation is None else hold_out_rows(validation)
         self._held_out_logits: np.ndarray | None = None
         self.batches = Batches(rows, plan.batch_size, plan.shuffle, self.folds)
         self.rows, self._is_sparse = self.batches.rows, issparse(self.batches.X)
         self._n_threads = min(plan.n_threads, len(state.params))
         self._memories = [Memory(state.params.dtype) for _ in range(self._n_threads)]
+        # Views of all that a step changes, by the names of a program's inputs.
+        layout = plan.network.layout
+        self._arrays = view_state(layout, state.params)
+        if state.ema_params is not None:
+            self._arrays |= view_state(layout, state.ema_params, "ema_")
+        for name, array in state.optimizer["arrays"].items():
+            self._arrays[f"optimizer.{name}"] = array
         self._choose_programs()
 
     def _choose_programs(self) -> None:
@@ -92,7 +98,9 @@ class Trainer:
         n_samples = state.n_samples_seen + len(self.rows) * n_epochs
         seconds = 3.0 * state.params.size * n_samples / MULTIPLICATIONS_A_SECOND
         wanted = choose_executor(state.params.dtype, seconds, plan.max_time)
-        n_judged = len(self.rows) if self._held_out is None else self._held_out.places.shape[-1]
+        n_judged = len(self.rows)
+        if self.validation is not None:
+            n_judged = self.validation.held_out.places.shape[-1]
         reason = ""
         for executor in dict.fromkeys((wanted, "numpy", "eager")):
             self.predictor = Predictor(plan.network, executor)
@@ -179,12 +187,12 @@ class Trainer:
         batches = self.batches
         orders = batches.orders(group, self.state.shuffling)
         weight = np.array([batches.weight(m) for m in group]) if batches.is_weighted else None
-        state, total, done = self._state_arrays(), np.zeros(len(group)), 0
+        total, done = np.zeros(len(group)), 0
         for start, size, n in batches.runs(self._count_steps(group)):
             self.interrupt.check()  # the weights are consistent here
             compiled = self._compile(group[0], size)
             executable = memory.executable(compiled, len(group))
-            load(executable, state, group)
+            load(executable, self._arrays, group)
             rows = orders[:, start : start + size * n].astype(np.intp)
             logits = np.empty((len(group), n, size), batches.y.dtype)
             feed = Feed(
@@ -197,7 +205,7 @@ class Trainer:
                 logits,
             )
             executable.run(feed)
-            store(executable, state, group)
+            store(executable, self._arrays, group)
             own = None if weight is None else np.take_along_axis(weight, rows, axis=1)
             total += self.plan.loss.total(batches.y[rows], logits.reshape(rows.shape), own)
             done += n
@@ -232,16 +240,6 @@ class Trainer:
                 columns.append((1.0 - decay) / (1.0 - decay ** (state.n_averaged + steps)))
             values.append(np.stack(columns, axis=1))
         return np.stack(values).astype(state.params.dtype)[place]
-
-    def _state_arrays(self) -> State:
-        """Return views of all that a step changes, by the names of a program's inputs."""
-        layout = self.plan.network.layout
-        state = view_state(layout, self.state.params)
-        for name, array in self.state.optimizer["arrays"].items():
-            state[f"optimizer.{name}"] = array
-        if self.state.ema_params is not None:
-            state |= view_state(layout, self.state.ema_params, "ema_")
-        return state
 
     def compute_gradient(self) -> tuple[float, np.ndarray]:
         """Return the mean loss of the first member on all rows as one batch, and its gradient.
@@ -349,10 +347,11 @@ class Trainer:
 
         With folds, it is the member's share of the mean over all rows that are held out.
         """
-        if self.validation is None or self._held_out is None:
+        if self.validation is None:
             raise ValueError("There are no validation rows.")
-        self._held_out_logits = self.predict(self.validation.rows.X, self._held_out.places)
-        return self._held_out_loss(self._held_out, self._held_out_logits)
+        held_out = self.validation.held_out
+        self._held_out_logits = self.predict(self.validation.rows.X, held_out.places)
+        return self._held_out_loss(held_out, self._held_out_logits)
 
     def _held_out_loss(
         self, held_out: HeldOut, logits: np.ndarray, factor: float = 1.0
@@ -373,9 +372,10 @@ class Trainer:
         `skdnn.training.validation.find_least_loss`.
         """
         loss = self.validation_losses() if losses is None else losses
-        held_out, logits = self._held_out, self._held_out_logits
-        if self.validation is None or held_out is None or logits is None:
+        logits = self._held_out_logits
+        if self.validation is None or logits is None:
             raise ValueError("There are no validation rows.")
+        held_out = self.validation.held_out
         score: np.ndarray | None = None
         if self.validation.score is not None:
             score = self.validation.score(self.state.weights, logits)

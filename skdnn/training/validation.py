@@ -56,6 +56,8 @@ class Validation:
     ----------
     rows : Rows
         With folds they are the rows to train on, with the labels as they were.
+    held_out : HeldOut
+        Those of them that each member is judged by.
     score : callable or None
         ``score(params, held_out_logits)``, where greater is better: each member's, of shape
         (n_members,), or with folds one of all rows held out; see `make_score`.
@@ -68,18 +70,23 @@ class Validation:
     """
 
     rows: Rows
-    score: Score | None = None
-    name: str = "loss"
-    folds: Folds | None = None
+    held_out: HeldOut
+    score: Score | None
+    name: str
+    folds: Folds | None
 
 
-def hold_out_rows(validation: Validation) -> HeldOut:
-    """Return the rows that each member is judged by: its own, or the same for all."""
-    rows = validation.rows
-    if validation.folds is not None:
-        return validation.folds.hold_out(rows)
-    weight = rows.weights.astype(rows.y.dtype, copy=False)
-    return HeldOut(np.arange(len(rows)), rows.y[np.newaxis], weight[np.newaxis])
+def make_validation(estimator: Any, scoring: Any, rows: Rows, folds: Folds | None) -> Validation:
+    """Return what to judge by: rows held out by members, or the same for all."""
+    score = make_score(estimator, scoring, rows, folds)
+    name = getattr(scoring, "__qualname__", repr(scoring))  # the same in another process
+    rows = rows.normalize_weights()
+    if folds is not None:
+        held_out = folds.hold_out(rows)
+    else:
+        weight = rows.weights.astype(rows.y.dtype, copy=False)
+        held_out = HeldOut(np.arange(len(rows)), rows.y[np.newaxis], weight[np.newaxis])
+    return Validation(rows, held_out, score, name, folds)
 
 
 def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -> int:
@@ -246,32 +253,30 @@ def _explain(error: Exception, scoring: Any, scorer: Any, X: Any, classes: np.nd
 
 
 def evaluate_out_of_fold(
-    estimator: Any,
-    X: Any,
-    rows: Rows,
-    held_out: Rows | None,
-    folds: Folds | None,
-    is_calibrated: bool,
+    estimator: Any, X: Any, validation: Validation | None, is_calibrated: bool
 ) -> dict[str, Any]:
     """Predict rows by members that did not train on them, and calibrate by these if asked to.
 
     Returns the fitted attributes `oof_decision_function_` and `temperature_`, as far as there are.
     """
+    if validation is None or not (is_calibrated or validation.folds is not None):
+        return {}
     predictor, params = estimator._predictor, estimator.params_
-    fitted: dict[str, Any] = {}
+    rows, folds, temperature = validation.rows, validation.folds, 1.0
     with limit_blas_threads(0):
-        if folds is not None:
-            logits = predictor.logits(params, rows.X, folds.hold_out(rows).places)
+        logits = predictor.logits(params, rows.X, validation.held_out.places)
+        if folds is None:
+            logits = average_logits(logits)
+        else:
             logits = folds.pool(logits).astype(params.dtype)
             if is_calibrated:
                 logits = logits * _scale_of_average(predictor, params, rows, folds)
-            fitted["oof_decision_function_"] = _in_given_order(estimator, logits, X, rows)
-        elif is_calibrated and held_out is not None:
-            logits = average_logits(predictor.logits(params, held_out.X))
-        if is_calibrated and held_out is not None:
-            fitted["temperature_"] = _fit_temperature(logits, held_out)
-            if folds is not None:
-                fitted["oof_decision_function_"] /= fitted["temperature_"]
+        if is_calibrated:
+            temperature = _fit_temperature(logits, rows)
+        fitted: dict[str, Any] = {"temperature_": temperature}
+        if folds is not None:
+            logits = _in_given_order(estimator, logits, X, rows) / temperature
+            fitted["oof_decision_function_"] = logits
     return fitted
 
 
