@@ -82,7 +82,7 @@ def test_few_rows_and_missing_numba_are_left_to_numpy(monkeypatch):
     """Few rows are predicted in float64, for which nothing is compiled; a model may move on."""
     X = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
     monkeypatch.setattr(loading, "SECONDS_BEFORE_LOADING", -1.0)
-    settings = {"encoder": None, "n_members": 1, "max_iter": 2}
+    settings = {"encoder": None, "n_members": 1, "max_iter": 2, "random_state": 0}
     model = DeepBinaryClassifier((4,), **settings).fit(X, X[:, 0] > 0)
     many = model.decision_function(X)
     monkeypatch.setattr(loading, "_loaded", loading._Loaded())

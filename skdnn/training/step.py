@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..engine.formula import Formula, TakeBits
-from ..engine.ops import lerp, ones_like
+from ..engine.ops import Shape, lerp, ones_like
 from ..nn import Context, Sequential
 from ..nn.layers.base import read_only
 from ..nn.losses import Loss
@@ -42,7 +43,10 @@ def training_step(
         outputs["statistics"] = layout.flatten_statistics(values, params)
     if optimizer is not None:
         outputs |= _update(optimizer, outputs.pop("grads"), arrays)  # update
-        outputs |= _average(outputs, arrays)
+    for name in ("params", "statistics"):  # moving averages
+        if f"ema_{name}" in arrays:
+            ema, share = arrays[f"ema_{name}"], arrays["scalars"][-1]
+            outputs[f"ema_{name}"] = lerp(ema, outputs[name], share)
     return outputs
 
 
@@ -62,27 +66,19 @@ def differentiate_logits(layers: Sequential, layout: Layout, arrays: Arrays, _: 
 
 def _update(optimizer: Optimizer, grads: Any, arrays: Arrays) -> Arrays:
     """Return the new parameters, and the new state of the optimizer."""
-    scalars = {name: arrays["scalars"][i] for i, name in enumerate(scalar_names(optimizer))}
-    state = {
-        name.removeprefix("optimizer."): array
-        for name, array in arrays.items()
-        if name.startswith("optimizer.")
-    }
-    params, state = optimizer.update(grads, arrays["params"], state, scalars)
-    return {"params": params} | {f"optimizer.{name}": array for name, array in state.items()}
+    scalars, state, outputs = Arrays(), Arrays(), Arrays()
+    for i, name in enumerate(_scalar_names(optimizer)):
+        scalars[name] = arrays["scalars"][i]
+    for name, array in arrays.items():
+        if name.startswith("optimizer."):
+            state[name.removeprefix("optimizer.")] = array
+    outputs["params"], state = optimizer.update(grads, arrays["params"], state, scalars)
+    for name, array in state.items():
+        outputs[f"optimizer.{name}"] = array
+    return outputs
 
 
-def _average(outputs: Arrays, arrays: Arrays) -> Arrays:
-    """Return the moving averages of parameters and statistics, where there are such."""
-    averages = {}
-    for name in ("params", "statistics"):
-        if f"ema_{name}" in arrays:
-            ema = arrays[f"ema_{name}"]
-            averages[f"ema_{name}"] = lerp(ema, outputs[name], arrays["scalars"][-1])
-    return averages
-
-
-def scalar_names(optimizer: Optimizer) -> list[str]:
+def _scalar_names(optimizer: Optimizer) -> list[str]:
     """Return the names of the numbers that depend on the step, in their order."""
     return list(optimizer.prepare(np.ones(1, int), np.ones(1)))
 
@@ -95,7 +91,7 @@ def training_formula(
     is_sparse: bool,
     loss: Loss,
     optimizer: Optimizer | None,
-    state_names: tuple[str, ...],
+    state_names: Iterable[str],
     is_weighted: bool,
     has_ema: bool = False,
 ) -> Formula:
@@ -103,14 +99,19 @@ def training_formula(
 
     Without an optimizer, it is that of the gradient of their mean loss.
     """
-    shapes = _input_shapes(network, n_samples, is_weighted=is_weighted)
+    shapes = _input_shapes(network, n_samples)
+    names = ["params", "statistics"] if "statistics" in shapes else ["params"]
+    shapes["y"] = (n_samples,)
+    if is_weighted:
+        shapes["weight"] = (n_samples,)
     if optimizer is None:
         shapes["grads"] = shapes["params"]
     else:
-        shapes |= {f"optimizer.{name}": shapes["params"] for name in state_names}
-        if has_ema:
-            shapes |= {f"ema_{n}": shapes[n] for n in ("params", "statistics") if n in shapes}
-        shapes["scalars"] = (len(scalar_names(optimizer)) + has_ema,)
+        shapes["scalars"] = (len(_scalar_names(optimizer)) + has_ema,)
+        for name in state_names:
+            shapes[f"optimizer.{name}"] = shapes["params"]
+        for name in names if has_ema else ():
+            shapes[f"ema_{name}"] = shapes[name]
     function = partial(training_step, layers, network.layout, loss, optimizer)
     return Formula(function, shapes, is_sparse)
 
@@ -119,33 +120,27 @@ def prediction_formula(
     network: Network, layers: Sequential, n_samples: int, *, is_sparse: bool
 ) -> Formula:
     """Return the formula of the logits of so many rows."""
-    shapes = _input_shapes(network, n_samples, is_weighted=False)
-    del shapes["y"]
-    return Formula(partial(predict_logits, layers, network.layout), shapes, is_sparse)
+    function = partial(predict_logits, layers, network.layout)
+    return Formula(function, _input_shapes(network, n_samples), is_sparse)
 
 
 def gradient_formula(
     network: Network, layers: Sequential, n_samples: int, *, is_sparse: bool
 ) -> Formula:
     """Return the formula of the logits of so many rows, and of their gradients by the rows."""
-    shapes = _input_shapes(network, n_samples, is_weighted=False)
-    del shapes["y"]
-    shapes["grad_x"] = shapes["x"]
-    return Formula(partial(differentiate_logits, layers, network.layout), shapes, is_sparse)
+    function = partial(differentiate_logits, layers, network.layout)
+    shapes = _input_shapes(network, n_samples)
+    return Formula(function, shapes | {"grad_x": shapes["x"]}, is_sparse)
 
 
-def _input_shapes(
-    network: Network, n_samples: int, *, is_weighted: bool
-) -> dict[str, tuple[int, ...]]:
+def _input_shapes(network: Network, n_samples: int) -> dict[str, Shape]:
+    """Return the shapes of what a prediction needs, and of its logits."""
     layout = network.layout
-    shapes: dict[str, tuple[int, ...]] = {
+    shapes: dict[str, Shape] = {
         "params": (layout.n_trainable,),
         "x": (n_samples, network.n_in),
-        "y": (n_samples,),
         "logits": (n_samples,),
     }
     if layout.n_params > layout.n_trainable:
         shapes["statistics"] = (layout.n_params - layout.n_trainable,)
-    if is_weighted:
-        shapes["weight"] = (n_samples,)
     return shapes

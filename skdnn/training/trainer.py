@@ -131,7 +131,7 @@ class Trainer:
                 is_sparse=self._is_sparse,
                 loss=plan.loss,
                 optimizer=plan.optimizer if plan.optimizer.transforms else None,  # but for SciPy
-                state_names=tuple(state.optimizer["arrays"]),
+                state_names=state.optimizer["arrays"],
                 is_weighted=self.batches.is_weighted,
                 has_ema=state.ema_params is not None,
             )
@@ -250,8 +250,7 @@ class Trainer:
         weight, n = self.batches.weight(0), len(self.rows)
         compiled = self._compile(0, n)
         executable = self._memories[0].executable(compiled)
-        state = view_state(self.plan.network.layout, self.state.params)
-        load(executable, state, [0])
+        load(executable, self._arrays, [0])
         logits = np.empty((1, 1, n), self.state.params.dtype)
         if compiled.n_bits:
             raise ValueError(
@@ -261,8 +260,8 @@ class Trainer:
         index = np.arange(n)[np.newaxis, np.newaxis]
         own = None if weight is None else weight[np.newaxis]
         executable.run(Feed(self.rows.X, index, self.rows.y, own, logits=logits))
-        if "statistics" in state:
-            state["statistics"][...] = executable.views["statistics"]
+        if "statistics" in self._arrays:
+            self._arrays["statistics"][...] = executable.views["statistics"]
         total = self.plan.loss.total(self.rows.y[np.newaxis], logits[0], own)
         return float(total[0]) / n, executable.views["grads"][0].copy()
 
