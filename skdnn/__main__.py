@@ -30,13 +30,13 @@ LAST_TRAINING_MONTH = 9
 FIRST_VALIDATION_MONTH = 8
 NETWORK = "DeepBinaryClassifier"
 
-COLUMNS = [
+FEATURES = [
     *("airport", "hour", "wind_dir_deg", "temp_f", "humidity_pct", "pressure_hpa", "dewpoint_f"),
     *("wind_speed_mph", "wind_gust_mph", "visibility_mi"),
 ]
 """The month is no feature: its values in the test do not occur in training."""
 
-METRICS = {  # heading: function, and 1 where less is better
+SCORES = {  # heading: function, and 1 where less is better
     "log-loss": (log_loss, 1),
     "Brier score": (brier_score_loss, 1),
     "ROC AUC": (roc_auc_score, -1),
@@ -52,7 +52,7 @@ def to_circle(X: np.ndarray, period: float) -> np.ndarray:
 
 def make_preprocessor() -> ColumnTransformer:
     """Turn the columns into numbers on one scale, without missing values."""
-    airport, hour, direction, *measurements = range(len(COLUMNS))
+    airport, hour, direction, *measurements = range(len(FEATURES))
     return make_column_transformer(
         (
             make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler()),
@@ -81,7 +81,7 @@ def make_models() -> dict[str, BaseEstimator]:
         max_leaf_nodes=6,
         min_samples_leaf=400,
         early_stopping=False,
-        categorical_features=[COLUMNS.index("airport")],
+        categorical_features=[FEATURES.index("airport")],
         random_state=0,
     )
     perceptron = MLPClassifier((64, 64), alpha=0.1, max_iter=20, random_state=0)
@@ -114,14 +114,14 @@ def judge(name: str, model: BaseEstimator, train: Any, test: Any, is_late: Any) 
             model.fit(X, y)
     seconds = time.perf_counter() - started_at
     probability = model.predict_proba(X_test)[:, 1]
-    return [*(metric(y_test, probability) for metric, _ in METRICS.values()), seconds]
+    return [*(metric(y_test, probability) for metric, _ in SCORES.values()), seconds]
 
 
 def format_table(results: dict[str, list[Any]]) -> str:
     """Return one line for each model, the best value of each metric starred."""
-    signs = [sign for _, sign in METRICS.values()]
+    signs = [sign for _, sign in SCORES.values()]
     best = [min(sign * r[i] for r in results.values()) for i, sign in enumerate(signs)]
-    lines = [f"{'model':<32}" + "".join(f"{name:>15} " for name in METRICS) + f"{'seconds':>8}"]
+    lines = [f"{'model':<32}" + "".join(f"{name:>15} " for name in SCORES) + f"{'seconds':>8}"]
     for name, (*metrics, seconds) in results.items():
         stars = ["*" if s * m == b else " " for s, m, b in zip(signs, metrics, best, strict=True)]
         cells = "".join(f"{m:15.4f}{star}" for m, star in zip(metrics, stars, strict=True))
@@ -132,7 +132,7 @@ def format_table(results: dict[str, list[Any]]) -> str:
 def main() -> None:
     """Run the demonstration."""
     rain = load_rain()
-    X = rain.data[:, [rain.feature_names.index(name) for name in COLUMNS]]
+    X = rain.data[:, [rain.feature_names.index(name) for name in FEATURES]]
     month = rain.data[:, rain.feature_names.index("month")]
     is_early = month <= LAST_TRAINING_MONTH
     train, test = (X[is_early], rain.target[is_early]), (X[~is_early], rain.target[~is_early])
@@ -140,7 +140,7 @@ def main() -> None:
         f"Will it rain this hour? {len(month):,} hours at the airports of New York, 2013.\n"
         f"Training: January to September, {len(train[1]):,} hours, rain in {train[1].mean():.1%}."
         f"\nTest: October to December, {len(test[1]):,} hours, rain in {test[1].mean():.1%}.\n"
-        f"Columns: {', '.join(COLUMNS)}.\n"
+        f"Columns: {', '.join(FEATURES)}.\n"
         "LogisticRegression and MLPClassifier get them imputed and scaled, others as they are.\n"
         f"{NETWORK} is at its defaults; it learns from January to July, and stops by\n"
         "August and September. The settings of the other models were chosen within the training\n"

@@ -304,8 +304,8 @@ def test_cost_goes_through_many_rows_in_blocks(loss, monkeypatch):
     y, weight = rng.integers(0, 2, (1, 100)) * 1.0, rng.exponential(size=(1, 100))
     logits = rng.normal(size=(2, 100))
     expected = (weight * loss.loss(y, logits)).sum(axis=1)
-    for n_rows in (losses.BLOCK_ROWS, 7):
-        monkeypatch.setattr(losses, "BLOCK_ROWS", n_rows)
+    for n_rows in (losses.LOSSES_AT_ONCE, 7):
+        monkeypatch.setattr(losses, "LOSSES_AT_ONCE", n_rows)
         np.testing.assert_allclose(loss.total(y, logits, weight), expected, rtol=1e-14)
 
 

@@ -52,9 +52,9 @@ def test_demonstration_compares_five_models_and_repeats_itself(every_twentieth_h
 
 def test_preprocessor_gives_finite_numbers_without_the_month():
     rain = load_rain()
-    X = rain.data[::50, [rain.feature_names.index(name) for name in demo.COLUMNS]]
+    X = rain.data[::50, [rain.feature_names.index(name) for name in demo.FEATURES]]
     Z = demo.make_preprocessor().fit_transform(X)
-    assert "month" not in demo.COLUMNS
+    assert "month" not in demo.FEATURES
     assert abs(Z).max() < 50.0
     assert len(Z) == len(X)
 

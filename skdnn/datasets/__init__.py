@@ -26,13 +26,13 @@ COLUMNS = [
     *("wind_speed_mph", "wind_gust_mph", "pressure_hpa", "visibility_mi"),
 ]
 
-Arrays: TypeAlias = tuple[NDArray[np.float64], NDArray[np.int64]]
+DataAndTarget: TypeAlias = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
 @overload
 def load_rain(*, return_X_y: Literal[False] = False, as_frame: bool = False) -> Bunch: ...
 @overload
-def load_rain(*, return_X_y: Literal[True], as_frame: Literal[False] = False) -> Arrays: ...
+def load_rain(*, return_X_y: Literal[True], as_frame: Literal[False] = False) -> DataAndTarget: ...
 @overload
 def load_rain(*, return_X_y: bool, as_frame: bool = False) -> Any: ...
 def load_rain(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
@@ -144,7 +144,7 @@ def load_rain(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     frame: Any = None
     data, target = _read()
     if as_frame:
-        frame = _to_frame(data, target)
+        frame = _make_frame(data, target)
         data, target = frame[COLUMNS], frame["target"]
     if return_X_y:
         return data, target
@@ -161,7 +161,7 @@ def load_rain(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     )
 
 
-def _read() -> Arrays:
+def _read() -> DataAndTarget:
     text = gzip.decompress(files(DATA_MODULE).joinpath(FILENAME).read_bytes()).decode("ascii")
     _, *rows = csv.reader(StringIO(text))
     codes = {name: str(code) for code, name in enumerate(AIRPORT_NAMES)}
@@ -171,7 +171,7 @@ def _read() -> Arrays:
     return np.ascontiguousarray(values[:, :-1]), values[:, -1].astype(np.int64)
 
 
-def _to_frame(data: np.ndarray, target: np.ndarray) -> Any:
+def _make_frame(data: np.ndarray, target: np.ndarray) -> Any:
     try:
         import pandas as pd
     except ImportError as error:

@@ -16,8 +16,8 @@ import numpy as np
 from ..engine.ops import exp, minimum, sigmoid
 from .functions import softplus
 
-BLOCK_ROWS = 8192
-"""Rows whose losses are computed together, and added up before those of others."""
+LOSSES_AT_ONCE = 8192
+"""Losses of a member that are computed and added up together: they stay in the cache."""
 
 CERTAIN = 1e3
 """A cross-entropy at which the probability of the label is 0, and that of the other 1, to the bit.
@@ -136,8 +136,8 @@ class Loss(ABC):
         """
         n_members, n_samples = logits.shape
         total = np.zeros(n_members)
-        for start in range(0, n_samples, BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
+        for start in range(0, n_samples, LOSSES_AT_ONCE):
+            block = slice(start, start + LOSSES_AT_ONCE)
             losses = self.loss(y_true[:, block], logits[:, block].astype(np.float64))
             if sample_weight is not None:
                 losses = losses * sample_weight[:, block]

@@ -165,7 +165,7 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
     >>> probabilities.shape
     (60, 2)
     """
-    table, inputs = _open_table(X), session.get_inputs()
+    table, inputs = _read_table(X), session.get_inputs()
     n_columns = sum(tensor.shape[1] for tensor in inputs)
     if len(table.labels) != n_columns:
         raise ValueError(
@@ -181,7 +181,7 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _open_table(X: Any) -> Any:
+def _read_table(X: Any) -> Any:
     X = make_dense(take_table(X))
     if not is_frame(X):
         dtype = None if hasattr(X, "dtype") else object  # of a list with one string

@@ -45,7 +45,7 @@ def write_classifier(
     matrix, numbers = write_encoder(graph, model._encoder, inputs, model.n_features_in_)
     x = matrix if is_double else graph.cast(matrix, FLOAT)
     logits = write_network(graph, model._predictor.network, params, x)
-    logit = _average(graph, logits if is_double else graph.cast(logits, DOUBLE), len(params))
+    logit = _write_average(graph, logits if is_double else graph.cast(logits, DOUBLE), len(params))
     if model.temperature_ != 1.0:
         logit = graph.node("Div", logit, model.temperature_)
     if numbers is not None:  # a graph cannot raise an error: NaN where a number is not finite
@@ -62,7 +62,7 @@ def write_classifier(
     return graph.node("Mul", column, np.array([[-1.0, 1.0]]))
 
 
-def _average(graph: Graph, logits: str, n_members: int) -> str:
+def _write_average(graph: Graph, logits: str, n_members: int) -> str:
     """Write the logit of the members' mean probability: (n_members, n_samples) -> (n_samples,)."""
     if n_members == 1:
         return graph.node("Reshape", logits, np.array([-1]))

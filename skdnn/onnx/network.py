@@ -26,7 +26,7 @@ SIZES = (5, 7)
 
 BY_ROWS = "what it computes depends on the number of rows"
 
-FUSED = {FLOAT: frozenset({"sigmoid"}), DOUBLE: frozenset[str]()}
+ONNX_FUSED = {FLOAT: frozenset({"sigmoid"}), DOUBLE: frozenset[str]()}
 """Fused operations that ONNX has. Versions of onnxruntime before 1.24 make of ``z * sigmoid(z)`` an
 operation that they have for float32 alone."""
 
@@ -46,7 +46,7 @@ class Length(NamedTuple):
     per_row: int
 
 
-def compare(first: Any, second: Any) -> list[Length]:
+def find_lengths(first: Any, second: Any) -> list[Length]:
     """Say how lengths go with the number of rows, by what they are in the two traces."""
     per_row, rest = np.divmod(np.subtract(second, first, dtype=int), SIZES[1] - SIZES[0])
     if rest.any():
@@ -63,17 +63,14 @@ def write_network(graph: Graph, network: Network, params: np.ndarray, x: str) ->
     TypeError
         If a formula does what no graph can do, with the place where it stands.
     """
-    groups: list[tuple[Sequential, list[int]]] = []  # members with the same layers
+    groups: dict[int, list[int]] = {}  # members with the same layers
     for member in range(network.n_members):
-        layers = network.of_member(member)
-        own = next((members for known, members in groups if known == layers), None)
-        if own is None:
-            groups.append((layers, own := []))
-        own.append(member)
+        groups.setdefault(network.kind_of_member(member), []).append(member)
     x = graph.node("Unsqueeze", x, np.array([0]))
     try:
         logits = [
-            _Writer(graph, x, network, layers, params[own]).logits() for layers, own in groups
+            _Writer(graph, x, network, network.of_member(own[0]), params[own]).logits()
+            for own in groups.values()
         ]
     except UntraceableError as error:
         raise TypeError(
@@ -104,7 +101,7 @@ class _Writer:
         n_trainable = network.layout.n_trainable
         self._state = {"params": params[:, :n_trainable], "statistics": params[:, n_trainable:]}
         self._traces = [
-            prediction_formula(network, layers, size, is_sparse=False).trace(FUSED[self.type])
+            prediction_formula(network, layers, size, is_sparse=False).trace(ONNX_FUSED[self.type])
             for size in SIZES
         ]
         self._tensors: dict[int, Tensor] = {}  # by the id of a value of the first trace
@@ -135,7 +132,7 @@ class _Writer:
         if name in ("concat", "take_rows"):  # which do not repeat members by themselves
             operands = [self._repeat(operand, n_members) for operand in operands]
         attributes = node.attributes | {
-            key: compare(np.ravel(node.attributes[key]), np.ravel(second.attributes[key]))
+            key: find_lengths(np.ravel(node.attributes[key]), np.ravel(second.attributes[key]))
             for key in ("index", "shape")
             if key in node.attributes
         }
@@ -160,7 +157,7 @@ class _Writer:
                 operand = Tensor(name, operand.n_members, symbol.shape)
             return self._reshape(operand, shape, second_shape)
         if shape != second_shape and array.size and not np.ptp(array):  # ones, for instance
-            lengths = self.vector([Length(1, 0), *compare(shape, second_shape)])
+            lengths = self.vector([Length(1, 0), *find_lengths(shape, second_shape)])
             return Tensor(self.graph.node("Expand", array.flat[0], lengths), 1, shape)
         same = self._read(second)
         if same is None or not np.array_equal(array, same):
@@ -186,7 +183,7 @@ class _Writer:
         operand = self._tensors[id(symbol.value)]
         if symbol.size == symbol.value.size:
             return operand
-        start, size = compare([symbol.offset, symbol.size], [second.offset, second.size])
+        start, size = find_lengths([symbol.offset, symbol.size], [second.offset, second.size])
         end = Length(start.fixed + size.fixed, start.per_row + size.per_row)
         flat = self.graph.node("Reshape", operand.name, np.array([0, -1]))
         ends = (self.vector([start]), self.vector([end]))
@@ -196,7 +193,7 @@ class _Writer:
     def _reshape(self, operand: Tensor, shape: Shape, second_shape: Shape) -> Tensor:
         if shape == operand.shape:
             return operand
-        lengths = [-1 if n.per_row else n.fixed for n in compare(shape, second_shape)]
+        lengths = [-1 if n.per_row else n.fixed for n in find_lengths(shape, second_shape)]
         if lengths.count(-1) > 1:
             raise UntraceableError("an array has the number of rows along two axes")
         name = self.graph.node("Reshape", operand.name, np.array([0, *lengths]))
@@ -245,7 +242,7 @@ def _same(op_type: str) -> Write:
     return lambda w, *operands: w.node(op_type, *operands)
 
 
-def _comparison(op_type: str) -> Write:
+def _write_comparison(op_type: str) -> Write:
     """Say that ONNX has the comparison, whose result is 1 or 0 in formulas."""
     return lambda w, a, b: w.cast(w.node(op_type, a, b))
 
@@ -283,11 +280,11 @@ ELEMENTWISE: dict[str, Write] = {
     "power": _same("Pow"),
     "maximum": _same("Max"),
     "minimum": _same("Min"),
-    "greater": _comparison("Greater"),
-    "greater_equal": _comparison("GreaterOrEqual"),
-    "less": _comparison("Less"),
-    "less_equal": _comparison("LessOrEqual"),
-    "equal": _comparison("Equal"),
+    "greater": _write_comparison("Greater"),
+    "greater_equal": _write_comparison("GreaterOrEqual"),
+    "less": _write_comparison("Less"),
+    "less_equal": _write_comparison("LessOrEqual"),
+    "equal": _write_comparison("Equal"),
     "not_equal": lambda w, a, b: w.cast(w.node("Not", w.node("Equal", a, b))),
     "negative": _same("Neg"),
     "absolute": _same("Abs"),

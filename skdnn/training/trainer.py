@@ -15,8 +15,6 @@ from ..engine.formula import Formula
 from ..engine.loading import choose_executor
 from ..engine.plan import Program
 from ..engine.trace import UntraceableError, locate
-from ..nn.losses import BLOCK_ROWS
-from ..utils import cut_rows
 from .batches import Batches
 from .folds import HeldOut
 from .interrupt import Interrupt
@@ -356,10 +354,7 @@ class Trainer:
         self, held_out: HeldOut, logits: np.ndarray, factor: float = 1.0
     ) -> np.ndarray:
         """Return each member's share of the mean loss, of logits multiplied by a factor."""
-        total = np.zeros(len(logits))
-        for block in cut_rows(logits.shape[1], n_values=BLOCK_ROWS):
-            y, weight = held_out.y[:, block], held_out.weight[:, block]
-            total += self.plan.loss.total(y, logits[:, block] * factor, weight)
+        total = self.plan.loss.total(held_out.y, logits * factor, held_out.weight)
         return total / logits.shape[1]
 
     def validate(
