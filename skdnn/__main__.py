@@ -45,7 +45,7 @@ SCORES = {  # heading: function, and 1 where less is better
 
 
 def to_circle(X: np.ndarray, period: float) -> np.ndarray:
-    """Place a periodic quantity on a circle, and a missing one in its centre."""
+    """Return sine and cosine of a periodic quantity; zeros for a missing one."""
     angle = 2.0 * np.pi * X / period
     return np.nan_to_num(np.hstack([np.sin(angle), np.cos(angle)]), nan=0.0)
 

@@ -208,7 +208,7 @@ def _call(hook: Callable[..., Any], estimator: Any, context: Any, **told: Any) -
 
 
 def name_fit(context: Any) -> str:
-    """Return a name of a fit: a random one of the outermost fit, and the way from there."""
+    """Return a name of a fit: a random one of the outermost fit, and the path from there."""
     way = []
     while context.parent is not None:
         way.append(str(context.task_id))
@@ -287,7 +287,7 @@ class CSVLogger(Callback):
         self._write((fit, epoch, *values))
 
     def _write(self, row: Any, mode: str = "a") -> None:
-        """Write a row in one call, which no other process gets into."""
+        """Write a row in one call, so that rows of several processes do not mix."""
         with Path(self.path).open(mode, encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow(row)
 
@@ -327,7 +327,7 @@ class TqdmProgressBar(Callback):
         self._bars[fit] = tqdm(total=max_epochs, initial=n_before, **options)
 
     def on_epoch_end(self, *, fit: str, metrics: dict[str, float]) -> None:
-        """Move it on."""
+        """Advance the bar."""
         shown = {name: metrics[name] for name in ("loss", "validation_loss")}
         known = {name: f"{value:.4f}" for name, value in shown.items() if not np.isnan(value)}
         self._bars[fit].set_postfix(known, refresh=False)
@@ -411,7 +411,7 @@ class OptunaPruning(Callback):
             )
 
     def on_fit_begin(self, *, estimator: Any, max_epochs: int) -> None:
-        """Check that there is what is to be reported; find the steps of this fit."""
+        """Check that the metric will be there; find the steps of this fit."""
         if os.getpid() != self._process:
             raise ValueError(
                 "OptunaPruning works in the process that made its trial. Run the fits of a trial "

@@ -1,8 +1,9 @@
-"""Check hand-derived gradients, by derivatives that know nothing of back-propagation; versions.
+"""Check gradients by numerical derivatives; print versions.
 
 The complex step needs no subtraction and is exact to rounding: for an analytic f, ``f'(x) = Im f(x
-+ i h) / h`` with an h so small (1e-30) that h^2 vanishes. Central differences serve functions that
-are not analytic; a random direction serves float32, where single entries drown in rounding.
++ i h) / h`` with an h so small (1e-30) that h^2 vanishes. Functions that are not analytic are
+checked by central differences, and float32 along a random direction, as the rounding errors of
+single entries are too large.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ METHODS = {
 
 @dataclass(frozen=True)
 class GradientReport:
-    """Report how far gradients are off, parameter by parameter.
+    """Report the errors of gradients, parameter by parameter.
 
-    `check_gradients` returns it; printed, it is a table in words and numbers.
+    `check_gradients` returns it; printed, it is a table.
 
     Parameters
     ----------
@@ -152,7 +153,7 @@ def check_gradients(
     Returns
     -------
     report : GradientReport
-        Errors by parameter; `print` it for a table in words and numbers.
+        Errors by parameter; `print` shows a table.
 
     Raises
     ------
@@ -209,7 +210,7 @@ def check_gradients(
 
 @dataclass(frozen=True)
 class _Cost:
-    """The cost of each member as a function of the flat parameters: a deterministic one."""
+    """The cost of each member as a deterministic function of the flat parameters."""
 
     network: Network
     params: np.ndarray  # (n_members, n_params)
@@ -308,7 +309,7 @@ class _Cost:
 
 
 def _off_zero(network: Network, params: np.ndarray, seed: int) -> np.ndarray:
-    """Move parameters off zero: there sits ReLU's kink, and errors that only show with a bias."""
+    """Move parameters off zero, where ReLU has its kink and errors of biases do not show."""
     params = params.copy()
     trainable = params[:, : network.layout.n_trainable]
     trainable += np.random.default_rng(seed).normal(0.0, 0.1, trainable.shape)

@@ -1,4 +1,4 @@
-"""What preprocessing, training and the estimator share; this module imports none of them.
+"""Functions that preprocessing, training and the estimator share; imports none of them.
 
 No other module imports a private name of scikit-learn.
 """
@@ -89,7 +89,7 @@ def add_format(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_plain(value: Any) -> Any:
-    """Return data without what a text format does not know: ranges, arrays that lie in a file."""
+    """Return data with ranges as lists, and arrays that lie in a file as plain ones."""
     if type(value) is dict:
         return {key: to_plain(part) for key, part in value.items()}
     if type(value) is list:
@@ -162,13 +162,13 @@ SIMPLE_TYPES: dict[Any, Any] = {
 
 
 def check_fields(restored: Any) -> None:
-    """Refuse an instance of a dataclass with a value of another simple type than it declares."""
+    """Raise an error if a field of a dataclass has another simple type than it declares."""
     values = {field.name: getattr(restored, field.name) for field in fields(restored)}
     check_types(values, {f.name: SIMPLE_TYPES.get(f.type, object) for f in fields(restored)})
 
 
 def check_types(values: dict[str, Any], types: dict[str, Any]) -> None:
-    """Refuse values by name that are missing, or of other types than these."""
+    """Raise an error if values by name are missing, or of other types than these."""
     for name, type_ in types.items():
         if not isinstance(values[name], type_):
             raise TypeError(f"{name} is of type {type(values[name]).__name__}")

@@ -1,7 +1,7 @@
 """Write fitted models as ONNX, to run them in onnxruntime and other tools, without Python too.
 
-Where skl2onnx is installed, importing this module registers `DeepBinaryClassifier` and
-`TabularEncoder` with it, so that it converts pipelines that hold them.
+Importing this module registers `DeepBinaryClassifier` and `TabularEncoder` with skl2onnx, if that
+is installed, so that it converts pipelines with them.
 """
 
 from __future__ import annotations
@@ -126,9 +126,9 @@ def to_onnx(
 
 
 def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
-    """Make of a table what a session of onnxruntime takes.
+    """Return the inputs of a session of onnxruntime for a table.
 
-    Other languages make the same arrays by themselves; `to_onnx` describes them.
+    `to_onnx` describes them, for other languages.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Our estimators as steps of what skl2onnx converts."""
+"""Converters of our estimators for skl2onnx."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def register() -> None:
 
 
 def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
-    """Put an encoder of the user's own before its classifier."""
+    """Parse the user's own encoder before its classifier."""
     if isinstance(model._encoder, OwnEncoder):
         inputs = _parse_sklearn(scope, model.encoder_, inputs, custom_parsers)
     return _parse_sklearn_classifier(scope, model, inputs, custom_parsers)
 
 
 def _classes(model: Any) -> np.ndarray:
-    """Return the classes as skl2onnx has them: booleans are integers."""
+    """Return the classes for skl2onnx: booleans as integers."""
     classes = read_classes(model.classes_)
     return classes.astype(np.int64) if classes.dtype == bool else classes
 
@@ -147,7 +147,7 @@ def _open_graph(scope: Any, container: Any) -> Graph:
 
 
 def _close_graph(graph: Graph, container: Any) -> None:
-    """Add what was written to the converted graph."""
+    """Add the nodes and constants to the converted graph."""
     container.nodes.extend(graph.nodes)
     container.initializers.extend(graph.initializers)
     container.node_domain_version_pair_sets |= {("", OPSET), ("ai.onnx.ml", ML_OPSET)}

@@ -1,4 +1,4 @@
-"""What makes numbers of a table, as nodes: in float64, as our own encoders compute."""
+"""Encoders of tables as nodes, in float64."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def find_type(encoder: TabularEncoder, column: int) -> int:
 
 
 def _write_row(graph: Graph, category: Category, columns: Columns, column: int, kind: int) -> str:
-    """Write which row of its table each value of a category stands for, (n_samples, 1)."""
+    """Write the row of its table for each value of a category, (n_samples, 1)."""
     rows = {level: row for row, level in enumerate(category.levels, FIRST_LEVEL)}
     if kind == STRING:
         keys = dict.fromkeys(READ_AS_MISSING, MISSING) | rows

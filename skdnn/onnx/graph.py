@@ -1,4 +1,4 @@
-"""An ONNX graph while it is written: nodes, constants, and names that occur once."""
+"""An ONNX graph while it is written: nodes, constants and unique names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST_INT64 = 2**63 - 1
 
 
 def is_unicode(text: str) -> bool:
-    """Say whether UTF-8, which ONNX writes strings in, has all of a text: no lone surrogates."""
+    """Say whether a text can be written in UTF-8, as ONNX does: without lone surrogates."""
     return text.encode("utf-8", "ignore").decode() == text
 
 

@@ -149,7 +149,7 @@ def make_model(model: Any) -> ModelProto:
 
 
 def sign(proto: ModelProto, model: Any) -> None:
-    """Write who has made a model, and the names of its features."""
+    """Write the producer, its version and the names of the features into a model."""
     proto.producer_name, proto.producer_version = "skdnn", __version__
     names = check_feature_names_in(model).tolist()
     helper.set_model_props(proto, {"feature_names": json.dumps(names)})

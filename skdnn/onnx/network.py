@@ -1,10 +1,10 @@
-"""A network as nodes: what its formulas record when they are called with symbols.
+"""A network as nodes: one for each operation that its formulas record when they are traced.
 
-Each operation is a row of a table. All tensors have an axis of members in front, of length 1 where
-they are the same for all members, so that one node computes all members with the same layers.
+All tensors have an axis of members in front, of length 1 where they are the same for all members,
+so that one node computes all members with the same layers.
 
-Formulas are traced for two numbers of rows. What differs between the traces says which lengths go
-with the number of rows, which is open in the graph.
+Formulas are traced for two numbers of rows. From the differences between the traces follows which
+lengths depend on the number of rows, which is open in the graph.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Length(NamedTuple):
 
 
 def find_lengths(first: Any, second: Any) -> list[Length]:
-    """Say how lengths go with the number of rows, by what they are in the two traces."""
+    """Return how lengths depend on the number of rows, from their values in the two traces."""
     per_row, rest = np.divmod(np.subtract(second, first, dtype=int), SIZES[1] - SIZES[0])
     if rest.any():
         raise UntraceableError(BY_ROWS)
@@ -165,7 +165,7 @@ class _Writer:
         return Tensor(self.graph.constant(array.reshape(-1, *shape)), len(array), shape)
 
     def _read(self, symbol: Symbol) -> np.ndarray | None:
-        """Return what is known of a symbol beforehand, (n_members or 1, *shape), or None."""
+        """Return the value of a constant or parameter, (n_members or 1, *shape), else None."""
         value = symbol.value
         if value.constant is not None:
             flat = value.constant.astype(self.dtype).reshape(1, -1)
@@ -238,12 +238,12 @@ Write = Callable[..., str]
 
 
 def _same(op_type: str) -> Write:
-    """Say that ONNX has the operation."""
+    """Write an operation that ONNX has."""
     return lambda w, *operands: w.node(op_type, *operands)
 
 
 def _write_comparison(op_type: str) -> Write:
-    """Say that ONNX has the comparison, whose result is 1 or 0 in formulas."""
+    """Write a comparison that ONNX has; its result is 1 or 0 in formulas."""
     return lambda w, a, b: w.cast(w.node(op_type, a, b))
 
 
