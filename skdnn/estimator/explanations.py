@@ -280,9 +280,10 @@ class Paths:
             start = starts[:, np.newaxis, part]
             delta = ends[:, :, np.newaxis] - start  # (n_members, n_ends, n_starts, ...)
             pairs = (len(delta), delta.shape[1] * delta.shape[2], -1)
+            sums, way = start[..., n_units:], delta[..., n_units:]
             slopes: Any = 0.0
             for node, weight in zip(nodes.tolist(), weights.tolist(), strict=True):  # in (-1, 1)
-                points = (start + (0.5 + 0.5 * node) * delta)[..., n_units:].reshape(pairs)
+                points = (sums + (0.5 + 0.5 * node) * way).reshape(pairs)
                 logits, grads = self._predictor.input_gradients(self._params_behind, points)
                 slopes += 0.5 * weight * find_shares(logits)[:, :, np.newaxis] * grads
             moves = delta[..., :n_units].reshape(pairs)
