@@ -35,6 +35,10 @@ OTHERS = {
     "dict of one row": ({"a": 1.0, "b": "x"}, r"got a dict\. Pass pandas\.DataFrame\(\[X\]\)"),
     "list of dicts": (FRAME.to_dict("records"), r"got a list of dicts\. Pass pandas\.DataFrame"),
     "repeated names": (FRAME.set_axis(["a"] * FRAME.shape[1], axis=1), r"same name, \['a'\]"),
+    "repeated names of Arrow": (
+        pa.RecordBatch.from_arrays([pa.array(X[:, 0])] * 2, names=["a", "a"]),
+        r"same name, \['a'\]",
+    ),
     "LazyFrame": (pl.DataFrame(COLUMNS).lazy(), r"got a LazyFrame.*Pass X\.collect\(\)"),
     "record array": (FRAME.to_records(), r"named fields\. Pass pandas\.DataFrame\(X\)"),
     "generator": ((row for row in X), r"got a generator\. Pass a list of rows"),

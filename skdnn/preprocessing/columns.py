@@ -54,14 +54,14 @@ def take_table(X: Any, *, has_any_rows: bool = False) -> Any:
     X = nw.to_native(X, pass_through=True)
     if type(X).__module__.partition(".")[0] == "dask":
         X = X.compute()
-    if type(X).__name__ == "RecordBatch":
-        return nw.from_arrow(X, backend="pyarrow").to_native()
     advice = _find_advice(X, has_any_rows=has_any_rows)
     if advice is not None:
         raise TypeError(
             "X must be a table of shape (n_samples, n_features), such as a two-dimensional array "
             f"or a DataFrame, got {advice}"
         )
+    if type(X).__name__ == "RecordBatch":
+        return nw.from_arrow(X, backend="pyarrow").to_native()
     return fill_masked(X)
 
 
