@@ -53,7 +53,6 @@ from skdnn.optim.transforms import (
     ScaleByLearningRate,
     ScaleByNAdam,
     ScaleByRMS,
-    chain,
 )
 from skdnn.training.step import training_formula
 
@@ -456,7 +455,7 @@ PARTS: dict[str, Callable[[int, int, int], Part]] = {
         for mode in ("training", "prediction")
     },
     **{name: partial(make_loss_part, loss) for name, loss in LOSS_ROWS.items()},
-    **{name: partial(make_step_part, chain(row)) for name, row in TRANSFORM_ROWS.items()},
+    **{name: partial(make_step_part, Optimizer((row,))) for name, row in TRANSFORM_ROWS.items()},
     **{
         f"solver {name}": partial(
             make_step_part,
@@ -525,7 +524,7 @@ def take_steps(
     layout, dtype = network.layout, params.dtype
     n, first = layout.n_trainable, min(members)
     if optimizer is None:
-        optimizer = chain(ScaleByLearningRate(((n, 1.0),)))
+        optimizer = Optimizer((ScaleByLearningRate(((n, 1.0),)),))
     scalars = optimizer.prepare(np.arange(1, n_steps + 1), np.full(n_steps, 0.05))
     values = np.stack([*scalars.values(), np.linspace(1.0, 0.1, n_steps)], axis=1)
     own = params[: len(members)]

@@ -12,7 +12,7 @@ from ..nn.losses import make_loss
 from ..nn.network import Network
 from ..optim.schedules import Constant, CosLog4, Schedule, make_schedule
 from ..optim.solvers import make_optimizer
-from ..optim.transforms import Optimizer, chain
+from ..optim.transforms import Optimizer
 from ..training.folds import FEWEST_FOLDS
 from ..training.rows import Rows
 from ..training.state import (
@@ -107,7 +107,7 @@ def _choose_patience(
 def _make_optimizer(parameters: ResolvedParameters, network: Network, l2: float) -> Optimizer:
     if parameters.solver == "lbfgs":  # SciPy takes the steps
         _check_for_lbfgs(parameters)
-        return chain()
+        return Optimizer(())
     return make_optimizer(
         parameters.solver,
         n_decayed=network.layout.n_decayed,

@@ -12,7 +12,6 @@ from .transforms import (
     ScaleByNAdam,
     ScaleByRMS,
     Transform,
-    chain,
 )
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "ScaleByNAdam",
     "ScaleByRMS",
     "Transform",
-    "chain",
     "schedules",
     "solvers",
 ]

@@ -15,7 +15,6 @@ from .transforms import (
     ScaleByNAdam,
     ScaleByRMS,
     Transform,
-    chain,
 )
 
 SOLVERS = ("gd", "sgd", "rmsprop", "adam", "adamw", "nadam")
@@ -49,7 +48,7 @@ def make_optimizer(
         "nadam": ScaleByNAdam(beta_1, beta_2, epsilon),
     }
     has_momentum = isinstance(solver, str) and solver == "sgd" and momentum > 0
-    return chain(
+    transforms = (
         AddL2Gradient(l2, n_decayed) if l2 > 0 else None,
         ClipByGlobalNorm(max_grad_norm) if max_grad_norm is not None else None,
         direction[solver] if isinstance(solver, str) else solver,
@@ -57,3 +56,4 @@ def make_optimizer(
         AccumulateMomentum(momentum, nesterov) if has_momentum else None,
         DecayWeights(weight_decay, n_decayed) if weight_decay > 0 else None,
     )
+    return Optimizer(tuple(filter(None, transforms)))

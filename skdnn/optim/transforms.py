@@ -468,7 +468,7 @@ class Optimizer:
     Parameters
     ----------
     transforms : tuple of Transform
-        From the gradient to the update.
+        From the gradient to the update, in this order.
 
     Examples
     --------
@@ -577,25 +577,3 @@ def _join(known: dict[str, np.ndarray], own: dict[str, np.ndarray]) -> dict[str,
             f"differ, got {repeated} twice; rename one."
         )
     return known | own
-
-
-def chain(*transforms: Transform | None) -> Optimizer:
-    """Join transforms in the order given.
-
-    Parameters
-    ----------
-    *transforms : Transform or None
-        None stands for one that is not wanted.
-
-    Returns
-    -------
-    optimizer : Optimizer
-        The transforms as one.
-
-    Examples
-    --------
-    >>> from skdnn.optim import ClipByGlobalNorm, chain
-    >>> chain(ClipByGlobalNorm(1.0), None).transforms
-    (ClipByGlobalNorm(max_norm=1.0),)
-    """
-    return Optimizer(tuple(filter(None, transforms)))
