@@ -83,8 +83,7 @@ class Callback:
     A clone of the estimator shares its callbacks. A pickle of it, and a search's worker processes,
     get copies of them: they can write files, but nothing in this process.
 
-    With solver "lbfgs" several networks are trained one after the other. The epochs are those of
-    the first one.
+    With solver "lbfgs" several networks are trained one after the other, and so are their epochs.
 
     Examples
     --------
@@ -184,8 +183,6 @@ class Callback:
         """
         if context.task_name != "epoch":
             _call(self.on_fit_end, estimator, context)
-            return False
-        if context.task_id + 1 != estimator.n_iter_:  # a further network of L-BFGS
             return False
         history = estimator.history_
         metrics = {name: history.get(name, [np.nan])[-1] for name in METRICS}

@@ -92,12 +92,12 @@ def test_parts_of_a_stream_are_lines_of_one_table(capsys):
     assert (others, n_headings) == ([], 1)
 
 
-def test_networks_of_lbfgs_have_lines_of_their_own(capsys):
+def test_networks_of_lbfgs_follow_each_other(capsys):
     X, y = make_table()
     model = classifier(solver="lbfgs", batch_size="auto", n_members=2, max_iter=3, verbose=2)
     fit_quietly(model, X, y)
     rows, others, n_headings = read_lines(capsys.readouterr().out)
-    assert [row[0] for row in rows] == ["2/3", "3/3"] * 2
+    assert [row[0] for row in rows] == ["2/6", "4/6", "6/6"]
     assert (len(others), n_headings) == (1, 1)
 
 

@@ -1,27 +1,25 @@
 """L-BFGS: the whole cost as a function of one flat vector, given to `scipy.optimize`.
 
 Members are independent, so that their costs are minimised one after the other. An iteration is
-recorded, validated and reported as an epoch is.
+recorded, validated and reported as an epoch is; those of a member follow those of another.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
 from .interrupt import Interrupt
-from .loop import History, Tasks, begin_progress, end_epoch, record
+from .loop import Tasks, begin_progress, end_epoch, record
 from .report import Report
 from .rows import Rows
-from .state import EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
+from .state import End, EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
 from .trainer import Trainer
 from .validation import Validation, fingerprint
-from .weight_selection import Ending, select_weights
+from .weight_selection import select_weights
 
 
 def train_lbfgs(
@@ -38,102 +36,69 @@ def train_lbfgs(
     """
     mark = fingerprint(plan, rows, validation)
     state.begin_anew(plan)
-    first = state.params.copy()
-    progresses, histories, message = list[TrainingProgress](), list[History](), ""
+    n_members = len(state.params)
+    ended_by: End = ""
     plan = replace(plan, batch_size=len(rows), patience_growth=0.0)
-    report = Report(plan.verbose, state.n_epochs_before)
+    is_unfinished = np.zeros(n_members, dtype=bool)
     with np.errstate(over="ignore", invalid="ignore"):
-        for member in range(len(first)):
-            started_at = time.perf_counter()
-            state.params[member] = first[member]
-            part = replace(state, params=state.params[member : member + 1], history={})
-            network = replace(plan.network, n_members=1, first_member=member)
-            own = replace(plan, network=network, max_time=plan.max_time / len(first))
-            trainer = Trainer(own, part, rows, validation, interrupt)
-            state.executor = part.executor
-            with trainer.hold_blas():
-                progress = begin_progress(trainer, mark)
-                if member == 0:
-                    tasks.begin_fit(plan.max_iter * len(first))
-                histories.append(part.history)
-                average = partial(_average, state, histories, len(rows))
-                minimisation = _Minimisation(trainer, progress, tasks, started_at, average, report)
-                minimisation.run(interrupt)
-            progresses.append(progress)
-            message = message or minimisation.message
-            if minimisation.is_last:
-                break
-    n_trained = len(progresses)
-    _repeat(state.params, n_trained)
-    progress = TrainingProgress.join([progresses[i % n_trained] for i in range(len(first))])
-    select_weights(plan, state, progress, Ending(validation is not None, message=message))
+        trainer = Trainer(plan, state, rows, validation, interrupt)
+        with trainer.hold_blas():
+            progress = begin_progress(trainer, mark)
+            progress.n_epochs_planned = plan.max_iter * n_members
+            tasks.begin_fit(progress.n_epochs_planned)
+            plan.network.reset_statistics(state.params)
+            first = state.params.copy()
+            minimisation = _Minimisation(trainer, progress, tasks)
+            for member in range(n_members):
+                state.params[member] = first[member]
+                is_unfinished[member] = minimisation.run(member)
+                ended_by, progress.ended_by = progress.ended_by or ended_by, ""
+                if minimisation.is_last:
+                    break
+    progress.running, progress.ended_by = is_unfinished, ended_by
+    for array in vars(progress).values():
+        if isinstance(array, np.ndarray):
+            _repeat(array, member + 1)
+    select_weights(plan, state, progress)
 
 
-def _repeat(params: np.ndarray, n_trained: int) -> None:
-    """Give untrained members the weights of trained ones: theirs would spoil the average."""
-    params[n_trained:] = params[np.arange(n_trained, len(params)) % n_trained]
-
-
-def _average(state: TrainingState, histories: list[History], n_rows: int) -> None:
-    """Record an iteration of the last member: the mean of all members that have got so far."""
-    last = len(histories[-1]["loss"]) - 1
-    values = [
-        [column[last] for column in history.values()]
-        for history in histories
-        if len(history.get("loss", [])) > last
-    ]
-    means = dict(zip(histories[-1], np.mean(values, axis=0).tolist(), strict=True))
-    place = state.n_epochs_before + last
-    if len(state.history.get("loss", [])) == place:
-        record(state.history, np.ones(0), **means)
-        state.n_samples_seen += n_rows
-    for name, mean in means.items():
-        state.history[name][place] = mean
-    _repeat(state.params, len(histories))
+def _repeat(of_members: np.ndarray, n_trained: int) -> None:
+    """Give untrained members what trained ones have: their weights would spoil the average."""
+    others = np.arange(n_trained, len(of_members))
+    of_members[others] = of_members[others % n_trained]
 
 
 class _Minimisation:
-    """The minimisation of one member's cost.
+    """The minimisation of the cost of one member after the other.
 
     Parameters
     ----------
     trainer : Trainer
-        Of this member alone.
     progress : TrainingProgress
-        Likewise.
     tasks : Tasks
-    started_at : float
-    average : callable
-        Called after each iteration.
-    report : Report
-        Shows each iteration.
     """
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        progress: TrainingProgress,
-        tasks: Tasks,
-        started_at: float,
-        average: Callable[[], None],
-        report: Report,
-    ) -> None:
+    def __init__(self, trainer: Trainer, progress: TrainingProgress, tasks: Tasks) -> None:
         self.trainer, self.progress, self.tasks = trainer, progress, tasks
         self.plan, self.state = trainer.plan, trainer.state
-        self.started_at, self.average, self.report = started_at, average, report
-        self.message = ""
+        self.report = Report(self.plan.verbose, self.state.n_epochs)
+        self.max_time = self.plan.max_time / len(self.state.params)
         self.is_last = False  # whether a stop was asked for
-        n_trainable = self.plan.network.layout.n_trainable
-        self.weights = self.state.params[0, :n_trainable]
-        self.statistics = self.state.params[0, n_trainable:]
-        self.plan.network.reset_statistics(self.state.params)
-        self._first_statistics = self.statistics.copy()
 
-    def run(self, interrupt: Interrupt) -> None:
-        """Iterate until the gradient vanishes, a limit is met, or a stop is asked for."""
-        plan, progress = self.plan, self.progress
-        self._iterate = self.weights.astype(np.float64)
-        self._looked_at = time.perf_counter()
+    def run(self, member: int) -> bool:
+        """Iterate until the gradient vanishes, a limit is met, or a stop is asked for.
+
+        Returns whether there is something left to do.
+        """
+        plan, progress, interrupt = self.plan, self.progress, self.trainer.interrupt
+        self._member, n_before = member, progress.n_epochs
+        self._started_at = self._looked_at = time.perf_counter()
+        progress.running[:] = np.arange(len(progress.running)) == member
+        n_trainable = plan.network.layout.n_trainable
+        self._weights = self.state.params[member, :n_trainable]
+        self._statistics = self.state.params[member, n_trainable:]
+        self._first_statistics = self._statistics.copy()
+        self._iterate = self._weights.astype(np.float64)
         is_unfinished = False
         try:
             result = minimize(
@@ -145,35 +110,36 @@ class _Minimisation:
                 options={"maxiter": plan.max_iter, "maxfun": plan.max_fun, "gtol": plan.tol},
             )
             self._move_to(result.x)
-            is_stopped = bool(progress.ended_by) or not progress.running[0]
+            is_stopped = bool(progress.ended_by) or not progress.running[member]
             is_unfinished = result.status != 0 and not is_stopped
-            self.message = str(result.message) if is_unfinished else ""
+            if is_unfinished and not progress.message:
+                progress.message = str(result.message)
             interrupt.check()
         except KeyboardInterrupt:
             interrupt.answer()
             progress.ended_by, self.is_last = "interrupt", True
             self._move_to(self._iterate)
         metrics = self.trainer.evaluate()
-        progress.set_last(metrics, np.array([0]))
-        if progress.n_epochs == 0:  # where it began is all there is, and may be the minimum
-            progress.lowest[:] = metrics.cost
-        progress.running[:] = is_unfinished or bool(progress.ended_by)
+        progress.set_last(metrics, np.array([member]))
+        if progress.n_epochs == n_before:  # where it began is all there is, and may be the minimum
+            progress.lowest[member] = metrics.cost[member]
+        return is_unfinished or bool(progress.ended_by)
 
     def _cost(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the cost and its gradient at some weights."""
         n_decayed = self.plan.network.layout.n_decayed
-        self.weights[:] = weights
-        loss, gradient = self.trainer.compute_gradient()
-        gradient[:n_decayed] += self.plan.l2 * self.weights[:n_decayed]
-        cost = loss + float(self.trainer.penalty(self.state.params)[0])
+        self._weights[:] = weights
+        loss, gradient = self.trainer.compute_gradient(self._member)
+        gradient[:n_decayed] += self.plan.l2 * self._weights[:n_decayed]
+        cost = loss + float(self.trainer.penalty(self.state.params)[self._member])
         return cost, gradient.astype(np.float64)
 
     def _move_to(self, weights: np.ndarray) -> None:
         """Set the weights, and the statistics of the rows under them."""
-        self.weights[:] = weights
-        if self.statistics.size:
-            self.statistics[:] = self._first_statistics
-            self.trainer.compute_gradient()
+        self._weights[:] = weights
+        if self._statistics.size:
+            self._statistics[:] = self._first_statistics
+            self.trainer.compute_gradient(self._member)
 
     def _end_iteration(self, intermediate_result: OptimizeResult) -> None:
         """Evaluate and record an iteration, and stop if there is a reason to."""
@@ -182,16 +148,17 @@ class _Minimisation:
         self.tasks.begin_epoch()
         self._move_to(self._iterate)
         penalty = trainer.penalty(self.state.params)
-        cost = np.array([intermediate_result.fun])
+        cost = np.where(progress.running, intermediate_result.fun, np.nan)
         metrics, validation_loss, score = EpochMetrics(cost - penalty, cost, cost), None, None
         if trainer.validation is not None:
             validation_loss, objective, score = trainer.validate()
-            metrics = metrics._replace(objective=objective)
+            metrics = metrics._replace(objective=np.where(progress.running, objective, np.nan))
         progress.add_epoch(metrics, self.state.params, plan.tol)
+        self.state.n_samples_seen += len(trainer.rows)
         now = time.perf_counter()
         record(
             self.state.history,
-            np.ones(1, dtype=bool),
+            progress.running,
             loss=metrics.loss,
             penalty=penalty,
             validation_loss=validation_loss,
@@ -200,10 +167,10 @@ class _Minimisation:
             seconds=now - self._looked_at,
         )
         self._looked_at = now
-        self.average()
-        if trainer.validation is not None and progress.exhausted(plan)[0]:
+        _repeat(self.state.params, self._member + 1)
+        if trainer.validation is not None and progress.exhausted(plan)[self._member]:
             progress.running[:] = False
-        self.is_last = end_epoch(plan, progress, self.tasks, self.started_at)
+        self.is_last = end_epoch(self.max_time, progress, self.tasks, self._started_at)
         self.report.add_epoch(progress, self.state.history)
-        if progress.ended_by or not progress.running[0]:
+        if progress.ended_by or not progress.running[self._member]:
             raise StopIteration

@@ -15,7 +15,7 @@ from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
 from .trainer import Trainer
 from .validation import Validation, fingerprint
-from .weight_selection import MAX_HALVINGS, Ending, select_weights, useless_loss
+from .weight_selection import MAX_HALVINGS, select_weights, useless_loss
 
 ADAPTIVE_DIVISOR = 5.0
 SMALLEST_ADAPTIVE_RATE = 1e-6
@@ -82,29 +82,27 @@ def train(
             except KeyboardInterrupt:
                 interrupt.answer()
                 progress.ended_by = "interrupt"
-            ending = _evaluate_end(trainer, progress)
-    select_weights(plan, state, progress, ending)
+            if not plan.is_part:
+                _evaluate_end(trainer, progress)
+    select_weights(plan, state, progress)
 
 
-def _evaluate_end(trainer: Trainer, progress: TrainingProgress) -> Ending:
+def _evaluate_end(trainer: Trainer, progress: TrainingProgress) -> None:
     """Evaluate the weights in the end, and those to keep.
 
     The loss of the last epoch was computed before its last steps, which can ruin the weights, and
     under dropout, which makes it noisy where rows are few. It is replaced by that of the weights at
     the end: of members whose last loss is bad, or of all that are running without validation rows.
     """
-    keeps_best = trainer.validation is not None
-    if trainer.plan.is_part:
-        return Ending(keeps_best)
     members = progress.running
-    if keeps_best:
+    if progress.keeps_best:
         members = progress.last_cost > useless_loss(trainer.plan)
     if members.any():
         metrics = trainer.evaluate()
         progress.set_last(metrics, members)
-        if not keeps_best:
+        if not progress.keeps_best:
             progress.keep_best(metrics, trainer.state.weights, progress.last_epoch)
-    return Ending(keeps_best, is_dead=trainer.is_dead())
+    progress.is_dead = trainer.is_dead()
 
 
 def resume_progress(plan: TrainingPlan, state: TrainingState, mark: int) -> TrainingProgress | None:
@@ -135,6 +133,7 @@ def begin_progress(trainer: Trainer, mark: int) -> TrainingProgress:
     unknown = np.full(len(state.params), np.inf)
     metrics = EpochMetrics(unknown, unknown, unknown) if plan.is_part else trainer.evaluate_first()
     progress = TrainingProgress.begin(state.weights, metrics, plan.max_iter, mark)
+    progress.keeps_best = trainer.validation is not None
     if not plan.is_part:  # the next part is another one
         state.progress = progress
     return progress
@@ -155,16 +154,14 @@ def _train_epochs(
         if plan.is_adaptive:
             is_stopped = _lower_rates(plan, state, progress.waited, is_stopped)
         progress.running[is_stopped] = False
-        end_epoch(plan, progress, tasks, started_at)
+        end_epoch(plan.max_time, progress, tasks, started_at)
         report.add_epoch(progress, state.history)
 
 
-def end_epoch(
-    plan: TrainingPlan, progress: TrainingProgress, tasks: Tasks, started_at: float
-) -> bool:
+def end_epoch(max_time: float, progress: TrainingProgress, tasks: Tasks, started_at: float) -> bool:
     """End the training if a callback asks for it, or its time is over; return the former."""
     wants_to_stop = tasks.end_epoch()
-    is_late = time.perf_counter() - started_at >= plan.max_time
+    is_late = time.perf_counter() - started_at >= max_time
     if (wants_to_stop or is_late) and not progress.is_over:
         progress.ended_by = "callback" if wants_to_stop else "max_time"
     return wants_to_stop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, get_args
@@ -83,7 +82,10 @@ class TrainingProgress:
     waited: np.ndarray  # epochs without progress
     n_epochs: int = 0
     ended_by: End = ""
+    keeps_best: bool = False  # whether the best weights are to be kept, and not the last ones
     has_diverged: bool = False  # whether weights were rejected in the end
+    is_dead: bool = False  # whether a member predicts the same for every row in the end
+    message: str = ""  # of SciPy's solver where it did not converge
 
     @classmethod
     def begin(
@@ -106,18 +108,6 @@ class TrainingProgress:
             lowest=np.full(n_members, np.inf),
             waited=np.zeros(n_members, dtype=int),
         )
-
-    @classmethod
-    def join(cls, parts: Sequence[TrainingProgress]) -> TrainingProgress:
-        """Join the progress of single members."""
-        arrays: dict[str, Any] = {
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name, value in vars(parts[0]).items()
-            if isinstance(value, np.ndarray)
-        }
-        n_epochs = max(part.n_epochs for part in parts)
-        ends = [part.ended_by for part in parts if part.ended_by]
-        return replace(parts[0], n_epochs=n_epochs, ended_by=ends[0] if ends else "", **arrays)
 
     @property
     def is_over(self) -> bool:

@@ -239,16 +239,16 @@ class Trainer:
             values.append(np.stack(columns, axis=1))
         return np.stack(values).astype(state.params.dtype)[place]
 
-    def compute_gradient(self) -> tuple[float, np.ndarray]:
-        """Return the mean loss of the first member on all rows as one batch, and its gradient.
+    def compute_gradient(self, member: int) -> tuple[float, np.ndarray]:
+        """Return the mean loss of a member on all rows as one batch, and its gradient.
 
         Statistics of its layers become those of these rows.
         """
         self.interrupt.check()
-        weight, n = self.batches.weight(0), len(self.rows)
-        compiled = self._compile(0, n)
+        weight, n = self.batches.weight(member), len(self.rows)
+        compiled = self._compile(member, n)
         executable = self._memories[0].executable(compiled)
-        load(executable, self._arrays, [0])
+        load(executable, self._arrays, [member])
         logits = np.empty((1, 1, n), self.state.params.dtype)
         if compiled.n_bits:
             raise ValueError(
@@ -259,7 +259,7 @@ class Trainer:
         own = None if weight is None else weight[np.newaxis]
         executable.run(Feed(self.rows.X, index, self.rows.y, own, logits=logits))
         if "statistics" in self._arrays:
-            self._arrays["statistics"][...] = executable.views["statistics"]
+            self._arrays["statistics"][member] = executable.views["statistics"][0]
         total = self.plan.loss.total(self.rows.y[np.newaxis], logits[0], own)
         return float(total[0]) / n, executable.views["grads"][0].copy()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -19,28 +18,7 @@ USELESS = 2.0
 """A model is useless if its loss is this many times that of predicting 1/2 for every row."""
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How a training ended, beside what its progress records.
-
-    Attributes
-    ----------
-    keeps_best : bool
-        Whether each member's best weights are to be kept, and not its last ones.
-    is_dead : bool
-        Whether a member predicts the same for every row in the end.
-    message : str
-        The message of SciPy's solver where it did not converge.
-    """
-
-    keeps_best: bool
-    is_dead: bool = False
-    message: str = ""
-
-
-def select_weights(
-    plan: TrainingPlan, state: TrainingState, progress: TrainingProgress, ending: Ending
-) -> None:
+def select_weights(plan: TrainingPlan, state: TrainingState, progress: TrainingProgress) -> None:
     """Choose the weights to keep, and warn if training went wrong.
 
     Weights that diverged are replaced by better ones. For a part of a stream only the loss has to
@@ -57,7 +35,7 @@ def select_weights(
         If training diverged, was cut short, or ended while the loss was still falling.
     """
     chosen, epoch = state.weights.copy(), progress.last_epoch
-    if ending.keeps_best:
+    if progress.keeps_best:
         chosen, epoch = progress.best, progress.best_epoch
     is_bad = _has_diverged(plan, progress, chosen)
     has_nothing = progress.n_epochs > 0 and not np.isfinite(progress.lowest).all()
@@ -74,11 +52,11 @@ def select_weights(
     if epoch.any():  # else training gained nothing
         state.best_iter = n_before + int(epoch.max())
     if plan.verbose and not plan.is_part:
-        print(_describe_stop(plan, progress, ending, epoch, n_before), flush=True)
+        print(_describe_stop(plan, progress, epoch, n_before), flush=True)
     remarks = [
-        *_remarks_on_the_end(plan, progress, ending),
+        *_remarks_on_the_end(plan, progress),
         *_remarks_on_divergence(plan, state, progress, is_bad),
-        *([] if progress.has_diverged else _remarks_on_convergence(plan, state, progress, ending)),
+        *([] if progress.has_diverged else _remarks_on_convergence(plan, state, progress)),
     ]
     if remarks:
         warnings.warn(" ".join(remarks), ConvergenceWarning, stacklevel=find_stack_level())
@@ -87,7 +65,6 @@ def select_weights(
 def _describe_stop(
     plan: TrainingPlan,
     progress: TrainingProgress,
-    ending: Ending,
     kept: np.ndarray,
     n_before: int,
 ) -> str:
@@ -99,11 +76,11 @@ def _describe_stop(
         words = f"epoch {epochs[0]}"
     else:
         words = f"epochs {epochs[0]} to {epochs[-1]}"
-    why, n_epochs = _name_end(plan, progress, ending), n_before + progress.n_epochs
+    why, n_epochs = _name_end(plan, progress), n_before + progress.n_epochs
     return f"{why}: stopped after epoch {n_epochs}; kept {words}."
 
 
-def _name_end(plan: TrainingPlan, progress: TrainingProgress, ending: Ending) -> str:
+def _name_end(plan: TrainingPlan, progress: TrainingProgress) -> str:
     if progress.ended_by:
         return {
             "interrupt": "Interrupted",
@@ -112,9 +89,9 @@ def _name_end(plan: TrainingPlan, progress: TrainingProgress, ending: Ending) ->
         }[progress.ended_by]
     if progress.running.any():
         is_at_end = progress.n_epochs >= progress.n_epochs_planned
-        return "max_iter is reached" if is_at_end else ending.message
+        return "max_iter is reached" if is_at_end else progress.message
     if (progress.waited >= plan.n_iter_no_change).any():
-        return "Early stopping" if ending.keeps_best else "No more progress"
+        return "Early stopping" if progress.keeps_best else "No more progress"
     return "Diverged" if progress.n_diverged.any() else "Converged"
 
 
@@ -135,12 +112,10 @@ def _has_diverged(plan: TrainingPlan, progress: TrainingProgress, chosen: np.nda
     return is_bad
 
 
-def _remarks_on_the_end(
-    plan: TrainingPlan, progress: TrainingProgress, ending: Ending
-) -> Iterator[str]:
+def _remarks_on_the_end(plan: TrainingPlan, progress: TrainingProgress) -> Iterator[str]:
     done = f"{progress.n_epochs} of {progress.n_epochs_planned} epochs"
     if progress.ended_by == "interrupt":
-        kept = "best weights so far" if ending.keeps_best else "weights that it had then"
+        kept = "best weights so far" if progress.keeps_best else "weights that it had then"
         yield f"Training was interrupted after {done}; the model keeps the {kept}."
     elif progress.ended_by == "max_time":
         yield f"Training ended after {done}, because max_time={plan.max_time!r} seconds were over."
@@ -166,7 +141,7 @@ def _remarks_on_divergence(
 
 
 def _remarks_on_convergence(
-    plan: TrainingPlan, state: TrainingState, progress: TrainingProgress, ending: Ending
+    plan: TrainingPlan, state: TrainingState, progress: TrainingProgress
 ) -> Iterator[str]:
     waits_for_a_plateau = np.isfinite(plan.n_iter_no_change) and not plan.schedule.needs_horizon
     if progress.last_loss.max() > useless_loss(plan) and not plan.is_part:
@@ -175,18 +150,18 @@ def _remarks_on_convergence(
             f"1/2 to everything would cost {useless_loss(plan) / USELESS:.4g}. {_advise(plan)} If "
             f"the loss is still falling, raise max_iter={plan.max_iter}."
         )
-    elif ending.is_dead:
+    elif progress.is_dead:
         kept = f" The weights kept are those of epoch {progress.best_epoch.max()}."
         yield (
             "In the end the network answers the same to every row: its units are dead, or all "
             f"alike as with initialization='zeros'; {_describe_end(plan, state, progress)}."
-            f"{kept if ending.keeps_best else ''} {_advise(plan)}"
+            f"{kept if progress.keeps_best else ''} {_advise(plan)}"
         )
-    elif ending.message:
+    elif progress.message:
         scaling = "" if plan.is_scaled else ", or scale the features"
         yield (
-            f"L-BFGS ended without converging: {ending.message}. Raise max_iter={plan.max_iter} or "
-            f"max_fun={plan.max_fun}{scaling}."
+            f"L-BFGS ended without converging: {progress.message}. Raise "
+            f"max_iter={plan.max_iter} or max_fun={plan.max_fun}{scaling}."
         )
     elif not progress.ended_by and progress.running.any() and waits_for_a_plateau:
         yield (
