@@ -11,7 +11,7 @@ model leaves a row with the error; delete it there to try again.
     python benchmarks/quality.py --report quality.csv [more.csv ...] [--models NAME ...]
                                  [--by-table FILE.csv]
 
-DIR holds files NAME.csv.gz, as `tables.py` writes them: the last column is `target` (0 or 1),
+DIR holds files NAME.csv.gz, as `make_tables.py` writes them: the last column is `target` (0 or 1),
 categories are strings, an empty field is a missing value. Split k samples at most --max-rows rows
 with seed k, holds out 30% of them with equal shares of both classes, and gives the model seed k.
 Tuned models, of names that end in "-tuned", are chosen among their defaults and --draws draws of

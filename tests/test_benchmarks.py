@@ -102,7 +102,7 @@ def test_ranks_and_ratios_of_a_report(tmp_path, monkeypatch):
 
 
 def test_tables_are_built_from_packages(tmp_path):
-    shown = run("tables.py", "--out", tmp_path, "--only", "nyc_rain_hourly", "wdbc", "wilt")
+    shown = run("make_tables.py", "--out", tmp_path, "--only", "nyc_rain_hourly", "wdbc", "wilt")
     assert "wilt                         not in a package: https:" in shown
     assert {path.name for path in tmp_path.glob("main/*")} == {
         "nyc_rain_hourly.csv.gz",
@@ -115,7 +115,7 @@ def test_tables_are_built_from_packages(tmp_path):
 
 def test_tables_leave_out_what_identifies_rows(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from tables import make_table
+    from make_tables import make_table
 
     source = pd.DataFrame({"id": [1, 2, 3, 4], "x": [2.0, 1.0, 3.0, 5.0], "answer": list("yyyn")})
     table = make_table(source, "answer", "y", "id")

