@@ -224,8 +224,8 @@ def _refuse_categories(names: list[Any]) -> None:
 
 def _check_features(estimator: Any, X: Any, *y: Any, reset: bool = False) -> None:
     """Check names and number of the features; for other shapes the encoder's error is clearer."""
-    is_table = is_frame(X) or np.ndim(X) == 2
-    if reset or (is_table and not is_checked(estimator, X)):
+    n_axes = 2 if is_frame(X) else getattr(X, "ndim", None) or np.asarray(X).ndim
+    if reset or (n_axes == 2 and not is_checked(estimator, X)):
         validate_data(estimator, X, *y, skip_check_array=True, reset=reset)
 
 
