@@ -71,6 +71,14 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
     categorical_features : array-like of {bool, int, str}, "from_dtype" or None, \
             default="from_dtype"
         The table: which columns are categories, for encoder "auto"; see `TabularEncoder`.
+    target_encoding : "auto" or None, default="auto"
+        The table: what becomes of categories of many levels, the codes of a `TabularEncoder`. Each
+        level has units that are learnt, its embedding. In columns with fewer than 5 rows for each
+        level, in the mean, these would be learnt by heart: "auto" takes two statistics of the level
+        instead, its smoothed log-odds and how many rows it has. Each network computes them from the
+        rows that it learns from, and those of a row without a fifth of the rows that it is among:
+        no label of its own enters, nor any of a row that is held out. None, solver "lbfgs" and a
+        first `partial_fit` take embeddings; later ones leave the statistics as they are.
     numeric_embedding : {"auto", "mixed", "periodic", "piecewise"} or None, default="auto"
         The table: describes each number by functions of it, beside itself; see
         `skdnn.nn.NumericEmbedding`. They are learnt cosines for "periodic"; for "piecewise"
@@ -261,7 +269,8 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
     resolved_params_ : dict
         The parameters that were left open, with what was chosen for this table; they make the same
         network if they are passed. "auto" stands for a rule and not for a value where
-        `initialization` and `n_iter_no_change` have it, and these are not among them.
+        `initialization`, `target_encoding` and `n_iter_no_change` have it, and these are not among
+        them.
     encoder_ : transformer or None
         The fitted encoder.
     oof_decision_function_ : ndarray of shape (n_samples,)
@@ -407,6 +416,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         # the table
         encoder: BaseEstimator | Literal["auto"] | None = "auto",
         categorical_features: ArrayLike | Literal["from_dtype"] | None = "from_dtype",
+        target_encoding: Literal["auto"] | None = "auto",
         numeric_embedding: Literal["auto", "mixed", "periodic", "piecewise"] | None = "auto",
         # the network
         initialization: str = "auto",
@@ -457,6 +467,7 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         self.activation = activation
         self.encoder = encoder
         self.categorical_features = categorical_features
+        self.target_encoding = target_encoding
         self.numeric_embedding = numeric_embedding
         self.initialization = initialization
         self.normalization = normalization

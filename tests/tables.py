@@ -8,7 +8,7 @@ to try it on. Below stand the ways in which several test files run a formula, or
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -187,6 +187,9 @@ LAYER_ROWS = {
         lambda n_in: NumericEmbedding(3, 2, "piecewise_linear")
     ),
     "categorical_embedding": LayerRow(categories, make_x=codes),
+    "categorical_embedding_not_trainable": LayerRow(
+        lambda n_in: replace(categories(n_in), trainable=False), make_x=codes
+    ),
     "concatenate": LayerRow(numbers_and_categories, make_x=numbers_and_codes),
     "concatenate_in_concatenate": LayerRow(
         lambda n_in: Concatenate(

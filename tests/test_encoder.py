@@ -265,7 +265,8 @@ def test_one_or_two_levels_beside_rare_ones_become_flags_each():
 
 
 def test_many_levels_become_a_code():
-    encoded, names, encoder = encode(["a", "b", "c", "d"] * 2 + ["e", None], max_one_hot=3)
+    column = ["a", "b", "c", "d"] * 2 + ["e", None]
+    encoded, names, encoder = encode(column, max_one_hot=3, min_frequency=2)
     assert names == [""]
     assert encoder.code_sizes_ == (6,)
     assert_array_equal(encoded[:, 0], [2, 3, 4, 5, 2, 3, 4, 5, 0, 1])
@@ -275,8 +276,25 @@ def test_many_levels_become_a_code():
 def test_max_one_hot_counts_levels_that_are_not_rare():
     column = ["a", "b", "c"] * 2 + ["d", None]
     assert encode(column, max_one_hot=3)[2].code_sizes_ == ()
-    assert encode(column, max_one_hot=2)[2].code_sizes_ == (5,)
+    assert encode(column, max_one_hot=2, min_frequency=2)[2].code_sizes_ == (5,)
     assert encode(["a", "b"] * 2, max_one_hot=0)[2].code_sizes_ == ()
+
+
+def test_no_level_of_codes_with_few_rows_each_is_rare_by_default():
+    few = [*"abc" * 2, *"de"]  # 8 rows of 5 levels
+    assert encode(few, max_one_hot=2)[2].categories_ == [[*"abcde"]]
+    assert encode(few, max_one_hot=2, min_frequency=2)[2].categories_ == [[*"abc"]]
+    assert encode(few, max_one_hot=3)[1] == ["_a", "_b", "_c", "_rare"]
+    assert encode([*"abc" * 8, "d"], max_one_hot=2)[2].categories_ == [[*"abc"]]
+    assert encode(few, max_one_hot=2, max_categories=4)[2].categories_ == [[*"abcd"]]
+
+
+def test_columns_that_identify_rows_stay_rare_and_warn():
+    with pytest.warns(UserWarning, match="most rows have a rare level"):
+        assert encode([f"row {i}" for i in range(50)])[2].categories_ == [[]]
+    names = [f"row {i // 2 if i < 20 else i}" for i in range(50)]
+    with pytest.warns(UserWarning, match="most rows have a rare level"):
+        assert len(encode(names)[2].categories_[0]) == 40  # ten levels occur twice
 
 
 def test_single_level_is_zero():
@@ -487,13 +505,13 @@ def mix(kinds, container):
 @example(kinds=["two values", "constant", "two values", "mostly zero"], container="pandas")
 def test_columns_of_a_mix_are_those_of_each_column_alone(kinds, container):
     table, categories = mix(kinds, container)
-    encoder = TabularEncoder(categories, max_one_hot=4).fit(table)
+    encoder = TabularEncoder(categories, max_one_hot=4, min_frequency=2).fit(table)
     encoded = encoder.transform(table)
     names = encoder.get_feature_names_out([f"c{j}" for j in range(len(kinds))]).tolist()
     groups = {"continuous": [], "flag": [], "code": []}  # of each: feature, name and values
     for j, kind in enumerate(kinds):
         column, is_category = mix([kind], container)
-        alone = TabularEncoder(is_category, max_one_hot=4).fit(column)
+        alone = TabularEncoder(is_category, max_one_hot=4, min_frequency=2).fit(column)
         ends = [name[2:] for name in alone.get_feature_names_out(["c0"])]
         for place, values in enumerate(alone.transform(column).T):
             is_code = place >= len(ends) - len(alone.code_sizes_)

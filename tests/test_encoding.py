@@ -884,13 +884,15 @@ may_end_early = pytest.mark.filterwarnings("ignore::sklearn.exceptions.Convergen
     [
         n
         for n, v in DeepBinaryClassifier().get_params().items()
-        if isinstance(v, str) and v == "auto" and n not in ("initialization", "n_iter_no_change")
+        if isinstance(v, str)
+        and v == "auto"
+        and n not in ("initialization", "target_encoding", "n_iter_no_change")
     ]
     + ["weight_decay"],
 )
 @may_end_early
 def test_choice_for_a_parameter_left_open_is_told(name):
-    """All that are "auto", and None where it stands for a number; but for two that are rules."""
+    """All that are "auto", and None where it stands for a number; but for three that are rules."""
     X, y = make_table(40)
     estimator = DeepBinaryClassifier(solver="adamw", max_time=1e-9, random_state=0).fit(X, y)
     assert name in estimator.resolved_params_

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import groupby
 from math import sqrt
 from typing import Any
 
@@ -31,10 +32,12 @@ from ..nn.initializers import (
     UniformWithin,
     normal_of_random_scale,
     standard_normal,
+    zeros,
 )
 from ..nn.network import Network
 from ..preprocessing import TabularEncoder
-from ..preprocessing.categories import FIRST_LEVEL
+from ..preprocessing.categories import FIRST_LEVEL, LARGEST_CODE, ROWS_OF_LEVEL
+from ..training.target_encoding import N_STATISTICS, N_TABLES
 from .parameters import COUNT, MOST_EMBEDDED, OWN_ACTIVATION, SEQUENCES, SHARE, ResolvedParameters
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
@@ -61,7 +64,8 @@ class InputColumns:
 
     Numbers to embed, by one of `KINDS`, come first; columns to take as they are follow, and last
     come columns of codes, each with the number of its levels. `lr_scale` is the factor of the
-    learning rate of the first weights.
+    learning rate of the first weights. Codes in the columns `target_encoded` stand for statistics
+    of the target, the others for units that are learnt.
     """
 
     n_columns: int
@@ -69,9 +73,17 @@ class InputColumns:
     code_sizes: tuple[int, ...] = ()
     embedding: str | None = None
     lr_scale: float = 1.0
+    target_encoded: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, encoder: Any, matrix: Any, n_embedded: int, embedding: str | None) -> InputColumns:
+    def of(
+        cls,
+        encoder: Any,
+        matrix: Any,
+        n_embedded: int,
+        embedding: str | None,
+        target_encoded: tuple[int, ...] = (),
+    ) -> InputColumns:
         """Say which columns of the matrix are embedded, of those that may be, and how.
 
         A step of the usual size moves each first weight by about the learning rate, and what a unit
@@ -83,7 +95,7 @@ class InputColumns:
         is_wide = isinstance(encoder, TabularEncoder) and n_columns > MOST_EMBEDDED
         lr_scale = MANY_COLUMNS / n_columns if is_wide else 1.0
         n_embedded = 0 if embedding is None else n_embedded
-        return cls(n_columns, n_embedded, code_sizes, embedding, lr_scale)
+        return cls(n_columns, n_embedded, code_sizes, embedding, lr_scale, target_encoded)
 
 
 @dataclass(frozen=True)
@@ -157,6 +169,29 @@ def count_embedded(encoder: Any, matrix: Any, numeric_embedding: str | None) -> 
     return n_embedded + getattr(encoder, "n_unknown_", matrix.shape[1])
 
 
+def choose_target_encoded(
+    parameters: ResolvedParameters, encoder: Any, X: Any, known: InputColumns | None, is_part: bool
+) -> tuple[int, ...]:
+    """Return the columns of codes whose levels have too few rows to learn units for each of them.
+
+    Training that goes on has the columns that are `known`. Of a part of a table nobody knows how
+    many rows follow, and L-BFGS takes no other statistics than those of a batch.
+    """
+    if parameters.target_encoding is None or parameters.solver == "lbfgs":
+        return ()
+    if known is not None:
+        return known.target_encoded
+    if is_part or not isinstance(encoder, TabularEncoder):
+        return ()
+    n_plain = X.shape[1] - len(encoder.code_sizes_)
+    return tuple(
+        column
+        for column, size in enumerate(encoder.code_sizes_, start=n_plain)
+        if np.count_nonzero(X[:, column] >= FIRST_LEVEL) < ROWS_OF_LEVEL * (size - FIRST_LEVEL)
+        and N_TABLES * size <= LARGEST_CODE
+    )
+
+
 def build_network(architecture: Architecture) -> Network:
     """Describe a network."""
     columns, members = architecture.columns, (architecture.n_members, architecture.first_member)
@@ -210,13 +245,22 @@ def _describe_input(columns: InputColumns, kind: str) -> list[Layer]:
         branches.append(Branch(columns.n_embedded, (embedding,)))
     if n_plain:
         branches.append(Branch(n_plain))
-    if columns.code_sizes:
-        n_units = tuple(min(LARGEST_EMBEDDING, size) for size in columns.code_sizes)
-        lookup = CategoricalEmbedding(columns.code_sizes, n_units, init=draw_levels)
-        branches.append(Branch(len(columns.code_sizes), (lookup,)))
+    codes = enumerate(columns.code_sizes, start=columns.n_columns - len(columns.code_sizes))
+    for is_encoded, group in groupby(codes, lambda code: code[0] in columns.target_encoded):
+        lookup = _describe_lookup(tuple(size for _, size in group), is_target_encoded=is_encoded)
+        branches.append(Branch(len(lookup.sizes), (lookup,)))
     if len(branches) == 1:
         return [*branches[0].layers, FeatureScaling()]
     return [Concatenate(tuple(branches)), FeatureScaling()]
+
+
+def _describe_lookup(sizes: tuple[int, ...], *, is_target_encoded: bool) -> CategoricalEmbedding:
+    """Describe what looks up codes: the tables of `fit_target_encoding`, or units to learn."""
+    if is_target_encoded:
+        tables, n_units = tuple(N_TABLES * size for size in sizes), (N_STATISTICS,) * len(sizes)
+        return CategoricalEmbedding(tables, n_units, init=zeros, trainable=False)
+    n_units = tuple(min(LARGEST_EMBEDDING, size) for size in sizes)
+    return CategoricalEmbedding(sizes, n_units, init=draw_levels)
 
 
 def draw_levels(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

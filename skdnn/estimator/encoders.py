@@ -211,6 +211,9 @@ def keep_encoder(fitted: Encoder, wanted: Any) -> Encoder:
         If they are of different kinds or have different parameters.
     """
     known, wanted = get_encoder(fitted), unfreeze(wanted)
+    is_auto = getattr(wanted, "min_frequency", None) == "auto"
+    if is_auto and isinstance(known, TabularEncoder) and known.min_frequency == 2:
+        wanted = clone(wanted).set_params(min_frequency=2)  # the default of release 0.1
     # Their text is compared, without addresses: objects in a clone have others.
     first, second = (re.sub(r" at 0x[0-9a-fA-F]+", "", repr(e)) for e in (known, wanted))
     is_unscaled = known is None and isinstance(wanted, SparseScaler)  # there was nothing to scale

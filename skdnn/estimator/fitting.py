@@ -17,13 +17,20 @@ from ..training.loop import train
 from ..training.prediction import Predictor
 from ..training.rows import Rows
 from ..training.state import TrainingPlan, TrainingState
+from ..training.target_encoding import fit_target_encoding
 from ..training.validation import (
     can_calibrate,
     evaluate_out_of_fold,
     hold_out,
     make_validation,
 )
-from .architecture import Architecture, InputColumns, build_network, count_embedded
+from .architecture import (
+    Architecture,
+    InputColumns,
+    build_network,
+    choose_target_encoded,
+    count_embedded,
+)
 from .encoders import get_encoder
 from .explanations import sample_rows
 from .fitted import (
@@ -62,6 +69,8 @@ def fit(estimator: Any, given: Given) -> None:
             if is_calibrated and not can_calibrate(estimator, model.classes, held_out, folds):
                 is_calibrated, model.resolved_params["calibration"] = False, None
             rows = rows.normalize_weights()
+            columns = model.architecture.columns.target_encoded
+            fit_target_encoding(plan.network, columns, state, rows, folds)
         if state.final_params is None:  # the first fit; scorers and callbacks see it as fitted
             fit_bins(plan.network, state.params, rows, folds)
             set_fitted(estimator, model, as_it_is_now(state))
@@ -100,7 +109,11 @@ def prepare(estimator: Any, given: Given) -> Training:
         is_part=given.is_part,
         is_validated=validation is not None,
     )
-    columns = InputColumns.of(encoder, rows.X, n_embedded, resolved.numeric_embedding)
+    known = estimator._architecture.columns if continues else None
+    target_encoded = choose_target_encoded(resolved, encoder, rows.X, known, given.is_part)
+    columns = InputColumns.of(
+        encoder, rows.X, n_embedded, resolved.numeric_embedding, target_encoded
+    )
     architecture = Architecture.of(resolved, columns)
     if continues:
         _check_same_network(architecture, estimator._architecture)

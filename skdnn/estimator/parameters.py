@@ -99,6 +99,7 @@ class Parameters:
     ]
     encoder: Annotated[BaseEstimator | Auto | None, ObjectWithMethods(["fit", "transform"])]
     categorical_features: Annotated[ArrayLike | Literal["from_dtype"] | None, "array-like"]
+    target_encoding: Auto | None
     numeric_embedding: Literal["auto", "mixed", "periodic", "piecewise"] | None
     initialization: Annotated[str, StrOptions(set(INITIALIZER_NAMES))]
     normalization: Literal["batch", "layer"] | None
@@ -180,9 +181,9 @@ CONVERSIONS = {name: kind for name, hint in HINTS.items() if (kind := find_conve
 class ResolvedParameters(Parameters):
     """The same, with a value for what was left open: `chosen` has these values by name.
 
-    Two rules are no values and stay "auto": `initialization`, which goes by layer, and
-    `n_iter_no_change`, which goes by the schedule. `max_fun` stays open too: that it is set says
-    more than its value.
+    Three rules are no values and stay "auto": `initialization`, which goes by layer,
+    `target_encoding`, which goes by column, and `n_iter_no_change`, which goes by the schedule.
+    `max_fun` stays open too: that it is set says more than its value.
     """
 
     n_members: int

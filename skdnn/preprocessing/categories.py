@@ -11,7 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,12 @@ from .summaries import LevelSummary
 CONTINUOUS, UNMARKED, FLAG = -2, -1, 0
 """Marks of numbers to embed, of columns of other origin, and of flags. The mark of codes is how
 many there are."""
+
+LARGEST_CODE = 1 << 24
+"""Up to here, codes are whole numbers in float32."""
+
+ROWS_OF_LEVEL = 5
+"""Rows of a level, in the mean, below which levels are too rare to learn units for each of them."""
 
 UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 """Rows of the lookup table of a category column; as codes, they are the codes."""
@@ -74,7 +80,7 @@ class Category:
     outputs: list[tuple[int, str]]  # the mark of each, and the end of its name
     # What `fit` saw in the column:
     n_rows: int  # with a value, of weight above 0
-    n_rare: int  # of these, with a rare level
+    n_rare: int  # of these, with a level of fewer rows than min_frequency, or one that was cut
     is_cut: bool  # whether levels are rare for no other reason than max_categories
     types: list[str]  # of all levels, rare or not
 
@@ -215,11 +221,16 @@ def sort_levels(levels: Iterable[Any]) -> list[Any]:
 
 
 def fit_category(
-    summary: LevelSummary, max_one_hot: int, min_frequency: float, max_categories: int
+    summary: LevelSummary,
+    max_one_hot: int,
+    min_frequency: float | Literal["auto"],
+    max_categories: int,
 ) -> Category:
     """Choose the flags or codes of a category column."""
     counts = {level: count for level, (count, _) in summary.items() if level is not None}
     weights = {level: weight for level, (_, weight) in summary.items()}
+    may_keep_all = min_frequency == "auto"
+    min_frequency = 2 if min_frequency == "auto" else min_frequency
     if min_frequency < 1:
         smallest = min_frequency * (1.0 - ROUNDING) * sum(weights.values())
         is_common = {level: weights[level] >= smallest for level in counts}
@@ -227,8 +238,11 @@ def fit_category(
         is_common = {level: count >= min_frequency for level, count in counts.items()}
     levels = sort_levels(counts)
     common = [level for level in levels if is_common[level]]
+    has_few_rows = sum(counts.values()) < ROWS_OF_LEVEL * len(counts)
+    keeps_all = may_keep_all and has_few_rows and len(common) > max_one_hot
     # Of levels that are as frequent, those stay that come first: sorting is stable.
-    kept = set(sorted(common, key=lambda level: -counts[level])[:max_categories])
+    by_frequency = sorted(levels if keeps_all else common, key=lambda level: -counts[level])
+    kept = set(by_frequency[:max_categories])
     rare = [level for level in levels if level not in kept]
     shown = [level for level in levels if level in kept]
     weight_of_rare = sum(weights[level] for level in rare)
@@ -239,7 +253,7 @@ def fit_category(
         table=table,
         outputs=outputs,
         n_rows=sum(counts.values()),
-        n_rare=sum(counts[level] for level in rare),
+        n_rare=sum(counts[v] for v in levels if v not in kept or not is_common[v]),
         is_cut=len(common) > max_categories,
         types=sorted(find_types(levels)),
     )

@@ -45,8 +45,9 @@ CUT = (
     "max_categories."
 )
 RARE = (
-    "In columns {} of X most rows have a rare level, one of fewer rows than min_frequency, so that "
-    "they say little. Leave these columns out if they identify rows; else lower min_frequency."
+    "In columns {} of X most rows have a rare level, one of fewer rows than min_frequency (2 for "
+    "'auto'), so that they say little. Leave these columns out if they identify rows; else lower "
+    "min_frequency."
 )
 NUMBERS = (
     "Columns {} of X hold strings that read as numbers, but are taken for categories, which have "

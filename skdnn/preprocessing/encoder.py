@@ -37,7 +37,15 @@ from ..utils import (
     remove_format,
     with_usual_errors,
 )
-from .categories import CONTINUOUS, FIRST_LEVEL, FLAG, Category, LevelMatch, fit_category
+from .categories import (
+    CONTINUOUS,
+    FIRST_LEVEL,
+    FLAG,
+    LARGEST_CODE,
+    Category,
+    LevelMatch,
+    fit_category,
+)
 from .column_warnings import PREMATURE, advise, warn_of, warn_of_unknown
 from .columns import (
     OBJECT,
@@ -60,9 +68,6 @@ from .summaries import (
     unpack_summaries,
 )
 
-LARGEST_CODE = 1 << 24
-"""Up to here, codes are whole numbers in float32."""
-
 
 class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     """Turn a table into one matrix of numbers that a network can learn from.
@@ -81,10 +86,12 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     max_one_hot : int, default=8
         Up to so many levels, a category column becomes flags; above, one column of codes. Rare
         levels do not count.
-    min_frequency : int or float, default=2
+    min_frequency : int, float or "auto", default="auto"
         A level of fewer rows than this is rare, and treated as one that was never seen. Rows count
         that have a `sample_weight` above 0, whatever it is. A float in (0, 1) is a fraction of the
-        total weight, which the rows of a level must have together.
+        total weight, which the rows of a level must have together. "auto" is 2, but in a column of
+        codes with fewer than 5 rows for each level, in the mean, no level is rare: a network that
+        learns statistics of the levels, and not units for each, can use a single row.
     max_categories : int, default=10_000
         Of a category column with more levels than this that are not rare, those with the most rows
         are kept, and all others are rare; of levels with as many rows, those that come first in
@@ -203,6 +210,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         "min_frequency": [
             Interval(Integral, 1, None, closed="left"),
             Interval(RealNotInt, 0, 1, closed="neither"),
+            StrOptions({"auto"}),
         ],
         "max_categories": [Interval(Integral, 1, LARGEST_CODE - FIRST_LEVEL, closed="both")],
     }
@@ -222,7 +230,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         categorical_features: ArrayLike | Literal["from_dtype"] | None = "from_dtype",
         *,
         max_one_hot: int = 8,
-        min_frequency: float = 2,
+        min_frequency: float | Literal["auto"] = "auto",
         max_categories: int = 10_000,
     ) -> None:
         self.categorical_features = categorical_features

@@ -16,7 +16,7 @@ from ..utils import check_fields, to_plain
 
 End = Literal["", "interrupt", "callback", "max_time"]
 
-Purpose = Literal["initialization", "shuffling", "dropout", "split"]
+Purpose = Literal["initialization", "shuffling", "dropout", "split", "parts"]
 """What random numbers are for."""
 
 STREAMS = ("shuffling", "dropout")

@@ -208,6 +208,9 @@ class CategoricalEmbedding(Layer):
         standardised column, as the first weights of the next layer expect.
     lr_scale : float, default=1.0
         Factor of the learning rate of the tables.
+    trainable : bool, default=True
+        Whether training changes the tables. Those that it does not change hold numbers that are
+        known of each category.
 
     Raises
     ------
@@ -234,6 +237,7 @@ class CategoricalEmbedding(Layer):
     n_units: tuple[int, ...]
     init: Initializer = standard_normal
     lr_scale: float = 1.0
+    trainable: bool = True
 
     def n_out(self, n_in: int) -> int:
         return sum(self.n_units)
@@ -251,7 +255,7 @@ class CategoricalEmbedding(Layer):
                 f"sizes={self.sizes!r} and n_units={self.n_units!r}; leave empty columns out."
             )
         return tuple(
-            ParamSpec(f"E_{j}", shape, self.init, lr_scale=self.lr_scale)
+            ParamSpec(f"E_{j}", shape, self.init, lr_scale=self.lr_scale, trainable=self.trainable)
             for j, shape in enumerate(zip(self.sizes, self.n_units, strict=True), start=1)
         )
 
@@ -261,6 +265,8 @@ class CategoricalEmbedding(Layer):
         return concat([take_rows(E, codes[j]) for j, E in enumerate(tables)], axis=1)
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        if not self.trainable:
+            return 0.0 * x, {}
         codes, ends = x.mT, list(accumulate(self.n_units))
         return 0.0 * x, {
             f"E_{j + 1}": scatter_add(codes[j], grad_y[:, end - width : end], n_rows=size)
