@@ -338,8 +338,8 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         if not before:
             self._labels = list(table.labels)
             self.is_categorical_ = find_categories(self.categorical_features, table)
-        columns: dict[int, NumberScale | Category] = {}
-        summaries: dict[int, Summary] = {}
+        columns: list[Any] = [None] * len(self._labels)  # in any order: numbers come first
+        summaries: list[Any] = columns.copy()
         warned = defaultdict(list)  # columns by message
         is_by_dtype = isinstance(self.categorical_features, str)
         for j, summary in self._summarize(table, sample_weight):
@@ -358,8 +358,8 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             if message is not None and message not in untold:
                 warned[message].append(j)
             del summary  # which may be as large as the column, before there is another one
-        self._arrange([columns[j] for j in range(len(columns))])
-        self._summaries = [summaries[j] for j in range(len(summaries))]
+        self._arrange(columns)
+        self._summaries = summaries
         for message, places in warned.items():
             warn_of(message, [self._labels[j] for j in sorted(places)])
 
