@@ -24,6 +24,8 @@ from .threads import limit_blas_threads, resolve_n_jobs, run_in_threads
 
 WIDE = np.dtype(np.float64)
 
+log_sum = np.logaddexp.reduce  # over members; for one row SciPy's logsumexp is slow
+
 PRECISE_ROWS = 64
 """Rows up to which predictions are computed in float64, whatever the weights are in.
 
@@ -101,7 +103,6 @@ class Predictor:
         X: Any,
         index: np.ndarray | None = None,
         *,
-        is_wide: bool = False,
         n_batch: int = 0,
         n_threads: int = 1,
     ) -> np.ndarray:
@@ -111,12 +112,10 @@ class Predictor:
         ----------
         params : ndarray of shape (n_members, n_params)
         X : ndarray, Selection or CSR array of shape (n_samples, n_in)
-            In the dtype of the computation.
+            In the dtype of the computation, for which numba may not be ready unless it is that of
+            the parameters.
         index : ndarray of int of shape (n_rows,) or (n_members, n_rows), default=None
             The rows, the same for all members or each one's own; None stands for all.
-        is_wide : bool, default=False
-            Whether that is float64, whatever the parameters are in, for which numba may not be
-            ready; else it is the dtype of the parameters.
         n_batch : int, default=0
             Rows of a batch; 0 stands for what suits so many rows.
         n_threads : int, default=1
@@ -128,8 +127,8 @@ class Predictor:
             If the parameters are those of another network.
         """
         self.network.check_params(params)
-        dtype = WIDE if is_wide else params.dtype
-        executor = self._choose_executor(params.dtype, is_wide=is_wide)
+        dtype = X.dtype
+        executor = self._choose_executor(dtype, params)
         index = np.arange(X.shape[0]) if index is None else index
         if isinstance(X, Selection):
             X, index = X.table, X.index[index]
@@ -207,16 +206,15 @@ class Predictor:
         n_values = min(BLOCK_VALUES, BLOCK_ROWS * n_columns)
         blocks = list(cut_rows(n_samples, n_columns, n_values))
         dtype = WIDE if n_samples <= PRECISE_ROWS else params.dtype
-        is_wide = dtype != params.dtype
         logit = np.empty(n_samples)
         n_threads = min(resolve_n_jobs(n_jobs), len(blocks) // BLOCKS_OF_A_THREAD)
 
         def predict(rows: slice) -> None:
             X = take(rows, params.dtype).astype(dtype, copy=False)
-            logit[rows] = average_logits(self.logits(params, X, is_wide=is_wide))
+            logit[rows] = average_logits(self.logits(params, X))
             if not np.isfinite(logit[rows]).all():
                 X = take(rows, WIDE).astype(WIDE, copy=False)
-                logit[rows] = average_logits(self.logits(params, X, is_wide=True))
+                logit[rows] = average_logits(self.logits(params, X))
 
         # BLAS raises flags where nothing is wrong, too.
         with np.errstate(over="ignore", invalid="ignore"), limit_blas_threads(0):
@@ -241,7 +239,7 @@ class Predictor:
         grads : ndarray of shape (n_members, n_samples, n_in)
         """
         self.network.check_params(params)
-        executor = self._choose_executor(params.dtype, is_wide=True)
+        executor = "numpy" if self.executor == "numba" else self.executor
         X = np.broadcast_to(X, (len(params), *X.shape[-2:]))
         n_rows, n_in = X.shape[1:]
         logits, grads = np.empty(X.shape[:2], params.dtype), np.empty(X.shape, params.dtype)
@@ -263,10 +261,11 @@ class Predictor:
                     grads[np.ix_(group, rows)] = executable.views["grad_x"]
         return logits, grads
 
-    def _choose_executor(self, dtype: np.dtype, *, is_wide: bool) -> str:
+    def _choose_executor(self, dtype: np.dtype, params: np.ndarray) -> str:
         """Return what to predict with: NumPy for few rows, and where numba is missing."""
-        is_numba = self.executor == "numba" and not is_wide and load_run_steps(dtype) is not None
-        return "numpy" if self.executor == "numba" and not is_numba else self.executor
+        if self.executor == "numba" and (dtype != params.dtype or load_run_steps(dtype) is None):
+            return "numpy"
+        return self.executor
 
     def _groups(self, n_rows: int, executor: str, n_threads: int = 1) -> list[list[int]]:
         """Return members to predict so many rows with side by side; compiled code takes any."""
@@ -307,7 +306,7 @@ def average_logits(logits: np.ndarray) -> np.ndarray:
     logits = logits.astype(np.float64, copy=False)
     if len(logits) == 1:
         return logits[0]
-    return _log_sum(log_expit(logits)) - _log_sum(log_expit(-logits))
+    return log_sum(log_expit(logits)) - log_sum(log_expit(-logits))
 
 
 def average_gradients(logits: np.ndarray, grads: np.ndarray) -> np.ndarray:
@@ -332,10 +331,5 @@ def find_shares(logits: np.ndarray) -> np.ndarray:
     if len(logits) == 1:
         return np.ones_like(logits)
     log_slope = log_expit(logits) + log_expit(-logits)
-    log_total = _log_sum(log_expit(logits)) + _log_sum(log_expit(-logits))
+    log_total = log_sum(log_expit(logits)) + log_sum(log_expit(-logits))
     return len(logits) * np.exp(log_slope - log_total)
-
-
-def _log_sum(logarithms: np.ndarray) -> np.ndarray:
-    """Return the logarithm of the sum over members; for one row SciPy's logsumexp is slow."""
-    return np.logaddexp.reduce(logarithms, axis=0)

@@ -27,11 +27,8 @@ from .threads import limit_blas_threads, run_in_threads
 from .validation import Validation, find_least_loss
 from .weight_selection import useless_loss
 
-ROWS_TO_TELL_APART = 1_000
-"""Rows that are looked at to see whether a network still tells rows apart."""
-
 ROWS_TO_JUDGE = 2_000
-"""Rows, or a few more, by which weights are judged before and after training."""
+"""Rows, or a few more, by which weights are judged before training, and told apart after it."""
 
 ROWS_AT_ONCE = 1 << 16
 """Rows whose logits are kept together, for a loss or of some steps."""
@@ -263,8 +260,8 @@ class Trainer:
         total = self.plan.loss.total(self.rows.y[np.newaxis], logits[0], own)
         return float(total[0]) / n, executable.views["grads"][0].copy()
 
-    def predict(self, X: Any, index: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        """Return the members' logits, as they are now or by other weights: (n_members, n_rows).
+    def predict(self, X: Any, index: np.ndarray) -> np.ndarray:
+        """Return the members' logits, as they are now: (n_members, n_rows).
 
         Parameters
         ----------
@@ -272,29 +269,8 @@ class Trainer:
         index : ndarray of int of shape (n_rows,) or (n_members, n_rows)
             The rows to predict, the same for all members or each one's own.
         """
-        return self.predictor.logits(
-            self.state.weights if weights is None else weights,
-            X,
-            index,
-            n_batch=self._n_predicted,
-            n_threads=self._n_threads,
-        )
-
-    def training_loss(self, every: int = 1, weights: np.ndarray | None = None) -> np.ndarray:
-        """Return each member's mean loss on the rows that it learns from, without dropout.
-
-        Of one of `every` many rows, by the weights as they are now or by others.
-        """
-        total, total_weight = np.zeros((2, len(self.state.params)))
-        for start in range(0, len(self.rows), ROWS_AT_ONCE * every):
-            block = slice(start, min(start + ROWS_AT_ONCE * every, len(self.rows)), every)
-            logits = self.predict(self.rows.X, np.arange(block.start, block.stop, every), weights)
-            weight = self.rows.weights[np.newaxis, block]
-            if self.folds is not None:
-                weight = weight * ~self.folds.are_held_out(block)
-            total += self.plan.loss.total(self.rows.y[np.newaxis, block], logits, weight)
-            total_weight += weight.sum(axis=1)
-        return total / total_weight
+        sizes = {"n_batch": self._n_predicted, "n_threads": self._n_threads}
+        return self.predictor.logits(self.state.weights, X, index, **sizes)
 
     def penalty(self, params: np.ndarray) -> np.ndarray:
         """Return the L2 penalty of each member: half of `l2` times the squared weights."""
@@ -303,14 +279,26 @@ class Trainer:
 
     def is_dead(self) -> bool:
         """Say whether a member answers the same to every row, of some that are not all the same."""
-        X = self.rows.X[:ROWS_TO_TELL_APART]
+        X = self.rows.X[:ROWS_TO_JUDGE]
         is_varied = X.nnz > 0 if issparse(X) else bool((X[:1] != X).any())
         logits = self.predict(X, np.arange(X.shape[0]))
         return is_varied and bool((logits == logits[:, :1]).all(axis=1).any())
 
     def evaluate(self, every: int = 1) -> EpochMetrics:
-        """Judge the weights as they are now by rows that are trained on, without dropout."""
-        loss = self.training_loss(every)
+        """Judge the weights by rows that each member learns from, without dropout.
+
+        By one of `every` many of them.
+        """
+        total, total_weight = np.zeros((2, len(self.state.params)))
+        for start in range(0, len(self.rows), ROWS_AT_ONCE * every):
+            block = slice(start, min(start + ROWS_AT_ONCE * every, len(self.rows)), every)
+            logits = self.predict(self.rows.X, np.arange(block.start, block.stop, every))
+            weight = self.rows.weights[np.newaxis, block]
+            if self.folds is not None:
+                weight = weight * ~self.folds.are_held_out(block)
+            total += self.plan.loss.total(self.rows.y[np.newaxis, block], logits, weight)
+            total_weight += weight.sum(axis=1)
+        loss = total / total_weight
         cost = loss + self.penalty(self.state.weights)
         return EpochMetrics(loss, cost, cost)
 
