@@ -150,7 +150,14 @@ def _half_cosine(t: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * t))
 
 
-SCHEDULES = ("constant", "invscaling", "adaptive", "cosine", "one_cycle", "coslog4")
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "invscaling": InverseScaling,
+    "adaptive": Constant,
+    "cosine": Cosine,
+    "one_cycle": OneCycle,
+    "coslog4": CosLog4,
+}
 
 
 @dataclass(frozen=True)
@@ -177,12 +184,4 @@ def make_schedule(schedule: Any, power_t: float = 0.5) -> Schedule:
     """
     if not isinstance(schedule, str):
         return schedule if hasattr(schedule, "needs_horizon") else OwnSchedule(schedule)
-    schedules: dict[str, Schedule] = {
-        "constant": Constant(),
-        "invscaling": InverseScaling(power_t),
-        "adaptive": Constant(),
-        "cosine": Cosine(),
-        "one_cycle": OneCycle(),
-        "coslog4": CosLog4(),
-    }
-    return schedules[schedule]
+    return InverseScaling(power_t) if schedule == "invscaling" else SCHEDULES[schedule]()

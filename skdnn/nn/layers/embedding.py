@@ -112,6 +112,11 @@ class NumericEmbedding(Layer):
     lr_scale : float, default=0.1
         Factor of the learning rate of w and b.
 
+    Raises
+    ------
+    ValueError
+        By `params`, if there is no such kind.
+
     Notes
     -----
     The phases b of periodic functions are uniform in +-pi at first, V and c uniform in
@@ -143,6 +148,8 @@ class NumericEmbedding(Layer):
         return n_in * (self.n_units + 1)
 
     def params(self, n_in: int) -> tuple[ParamSpec, ...]:
+        if self.kind not in FUNCTIONS:
+            raise ValueError(f"kind must be one of {list(FUNCTIONS)}, got {self.kind!r}.")
         shape, within = (n_in, self.n_functions), UniformWithin(1.0 / sqrt(self.n_functions))
         inits: tuple[Initializer, Initializer] = (self.frequency_init, UniformWithin(pi))
         if self.kind == "piecewise_linear":
@@ -243,16 +250,12 @@ class CategoricalEmbedding(Layer):
         return sum(self.n_units)
 
     def params(self, n_in: int) -> tuple[ParamSpec, ...]:
-        if not len(self.sizes) == len(self.n_units) == n_in:
+        is_complete = len(self.sizes) == len(self.n_units) == n_in
+        if not is_complete or min((*self.sizes, *self.n_units), default=1) < 1:
             raise ValueError(
-                f"A CategoricalEmbedding must have one size and one number of units for each of "
-                f"its n_in={n_in} columns, got sizes={self.sizes!r} and n_units={self.n_units!r}; "
-                f"make them equally long."
-            )
-        if min((*self.sizes, *self.n_units), default=1) < 1:
-            raise ValueError(
-                f"The sizes and n_units of a CategoricalEmbedding must be at least 1, got "
-                f"sizes={self.sizes!r} and n_units={self.n_units!r}; leave empty columns out."
+                f"A CategoricalEmbedding must have one size and one number of units, of at least "
+                f"1, for each of its {n_in} columns, got sizes={self.sizes!r} and "
+                f"n_units={self.n_units!r}."
             )
         return tuple(
             ParamSpec(f"E_{j}", shape, self.init, lr_scale=self.lr_scale, trainable=self.trainable)
