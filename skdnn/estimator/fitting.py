@@ -74,8 +74,6 @@ def fit(estimator: Any, given: Given) -> None:
         if state.final_params is None:  # the first fit; scorers and callbacks see it as fitted
             fit_bins(plan.network, state.params, rows, folds)
             set_fitted(estimator, model, as_it_is_now(state))
-        else:
-            set_fitted(estimator, model, state)
         if held_out is not None:
             validation = make_validation(estimator, parameters.scoring, held_out, folds)
         tasks = make_tasks(estimator, given, model, state)
