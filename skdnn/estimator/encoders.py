@@ -120,9 +120,9 @@ class OwnEncoder(BaseEstimator):
             matrix = check_array(table, dtype=FLOATS, accept_sparse="csr")
         except ValueError as error:
             raise ValueError(
-                f"The encoder {self.encoder!r} must return a table of finite numbers: {error} Let it "
-                "make numbers of all values, for instance with SimpleImputer in a pipeline, or "
-                "take encoder='auto'."
+                f"The encoder {self.encoder!r} must return a table of finite numbers: {error} "
+                "Let it make numbers of all values, for instance with SimpleImputer in a pipeline, "
+                "or take encoder='auto'."
             ) from error
         if matrix.shape[0] != n_samples:
             raise ValueError(
