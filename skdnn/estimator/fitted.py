@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..nn.network import Layout
-from ..training.loop import Tasks
 from ..training.prediction import Predictor
 from ..training.rows import checksum
 from ..training.state import TrainingPlan, TrainingState, can_continue
@@ -249,7 +248,7 @@ def unchanged_by_failure(estimator: Any) -> Iterator[None]:
         raise
 
 
-class FitTasks(Tasks):
+class FitTasks:
     """Calls scikit-learn's callbacks (from 1.9 on): a task for the fit, and one for each epoch.
 
     See "Developing estimators compatible with callbacks" in scikit-learn's documentation. At each
@@ -289,10 +288,10 @@ class FitTasks(Tasks):
         self._fit.call_on_fit_task_end(**self._arguments, reconstruction_attributes={})
 
 
-def make_tasks(estimator: Any, given: Given, model: Model, state: TrainingState) -> Tasks:
+def make_tasks(estimator: Any, given: Given, model: Model, state: TrainingState) -> FitTasks | None:
     """Return what the training loop calls: the callbacks, if there are any."""
     if not hasattr(estimator, "_skl_callbacks") and not hasattr(estimator, "_parent_callback_ctx"):
-        return Tasks()
+        return None
     # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
     weight = given.sample_weight
     metadata = {} if weight is None else {"sample_weight": weight}

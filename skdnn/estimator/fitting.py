@@ -87,7 +87,8 @@ def fit(estimator: Any, given: Given) -> None:
             judged = evaluate_out_of_fold(estimator, given.X, validation, is_calibrated)
             sampled = {} if plan.is_part else sample_rows(model.encoder, rows)
             vars(estimator).update(judged | sampled)
-            tasks.end_fit()
+            if tasks is not None:
+                tasks.end_fit()
 
 
 def prepare(estimator: Any, given: Given) -> Training:

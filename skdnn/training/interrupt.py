@@ -30,8 +30,7 @@ class Interrupt:
     last_request = -IN_QUICK_SUCCESSION
     """When the last stop was requested, in any fit of this process."""
 
-    def __init__(self) -> None:
-        self.is_requested = self.is_answered = self.is_abort = False
+    is_requested = is_answered = is_abort = False
 
     def request(self, *_: Any) -> None:
         """Handle a Ctrl-C: record the first one, raise KeyboardInterrupt for the second."""

@@ -27,7 +27,7 @@ def train_lbfgs(
     state: TrainingState,
     rows: Rows,
     validation: Validation | None,
-    tasks: Tasks,
+    tasks: Tasks | None,
     interrupt: Interrupt,
 ) -> None:
     """Minimise the cost of each member; the counterpart of `skdnn.training.loop.train`.
@@ -45,7 +45,8 @@ def train_lbfgs(
         with trainer.hold_blas():
             progress = begin_progress(trainer, mark)
             progress.n_epochs_planned = plan.max_iter * n_members
-            tasks.begin_fit(progress.n_epochs_planned)
+            if tasks is not None:
+                tasks.begin_fit(progress.n_epochs_planned)
             plan.network.reset_statistics(state.params)
             first = state.params.copy()
             minimisation = _Minimisation(trainer, progress, tasks)
@@ -75,10 +76,10 @@ class _Minimisation:
     ----------
     trainer : Trainer
     progress : TrainingProgress
-    tasks : Tasks
+    tasks : Tasks or None
     """
 
-    def __init__(self, trainer: Trainer, progress: TrainingProgress, tasks: Tasks) -> None:
+    def __init__(self, trainer: Trainer, progress: TrainingProgress, tasks: Tasks | None) -> None:
         self.trainer, self.progress, self.tasks = trainer, progress, tasks
         self.plan, self.state = trainer.plan, trainer.state
         self.report = Report(self.plan.verbose, self.state.n_epochs)
@@ -145,7 +146,8 @@ class _Minimisation:
         """Evaluate and record an iteration, and stop if there is a reason to."""
         plan, trainer, progress = self.plan, self.trainer, self.progress
         self._iterate = intermediate_result.x.copy()
-        self.tasks.begin_epoch()
+        if self.tasks is not None:
+            self.tasks.begin_epoch()
         self._move_to(self._iterate)
         penalty = trainer.penalty(self.state.params)
         cost = np.where(progress.running, intermediate_result.fun, np.nan)

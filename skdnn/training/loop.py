@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 import numpy as np
 
@@ -17,14 +18,17 @@ from .trainer import Trainer
 from .validation import Validation, fingerprint
 from .weight_selection import MAX_HALVINGS, select_weights, useless_loss
 
+ROWS_TO_JUDGE = 2_000
+"""Rows, or a few more, by which weights are judged before training."""
+
 ADAPTIVE_DIVISOR = 5.0
 SMALLEST_ADAPTIVE_RATE = 1e-6
 
 History = dict[str, list[float]]
 
 
-class Tasks:
-    """What the training loop calls as it progresses; here, for a fit without callbacks, nothing."""
+class Tasks(Protocol):
+    """What the training loop calls for callbacks, if there are any."""
 
     def begin_fit(self, max_epochs: int) -> None:
         """Begin a training of so many epochs at most."""
@@ -34,10 +38,6 @@ class Tasks:
 
     def end_epoch(self) -> bool:
         """End an epoch; return whether training should stop."""
-        return False
-
-    def end_fit(self) -> None:
-        """End the fit: the estimator is fitted."""
 
 
 def train(
@@ -45,7 +45,7 @@ def train(
     state: TrainingState,
     rows: Rows,
     validation: Validation | None,
-    tasks: Tasks,
+    tasks: Tasks | None,
     interrupt: Interrupt,
 ) -> None:
     """Train until all epochs are done or no member makes progress any more.
@@ -62,7 +62,7 @@ def train(
         To learn from.
     validation : Validation or None
         Rows to validate on.
-    tasks : Tasks
+    tasks : Tasks or None
         Called at each epoch; may ask to stop.
     interrupt : Interrupt
         Ctrl-C; may ask to stop.
@@ -75,7 +75,8 @@ def train(
         with trainer.hold_blas():
             if progress is None:
                 progress = begin_progress(trainer, mark)
-            tasks.begin_fit(progress.n_epochs_planned - progress.n_epochs)
+            if tasks is not None:
+                tasks.begin_fit(progress.n_epochs_planned - progress.n_epochs)
             try:
                 _train_epochs(trainer, progress, tasks, started_at)
                 interrupt.check()
@@ -128,27 +129,47 @@ def resume_progress(plan: TrainingPlan, state: TrainingState, mark: int) -> Trai
 
 
 def begin_progress(trainer: Trainer, mark: int) -> TrainingProgress:
-    """Begin the training progress with the weights as they are."""
-    plan, state = trainer.plan, trainer.state
-    unknown = np.full(len(state.params), np.inf)
-    metrics = EpochMetrics(unknown, unknown, unknown) if plan.is_part else trainer.evaluate_first()
+    """Begin the training progress with the weights as they are, judged by some rows.
+
+    On validation rows, untrained weights are only better than useless ones, and never by a score.
+
+    Raises
+    ------
+    ValueError
+        If a score cannot judge them.
+    """
+    plan, state, validation = trainer.plan, trainer.state, trainer.validation
+    metrics = EpochMetrics(*np.full((3, len(state.params)), np.inf))
+    if not plan.is_part:
+        metrics = trainer.evaluate(every=max(1, len(trainer.rows) // ROWS_TO_JUDGE))
+    if validation is not None:
+        is_scored, objective = validation.score is not None, trainer.validate()[1]
+        if is_scored and not np.isfinite(objective).all():
+            raise ValueError(
+                f"scoring gives {-objective.max()} on the validation rows, before training "
+                "begins. Take a score that is a number there; some need rows of both classes."
+            )
+        if state.final_params is None:  # which would have been trained
+            objective = np.maximum(objective, np.inf if is_scored else useless_loss(plan))
+        metrics = metrics._replace(objective=objective)
     progress = TrainingProgress.begin(state.weights, metrics, plan.max_iter, mark)
-    progress.keeps_best = trainer.validation is not None
+    progress.keeps_best = validation is not None
     if not plan.is_part:  # the next part is another one
         state.progress = progress
     return progress
 
 
 def _train_epochs(
-    trainer: Trainer, progress: TrainingProgress, tasks: Tasks, started_at: float
+    trainer: Trainer, progress: TrainingProgress, tasks: Tasks | None, started_at: float
 ) -> None:
     """Train epoch by epoch until training is over, or a stop is asked for."""
     plan, state = trainer.plan, trainer.state
     n_before = state.n_epochs - progress.n_epochs
     has_heading = not plan.is_part or n_before == 0
-    report = Report(plan.verbose, n_before, has_heading=has_heading)
+    report = Report(plan.verbose, n_before, has_heading)
     while not (progress.is_over or progress.ended_by):
-        tasks.begin_epoch()
+        if tasks is not None:
+            tasks.begin_epoch()
         _train_epoch(trainer, progress)
         is_stopped = progress.exhausted(plan)
         if plan.is_adaptive:
@@ -158,9 +179,11 @@ def _train_epochs(
         report.add_epoch(progress, state.history)
 
 
-def end_epoch(max_time: float, progress: TrainingProgress, tasks: Tasks, started_at: float) -> bool:
+def end_epoch(
+    max_time: float, progress: TrainingProgress, tasks: Tasks | None, started_at: float
+) -> bool:
     """End the training if a callback asks for it, or its time is over; return the former."""
-    wants_to_stop = tasks.end_epoch()
+    wants_to_stop = tasks is not None and tasks.end_epoch()
     is_late = time.perf_counter() - started_at >= max_time
     if (wants_to_stop or is_late) and not progress.is_over:
         progress.ended_by = "callback" if wants_to_stop else "max_time"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .state import TrainingProgress
@@ -17,6 +19,7 @@ COLUMNS = {  # heading: width
 }
 
 
+@dataclass
 class Report:
     """Lines on stdout for every `verbose`-th epoch and the last.
 
@@ -25,12 +28,13 @@ class Report:
     verbose : int
     n_before : int
         Epochs of earlier trainings, from which the count goes on.
-    has_heading : bool, default=True
+    needs_heading : bool, default=True
         Whether a line of headings comes first.
     """
 
-    def __init__(self, verbose: int, n_before: int, *, has_heading: bool = True) -> None:
-        self.verbose, self.n_before, self._needs_heading = verbose, n_before, has_heading
+    verbose: int
+    n_before: int
+    needs_heading: bool = True
 
     def add_epoch(self, progress: TrainingProgress, history: dict[str, list[float]]) -> None:
         """Print the epoch that is the last one in the history."""
@@ -38,9 +42,9 @@ class Report:
         is_last = progress.is_over or bool(progress.ended_by)
         if not self.verbose or not (is_last or (self.n_before + n_done) % self.verbose == 0):
             return
-        if self._needs_heading:
+        if self.needs_heading:
             _print_line(list(COLUMNS))
-            self._needs_heading = False
+            self.needs_heading = False
         names = ("loss", "validation_loss", "validation_score")
         seconds = np.mean(history["seconds"][-n_done:])
         _print_line(

@@ -25,10 +25,9 @@ from .state import EpochMetrics, TrainingPlan, TrainingState
 from .step import training_formula
 from .threads import limit_blas_threads, run_in_threads
 from .validation import Validation, find_least_loss
-from .weight_selection import useless_loss
 
-ROWS_TO_JUDGE = 2_000
-"""Rows, or a few more, by which weights are judged before training, and told apart after it."""
+ROWS_TO_TELL_APART = 1_000
+"""Rows that are looked at to see whether a network still tells rows apart."""
 
 ROWS_AT_ONCE = 1 << 16
 """Rows whose logits are kept together, for a loss or of some steps."""
@@ -279,7 +278,7 @@ class Trainer:
 
     def is_dead(self) -> bool:
         """Say whether a member answers the same to every row, of some that are not all the same."""
-        X = self.rows.X[:ROWS_TO_JUDGE]
+        X = self.rows.X[:ROWS_TO_TELL_APART]
         is_varied = X.nnz > 0 if issparse(X) else bool((X[:1] != X).any())
         logits = self.predict(X, np.arange(X.shape[0]))
         return is_varied and bool((logits == logits[:, :1]).all(axis=1).any())
@@ -301,31 +300,6 @@ class Trainer:
         loss = total / total_weight
         cost = loss + self.penalty(self.state.weights)
         return EpochMetrics(loss, cost, cost)
-
-    def evaluate_first(self) -> EpochMetrics:
-        """Judge the weights before training.
-
-        By about two thousand rows. On validation rows, untrained weights are only better than such
-        as are useless, and never by a score.
-
-        Raises
-        ------
-        ValueError
-            If a score cannot judge them.
-        """
-        every = max(1, len(self.rows) // ROWS_TO_JUDGE)
-        metrics = self.evaluate(every)
-        if self.validation is None:
-            return metrics
-        is_scored, objective = self.validation.score is not None, self.validate()[1]
-        if is_scored and not np.isfinite(objective).all():
-            raise ValueError(
-                f"scoring gives {-objective.max()} on the validation rows, before training "
-                "begins. Take a score that is a number there; some need rows of both classes."
-            )
-        if self.state.final_params is None:  # which would have been trained
-            objective = np.maximum(objective, np.inf if is_scored else useless_loss(self.plan))
-        return metrics._replace(objective=objective)
 
     def validation_losses(self) -> np.ndarray:
         """Return each member's loss on its validation rows: not finite if it has diverged.

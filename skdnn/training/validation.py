@@ -42,7 +42,7 @@ As good as any from 0.15 to 0.25 on 37 tables (`benchmarks/RESULTS.md`), on eith
 """
 
 TEMPERATURE_TOLERANCE = 1e-3
-"""Tolerance of the logarithm of the best temperature of an epoch; the loss then errs by 1e-7."""
+"""Tolerance of the inverse of the best temperature of an epoch; the loss then errs by 1e-7."""
 
 SUREST_MEMBER = 2.0
 """Temperature up to which members may be overconfident while their average is not."""
@@ -336,13 +336,8 @@ def find_least_loss(loss: Callable[[float], float]) -> float:
     E. Berta, D. Holzmüller, M. I. Jordan and F. Bach, "Rethinking early stopping: refine, then
     calibrate", 2025, arXiv:2501.19195.
     """
-    bounds = (-float(np.log(SUREST_MEMBER)), 0.0)
-    found = minimize_scalar(
-        lambda u: loss(float(np.exp(u))),
-        bounds=bounds,
-        method="bounded",
-        options={"xatol": TEMPERATURE_TOLERANCE},
-    )
+    options = {"xatol": TEMPERATURE_TOLERANCE}
+    found = minimize_scalar(loss, bounds=(1.0 / SUREST_MEMBER, 1.0), options=options)
     return min(float(found.fun), loss(1.0))
 
 
