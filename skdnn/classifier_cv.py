@@ -1,7 +1,7 @@
 """DeepBinaryClassifierCV: an ensemble of ensembles, for those who can wait.
 
-Several `DeepBinaryClassifier` with hyperparameters drawn at random are fitted. Their predictions of
-rows that they did not train on say how much each counts in the average of all.
+Several `DeepBinaryClassifier` are fitted, some with hyperparameters drawn at random. Their
+predictions of rows that they did not train on say how much each counts in the average of all.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = ["DeepBinaryClassifierCV"]
 N_ROUNDS = 50
 """Candidates chosen by `select_weights`, with replacement: weights are multiples of a fiftieth."""
 
-EVEN_ROWS = 1_000
+EVEN_ROWS = 2_000
 """Rows that the selection has to outweigh: with so many, weights are halfway to equal ones."""
 
 CLEARLY_WORSE = 3.0
@@ -91,23 +91,24 @@ class Candidate(NamedTuple):
 
 
 class DeepBinaryClassifierCV(DocumentedMixin, ClassifierMixin, BaseEstimator):
-    """Average networks of different hyperparameters, weighted by their out-of-fold predictions.
+    """Average ensembles of networks, weighted by their predictions out of fold.
 
     A mode of `DeepBinaryClassifier` for those who can wait. It fits a pool of candidates: the first
-    is the estimator itself, the others have widths, depths, embeddings, learning rates and more
-    that are drawn at random. Each is an ensemble whose networks hold out folds of the rows, the
-    same for all candidates. The weights in the average of their logits are those that do best out
-    of fold; candidates of weight zero are dropped.
+    is the estimator itself; of the others every second one has a width, depth, activation,
+    embedding, dropout, weight decay and learning rate that are drawn at random, and those between
+    differ by their seeds alone. Each is an ensemble whose networks hold out folds of the rows. The
+    weights in the average of their logits are those that do well out of fold; candidates of weight
+    zero are dropped.
 
     Parameters
     ----------
     estimator : DeepBinaryClassifier or None, default=None
-        The first candidate. Of the others, parameters that it leaves at their defaults are drawn,
+        The first candidate. For the others, parameters that it leaves at their defaults are drawn,
         and those that it sets are kept. It needs several networks and early stopping, which hold
         out rows; None is ``DeepBinaryClassifier()``.
     n_candidates : int or None, default=8
-        Networks' ensembles in the pool, at most. Candidate k is the same whatever their number.
-        None is as many as `max_time` allows.
+        Candidates at most, beside boosted trees. Each has its own random stream, and is the same
+        whatever their number. None is as many as `max_time` allows.
     max_time : float or None, default=None
         Seconds after which no new candidate begins, and the one at work ends with its epoch. How
         many are finished depends on the machine: two runs with the same `random_state` may differ.
@@ -116,10 +117,11 @@ class DeepBinaryClassifierCV(DocumentedMixin, ClassifierMixin, BaseEstimator):
         candidate. It gets the table from a `TabularEncoder`, with all categories as such, and is
         validated on folds of its own, stratified, with rows of a group in the same one.
     n_jobs : int or None, default=None
-        Threads of each network's fit, if the estimator does not say; see `DeepBinaryClassifier`.
+        Threads of each candidate's fit, in place of the estimator's own, which None leaves.
         Candidates are fitted one after the other.
     random_state : int, RandomState instance or None, default=None
-        Seed of what is drawn, and of all candidates.
+        Seed of the first candidate, and of the streams that those of the others and what is drawn
+        for them come from.
     verbose : bool or int, default=False
         Whether to print a line for each candidate.
 
@@ -159,7 +161,7 @@ class DeepBinaryClassifierCV(DocumentedMixin, ClassifierMixin, BaseEstimator):
     others, and n the effective number of rows, ``(sum w)^2 / sum w^2`` of their weights where
     copies of a row are one, its weight is
 
-        ``(n w + 1000 / m) / (n + 1000)``,
+        ``(n w + 2000 / m) / (n + 2000)``,
 
     as few rows cannot tell candidates apart. Weights below half of 1 / m are set to zero.
 
@@ -431,21 +433,22 @@ class Table(NamedTuple):
 def draw_params(
     base: DeepBinaryClassifier, number: int, first: DeepBinaryClassifier
 ) -> dict[str, Any]:
-    """Draw the parameters that the estimator leaves at their defaults, each number its own ones.
+    """Return the parameters of a candidate: its seed, and for every other one what is drawn.
 
-    Numbers that the first candidate does not embed, as very many, are not embedded.
+    Drawn are parameters that the estimator leaves at their defaults. Numbers that the first
+    candidate does not embed, as very many, are not embedded.
     """
-    seed: Any = base.random_state
-    [stream] = np.random.SeedSequence([seed, number]).generate_state(1)
+    own, defaults = base.get_params(deep=False), DeepBinaryClassifier().get_params(deep=False)
+    stream = np.random.SeedSequence([own["random_state"], number])
+    seed = {"random_state": int(stream.generate_state(1)[0])}
+    if number % 2 == 0:
+        return seed
     distributions = {name: values.distribution() for name, values in CANDIDATES.items()}
-    [drawn] = ParameterSampler(distributions, 1, random_state=int(stream))
-    drawn = {n: float(v) if isinstance(v, np.floating) else v for n, v in drawn.items()}
-    defaults = DeepBinaryClassifier().get_params(deep=False)
-    own = base.get_params(deep=False)
-    kept = {n for n in drawn if type(own[n]) is not type(defaults[n]) or own[n] != defaults[n]}
-    if first.resolved_params_.get("numeric_embedding", own["numeric_embedding"]) is None:
-        kept.add("numeric_embedding")
-    return {name: value for name, value in drawn.items() if name not in kept}
+    [drawn] = ParameterSampler(distributions, 1, **seed)
+    is_set = {n: type(own[n]) is not type(defaults[n]) or own[n] != defaults[n] for n in drawn}
+    is_set["numeric_embedding"] |= first.resolved_params_.get("numeric_embedding", "") is None
+    params = {n: float(v) if isinstance(v, np.floating) else v for n, v in drawn.items()}
+    return seed | {name: value for name, value in params.items() if not is_set[name]}
 
 
 def fit_network(

@@ -86,11 +86,12 @@ def test_candidates_are_the_same_in_a_larger_pool():
     assert len({str(params) for params in large["params"]}) == 4
 
 
-def test_drawn_are_the_parameters_left_at_their_defaults():
+def test_every_other_candidate_draws_the_parameters_left_at_their_defaults():
     X, y = make_table()
-    pool = make_pool(3, dropout=0.1, activation="tanh").fit(X, y)
-    expected = {"residual", "numeric_embedding", "weight_decay", "learning_rate_init"}
-    assert [set(params) for params in pool.pool_["params"]] == [set(), expected, expected]
+    pool = make_pool(4, dropout=0.1, activation="tanh").fit(X, y)
+    seed = {"random_state"}
+    drawn = seed | {"residual", "numeric_embedding", "weight_decay", "learning_rate_init"}
+    assert [set(params) for params in pool.pool_["params"]] == [set(), drawn, seed, drawn]
     for estimator in pool.estimators_:
         assert estimator.hidden_layer_sizes == (8,)
         assert (estimator.dropout, estimator.activation) == (0.1, "tanh")
