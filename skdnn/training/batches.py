@@ -83,15 +83,14 @@ class Batches:
 
     def weight(self, member: int) -> np.ndarray | None:
         """Return the weights of a member's rows, with a mean of 1, at their positions."""
-        weight, dtype = self.rows.sample_weight, self.rows.y.dtype
-        if self._folds is not None and self._is_whole:
-            is_held_out = self._folds.is_held_out(member)
-            weight = np.where(is_held_out, 0.0, self.rows.weights.astype(np.float64))
-            weight = (weight / weight.mean()).astype(dtype)
-        elif weight is not None and self._folds is not None:
-            own = weight[self._folds.training_index(member)]
-            weight = weight * (1.0 / own.mean(dtype=np.float64)).astype(dtype)
-        return None if weight is None else self._spread(weight)
+        if not self.is_weighted:
+            return None
+        weight = self.rows.weights.astype(np.float64)
+        if self._folds is not None:
+            is_own = ~self._folds.is_held_out(member)
+            weight[~is_own] = 0.0
+            weight *= (len(is_own) if self._is_whole else np.count_nonzero(is_own)) / weight.sum()
+        return self._spread(weight.astype(self.y.dtype, copy=False))
 
     def _spread(self, values: np.ndarray) -> np.ndarray:
         """Return values of the rows at their positions in the table."""

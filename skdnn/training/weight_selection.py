@@ -37,44 +37,35 @@ def select_weights(plan: TrainingPlan, state: TrainingState, progress: TrainingP
     chosen, epoch = state.weights.copy(), progress.last_epoch
     if progress.keeps_best:
         chosen, epoch = progress.best, progress.best_epoch
-    is_bad = _has_diverged(plan, progress, chosen)
+    is_bad, end = _has_diverged(plan, progress, chosen), _describe_end(plan, state, progress)
     has_nothing = progress.n_epochs > 0 and not np.isfinite(progress.lowest).all()
     if has_nothing or (plan.is_part and is_bad.any()):
         raise ValueError(
-            f"Training diverged: {_describe_end(plan, state, progress)}. No better weights can be "
-            f"kept. {_advise(plan)}"
+            f"Training diverged: {end}. No better weights can be kept. {_advise(plan)}"
         )
     progress.has_diverged = bool(is_bad.any())
-    chosen = np.where(is_bad[:, np.newaxis], progress.best, chosen)
+    state.final_params = np.where(is_bad[:, np.newaxis], progress.best, chosen)
     epoch = np.where(is_bad, progress.best_epoch, epoch)
-    state.final_params = chosen
     n_before = state.n_epochs - progress.n_epochs
     if epoch.any():  # else training gained nothing
         state.best_iter = n_before + int(epoch.max())
     if plan.verbose and not plan.is_part:
         print(_describe_stop(plan, progress, epoch, n_before), flush=True)
-    remarks = [
-        *_remarks_on_the_end(plan, progress),
-        *_remarks_on_divergence(plan, state, progress, is_bad),
-        *([] if progress.has_diverged else _remarks_on_convergence(plan, state, progress)),
-    ]
+    remarks = [*_remarks_on_the_end(plan, progress, is_bad, end)]
+    if not progress.has_diverged:
+        remarks += _remarks_on_convergence(plan, progress, end)
     if remarks:
         warnings.warn(" ".join(remarks), ConvergenceWarning, stacklevel=find_stack_level())
 
 
 def _describe_stop(
-    plan: TrainingPlan,
-    progress: TrainingProgress,
-    kept: np.ndarray,
-    n_before: int,
+    plan: TrainingPlan, progress: TrainingProgress, kept: np.ndarray, n_before: int
 ) -> str:
     """Return the line about why and when training stopped, and the epochs of the weights kept."""
-    epochs = n_before + np.unique(kept[kept > 0])
-    if not len(epochs):
-        words = "the weights from before"
-    elif len(epochs) == 1:
+    words, epochs = "the weights from before", n_before + np.unique(kept[kept > 0])
+    if len(epochs) == 1:
         words = f"epoch {epochs[0]}"
-    else:
+    elif len(epochs):
         words = f"epochs {epochs[0]} to {epochs[-1]}"
     why, n_epochs = _name_end(plan, progress), n_before + progress.n_epochs
     return f"{why}: stopped after epoch {n_epochs}; kept {words}."
@@ -112,50 +103,44 @@ def _has_diverged(plan: TrainingPlan, progress: TrainingProgress, chosen: np.nda
     return is_bad
 
 
-def _remarks_on_the_end(plan: TrainingPlan, progress: TrainingProgress) -> Iterator[str]:
+def _remarks_on_the_end(
+    plan: TrainingPlan, progress: TrainingProgress, is_bad: np.ndarray, end: str
+) -> Iterator[str]:
     done = f"{progress.n_epochs} of {progress.n_epochs_planned} epochs"
     if progress.ended_by == "interrupt":
         kept = "best weights so far" if progress.keeps_best else "weights that it had then"
         yield f"Training was interrupted after {done}; the model keeps the {kept}."
     elif progress.ended_by == "max_time":
         yield f"Training ended after {done}, because max_time={plan.max_time!r} seconds were over."
-
-
-def _remarks_on_divergence(
-    plan: TrainingPlan, state: TrainingState, progress: TrainingProgress, is_bad: np.ndarray
-) -> Iterator[str]:
+    n_diverged, advice = int(progress.n_diverged.sum()), _advise(plan)
     if is_bad.any():
         epoch = progress.best_epoch[is_bad].min()
         kept = f"those of epoch {epoch}" if epoch else "those from before training"
-        yield (
-            f"Training diverged: {_describe_end(plan, state, progress)}. The weights kept are "
-            f"{kept}. {_advise(plan)}"
-        )
-    n_diverged = int(progress.n_diverged.sum())
+        yield f"Training diverged: {end}. The weights kept are {kept}. {advice}"
     if n_diverged:
         yield (
             f"The loss stopped being finite in {n_diverged} epoch{'s' if n_diverged > 1 else ''}: "
             "training went back to the last good weights and on at half the learning rate, up to "
-            f"{MAX_HALVINGS} times. {'' if is_bad.any() else _advise(plan)}".rstrip()
+            f"{MAX_HALVINGS} times. {'' if is_bad.any() else advice}".rstrip()
         )
 
 
 def _remarks_on_convergence(
-    plan: TrainingPlan, state: TrainingState, progress: TrainingProgress
+    plan: TrainingPlan, progress: TrainingProgress, end: str
 ) -> Iterator[str]:
     waits_for_a_plateau = np.isfinite(plan.n_iter_no_change) and not plan.schedule.needs_horizon
     if progress.last_loss.max() > useless_loss(plan) and not plan.is_part:
         yield (
-            f"Training has not converged: {_describe_end(plan, state, progress)}, and answering "
-            f"1/2 to everything would cost {useless_loss(plan) / USELESS:.4g}. {_advise(plan)} If "
-            f"the loss is still falling, raise max_iter={plan.max_iter}."
+            f"Training has not converged: {end}, and answering 1/2 to everything would cost "
+            f"{useless_loss(plan) / USELESS:.4g}. {_advise(plan)} If the loss is still falling, "
+            f"raise max_iter={plan.max_iter}."
         )
     elif progress.is_dead:
         kept = f" The weights kept are those of epoch {progress.best_epoch.max()}."
         yield (
             "In the end the network answers the same to every row: its units are dead, or all "
-            f"alike as with initialization='zeros'; {_describe_end(plan, state, progress)}."
-            f"{kept if progress.keeps_best else ''} {_advise(plan)}"
+            f"alike as with initialization='zeros'; {end}.{kept if progress.keeps_best else ''} "
+            f"{_advise(plan)}"
         )
     elif progress.message:
         scaling = "" if plan.is_scaled else ", or scale the features"
