@@ -73,8 +73,8 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         The table: which columns are categories, for encoder "auto"; see `TabularEncoder`.
     target_encoding : "auto" or None, default="auto"
         The table: what becomes of categories of many levels, the codes of a `TabularEncoder`. Each
-        level has units that are learnt, its embedding. In columns with fewer than 5 rows for each
-        level, in the mean, these would be learnt by heart: "auto" takes two statistics of the level
+        level has an embedding of 8 units that are learnt. In columns in which most rows have a
+        level of fewer than 8 rows these would overfit: "auto" takes two statistics of the level
         instead, its smoothed log-odds and how many rows it has. Each network computes them from the
         rows that it learns from, and those of a row without a fifth of the rows that it is among:
         no label of its own enters, nor any of a row that is held out. None, solver "lbfgs" and a

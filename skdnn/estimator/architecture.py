@@ -36,7 +36,7 @@ from ..nn.initializers import (
 )
 from ..nn.network import Network
 from ..preprocessing import TabularEncoder
-from ..preprocessing.categories import FIRST_LEVEL, LARGEST_CODE, ROWS_OF_LEVEL
+from ..preprocessing.categories import FIRST_LEVEL, LARGEST_CODE, ROWS_TO_EMBED, have_few_rows
 from ..training.target_encoding import N_STATISTICS, N_TABLES
 from .parameters import COUNT, MOST_EMBEDDED, OWN_ACTIVATION, SEQUENCES, SHARE, ResolvedParameters
 
@@ -50,7 +50,7 @@ KINDS: dict[str | None, tuple[str, ...]] = {
 }
 """The kinds of embeddings of each `numeric_embedding`, which members take turns in."""
 
-LARGEST_EMBEDDING = 8
+LARGEST_EMBEDDING = ROWS_TO_EMBED
 """Units that describe a category, at most."""
 
 MANY_COLUMNS = 300
@@ -187,7 +187,7 @@ def choose_target_encoded(
     return tuple(
         column
         for column, size in enumerate(encoder.code_sizes_, start=n_plain)
-        if np.count_nonzero(X[:, column] >= FIRST_LEVEL) < ROWS_OF_LEVEL * (size - FIRST_LEVEL)
+        if have_few_rows(np.bincount(X[:, column].astype(np.intp))[FIRST_LEVEL:])
         and N_TABLES * size <= LARGEST_CODE
     )
 

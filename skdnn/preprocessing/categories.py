@@ -14,6 +14,7 @@ from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..utils import ROUNDING
 from .summaries import LevelSummary
@@ -25,8 +26,8 @@ many there are."""
 LARGEST_CODE = 1 << 24
 """Up to here, codes are whole numbers in float32."""
 
-ROWS_OF_LEVEL = 5
-"""Rows of a level, in the mean, below which levels are too rare to learn units for each of them."""
+ROWS_TO_EMBED = 8
+"""Rows that a level needs for an embedding to be learnt: as many as that has units."""
 
 UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 """Rows of the lookup table of a category column; as codes, they are the codes."""
@@ -220,6 +221,12 @@ def sort_levels(levels: Iterable[Any]) -> list[Any]:
     return sorted(levels, key=key)
 
 
+def have_few_rows(counts: ArrayLike) -> bool:
+    """Say whether most rows have a level of fewer rows than an embedding of it needs."""
+    counts = np.asarray(counts)
+    return bool(counts[counts < ROWS_TO_EMBED].sum() > 0.5 * counts.sum())
+
+
 def fit_category(
     summary: LevelSummary,
     max_one_hot: int,
@@ -238,8 +245,7 @@ def fit_category(
         is_common = {level: count >= min_frequency for level, count in counts.items()}
     levels = sort_levels(counts)
     common = [level for level in levels if is_common[level]]
-    has_few_rows = sum(counts.values()) < ROWS_OF_LEVEL * len(counts)
-    keeps_all = may_keep_all and has_few_rows and len(common) > max_one_hot
+    keeps_all = may_keep_all and len(common) > max_one_hot and have_few_rows([*counts.values()])
     # Of levels that are as frequent, those stay that come first: sorting is stable.
     by_frequency = sorted(levels if keeps_all else common, key=lambda level: -counts[level])
     kept = set(by_frequency[:max_categories])

@@ -89,9 +89,9 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     min_frequency : int, float or "auto", default="auto"
         A level of fewer rows than this is rare, and treated as one that was never seen. Rows count
         that have a `sample_weight` above 0, whatever it is. A float in (0, 1) is a fraction of the
-        total weight, which the rows of a level must have together. "auto" is 2, but in a column of
-        codes with fewer than 5 rows for each level, in the mean, no level is rare: a network that
-        learns statistics of the levels, and not units for each, can use a single row.
+        total weight, which the rows of a level must have together. "auto" is 2, but no level is
+        rare in a column of codes in which most rows have a level of fewer than 8 rows: target
+        encoding can use a single row, an embedding cannot.
     max_categories : int, default=10_000
         Of a category column with more levels than this that are not rare, those with the most rows
         are kept, and all others are rare; of levels with as many rows, those that come first in

@@ -1,9 +1,9 @@
 """Target encoding: what a member's own rows say of the target for each level of a category.
 
-Where levels have few rows each, units of their own cannot be learnt. Two numbers are computed for
-each level instead, and stand in a lookup table that training does not change. No row of training
-sees its own label in them: rows are in parts, and the codes of a part read a table of all other
-parts. New rows, whose codes are as the encoder makes them, read the table of all rows.
+An embedding of a level of few rows overfits. Two numbers are computed for each level instead, and
+stand in a lookup table that training does not change. No row of training sees its own label in
+them: rows are in parts, and the codes of a part read a table of all other parts. New rows, whose
+codes are as the encoder makes them, read the table of all rows.
 """
 
 from __future__ import annotations
