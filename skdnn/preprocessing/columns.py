@@ -241,7 +241,11 @@ class FrameTable(Table):
         return X.to_numpy().astype(self.choose_dtype(columns), copy=False)
 
     def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
-        return self.X.get_column(self.labels[column])[rows].to_list()
+        values = self.X.get_column(self.labels[column])[rows]
+        if self._dtypes[column] == nw.Categorical and values.implementation.is_pyarrow():
+            dictionary = values.to_native()
+            return dictionary.cast(dictionary.type.value_type).to_pylist()  # else 8 times as slow
+        return values.to_list()
 
     def distinct(self, column: int) -> tuple[list[Any], np.ndarray]:
         values = self.X.get_column(self.labels[column]).to_native()
