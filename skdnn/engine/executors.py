@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 
-from .feed import Feed
 from .formula import EagerExecutable, Formula
 from .lowering import NumbaExecutable
 from .numpy_executor import NumpyExecutable
 from .plan import Program
 
+Executable = EagerExecutable | NumpyExecutable | NumbaExecutable
+"""A formula that is ready to run: ``run(feed)``.
 
-class Executable(Protocol):
-    """A formula that is ready to run.
-
-    Attributes
-    ----------
-    views : dict of str to ndarray
-        The inputs and outputs by name, each with an axis of members in front.
-    constants : list of (ndarray, ndarray)
-        Views of constants, and what is to be written into them.
-    """
-
-    views: dict[str, np.ndarray]
-    constants: list[tuple[np.ndarray, np.ndarray]]
-
-    def run(self, feed: Feed) -> None:
-        """Run once for each row of ``feed.index``."""
+Its `views` are the inputs and outputs by name, each with an axis of members in front; `constants`
+are views too, each with what is to be written into it.
+"""
 
 
 class Memory:

@@ -1,4 +1,4 @@
-"""What a program is given: rows, and what differs from step to step and from member to member."""
+"""What a program is given, and how it is written into the inputs where Python takes the steps."""
 
 from __future__ import annotations
 
@@ -37,25 +37,49 @@ class Feed:
     bits: np.ndarray | None = None
     logits: np.ndarray | None = None
 
-    def gather(self) -> dict[str, np.ndarray]:
-        """Return what is small of all steps, by the names of inputs: (n_members, n_steps, ...)."""
-        arrays: dict[str, Any] = {"scalars": self.scalars}
-        if self.y is not None:
-            arrays["y"] = self.y[self.index]
-        if self.weight is not None:
-            members = np.arange(len(self.index))[:, np.newaxis, np.newaxis]
-            arrays["weight"] = self.weight[members, self.index]
-        return {name: array for name, array in arrays.items() if array is not None}
 
-    def write_rows(self, step: int, views: dict[str, np.ndarray]) -> None:
-        """Write the rows of a batch of each member, unless X is sparse."""
-        if isinstance(self.X, np.ndarray):
-            # mode="clip" writes straight into `out`; the default would go through a copy.
-            self.X.take(self.index[:, step], axis=0, out=views["x"], mode="clip")
+class Stepwise:
+    """What takes each step of a feed by itself, in Python.
 
-    def sparse_rows(self, step: int) -> list[SparseRows]:
-        """Return the batch of each member, where X is sparse."""
-        return [SparseRows(self.X[index]) for index in self.index[:, step]]
+    Attributes
+    ----------
+    views : dict of str to ndarray
+        The inputs and outputs by name, each with an axis of members in front.
+    bits : ndarray of uint16 of shape (n_members, n_bits)
+        The random bits of a step.
+    sparse : list of SparseRows
+        The batch of each member, where X is sparse.
+    """
+
+    views: dict[str, np.ndarray]
+    bits: np.ndarray
+    sparse: list[SparseRows]
+
+    def take_step(self) -> None:
+        """Compute the outputs of all members."""
+        raise NotImplementedError
+
+    def run(self, feed: Feed) -> None:
+        """Take a step for each row of ``feed.index``."""
+        members = np.arange(len(feed.index))[:, np.newaxis]
+        for step in range(feed.index.shape[1]):
+            index = feed.index[:, step]
+            if isinstance(feed.X, np.ndarray):
+                # mode="clip" writes straight into `out`; the default would go through a copy.
+                feed.X.take(index, axis=0, out=self.views["x"], mode="clip")
+            else:
+                self.sparse[:] = [SparseRows(feed.X[own]) for own in index]
+            if feed.y is not None:
+                self.views["y"][...] = feed.y[index]
+            if feed.weight is not None:
+                self.views["weight"][...] = feed.weight[members, index]
+            if feed.scalars is not None:
+                self.views["scalars"][...] = feed.scalars[:, step]
+            if feed.bits is not None:
+                self.bits[...] = feed.bits[:, step]
+            self.take_step()
+            if feed.logits is not None:
+                feed.logits[:, step] = self.views["logits"]
 
 
 class SparseRows:

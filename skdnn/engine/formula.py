@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from .feed import Feed, SparseRows
+from .feed import SparseRows, Stepwise
 from .lowering import lower
 from .opcodes import FUSED
 from .ops import Shape
@@ -125,7 +125,7 @@ class Formula:
         return self.is_sparse, tuple(self.shapes.items()), tuple(trace.known), stored
 
 
-class EagerExecutable:
+class EagerExecutable(Stepwise):
     """A formula that runs at once, member by member: for functions that cannot be traced.
 
     Parameters
@@ -137,33 +137,23 @@ class EagerExecutable:
 
     def __init__(self, formula: Formula, n_members: int, dtype: np.typing.DTypeLike) -> None:
         self._formula = formula
+        self.bits, self.sparse = np.zeros((n_members, formula.n_bits), np.uint16), []
         self.views = {
             name: np.zeros((n_members, *shape), dtype) for name, shape in formula.shapes.items()
         }
         self.constants: list[tuple[np.ndarray, np.ndarray]] = []  # formulas bring their own
 
-    def run(self, feed: Feed) -> None:
-        """Run the formula once for each step of the feed."""
-        gathered = feed.gather()
-        n_members, n_steps, _ = feed.index.shape
-        for step in range(n_steps):
-            feed.write_rows(step, self.views)
-            for name, array in gathered.items():
-                self.views[name][...] = array[:, step]
-            sparse = [] if isinstance(feed.X, np.ndarray) else feed.sparse_rows(step)
-            for member in range(n_members):
-                arrays: dict[str, Any] = {}
-                for name, view in self.views.items():
-                    arrays[name] = view[member]
-                    arrays[name].flags.writeable = False  # a formula that writes is told so
-                if sparse:
-                    arrays["x"] = sparse[member]
-                bits = np.zeros(0) if feed.bits is None else feed.bits[member, step]
-                take_bits = partial(_take, bits)
-                for name, values in self._formula.call(arrays, take_bits).items():
-                    self.views[name][member] = values
-            if feed.logits is not None:
-                feed.logits[:, step] = self.views["logits"]
+    def take_step(self) -> None:
+        """Run the formula once for each member."""
+        for member, bits in enumerate(self.bits):
+            arrays: dict[str, Any] = {}
+            for name, view in self.views.items():
+                arrays[name] = view[member]
+                arrays[name].flags.writeable = False  # a formula that writes is told so
+            if self.sparse:
+                arrays["x"] = self.sparse[member]
+            for name, values in self._formula.call(arrays, partial(_take, bits)).items():
+                self.views[name][member] = values
 
 
 def _take(bits: np.ndarray, start: int, size: int) -> np.ndarray:

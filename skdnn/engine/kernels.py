@@ -170,16 +170,19 @@ def dropout_mask(n_dropped, bits, out):
 @exact
 def repeat(a, steps, out):
     """Write numbers into the three axes of `out`, moving on along each; 0 or 1 along the last."""
-    n_0, n_1, n_2 = out.shape
-    if (n_0 - 1) * steps[0] + (n_1 - 1) * steps[1] + (n_2 - 1) * steps[2] >= a.size:
+    (n_0, n_1, n_2), step_0, step_1, step_2 = out.shape, steps[0], steps[1], steps[2]
+    if (n_0 - 1) * step_0 + (n_1 - 1) * step_1 + (n_2 - 1) * step_2 >= a.size:
         raise ValueError("a repeat reaches beyond its operand")
     for i in range(n_0):
         for j in range(n_1):
-            first, row = i * steps[0] + j * steps[1], out[i, j]
-            if steps[2]:
-                copy(a[first : first + n_2], row)
+            first = i * step_0 + j * step_1
+            if step_2:
+                for k in range(n_2):
+                    out[i, j, k] = a[first + k]
             else:
-                row[:] = a[first]
+                x = a[first]
+                for k in range(n_2):
+                    out[i, j, k] = x
 
 
 # ---- whole arrays
@@ -235,28 +238,31 @@ def sum_middle(a, out):
 
 
 @reducing
-def product(a, b, out):
+def product(a, b, out):  # noqa: C901
     """out = a b, where rows of b are long; four of them at once."""
     n_terms, n = min(a.shape[1], b.shape[0]), min(b.shape[1], out.shape[1])
     zero, n_first = a.dtype.type(0), n_terms % 4
-    for i in range(min(a.shape[0], out.shape[0])):
-        total = out[i]
+    for i in range(min(a.shape[0], out.shape[0])):  # a view of each row would take as long
         if n_first == 0:
-            total[:] = zero
+            for j in range(n):
+                out[i, j] = zero
         elif n_first == 1:
+            x_0 = a[i, 0]
             for j in range(n):
-                total[j] = a[i, 0] * b[0, j]
+                out[i, j] = x_0 * b[0, j]
         elif n_first == 2:
+            x_0, x_1 = a[i, 0], a[i, 1]
             for j in range(n):
-                total[j] = a[i, 0] * b[0, j] + a[i, 1] * b[1, j]
+                out[i, j] = x_0 * b[0, j] + x_1 * b[1, j]
         else:
+            x_0, x_1, x_2 = a[i, 0], a[i, 1], a[i, 2]
             for j in range(n):
-                total[j] = a[i, 0] * b[0, j] + a[i, 1] * b[1, j] + a[i, 2] * b[2, j]
+                out[i, j] = x_0 * b[0, j] + x_1 * b[1, j] + x_2 * b[2, j]
         for k in range(n_first, n_terms, 4):
             x_0, x_1, x_2, x_3 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
-            row_0, row_1, row_2, row_3 = b[k], b[k + 1], b[k + 2], b[k + 3]
             for j in range(n):
-                total[j] += x_0 * row_0[j] + x_1 * row_1[j] + x_2 * row_2[j] + x_3 * row_3[j]
+                first = x_0 * b[k, j] + x_1 * b[k + 1, j]
+                out[i, j] += first + x_2 * b[k + 2, j] + x_3 * b[k + 3, j]
 
 
 @reducing
@@ -295,7 +301,7 @@ def scatter_add(codes, rows, out):
 
 
 @exact
-def _add_scaled(factor, a, out):
+def _axpy(factor, a, out):
     for i in range(min(a.size, out.size)):
         out[i] += factor * a[i]
 
@@ -314,7 +320,7 @@ def csr_matmul(index, data, indices, indptr, w, out):
     for i in range(min(index.size, len(out))):
         for j in _terms(index[i], data, indices, indptr):
             if 0 <= indices[j] < len(w):
-                _add_scaled(data[j], w[indices[j]], out[i])
+                _axpy(data[j], w[indices[j]], out[i])
 
 
 @exact
@@ -323,7 +329,7 @@ def csr_transposed_matmul(index, data, indices, indptr, grad, out):
     for i in range(min(index.size, len(grad))):
         for j in _terms(index[i], data, indices, indptr):
             if 0 <= indices[j] < len(out):
-                _add_scaled(data[j], grad[i], out[indices[j]])
+                _axpy(data[j], grad[i], out[indices[j]])
 
 
 @exact
@@ -351,13 +357,13 @@ def cos_and_sin_turns(x, w, b, cosines, sines):
             if sines.size == 0:
                 for j in range(n):
                     angle, sign = _reduce_turns(slope * row[j] + phase)
-                    cosine[j] = sign * cos_quarter(angle * angle)
+                    cosine[j] = sign * cos_quarter(angle)
             else:
                 sine = sines[i, k]
                 for j in range(min(n, sine.size)):
                     angle, sign = _reduce_turns(slope * row[j] + phase)
-                    cosine[j] = sign * cos_quarter(angle * angle)
-                    sine[j] = sign * sin_quarter(angle, angle * angle)
+                    cosine[j] = sign * cos_quarter(angle)
+                    sine[j] = sign * sin_quarter(angle)
 
 
 @exact

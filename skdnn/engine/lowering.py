@@ -247,12 +247,10 @@ def _write_concat(*arrays: Operand, axis: int) -> list[Row]:
 def _write_adam(*arrays: Operand) -> list[Row]:
     """The kernel works on the new moments; where these have another place, they are copied."""
     grads, m, v, *scalars, out, new_m, new_v = arrays
-    rows = [
-        _write_copy(old, new, old.shape, (0,), (0,))
-        for old, new in ((m, new_m), (v, new_v))
-        if old.offset != new.offset
-    ]
-    row = [int(Kernel.adam_direction)]
+    rows, row = list[Row](), [int(Kernel.adam_direction)]
+    for old, new in ((m, new_m), (v, new_v)):
+        if old.offset != new.offset:
+            rows.append(_write_copy(old, new, old.shape, (0,), (0,)))
     for x in (grads, new_m, new_v, out, *scalars):
         row += _box(x.offset, x.shape)
     return [*rows, row]

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from .feed import Feed, SparseRows
+from .feed import SparseRows, Stepwise
 from .ops import N_BITS, cut, to_index
 from .plan import Instruction, Operand, Program
 
 
-class NumpyExecutable:
+class NumpyExecutable(Stepwise):
     """A program bound to an arena.
 
     Parameters
@@ -37,17 +37,17 @@ class NumpyExecutable:
 
     def __init__(self, program: Program, arena: np.ndarray) -> None:
         self._flat, self._n_members = arena.reshape(-1), len(arena)
-        self._bits = np.zeros((len(arena), program.n_bits), np.uint16)
-        self._sparse: list[SparseRows] = []
+        self.bits = np.zeros((len(arena), program.n_bits), np.uint16)
+        self.sparse = []
         self.views = {name: self._view(x) for name, x in program.inputs.items()}
         self.constants = [(self._view(x), values) for x, values in program.constants]
         self._calls = [self._make_call(instruction) for instruction in program.instructions]
 
     def _view(self, x: Operand) -> Any:
         if x.memory == "sparse":
-            return self._sparse
+            return self.sparse
         if x.memory == "bits":
-            flat = self._bits[:, x.offset : x.offset + x.size]
+            flat = self.bits[:, x.offset : x.offset + x.size]
         else:
             # Members lie side by side within a block, so that most arrays lie together.
             n, (offset, size) = self._n_members, x.block
@@ -58,32 +58,18 @@ class NumpyExecutable:
         return flat.reshape(len(flat), *x.shape[:-2], x.shape[-1], x.shape[-2]).mT
 
     def _make_call(self, instruction: Instruction) -> Callable[[], Any]:
-        op, attributes = instruction.op, instruction.attributes
-        operands, out = (
-            [self._view(x) for x in instruction.operands],
-            self._view(instruction.results[0]),
-        )
+        op, out = instruction.op, self._view(instruction.results[0])
+        operands = [self._view(x) for x in instruction.operands]
         if op.is_elementwise or op.name == "broadcast":
             operands = [_align(x, out.ndim) for x in operands]
         if op.ufunc is not None:
             return partial(op.ufunc, *operands, out=out)
-        return partial(WRITE[op.name], *operands, out=out, **attributes)
+        return partial(WRITE[op.name], *operands, out=out, **instruction.attributes)
 
-    def run(self, feed: Feed) -> None:
-        """Run the program once for each step of the feed."""
-        gathered = feed.gather()
-        for step in range(feed.index.shape[1]):
-            feed.write_rows(step, self.views)
-            for name, array in gathered.items():
-                self.views[name][...] = array[:, step]
-            if not isinstance(feed.X, np.ndarray):
-                self._sparse[:] = feed.sparse_rows(step)
-            if feed.bits is not None:
-                self._bits[...] = feed.bits[:, step]
-            for call in self._calls:
-                call()
-            if feed.logits is not None:
-                feed.logits[:, step] = self.views["logits"]
+    def take_step(self) -> None:
+        """Run the program once."""
+        for call in self._calls:
+            call()
 
 
 def _align(x: np.ndarray, ndim: int) -> np.ndarray:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from . import ops
 from .ops import Op, Shape
 from .trace import Node, Symbol, Trace, Value
@@ -63,7 +61,7 @@ class Program:
     instructions: list[Instruction]
     size: int
     inputs: dict[str, Operand]
-    constants: list[tuple[Operand, np.ndarray]]
+    constants: list[tuple[Operand, Any]]
     n_bits: int
     table: Any = None
 
@@ -89,8 +87,9 @@ def plan(trace: Trace, outputs: dict[str, Symbol]) -> Program:
     """
     stores = {}
     for name, symbol in outputs.items():
-        if symbol.shape != trace.shapes[name]:
-            raise ValueError(f"{name} has the shape {symbol.shape}, not {trace.shapes[name]}.")
+        shape = trace.inputs[name].shape
+        if symbol.shape != shape:
+            raise ValueError(f"{name} has the shape {symbol.shape}, not {shape}.")
         stores[name] = plain = trace.plain(symbol)
         if plain.value.node is None and plain.value.key in outputs.keys() - {name}:
             stores[name] = trace.append(ops.copy, (plain,))  # before that is written over
@@ -124,20 +123,16 @@ class _Planner:
 
     def program(self) -> Program:
         trace, inputs = self.trace, self.trace.inputs
-        constants = [
-            (value, value.constant)
-            for value in trace.constants.values()
-            if value in self.last_use and value.constant is not None
-        ]
-        for value in (*(v for v, _ in constants), *inputs.values()):  # which stay from run to run
-            last_read = self.last_use.get(value, -1)
-            self.places[value] = _Block(value.size, -1, len(self.nodes), last_read), 0
+        constants = [s for s in trace.constants.values() if s.value in self.last_use]
+        for symbol in (*constants, *inputs.values()):  # which stay from run to run
+            last_read = self.last_use.get(symbol.value, -1)
+            self.places[symbol.value] = _Block(symbol.size, -1, len(self.nodes), last_read), 0
         steps = list[Node]()
         for name, symbol in self.stores.items():
-            steps += self._join((symbol,), inputs[name])
+            steps += self._join((symbol,), inputs[name].value)
         for node in reversed(self.nodes):
             whole = node.results[0]
-            if node.op.name == "concat" and whole.ndim == 1:
+            if node.op.name == "concat" and node.attributes["axis"] == 0:
                 self._place(whole.value)
                 steps[:0] = self._join(node.operands, whole.value)
             else:
@@ -151,8 +146,8 @@ class _Planner:
         for node in steps:
             places = tuple(map(operand, node.operands)), tuple(map(operand, node.results))
             instructions.append(Instruction(node.op, *places, node.attributes))
-        of_inputs = {n: operand(Symbol(trace, v, trace.shapes[n])) for n, v in inputs.items()}
-        of_constants = [(operand(Symbol(trace, v, c.shape)), c) for v, c in constants]
+        of_inputs = {name: operand(symbol) for name, symbol in inputs.items()}
+        of_constants = [(operand(symbol), symbol.value.constant) for symbol in constants]
         return Program(instructions, size, of_inputs, of_constants, trace.bits.size)
 
     def _join(self, parts: tuple[Symbol, ...], whole: Value) -> list[Node]:

@@ -236,12 +236,10 @@ class Trace:
     kernels : set of str
         Names of fused operations to record as they are.
     nodes : list of Node
-    inputs : dict of str to Value
-    shapes : dict of str to tuple of int
-        Of the inputs.
+    inputs : dict of str to Symbol
     bits : Value
         The random numbers of a step.
-    constants : dict of (shape, bytes) to Value
+    constants : dict of (shape, bytes) to Symbol
     known : dict
         The results of the nodes, by operation, operands and attributes: the same for the same
         formulas.
@@ -249,17 +247,15 @@ class Trace:
 
     kernels: frozenset[str] = frozenset()
     nodes: list[Node] = field(default_factory=list)
-    inputs: dict[str, Value] = field(default_factory=dict)
-    shapes: dict[str, Shape] = field(default_factory=dict)
+    inputs: dict[str, Symbol] = field(default_factory=dict)
     bits: Value = field(default_factory=partial(Value, "bits", 0, memory="bits"))
-    constants: dict[Any, Value] = field(default_factory=dict)
+    constants: dict[Any, Symbol] = field(default_factory=dict)
     known: dict[Any, tuple[Symbol, ...]] = field(default_factory=dict)
 
     def input(self, name: str, shape: Shape) -> Symbol:
         """Return a symbol for an array that is given, and may be written in the end."""
-        value = self.inputs[name] = Value(name, math.prod(shape))
-        self.shapes[name] = shape
-        return Symbol(self, value, shape)
+        self.inputs[name] = Symbol(self, Value(name, math.prod(shape)), shape)
+        return self.inputs[name]
 
     def random_bits(self, start: int, size: int) -> Symbol:
         """Return a symbol for some of the random numbers of 16 bits that a step has."""
@@ -271,8 +267,9 @@ class Trace:
         array = np.asarray(array, dtype=np.float64)
         key = (array.shape, array.tobytes())
         if key not in self.constants:
-            self.constants[key] = Value(key, array.size, constant=array)
-        return Symbol(self, self.constants[key], array.shape)
+            value = Value(key, array.size, constant=array)
+            self.constants[key] = Symbol(self, value, array.shape)
+        return self.constants[key]
 
     def plain(self, operand: Any) -> Symbol:
         """Return an operand whose numbers lie in the order of its shape."""
@@ -344,29 +341,34 @@ class Trace:
             node.operands = node.results = ()
         self.nodes.clear()
         self.known.clear()
+        self.inputs.clear()
+        self.constants.clear()
 
 
 def _read_index(shape: Shape, index: Any) -> tuple[ops.Ranges, Shape]:
     """Return the range along each axis that an index means, and the shape of that part."""
-    index = list(index) if isinstance(index, tuple) else [index]
-    n_axes = len(index) - sum(i is None or i is Ellipsis for i in index)
-    at = next((j for j, i in enumerate(index) if i is Ellipsis), len(index))
-    index[at : at + 1] = [slice(None)] * (len(shape) - n_axes)
+    index = index if isinstance(index, tuple) else (index,)
+    n_free = len(shape)  # axes that the index says nothing of: they are taken whole
+    for i in index:
+        n_free -= i is not None and i is not Ellipsis
     ranges: list[tuple[int, int]] = []
     kept: list[int] = []
-    for i in index:
+    for i in (*index, Ellipsis):
+        rest = shape[len(ranges) :]
         if i is None:
             kept.append(1)
-            continue
-        n = shape[len(ranges)]
-        if isinstance(i, slice) and i.step in (None, 1):
-            start, stop, _ = i.indices(n)
+        elif i is Ellipsis:
+            ranges += zip((0,) * n_free, rest, strict=False)
+            kept += rest[:n_free]
+            n_free = 0
+        elif isinstance(i, slice) and i.step in (None, 1):
+            start, stop, _ = i.indices(rest[0])
             ranges.append((start, max(start, stop)))
             kept.append(max(stop - start, 0))
         elif isinstance(i, int | np.integer):
-            at = int(i) + n if i < 0 else int(i)
-            if not 0 <= at < n:
-                raise IndexError(f"index {i} is out of range for an axis of length {n}.")
+            at = int(i) + rest[0] if i < 0 else int(i)
+            if not 0 <= at < rest[0]:
+                raise IndexError(f"index {i} is out of range for an axis of length {rest[0]}.")
             ranges.append((at, at + 1))
         else:
             raise UntraceableError(f"an index is {i!r}: only numbers and ranges are known")

@@ -13,9 +13,14 @@ from numba.extending import overload
 _OPTIONS: Any = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
 
 
-def exp(x):
-    """Return e^x. For NaN and beyond the range of the dtype as NumPy: NaN, 0 and infinity."""
-    raise NotImplementedError
+def _by_dtype(single: Any, double: Any) -> Any:
+    """Return a function for compiled code, which is the first for float32, else the second."""
+
+    def function(x):
+        raise NotImplementedError
+
+    overload(function, jit_options=_OPTIONS)(lambda x: single if x == types.float32 else double)
+    return function
 
 
 def _exp_single(x):
@@ -49,15 +54,6 @@ def _exp_double(x):
     return p if x == x else x
 
 
-@overload(exp, jit_options=_OPTIONS)
-def _exp_of(x):
-    return _exp_single if x == types.float32 else _exp_double
-
-
-def tanh(x):
-    raise NotImplementedError
-
-
 def _tanh_single(x):
     f = np.float32
     c = min(max(x if x == x else f(0), f(-7.9053111)), f(7.9053111))
@@ -70,23 +66,14 @@ def _tanh_single(x):
     return p / d if x == x else x
 
 
-@overload(tanh, jit_options=_OPTIONS)
-def _tanh_of(x):
-    return _tanh_single if x == types.float32 else lambda x: math.tanh(x)
-
-
-def sin_quarter(x, q):
-    """Return sin x for x in [-pi/2, pi/2]; q = x^2."""
-    raise NotImplementedError
-
-
-def _sin_single(x, q):
-    f = np.float32
+def _sin_single(x):
+    f, q = np.float32, x * x
     p = f(-1.9840874e-04) + q * (f(2.7525562e-06) + q * f(-2.3889859e-08))
     return x + x * q * (f(-1.6666667e-01) + q * (f(8.3333310e-03) + q * p))
 
 
-def _sin_double(x, q):
+def _sin_double(x):
+    q = x * x
     p = -1 / 121645100408832000 + q / 5.109094217170944e19
     p = -1 / 1307674368000 + q * (1 / 355687428096000 + q * p)
     p = -1 / 39916800 + q * (1 / 6227020800 + q * p)
@@ -94,23 +81,14 @@ def _sin_double(x, q):
     return x + x * q * (-1 / 6 + q * (1 / 120 + q * p))
 
 
-@overload(sin_quarter, jit_options=_OPTIONS)
-def _sin_of(x, q):
-    return _sin_single if x == types.float32 else _sin_double
-
-
-def cos_quarter(q):
-    """Return cos x for x in [-pi/2, pi/2]; q = x^2."""
-    raise NotImplementedError
-
-
-def _cos_single(q):
-    f = np.float32
+def _cos_single(x):
+    f, q = np.float32, x * x
     p = f(-1.3888397e-03) + q * (f(2.4760495e-05) + q * f(-2.6051615e-07))
     return f(1) + q * (f(-0.5) + q * (f(4.16666418e-02) + q * p))
 
 
-def _cos_double(q):
+def _cos_double(x):
+    q = x * x
     p = -1 / 6402373705728000 + q * (1 / 2432902008176640000 - q / 1.1240007277776077e21)
     p = -1 / 87178291200 + q * (1 / 20922789888000 + q * p)
     p = -1 / 3628800 + q * (1 / 479001600 + q * p)
@@ -118,6 +96,10 @@ def _cos_double(q):
     return 1.0 + q * (-1 / 2 + q * (1 / 24 + q * p))
 
 
-@overload(cos_quarter, jit_options=_OPTIONS)
-def _cos_of(q):
-    return _cos_single if q == types.float32 else _cos_double
+exp = _by_dtype(_exp_single, _exp_double)
+"""e^x. For NaN and beyond the range of the dtype as NumPy: NaN, 0 and infinity."""
+
+tanh = _by_dtype(_tanh_single, lambda x: math.tanh(x))
+sin_quarter = _by_dtype(_sin_single, _sin_double)
+cos_quarter = _by_dtype(_cos_single, _cos_double)
+"""Sine and cosine for x in [-pi/2, pi/2]."""

@@ -116,7 +116,8 @@ class _Writer:
         nodes, seconds = trace.needed(outputs), second_trace.needed(second_outputs)
         if [node.op.name for node in nodes] != [node.op.name for node in seconds]:
             raise UntraceableError(BY_ROWS)
-        self._tensors[id(trace.inputs["x"])] = Tensor(self._x, 1, trace.shapes["x"])
+        x = trace.inputs["x"]
+        self._tensors[id(x.value)] = Tensor(self._x, 1, x.shape)
         for node, second in zip(nodes, seconds, strict=True):
             self._write(node, second)
         return self._view(outputs["logits"], second_outputs["logits"]).name

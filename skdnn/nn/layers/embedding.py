@@ -164,13 +164,13 @@ class NumericEmbedding(Layer):
     def forward(self, x: Array, p: Params, ctx: Context) -> Array:
         C, _ = FUNCTIONS[self.kind](x.mT, p.w, p.b)
         Z = p.V @ C + p.c[:, :, None]
-        return concat([Z.reshape(-1, len(x)).mT, x], axis=1)
+        return concat([Z.reshape(-1, len(x)), x.mT]).mT
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
         C, slope = FUNCTIONS[self.kind](x.mT, p.w, p.b)
         n_in, n_units = p.c.shape
         turn, sign = (2.0 * pi, -1.0) if self.kind == "periodic" else (1.0, 1.0)
-        grad_Z = grad_y[:, : n_in * n_units].mT.reshape(n_in, n_units, len(x))
+        grad_Z = grad_y.mT[: n_in * n_units].reshape(n_in, n_units, len(x))
         grad_C = (p.V * sign).mT @ grad_Z
         grad_w, grad_b = grad_lines(grad_C, slope, x.mT)
         grad_U = grad_C * slope
