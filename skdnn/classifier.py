@@ -948,9 +948,8 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         """Return a copy without what only further training needs, for a small file.
 
         It predicts the same to the bit. Left out are the optimizer's moments, the moving average
-        of the weights, copies of weights to fall back to, the random streams, and
-        `oof_decision_function_`: at the defaults five sixths of a pickle and more. The rest is
-        little larger than the weights.
+        of the weights, the best weights so far, the random streams, and `oof_decision_function_`:
+        at the defaults five sixths of a pickle. The rest is little larger than the weights.
 
         Returns
         -------
