@@ -115,7 +115,8 @@ class DeepBinaryClassifierCV(DocumentedMixin, ClassifierMixin, BaseEstimator):
     blend_boosting : bool, default=False
         Whether scikit-learn's HistGradientBoostingClassifier, which is no network, is one more
         candidate. It gets the table from a `TabularEncoder`, with all categories as such, and is
-        validated on folds of its own, stratified, with rows of a group in the same one.
+        validated on folds of its own, stratified, with rows of a group in the same one. For it a
+        row of weight k is not k rows, since it counts the rows of its leaves.
     n_jobs : int or None, default=None
         Threads of each candidate's fit, in place of the estimator's own, which None leaves.
         Candidates are fitted one after the other.
