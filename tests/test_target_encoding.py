@@ -137,7 +137,7 @@ def test_levels_of_few_rows_tell_more_than_by_embeddings():
     X, y = make_table(4_000, 1_200)
     losses = []
     for params in ({}, {"target_encoding": None, "encoder": TabularEncoder(min_frequency=2)}):
-        model = DeepBinaryClassifier(random_state=0, n_members=5, **params)
+        model = DeepBinaryClassifier(**FEW | {"max_iter": 12} | params)
         model.fit(X[:3_000], y[:3_000])
         losses.append(log_loss(y[3_000:], model.predict_proba(X[3_000:])))
     assert losses[0] < 0.98 * losses[1]
