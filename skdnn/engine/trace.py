@@ -135,7 +135,19 @@ class Symbol(Traced, NDArrayOperatorsMixin):
         return Symbol(self.trace, plain.value, shape, plain.offset)
 
     def __getitem__(self, index: Any) -> Symbol:
-        return self.trace.take_slice(self, index)
+        """Return a part, without an operation where its numbers lie together."""
+        ranges, shape = _read_index(self.shape, index)
+        symbol = self.trace.plain(self)
+        offset, n_inner, is_whole, is_together = symbol.offset, 1, True, True
+        for (start, stop), n in zip(ranges[::-1], self.shape[::-1], strict=True):
+            is_together &= is_whole or stop - start == 1
+            is_whole &= stop - start == n
+            offset += start * n_inner
+            n_inner *= n
+        if not is_together:
+            symbol = self.trace.append(ops.copy_slice, (symbol,), {"index": ranges})
+            offset = symbol.offset
+        return Symbol(self.trace, symbol.value, shape, offset)
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> Symbol:
         return ops.sum(self, axis, keepdims)
@@ -274,7 +286,11 @@ class Trace:
     def plain(self, operand: Any) -> Symbol:
         """Return an operand whose numbers lie in the order of its shape."""
         if isinstance(operand, Symbol):
-            return self.append(ops.transpose, (operand.mT,)) if operand.is_transposed else operand
+            if not operand.is_transposed:
+                return operand
+            *first, m, n = operand.shape
+            stored = Symbol(self, operand.value, (*first, n, m), operand.offset)
+            return self.append(ops.transpose, (stored,))
         if isinstance(operand, int | float | np.ndarray | np.number):
             return self.constant(operand)
         raise UntraceableError(f"an operand is a {type(operand).__name__}")
@@ -309,21 +325,6 @@ class Trace:
             self.known[key] = node.results
         results = self.known[key]
         return results[0] if op.n_results == 1 else results
-
-    def take_slice(self, symbol: Symbol, index: Any) -> Symbol:
-        """Return part of an array, without an operation where the part lies together."""
-        ranges, shape = _read_index(symbol.shape, index)
-        symbol = self.plain(symbol)
-        offset, n_inner, is_whole, is_together = symbol.offset, 1, True, True
-        for (start, stop), n in zip(ranges[::-1], symbol.shape[::-1], strict=True):
-            is_together &= is_whole or stop - start == 1
-            is_whole &= stop - start == n
-            offset += start * n_inner
-            n_inner *= n
-        if not is_together:
-            symbol = self.append(ops.copy_slice, (symbol,), {"index": ranges})
-            offset = symbol.offset
-        return Symbol(self, symbol.value, shape, offset)
 
     def needed(self, outputs: dict[str, Symbol]) -> list[Node]:
         """Return the nodes that an output depends on, in their order."""
