@@ -71,9 +71,11 @@ def fit(estimator: Any, given: Given) -> None:
             rows = rows.normalize_weights()
             columns = model.architecture.columns.target_encoded
             fit_target_encoding(plan.network, columns, state, rows, folds)
-        if state.final_params is None:  # the first fit; scorers and callbacks see it as fitted
+        is_first = state.final_params is None
+        if is_first:
             fit_bins(plan.network, state.params, rows, folds)
-            set_fitted(estimator, model, as_it_is_now(state))
+        # Scorers and callbacks see it as fitted.
+        set_fitted(estimator, model, as_it_is_now(state) if is_first else state)
         if held_out is not None:
             validation = make_validation(estimator, parameters.scoring, held_out, folds)
         tasks = make_tasks(estimator, given, model, state)
