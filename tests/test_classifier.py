@@ -739,6 +739,13 @@ def test_partial_fit_learns_where_the_first_loss_is_high():
     assert estimator.score(X, y) > 0.95
 
 
+def test_partial_fit_refuses_weights_that_are_too_large_to_learn_with():
+    X, y = make_table()
+    weight = np.where(np.arange(len(y)) == 7, 1e30, 1.0)
+    with pytest.raises(ValueError, match=r"takes sample_weight as it is, up to 2e\+19 in float32"):
+        classifier(dtype="float32").partial_fit(X, y, classes=[0, 1], sample_weight=weight)
+
+
 def test_class_weight_of_labels_acts_in_partial_fit():
     X, y = make_table()
     by_class = classifier(class_weight={1: 4.0}).partial_fit(X, y, classes=[0, 1])

@@ -171,6 +171,17 @@ def multiply_weights(rows: Rows, class_factors: np.ndarray | None) -> Rows:
     return replace(rows, sample_weight=product)
 
 
+def check_weights_of_part(rows: Rows) -> None:
+    """Refuse weights that are too large to be used as they are, as `partial_fit` does."""
+    dtype, largest = rows.y.dtype, rows.weights.max(initial=0.0)
+    limit = np.sqrt(np.finfo(dtype).max)
+    if largest > limit:
+        raise ValueError(
+            f"partial_fit takes sample_weight as it is, up to {limit:.0e} in {dtype}, but the "
+            f"largest is {largest}. Divide the weights of all parts by the same number."
+        )
+
+
 def number_groups(groups: Any, X: Any) -> np.ndarray:
     """Return the number of each row's group, from 0 in the order in which they come.
 
