@@ -29,7 +29,6 @@ from ..training.prediction import Take
 from ..training.rows import Rows
 from ..utils import check_labels, check_weights, is_checked
 from .checks import (
-    check_weights_of_part,
     choose_dtype,
     encode_labels,
     make_rows,
@@ -107,8 +106,6 @@ def read_training_tables(
     if not is_part and len(rows) <= choose_batch_size(parameters, len(rows)):
         rows = rows.merge_copies()
     rows = multiply_weights(rows, class_factors)
-    if is_part:
-        check_weights_of_part(rows)
     validation = _read_validation(estimator, encoder, given, classes, class_factors, dtype)
     return rows, validation, encoder, classes
 

@@ -23,6 +23,7 @@ from ..training.state import (
     make_stream,
 )
 from ..training.threads import resolve_n_jobs
+from .checks import check_weights_of_part
 from .parameters import FULL_BATCH, ResolvedParameters
 
 ALL_ROWS = sys.maxsize
@@ -56,8 +57,9 @@ def make_plan(
     is_lbfgs = parameters.solver == "lbfgs"
     l2 = parameters.alpha / (float(rows.weights.sum()) or 1.0)
     schedule = make_schedule(parameters.learning_rate, parameters.power_t)
-    if is_part and schedule.needs_horizon:
-        schedule = Constant()
+    if is_part:
+        check_weights_of_part(rows)
+        schedule = Constant() if schedule.needs_horizon else schedule
     is_pooled = not (is_validated or is_lbfgs) and network.n_members >= FEWEST_FOLDS
     patience, growth = _choose_patience(parameters, schedule, is_part=is_part, is_pooled=is_pooled)
     return TrainingPlan(
