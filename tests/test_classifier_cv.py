@@ -48,7 +48,7 @@ def all_checks():
     for name, estimator, marks in (
         ("quick", quick, ()),
         ("blend", blend, (pytest.mark.slow,)),
-        ("default", DeepBinaryClassifierCV(), (pytest.mark.slow,)),
+        ("default", DeepBinaryClassifierCV(n_candidates=2), (pytest.mark.slow,)),
     ):
         for instance, check in estimator_checks_generator(estimator):
             if check.func.__name__ == "check_array_api_input":  # needs an environment variable
