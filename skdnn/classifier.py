@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils import Tags, get_tags
@@ -25,6 +24,7 @@ from .estimator.parameters import (
     Rates,
     Schedules,
 )
+from .estimator.predictions import PredictionsMixin
 from .optim import Transform
 from .preprocessing import TabularEncoder
 from .training.prediction import Predictor
@@ -39,7 +39,9 @@ from .utils import (
 )
 
 
-class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class DeepBinaryClassifier(
+    DocumentedMixin, CallbackSupportMixin, PredictionsMixin, ClassifierMixin, BaseEstimator
+):
     """Classify rows of a table into two classes by an ensemble of deep networks.
 
     Takes tables as they are: numbers of any unit, outliers, missing values and categories. Several
@@ -728,60 +730,6 @@ class DeepBinaryClassifier(DocumentedMixin, CallbackSupportMixin, ClassifierMixi
         logit, dtype = self._predict_logits(X)
         with np.errstate(over="ignore"):  # infinite in float32, and still the right side of zero
             return logit.astype(dtype, copy=False)
-
-    @with_usual_errors
-    def predict_proba(self, X: TableLike) -> NDArray[np.floating]:
-        """Return the probabilities of the two classes for each row.
-
-        Parameters
-        ----------
-        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
-            Rows to predict.
-
-        Returns
-        -------
-        probability : ndarray of shape (n_samples, 2)
-            Columns in the order of `classes_`.
-        """
-        logit, dtype = self._predict_logits(X)
-        probability = np.empty((len(logit), 2), dtype)
-        probability[:, 0], probability[:, 1] = expit(-logit), expit(logit)
-        return probability
-
-    @with_usual_errors
-    def predict_log_proba(self, X: TableLike) -> NDArray[np.floating]:
-        """Return the logarithms of the probabilities of the two classes for each row.
-
-        Parameters
-        ----------
-        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
-            Rows to predict.
-
-        Returns
-        -------
-        log_probability : ndarray of shape (n_samples, 2)
-            Columns in the order of `classes_`; finite even where a probability is rounded to 0.
-        """
-        logit, dtype = self._predict_logits(X)
-        log_probability = np.column_stack([log_expit(-logit), log_expit(logit)])
-        lowest = np.finfo(dtype).min
-        return np.maximum(log_probability, lowest).astype(dtype, copy=False)
-
-    def predict(self, X: TableLike) -> NDArray[Any]:
-        """Return the more likely class of each row.
-
-        Parameters
-        ----------
-        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
-            Rows to predict.
-
-        Returns
-        -------
-        label : ndarray of shape (n_samples,)
-            Labels as in `classes_`.
-        """
-        is_second = self._predict_logits(X)[0] > 0
-        return self.classes_[is_second.astype(np.intp)]
 
     def score(self, X: TableLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy of the predicted labels.

@@ -16,11 +16,10 @@ import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from scipy.special import expit, log_expit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import ParameterSampler, StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import ParameterSampler
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Tags, check_random_state, get_tags
@@ -28,8 +27,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .classifier import DeepBinaryClassifier
 from .estimator.checks import number_groups, read_labels, weigh_classes
+from .estimator.predictions import PredictionsMixin
+from .nn import BinaryCrossEntropy
 from .preprocessing import TabularEncoder
+from .training.folds import assign_folds
 from .training.interrupt import Interrupt
+from .training.rows import Rows
+from .training.validation import count_evidence
 from .tuning import CANDIDATES
 from .typing import ArrayLike, TableLike
 from .utils import (
@@ -42,6 +46,8 @@ from .utils import (
 )
 
 __all__ = ["DeepBinaryClassifierCV"]
+
+CROSS_ENTROPY = BinaryCrossEntropy()
 
 N_ROUNDS = 50
 """Candidates chosen by `select_weights`, with replacement: weights are multiples of a fiftieth."""
@@ -90,7 +96,7 @@ class Candidate(NamedTuple):
     fit_time: float
 
 
-class DeepBinaryClassifierCV(DocumentedMixin, ClassifierMixin, BaseEstimator):
+class DeepBinaryClassifierCV(DocumentedMixin, PredictionsMixin, ClassifierMixin, BaseEstimator):
     """Average ensembles of networks, weighted by their predictions out of fold.
 
     A mode of `DeepBinaryClassifier` for those who can wait. It fits a pool of candidates: the first
@@ -115,8 +121,9 @@ class DeepBinaryClassifierCV(DocumentedMixin, ClassifierMixin, BaseEstimator):
     blend_boosting : bool, default=False
         Whether scikit-learn's HistGradientBoostingClassifier, which is no network, is one more
         candidate. It gets the table from a `TabularEncoder`, with all categories as such, and is
-        validated on folds of its own, stratified, with rows of a group in the same one. For it a
-        row of weight k is not k rows, since it counts the rows of its leaves.
+        validated on folds of its own, made as those of networks: a group, and copies of a row, lie
+        in the same one. For it a row of weight k is not k rows, since it counts the rows of its
+        leaves.
     n_jobs : int or None, default=None
         Threads of each candidate's fit, in place of the estimator's own, which None leaves.
         Candidates are fitted one after the other.
@@ -304,57 +311,13 @@ class DeepBinaryClassifierCV(DocumentedMixin, ClassifierMixin, BaseEstimator):
         logit : ndarray of shape (n_samples,)
             Positive where ``classes_[1]`` is more likely.
         """
+        return self._predict_logits(X)[0]
+
+    def _predict_logits(self, X: TableLike) -> tuple[np.ndarray, np.dtype]:
         check_is_fitted(self)
         logits = [estimator.decision_function(X) for estimator in self.estimators_]
-        return sum(w * z for w, z in zip(self.weights_.tolist(), logits, strict=True))
-
-    def predict_proba(self, X: TableLike) -> NDArray[np.floating]:
-        """Return the probabilities of the two classes for each row.
-
-        Parameters
-        ----------
-        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
-            Rows to predict.
-
-        Returns
-        -------
-        probability : ndarray of shape (n_samples, 2)
-            Columns in the order of `classes_`.
-        """
-        logit = self.decision_function(X)
-        return np.column_stack([expit(-logit), expit(logit)])
-
-    def predict_log_proba(self, X: TableLike) -> NDArray[np.floating]:
-        """Return the logarithms of the probabilities of the two classes for each row.
-
-        Parameters
-        ----------
-        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
-            Rows to predict.
-
-        Returns
-        -------
-        log_probability : ndarray of shape (n_samples, 2)
-            Columns in the order of `classes_`.
-        """
-        logit = self.decision_function(X)
-        return np.column_stack([log_expit(-logit), log_expit(logit)])
-
-    def predict(self, X: TableLike) -> NDArray[Any]:
-        """Return the more likely class of each row.
-
-        Parameters
-        ----------
-        X : {array-like, DataFrame, sparse matrix} of shape (n_samples, n_features)
-            Rows to predict.
-
-        Returns
-        -------
-        label : ndarray of shape (n_samples,)
-            Labels as in `classes_`.
-        """
-        is_second = self.decision_function(X) > 0
-        return self.classes_[is_second.astype(np.intp)]
+        logit = sum(w * z for w, z in zip(self.weights_.tolist(), logits, strict=True))
+        return logit, logit.dtype
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -488,38 +451,22 @@ def fit_boosting(base: DeepBinaryClassifier, table: Table, classes: np.ndarray) 
         **BOOSTING,
     )
     logits = np.full(len(X), np.nan)
-    for train, test in split_rows(is_second, table, base.random_state):
-        if len(np.unique(is_second[train])) == 2:
-            fold = clone(boosting).fit(X[train], is_second[train], weight[train])
+    groups = None if table.groups is None else number_groups(table.groups, table.X)
+    rows = Rows(X.astype(np.float64, copy=False), is_second * 1.0, weight, group=groups)
+    folds = assign_folds(rows, N_FOLDS, 0.0, np.random.default_rng(base.random_state))
+    for test in map(folds.is_held_out, range(N_FOLDS)):
+        if test.any():
+            fold = clone(boosting).fit(X[~test], is_second[~test], weight[~test])
             logits[test] = fold.decision_function(X[test])
     estimator = make_pipeline(encoder, boosting.fit(X, is_second, weight))
     seconds = time.monotonic() - started
     return Candidate(type(boosting).__name__, estimator, BOOSTING, logits, seconds)
 
 
-def split_rows(is_second: np.ndarray, table: Table, seed: Any) -> list[Any]:
-    """Return the rows to train on, and those held out, of each fold."""
-    if table.groups is None:
-        unit, splitter = None, StratifiedKFold
-        n_units = np.bincount(is_second).min()
-    else:
-        unit, splitter = number_groups(table.groups, table.X), StratifiedGroupKFold
-        n_units = min(len(np.unique(unit[is_second == label])) for label in (False, True))
-    n_folds = max(2, min(N_FOLDS, int(n_units)))
-    with warnings.catch_warnings(action="ignore"):  # of a class with a single row
-        folds = splitter(n_folds, shuffle=True, random_state=seed)
-        return [*folds.split(is_second, is_second, unit)]
-
-
-def cross_entropy(logits: np.ndarray, is_second: np.ndarray) -> np.ndarray:
-    """Return the loss of each row."""
-    return -log_expit(np.where(is_second, logits, -logits))
-
-
 def log_loss(logits: np.ndarray, is_second: np.ndarray, weight: np.ndarray) -> float:
     """Return the mean loss of the rows that have a logit; NaN if none has."""
     weight = np.where(np.isfinite(logits), weight, 0.0)
-    losses = cross_entropy(np.nan_to_num(logits), is_second)
+    losses = CROSS_ENTROPY.loss(is_second, np.nan_to_num(logits))
     return float(np.average(losses, weights=weight)) if weight.any() else np.nan
 
 
@@ -529,12 +476,14 @@ def select_weights(logits: np.ndarray, is_second: np.ndarray, weight: np.ndarray
     logits, is_second, weight = logits[:, is_known], is_second[is_known], weight[is_known]
     if not weight.any():
         return np.full(len(logits), 1.0 / len(logits))
-    n_rows, weight = count_rows(logits[0], weight), weight / weight.sum()
-    is_able = ~find_worse(cross_entropy(logits, is_second), weight, n_rows)
+    _, copied = np.unique(logits[0].round(6), return_inverse=True)  # copies of a row are one
+    n_rows = count_evidence(np.bincount(copied, weight), np.ones(1))
+    weight = weight / weight.sum()
+    is_able = ~find_worse(CROSS_ENTROPY.loss(is_second, logits), weight, n_rows)
     shares, total = np.zeros(len(logits)), np.zeros(len(weight))
     for number in range(1, N_ROUNDS + 1):
         averages = (total + logits[is_able]) / number
-        best = np.flatnonzero(is_able)[np.argmin(cross_entropy(averages, is_second) @ weight)]
+        best = np.flatnonzero(is_able)[np.argmin(CROSS_ENTROPY.loss(is_second, averages) @ weight)]
         shares[best] += 1.0 / N_ROUNDS
         total += logits[best]
     even = is_able / is_able.sum()
@@ -549,10 +498,3 @@ def find_worse(losses: np.ndarray, weight: np.ndarray, n_rows: float) -> np.ndar
     mean = excess @ weight
     variance = (excess - mean[:, np.newaxis]) ** 2 @ weight
     return mean > CLEARLY_WORSE * np.sqrt(variance / n_rows)
-
-
-def count_rows(logits: np.ndarray, weight: np.ndarray) -> float:
-    """Return the effective number of rows, where those of equal logits, as copies, are one."""
-    _, place = np.unique(logits.round(6), return_inverse=True)
-    weight = np.bincount(place, weight / weight.max())
-    return float(weight.sum() ** 2 / (weight @ weight))

@@ -4,7 +4,6 @@ import inspect
 import pickle
 import signal
 import warnings
-from unittest import SkipTest
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 import skops.io
-from data import Untrainable, make_table, needs
+from data import Untrainable, make_table
 from numpydoc.docscrape import ClassDoc
 from scipy.special import expit
 from sklearn import config_context
@@ -24,7 +23,6 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skdnn import DeepBinaryClassifier, DeepBinaryClassifierCV, TabularEncoder, classifier_cv
 
@@ -37,40 +35,6 @@ def make_pool(n_candidates=3, **parameters):
     own = {name: parameters.pop(name) for name in list(parameters) if name not in CV_PARAMETERS}
     base = DeepBinaryClassifier((8,), **QUICK | own)
     return DeepBinaryClassifierCV(base, n_candidates=n_candidates, random_state=0, **parameters)
-
-
-def all_checks():
-    """Yield what `parametrize_with_checks` does; the default trains long for them."""
-    learnable = {"n_members": 5, "max_iter": 10, "learning_rate_init": 0.05}
-    quick = DeepBinaryClassifierCV(DeepBinaryClassifier((16,), **learnable), n_candidates=2)
-    blend = clone(quick).set_params(blend_boosting=True)
-    same_labels = needs("scikit-learn>=1.7", "the same two labels for a table in another order")
-    for name, estimator, marks in (
-        ("quick", quick, ()),
-        ("blend", blend, (pytest.mark.slow,)),
-        ("default", DeepBinaryClassifierCV(n_candidates=2), (pytest.mark.slow,)),
-    ):
-        for instance, check in estimator_checks_generator(estimator):
-            if check.func.__name__ == "check_array_api_input":  # needs an environment variable
-                continue
-            words = ",".join(f"{key}={value}" for key, value in check.keywords.items())
-            is_of_weights = check.func.__name__.startswith("check_sample_weight_equivalence")
-            if (
-                is_of_weights and name == "blend"
-            ):  # trees count rows in their leaves, and not weight
-                continue
-            others = (same_labels,) if is_of_weights else ()
-            test_id = f"{name}-{check.func.__name__}({words})"
-            yield pytest.param(instance, check, id=test_id, marks=(*marks, *others))
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize(("estimator", "check"), list(all_checks()))
-def test_estimator_keeps_conventions(estimator, check):
-    try:
-        check(estimator)
-    except SkipTest as reason:
-        pytest.fail(f"skipped: {reason}")
 
 
 # The pool.
@@ -124,6 +88,16 @@ def test_pool_is_a_table_that_says_what_predicts():
     assert (model.predict(X) == model.classes_[(logit > 0).astype(int)]).all()
     blend = log_loss(y, expit(model.oof_decision_function_))
     assert blend < pool["log_loss"].max()
+
+
+def test_copies_of_a_row_flatter_no_boosted_trees():
+    """They are held out together, and say nothing of labels without sense."""
+    X, y = make_table()
+    y = np.random.default_rng(0).permutation(y)
+    index = np.repeat(np.arange(len(y)), 6)
+    pool = make_pool(1, blend_boosting=True).fit(X[index], y[index]).pool_
+    assert pool["log_loss"][1] > np.log(2.0)
+    assert pool["weight"].tolist() == [1.0, 0.0]
 
 
 def test_weights_are_those_of_ensemble_selection():

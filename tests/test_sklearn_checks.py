@@ -12,6 +12,7 @@ from unittest import SkipTest
 import numpy as np
 import pytest
 from data import make_table, needs
+from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier
 from sklearn.utils.estimator_checks import (
     check_classifiers_predictions,
@@ -21,7 +22,7 @@ from sklearn.utils.estimator_checks import (
     estimator_checks_generator,
 )
 
-from skdnn import DeepBinaryClassifier
+from skdnn import DeepBinaryClassifier, DeepBinaryClassifierCV
 
 # The checks look at conduct and not at fits: they train briefly, and on unscaled tables.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -118,18 +119,30 @@ with_all_settings = pytest.mark.parametrize(
 )
 
 
+SMALL_POOL = DeepBinaryClassifierCV(
+    DeepBinaryClassifier((16,), n_members=5, max_iter=10, learning_rate_init=0.05), n_candidates=2
+)
+BOOSTED = "pool with boosted trees"
+POOLS = [
+    ("pool", SMALL_POOL, ()),
+    (BOOSTED, clone(SMALL_POOL).set_params(blend_boosting=True), (pytest.mark.slow,)),
+    ("pool of the default", DeepBinaryClassifierCV(n_candidates=2), (pytest.mark.slow,)),
+]
+
 SAME_LABELS = needs("scikit-learn>=1.7", "the same two labels for a table in another order")
 
 
 def all_checks():
     """Yield what `parametrize_with_checks` does, by the names of the settings, and with marks."""
-    for name, estimator, marks in ALL_SETTINGS:
+    for name, estimator, marks in [*ALL_SETTINGS, *POOLS]:
         for instance, check in estimator_checks_generator(estimator):
             if check.func.__name__ == "check_array_api_input":
                 continue
             words = ",".join(f"{key}={value}" for key, value in check.keywords.items())
             test_id = f"{name}-{check.func.__name__}({words})"
             is_of_weights = check.func.__name__.startswith("check_sample_weight_equivalence")
+            if is_of_weights and name == BOOSTED:  # trees count rows in their leaves, not weight
+                continue
             others = (SAME_LABELS,) if is_of_weights else ()
             yield pytest.param(instance, check, id=test_id, marks=(*others, *marks))
 
@@ -175,7 +188,7 @@ def test_readonly_table_is_left_as_it_is(estimator):
 def test_array_api_input_passes_where_scipy_speaks_it():
     script = """
 from sklearn.utils.estimator_checks import estimator_checks_generator
-from skdnn import DeepBinaryClassifier
+from skdnn import DeepBinaryClassifier, DeepBinaryClassifierCV
 
 estimator = DeepBinaryClassifier((16,), n_iter_no_change=float("inf"), max_iter=5)
 for estimator, check in estimator_checks_generator(estimator):
