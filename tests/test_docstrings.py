@@ -74,12 +74,12 @@ def public_names(modules):
             yield f"{module.__name__}.{name}"
             if inspect.isclass(member):
                 shared = [b for b in member.__mro__ if b.__name__ == "PredictionsMixin"]
-                methods = (item for base in (member, *shared) for item in vars(base).items())
-                for method, function in methods:
-                    is_method = inspect.isfunction(function) or isinstance(function, property)
-                    is_own = getattr(function, "__module__", "skdnn").startswith("skdnn")
-                    if is_method and is_own and not method.startswith("_"):
-                        yield f"{module.__name__}.{name}.{method}"
+                for base in (member, *shared):
+                    for method, function in vars(base).items():
+                        is_method = inspect.isfunction(function) or isinstance(function, property)
+                        is_own = getattr(function, "__module__", base.__module__) == base.__module__
+                        if is_method and is_own and not method.startswith("_"):
+                            yield f"{module.__name__}.{name}.{method}"
 
 
 def names_in_part_modules():
