@@ -114,7 +114,7 @@ TABLES = {
     "3-D": (X[:, :, np.newaxis], ValueError, "Found array with dim 3"),
     "no rows": (X[:0], ValueError, r"0 sample\(s\) \(shape=\(0, 6\)\)"),
     "no columns": (X[:, :0], ValueError, r"(0 feature\(s\) \(shape=\(40, 0\)\)|has 0 feat)"),
-    "strings": (np.full(X.shape, "sea"), ValueError, "could not convert string to float: .*sea"),
+    "bytes": (np.full(X.shape, b"sea"), ValueError, "could not convert string to float: .*sea"),
     "complex": (X + 1j, ValueError, "Complex data not supported"),
 }
 

@@ -17,6 +17,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.exceptions import NotFittedError
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -1082,13 +1083,56 @@ def test_times_in_arrays_are_refused():
 def test_strings_among_numbers_are_refused_by_column():
     X = np.array([[1.0, "a"], [2.0, "b"]], dtype=object)
     with pytest.raises(ValueError, match="Column 1 of X is read as numbers, but could not convert"):
-        TabularEncoder().fit(X)
+        TabularEncoder(None).fit(X)
     frame = pd.DataFrame({"a": ["1", "2"], "b": ["x", "y"], "c": [1, 2]})
     for table in (frame, pl.DataFrame(frame.to_dict("list"))):
         with pytest.raises(ValueError, match="Column 'b' of X is read as numbers, but could not"):
             TabularEncoder(None).fit(table)
         numbers = table[["a", "c"]]
         assert_array_equal(TabularEncoder(None).fit_transform(numbers), [[-1, -1], [1, 1]])
+
+
+ROWS = [[1.5, "a", "1"], [2.5, "b", "2"], [3.5, "a", "4"], [4.5, "b", "3"]]
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.array(ROWS, dtype=object),
+        np.array(ROWS),
+        np.array(ROWS, dtype=np.dtypes.StringDType()),
+        ROWS,
+    ],
+    ids=["objects", "strings", "strings of any length", "lists"],
+)
+def test_strings_in_an_array_are_categories_unless_they_are_numbers(X):
+    encoder = TabularEncoder().fit(X)
+    assert encoder.is_categorical_.tolist() == [False, True, False]
+    frame = pd.DataFrame(ROWS, columns=[0, 1, 2]).astype({2: float})
+    assert_array_equal(encoder.transform(X), TabularEncoder().fit_transform(frame))
+    new = [[1.5, "never seen", "2"]]
+    assert_array_equal(encoder.transform(new)[:, -1], [0.0])
+    with pytest.raises(ValueError, match="Column 2 of X is read as numbers, but could not convert"):
+        encoder.transform([[1.5, "a", "many"]])
+
+
+def test_strings_that_simple_imputer_returns_are_categories():
+    frame = pd.DataFrame({"x": [1.0, np.nan, 3.0, 4.0], "c": ["a", "b", np.nan, "b"]})
+    frame = frame.astype({"c": object})
+    impute = make_column_transformer(
+        (SimpleImputer(), ["x"]), (SimpleImputer(strategy="most_frequent"), ["c"])
+    )
+    imputed = impute.fit_transform(frame)
+    assert imputed.dtype == object
+    by_name = pd.DataFrame({"x": imputed[:, 0].astype(float), "c": imputed[:, 1]})
+    assert_array_equal(
+        TabularEncoder().fit_transform(imputed), TabularEncoder().fit_transform(by_name)
+    )
+
+
+def test_times_among_objects_of_an_array_are_refused():
+    with pytest.raises(ValueError, match=r"Columns \[1\] of X hold dates"):
+        TabularEncoder().fit(np.array([["a", DAYS[0]], ["b", DAYS[1]]], dtype=object))
 
 
 def test_number_too_large_is_refused():

@@ -198,15 +198,28 @@ class Table:
 
 
 class ArrayTable(Table):
-    """A NumPy array: all columns are numbers, whatever they hold, but for codes of an encoder."""
+    """A NumPy array: numbers, but for codes of an encoder, and for strings that are no numbers."""
 
     def __init__(self, X: np.ndarray, codes: Sequence[int] = ()) -> None:
         self.X, self.labels = X, range(X.shape[1])
-        self.kinds = [DATE if X.dtype.kind in "mM" else NUMBER] * len(self.labels)
+        kind = {"m": DATE, "M": DATE, "O": OBJECT, "U": OBJECT, "T": OBJECT}.get(
+            X.dtype.kind, NUMBER
+        )
+        self.kinds = [kind] * len(self.labels)
         self.has_floats = np.full(len(self.labels), X.dtype.kind in "biuf")
         self.is_single = np.full(len(self.labels), X.dtype == np.float32)
         for column in codes:
             self.kinds[column] = CATEGORY
+
+    def is_category(self, column: int) -> bool:
+        if self.kinds[column] != OBJECT:
+            return super().is_category(column)
+        strings = [value for value in self.objects(column) if isinstance(value, str)]
+        try:
+            np.array(strings, np.float64)  # of an array these are numbers, as for scikit-learn
+        except ValueError:
+            return True
+        return False
 
     def floats(self, columns: list[int], rows: slice) -> np.ndarray:
         X = self.X[rows] if len(columns) == len(self.labels) else self.X[rows, columns]

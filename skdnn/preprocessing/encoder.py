@@ -81,8 +81,8 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             default="from_dtype"
         Which columns are categories: a boolean mask, indices, or names. "from_dtype" takes the
         columns of a DataFrame that hold categories, strings or booleans, and those of objects that
-        are not all numbers; in a NumPy array it takes none, but for codes that another
-        TabularEncoder has made. None takes none at all.
+        are not all numbers; in a NumPy array or list those with strings that are no numbers, and
+        codes that another TabularEncoder has made. None takes none at all.
     max_one_hot : int, default=8
         Up to so many levels, a category column becomes flags; above, one column of codes. Rare
         levels do not count.
