@@ -41,7 +41,7 @@ from skdnn.nn import (
 )
 from skdnn.nn.activations import ACTIVATIONS
 from skdnn.nn.losses import OwnLoss
-from skdnn.nn.network import list_params
+from skdnn.nn.network import Layout
 from skdnn.optim.solvers import make_optimizer
 from skdnn.optim.transforms import (
     AccumulateMomentum,
@@ -374,10 +374,10 @@ def make_context(
 def draw_params(layer: Layer, n_in: int, rng: np.random.Generator) -> Arrays:
     """Return normal numbers by name, and positive ones for statistics: a variance is among them."""
     return {
-        spec.name: rng.normal(size=spec.shape)
+        name: rng.normal(size=spec.shape)
         if spec.trainable
         else 0.5 + np.abs(rng.normal(size=spec.shape))
-        for spec in list_params(layer, n_in)
+        for name, spec in Layout(layer, n_in).specs.items()
     }
 
 

@@ -49,7 +49,7 @@ from skdnn.nn import (
 )
 from skdnn.nn.activations import Tanh
 from skdnn.nn.initializers import normal
-from skdnn.nn.network import list_params
+from skdnn.nn.network import Layout
 
 TANH = Activation(Tanh())
 PREDICTION = make_context()
@@ -66,7 +66,8 @@ def run_layer(layer, x, params, *, grad_y=None, ctx=PREDICTION):
 def first_params(layer, n_in, seed=0):
     """Return first values by name."""
     rng = np.random.default_rng(seed)
-    return {spec.name: np.array(spec.init(rng, spec.shape)) for spec in list_params(layer, n_in)}
+    specs = Layout(layer, n_in).specs
+    return {name: np.array(spec.init(rng, spec.shape)) for name, spec in specs.items()}
 
 
 # Dense and scales of the inputs.
@@ -211,7 +212,7 @@ def test_residual_adds_its_layers_to_the_input():
 def test_gradient_passes_a_residual_whose_layers_answer_nothing():
     """What makes deep networks trainable: with weights of zero, ``grad_x`` is ``grad_y``."""
     layer, x = Residual((Dense(4), TANH, Dense(3))), np.ones((7, 3))
-    params = {spec.name: np.zeros(spec.shape) for spec in list_params(layer, 3)}
+    params = {name: np.zeros(spec.shape) for name, spec in Layout(layer, 3).specs.items()}
     grad_y = np.random.default_rng(0).normal(size=x.shape)
     np.testing.assert_array_equal(run_layer(layer, x, params, grad_y=grad_y)[1], grad_y)
 

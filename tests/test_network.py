@@ -1,5 +1,7 @@
 """The flat array and its views, whole networks and their gradients, and members side by side."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from data import classifier, make_table, make_weights
@@ -26,6 +28,7 @@ from skdnn.nn import (
     BinaryCrossEntropy,
     Dense,
     Dropout,
+    Layer,
     Network,
     ParamSpec,
 )
@@ -53,10 +56,20 @@ def specs(draw):
     return [ParamSpec(f"layer_{i}.W", kind[0], normal, *kind[1:]) for i, kind in enumerate(kinds)]
 
 
+@dataclass(frozen=True)
+class WithParams(Layer):
+    """A layer of nothing but parameters."""
+
+    specs: list
+
+    def params(self, n_in):
+        return self.specs
+
+
 @given(specs())
 def test_layout_puts_what_decays_first_and_statistics_last(specs):
     """Each column belongs to one parameter, and each group is one range."""
-    layout = Layout(specs)
+    layout = Layout(WithParams(specs), 3)
     assert sorted(layout.columns) == sorted(spec.name for spec in specs)
     columns = [np.arange(layout.n_params)[c] for c in layout.columns.values()]
     np.testing.assert_array_equal(np.concatenate([[], *columns]), np.arange(layout.n_params))
@@ -70,7 +83,7 @@ def test_layout_puts_what_decays_first_and_statistics_last(specs):
 @given(specs())
 def test_layout_knows_the_learning_rate_factor_of_each_parameter(specs):
     """The ranges cover all that is trainable, in order."""
-    layout = Layout(specs)
+    layout = Layout(WithParams(specs), 3)
     sizes, factors = [n for n, _ in layout.lr_factors], [f for _, f in layout.lr_factors]
     of_column = np.repeat(factors, sizes) if factors else np.empty(0)
     assert len(of_column) == layout.n_trainable

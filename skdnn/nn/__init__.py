@@ -1,19 +1,23 @@
 """Layers, activation functions, losses and initializers: formulas, and nothing but formulas."""
 
 from . import activations, functions, initializers, losses
-from .layers.base import (
+from .embeddings import CategoricalEmbedding, NumericEmbedding
+from .layers import (
+    Activation,
+    BatchNorm,
     Branch,
     Concatenate,
     Context,
+    Dense,
+    Dropout,
+    FeatureScaling,
     Layer,
+    LayerNorm,
     Params,
     ParamSpec,
     Residual,
     Sequential,
 )
-from .layers.basic import Activation, Dense, Dropout, FeatureScaling
-from .layers.embedding import CategoricalEmbedding, NumericEmbedding
-from .layers.normalization import BatchNorm, LayerNorm
 from .losses import BinaryCrossEntropy, FocalLoss, Loss
 from .network import Network
 

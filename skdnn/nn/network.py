@@ -7,15 +7,15 @@ trainable ones first, and then the statistics of some layers, which no gradient 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..engine.ops import concat
-from .layers.base import Array, Grads, Layer, Params, ParamSpec, Sequential
+from .layers import Array, Grads, Layer, Params, ParamSpec, Sequential
 
 
 class Layout:
@@ -26,35 +26,48 @@ class Layout:
 
     Parameters
     ----------
-    specs : iterable of ParamSpec
+    layer : Layer
+        The network, or one layer.
+    n_in : int
+        Its number of inputs.
 
     Attributes
     ----------
     specs : dict of str to ParamSpec
-        By name, in the order of the columns.
+        By the full names of the parameters, layer by layer.
     columns : dict of str to slice
+        From left to right.
     n_params, n_trainable, n_decayed : int
     lr_factors : tuple of (int, float)
         The size of each trainable parameter, and the factor of its learning rate.
     """
 
-    def __init__(self, specs: Iterable[ParamSpec]) -> None:
+    def __init__(self, layer: Layer, n_in: int) -> None:
         self.specs: dict[str, ParamSpec] = {}
+        for path, inner, n_inner in layer.walk(n_in):
+            for spec in inner.params(n_inner):
+                if path + spec.name in self.specs:
+                    raise ValueError(
+                        f"Parameters of a layer must have names that differ, got "
+                        f"{path + spec.name!r} twice."
+                    )
+                self.specs[path + spec.name] = spec
         self.columns: dict[str, slice] = {}
         self.n_params = self.n_trainable = self.n_decayed = 0
         self._trainable: list[str] = []
         self.lr_factors: tuple[tuple[int, float], ...] = ()
-        for spec in sorted(specs, key=lambda s: (not s.trainable, not s.weight_decay, s.lr_scale)):
-            if spec.name in self.specs:
-                raise ValueError(
-                    f"Parameters of a layer must have names that differ, got {spec.name!r} twice."
-                )
+
+        def place(name: str) -> tuple[bool, bool, float]:
+            spec = self.specs[name]
+            return not spec.trainable, not spec.weight_decay, spec.lr_scale
+
+        for name in sorted(self.specs, key=place):
+            spec = self.specs[name]
             start, size = self.n_params, math.prod(spec.shape)
             self.n_params = start + size
-            self.specs[spec.name] = spec
-            self.columns[spec.name] = slice(start, self.n_params)
+            self.columns[name] = slice(start, self.n_params)
             if spec.trainable:
-                self._trainable.append(spec.name)
+                self._trainable.append(name)
                 self.n_trainable = self.n_params
                 self.n_decayed = self.n_params if spec.weight_decay else self.n_decayed
                 self.lr_factors += ((size, spec.lr_scale),)
@@ -100,15 +113,8 @@ class Layout:
 
     def flatten_statistics(self, values: Grads, params: Params) -> Array:
         """Return one member's statistics as one array, those that have no new value as before."""
-        names = [spec.name for spec in self.specs.values() if not spec.trainable]
+        names = [name for name in self.columns if not self.specs[name].trainable]
         return concat([values.get(n, getattr(params, n)).reshape(-1) for n in names])
-
-
-def list_params(layer: Layer, n_in: int) -> Iterator[ParamSpec]:
-    """Yield the specifications of the parameters of a layer, and of all layers within it."""
-    for path, inner, n_inner in layer.walk(n_in):
-        for spec in inner.params(n_inner):
-            yield replace(spec, name=path + spec.name)
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ class Network:
     @cached_property
     def layout(self) -> Layout:
         """The places of the parameters."""
-        return Layout(list_params(Sequential(self.layers), self.n_in))
+        return Layout(Sequential(self.layers), self.n_in)
 
     def of_member(self, member: int) -> Sequential:
         """Return the layers of a member.
@@ -229,14 +235,14 @@ class Network:
         """
         params = np.empty((self.n_members, self.layout.n_params), dtype)
         for member, rng in enumerate(rngs):
-            for spec in list_params(self.of_member(member), self.n_in):
+            for name, spec in Layout(self.of_member(member), self.n_in).specs.items():
                 values = np.asarray(spec.init(rng, spec.shape))
                 if values.shape != spec.shape:
                     raise ValueError(
-                        f"The first values of the parameter {spec.name!r} must have the shape "
+                        f"The first values of the parameter {name!r} must have the shape "
                         f"{spec.shape}, got {values.shape}."
                     )
-                params[member, self.layout.columns[spec.name]] = values.reshape(-1)
+                self.layout.view(params, name)[member] = values
         return params
 
     def reset_statistics(self, params: np.ndarray) -> None:
@@ -248,6 +254,6 @@ class Network:
             Changed in place.
         """
         rng = np.random.default_rng(0)  # first statistics are constants
-        for spec in self.layout.specs.values():
+        for name, spec in self.layout.specs.items():
             if not spec.trainable:
-                params[:, self.layout.columns[spec.name]] = np.ravel(spec.init(rng, spec.shape))
+                self.layout.view(params, name)[...] = spec.init(rng, spec.shape)

@@ -11,7 +11,6 @@ import numpy as np
 from ..engine.formula import Formula, TakeBits
 from ..engine.ops import Shape, lerp, ones_like
 from ..nn import Context, Sequential
-from ..nn.layers.base import read_only
 from ..nn.losses import Loss
 from ..nn.network import Layout, Network
 from ..optim.transforms import Optimizer
@@ -34,7 +33,7 @@ def training_step(
     x, y, weight = arrays["x"], arrays["y"], arrays.get("weight")
     params = layout.unflatten(arrays["params"], arrays.get("statistics"))
     ctx = Context(True, weight, take_bits)
-    logits = read_only(layers.forward(x, params, ctx)[:, 0])  # forward pass
+    logits = layers.forward(x, params, ctx)[:, 0]  # forward pass
     grad_logits = loss.gradient(y, logits, weight)  # gradient of the loss
     _, grads = layers.backward(grad_logits[:, None], x, params, ctx)  # backward pass
     outputs = {"logits": logits, "grads": layout.flatten(grads)}

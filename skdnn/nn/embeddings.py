@@ -12,7 +12,7 @@ from math import pi, sqrt
 
 import numpy as np
 
-from ...engine.ops import (
+from ..engine.ops import (
     clip,
     concat,
     cos,
@@ -23,8 +23,8 @@ from ...engine.ops import (
     sin,
     take_rows,
 )
-from ..initializers import Initializer, Scaled, UniformWithin, ones, standard_normal
-from .base import Array, Context, Grads, Layer, Params, ParamSpec
+from .initializers import Initializer, Scaled, UniformWithin, ones, standard_normal
+from .layers import Array, Context, Grads, Layer, Params, ParamSpec
 
 LOW_FREQUENCIES = Scaled(standard_normal, 0.1)
 """The first frequencies of RealMLP, for columns whose deviation is about 1."""

@@ -1,4 +1,4 @@
-"""The base class of layers, and layers made of layers.
+"""Layers: what one is, dense layers, activations, dropout, normalization, and layers of layers.
 
 A layer is a frozen dataclass of hyperparameters and holds no arrays. Its formulas are pure
 functions of arrays of one member, of shape (n_samples, n_units), written with operators and the
@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ...engine.ops import N_BITS, concat, dropout_mask
-from ..initializers import Initializer
+from ..engine.ops import N_BITS, concat, dropout_mask, maximum, ones_like, sign, sqrt
+from .activations import make_activation
+from .initializers import Initializer, he_normal, ones, zeros
 
 Array = Any
 """A NumPy array, or the symbol that stands for one while formulas are traced."""
@@ -64,9 +65,7 @@ class ParamSpec:
 
 
 class Params:
-    """Give the parameters of a layer by name, ``p.W``.
-
-    Those of a layer within it are ``p[name]``.
+    """Give the parameters of a layer by name, ``p.W``; those of a layer within it are ``p[name]``.
 
     Parameters
     ----------
@@ -115,8 +114,8 @@ class Context:
         ``f(start, size)`` returns some of the random numbers of a step, an array (size,) of uint16.
     path : str, default=""
         The place of the layer in the network.
-    bits_of : dict of str to (int, int), default={}
-        The start and size of what each layer has taken of them, by its path.
+    bits_of : dict of str to array, default={}
+        What each layer has taken of them, by its path.
 
     Examples
     --------
@@ -129,7 +128,7 @@ class Context:
     sample_weight: Array | None = None
     take_bits: Callable[[int, int], Array] | None = None
     path: str = ""
-    bits_of: dict[str, tuple[int, int]] = field(default_factory=dict)
+    bits_of: dict[str, Array] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Context:
         """Return the context of a layer within this one."""
@@ -160,11 +159,10 @@ class Context:
         if self.take_bits is None:
             raise ValueError("A dropout mask needs random bits; give the context some.")
         if self.path not in self.bits_of:
-            n_taken = sum(size for _, size in self.bits_of.values())
-            self.bits_of[self.path] = n_taken, math.prod(x.shape)
-        bits = self.take_bits(*self.bits_of[self.path])
-        n_dropped = min(round(rate * N_BITS), N_BITS - 1)
-        mask = dropout_mask(bits.reshape(x.shape), n_dropped=n_dropped)
+            n_taken = sum(map(len, self.bits_of.values()))
+            self.bits_of[self.path] = self.take_bits(n_taken, math.prod(x.shape))
+        bits = self.bits_of[self.path].reshape(x.shape)
+        mask = dropout_mask(bits, n_dropped=min(round(rate * N_BITS), N_BITS - 1))
         return mask.astype(x.real.dtype) if isinstance(mask, np.ndarray) else mask
 
 
@@ -330,6 +328,362 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Dense(Layer):
+    """Compute a weighted sum of all inputs for each unit.
+
+    Forward:  ``y = x W + b``
+
+    Backward: ``grad_W = x^T grad_y``, ``grad_b = sum over samples of grad_y``,
+    ``grad_x = grad_y W^T``
+
+    Shape: x (n_samples, n_in), W (n_in, n_units), b (n_units,), y (n_samples, n_units).
+
+    Parameters
+    ----------
+    n_units : int
+        Number of outputs.
+    weight_init, bias_init : callable, default=he_normal, zeros
+        ``f(rng, shape) -> array``, the first values of W and b. Biases are never decayed.
+    lr_scale, bias_lr_scale : float, default=1.0
+        Factors of the learning rate of W and of b.
+
+    References
+    ----------
+    D. E. Rumelhart, G. E. Hinton and R. J. Williams, "Learning representations by back-propagating
+    errors", Nature 323, 1986.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdnn.nn import Context, Dense, Params
+    >>> p = Params({"W": np.array([[1.0, 2.0]]), "b": np.array([0.0, 1.0])})
+    >>> Dense(2).forward(np.array([[3.0]]), p, Context())
+    array([[3., 7.]])
+    """
+
+    n_units: int
+    weight_init: Initializer = he_normal
+    bias_init: Initializer = zeros
+    lr_scale: float = 1.0
+    bias_lr_scale: float = 1.0
+
+    def n_out(self, n_in: int) -> int:
+        return self.n_units
+
+    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
+        return (
+            ParamSpec("W", (n_in, self.n_units), self.weight_init, lr_scale=self.lr_scale),
+            ParamSpec("b", (self.n_units,), self.bias_init, False, self.bias_lr_scale),
+        )
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        return x @ p.W + p.b
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        return grad_y @ p.W.mT, {"W": x.mT @ grad_y, "b": grad_y.sum(axis=0)}
+
+
+@dataclass(frozen=True)
+class FeatureScaling(Layer):
+    """Multiply each input by a trainable factor of its own, which begins at 1.
+
+    Forward:  ``y = x * s``
+
+    Backward: ``grad_s = sum over samples of grad_y * x``, ``grad_x = grad_y * s``
+
+    It selects features softly. The next layer's weights could do the same, but only if all weights
+    of a feature move together; one factor, trained at a higher rate, learns it sooner.
+
+    Shape: x and y (n_samples, n_in), s (n_in,).
+
+    Parameters
+    ----------
+    lr_scale : float, default=6.0
+        Factor of the learning rate of s, as in the paper. It is never decayed.
+
+    References
+    ----------
+    D. Holzmüller, L. Grinsztajn and I. Steinwart, "Better by default: strong pre-tuned MLPs and
+    boosted trees on tabular data", NeurIPS 2024, arXiv:2407.04491.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdnn.nn import Context, FeatureScaling, Params
+    >>> p = Params({"s": np.array([1.0, 0.5])})
+    >>> FeatureScaling().forward(np.array([[3.0, 4.0]]), p, Context())
+    array([[3., 2.]])
+    """
+
+    lr_scale: float = 6.0
+
+    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
+        return (ParamSpec("s", (n_in,), ones, weight_decay=False, lr_scale=self.lr_scale),)
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        return x * p.s
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        return grad_y * p.s, {"s": (grad_y * x).sum(axis=0)}
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    """Apply an activation function element by element.
+
+    Forward:  ``y = g(x)``
+
+    Backward: ``grad_x = grad_y * g'(x)``
+
+    Shape: x and y (n_samples, n_units).
+
+    Parameters
+    ----------
+    function : str or activation function
+        A name, an object of `skdnn.nn.activations`, or one's own with ``value(z)`` and
+        ``derivative(z)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdnn.nn import Activation, Context, Params
+    >>> Activation("relu").forward(np.array([[-1.0, 2.0]]), Params({}), Context())
+    array([[0., 2.]])
+    """
+
+    function: Any
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        return make_activation(self.function).value(x)
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        return grad_y * make_activation(self.function).derivative(x), {}
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Zero each unit with probability `rate` in training; do nothing in prediction.
+
+    Forward:  ``y = x * mask``, with mask = 0 with probability p, else 1 / (1 - p)
+
+    Backward: ``grad_x = grad_y * mask``, and in prediction ``grad_x = grad_y``
+
+    The other units are scaled up ("inverted" dropout), so that the expected output is x and
+    prediction needs no correction. Each member has random numbers of its own.
+
+    Shape: x, mask and y (n_samples, n_units).
+
+    Parameters
+    ----------
+    rate : float
+        Probability of *dropping* a unit, in [0, 1). The random numbers have 16 bits, which are
+        drawn faster than floats: p is the rate, rounded to a multiple of 2^-16 below 1.
+
+    References
+    ----------
+    N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever and R. Salakhutdinov, "Dropout: a simple
+    way to prevent neural networks from overfitting", JMLR 15, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdnn.nn import Context, Dropout, Params
+    >>> Dropout(0.2).forward(np.array([[-1.0, 2.0]]), Params({}), Context(training=False))
+    array([[-1.,  2.]])
+    """
+
+    rate: float
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        return x * ctx.dropout_mask(x, self.rate) if ctx.training else x
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        return self.forward(grad_y, p, ctx), {}  # the mask is the same
+
+
+def _gamma_and_beta(n_units: int) -> tuple[ParamSpec, ParamSpec]:
+    return (
+        ParamSpec("gamma", (n_units,), ones, weight_decay=False),
+        ParamSpec("beta", (n_units,), zeros, weight_decay=False),
+    )
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """Normalise each unit by its mean and variance over the rows of the batch.
+
+    Forward:  ``x_hat_i = (x_i - mean) / sigma``, ``y_i = gamma x_hat_i + beta``, with
+    ``mean = sum_i a_i x_i``, ``sigma^2 = sum_i a_i (x_i - mean)^2 + epsilon``
+
+    Backward: ``grad_gamma = sum_i grad_y_i x_hat_i``, ``grad_beta = sum_i grad_y_i``,
+    ``grad_x_i = gamma / sigma (grad_y_i - a_i (grad_beta + x_hat_i grad_gamma))``
+
+    Here a_i is the weight of row i as a share of the batch's, 1 / n_samples without weights: a row
+    of weight k counts as k rows do. In prediction, and in a batch of one row, which has no
+    variance, running values take the place of the batch's; as they do not depend on x, then
+    ``grad_x_i = gamma / sigma grad_y_i``.
+
+    Shape: x, x_hat and y (n_samples, n_units), a (n_samples, 1), mean and sigma (1, n_units), gamma
+    and beta (n_units,).
+
+    Parameters
+    ----------
+    epsilon : float, default=1e-5
+        Keeps the divisor of a unit that is the same in all rows off zero.
+    momentum : float, default=0.1
+        Share of the latest batch in the running mean and variance. The first ``1 / momentum``
+        batches all count the same, so that the initial values never do.
+
+    Notes
+    -----
+    The running values move by ``running += max(1 / t, momentum) (batch - running)`` in the t-th
+    batch; one without any weight is normalised as if its weights were equal, and moves nothing.
+    PyTorch's running variance is that of the batch times n / (n - 1), and begins at 1.
+
+    References
+    ----------
+    S. Ioffe and C. Szegedy, "Batch normalization: accelerating deep network training by reducing
+    internal covariate shift", ICML 2015, arXiv:1502.03167.
+
+    Examples
+    --------
+    >>> from skdnn.nn import BatchNorm
+    >>> [spec.name for spec in BatchNorm().params(8) if spec.trainable]
+    ['gamma', 'beta']
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.1
+
+    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
+        return (
+            *_gamma_and_beta(n_in),
+            ParamSpec("running_mean", (n_in,), zeros, trainable=False),
+            ParamSpec("running_variance", (n_in,), ones, trainable=False),
+            ParamSpec("n_batches", (1,), zeros, trainable=False),
+        )
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        x_hat, _ = self._normalize(x, p, ctx)
+        return x_hat * p.gamma + p.beta
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        x_hat, sigma = self._normalize(x, p, ctx)
+        grad_gamma, grad_beta = (grad_y * x_hat).sum(axis=0), grad_y.sum(axis=0)
+        grad_x = grad_y
+        if _is_by_batch(x, ctx):
+            a, _ = _shares(x, ctx)
+            grad_x = grad_y - a * (grad_beta + x_hat * grad_gamma)
+        return grad_x * (p.gamma / sigma), {"gamma": grad_gamma, "beta": grad_beta}
+
+    def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
+        if not _is_by_batch(x, ctx):
+            return {}
+        a, has_weight = _shares(x, ctx)
+        mean, variance = _moments(x, a)
+        n_batches = p.n_batches + has_weight
+        rate = maximum(1.0 / maximum(n_batches, 1.0), self.momentum) * has_weight
+        return {
+            "running_mean": p.running_mean + rate * (mean[0] - p.running_mean),
+            "running_variance": p.running_variance + rate * (variance[0] - p.running_variance),
+            "n_batches": n_batches,
+        }
+
+    def _normalize(self, x: Array, p: Params, ctx: Context) -> tuple[Array, Array]:
+        """Return x_hat and sigma."""
+        mean, variance = p.running_mean[None], p.running_variance[None]
+        if _is_by_batch(x, ctx):
+            mean, variance = _moments(x, _shares(x, ctx)[0])
+        sigma = sqrt(variance + self.epsilon)
+        return (x - mean) / sigma, sigma
+
+
+@dataclass(frozen=True)
+class LayerNorm(Layer):
+    """Normalise each row by the mean and variance of its units.
+
+    Forward:  ``x_hat = (x - mean(x)) / sigma``, ``y = gamma x_hat + beta``, with
+    ``sigma^2 = mean((x - mean(x))^2) + epsilon`` and means over the units of a row
+
+    Backward: ``grad_gamma = sum over samples of grad_y x_hat``, ``grad_beta = sum over samples of
+    grad_y``, ``grad_x = (g - mean(g) - x_hat mean(g x_hat)) / sigma`` with ``g = gamma grad_y``
+
+    Rows know nothing of each other: training and prediction are the same, and weights of rows have
+    no part in it.
+
+    Shape: x, x_hat and y (n_samples, n_units), means and sigma (n_samples, 1), gamma and beta
+    (n_units,).
+
+    Parameters
+    ----------
+    epsilon : float, default=1e-5
+        Keeps the divisor of a row whose units are all the same off zero.
+
+    References
+    ----------
+    J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer normalization", 2016, arXiv:1607.06450.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdnn.nn import Context, LayerNorm, Params
+    >>> p = Params({"gamma": np.ones(2), "beta": np.zeros(2)})
+    >>> LayerNorm(epsilon=0.0).forward(np.array([[3.0, 7.0]]), p, Context())
+    array([[-1.,  1.]])
+    """
+
+    epsilon: float = 1e-5
+
+    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
+        return _gamma_and_beta(n_in)
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        x_hat, _ = self._normalize(x)
+        return x_hat * p.gamma + p.beta
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        x_hat, sigma = self._normalize(x)
+        g = grad_y * p.gamma
+        mean_g, mean_gx = (a.mean(axis=1, keepdims=True) for a in (g, g * x_hat))
+        return (g - mean_g - x_hat * mean_gx) / sigma, {
+            "gamma": (grad_y * x_hat).sum(axis=0),
+            "beta": grad_y.sum(axis=0),
+        }
+
+    def _normalize(self, x: Array) -> tuple[Array, Array]:
+        """Return x_hat and sigma."""
+        centred = x - x.mean(axis=1, keepdims=True)
+        sigma = sqrt((centred * centred).mean(axis=1, keepdims=True) + self.epsilon)
+        return centred / sigma, sigma
+
+
+def _is_by_batch(x: Array, ctx: Context) -> bool:
+    return ctx.training and len(x) > 1
+
+
+def _shares(x: Array, ctx: Context) -> tuple[Array, Array]:
+    """Return the rows' shares a of the weight, and whether there is any: 1 or 0.
+
+    Without any, all shares are equal.
+    """
+    weight = ctx.sample_weight
+    if weight is None:
+        return ones_like(x[:, :1]) * (1.0 / len(x)), 1.0
+    weight = weight[:, None]
+    total = weight.sum()
+    has_weight = sign(total)
+    lack = 1.0 - has_weight
+    return (weight + lack) / (total + lack * len(x)), has_weight
+
+
+def _moments(x: Array, a: Array) -> tuple[Array, Array]:
+    """Return the mean and the variance of each unit, (1, n_units)."""
+    mean = a.mT @ x
+    centred = x - mean
+    return mean, a.mT @ (centred * centred)
+
+
+@dataclass(frozen=True)
 class Sequential(Layer):
     """Apply layers one after the other.
 
@@ -384,54 +738,45 @@ class Sequential(Layer):
         return n_in
 
     def forward(self, x: Array, p: Params, ctx: Context) -> Array:
-        for name, layer, n_in in self.children(x.shape[1]):
-            y = layer.forward(read_only(x), p[name], ctx[name])
-            _check_shape(layer, "forward", y, (len(x), layer.n_out(n_in)))
-            x = y
-        return x
+        return self._outputs(x, p, ctx)[-1]
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
-        grads: Grads = {}
-        for name, layer, x_in in reversed(list(self._inputs(x, p, ctx))):
-            grad_y, own = layer.backward(read_only(grad_y), x_in, p[name], ctx[name])
-            _check_shape(layer, "backward", grad_y, x_in.shape)
-            grads |= _within(name, own)
+        grads, inputs = Grads(), self._outputs(x, p, ctx)[:-1]
+        layers = list(zip(self.children(x.shape[1]), inputs, strict=True))
+        for (name, layer, _), x_in in reversed(layers):
+            grad_x, own = layer.backward(grad_y, x_in, p[name], ctx[name])
+            grad_y = _checked(grad_x, x_in.shape, layer, "backward")
+            grads |= {f"{name}.{key}": grad for key, grad in own.items()}
         return grad_y, grads
 
     def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
-        values: Grads = {}
-        for name, layer, x_in in self._inputs(x, p, ctx):
-            values |= _within(name, layer.statistics(x_in, p[name], ctx[name]))
+        values, inputs = Grads(), self._outputs(x, p, ctx)[:-1]
+        for (name, layer, _), x_in in zip(self.children(x.shape[1]), inputs, strict=True):
+            own = layer.statistics(x_in, p[name], ctx[name])
+            values |= {f"{name}.{key}": value for key, value in own.items()}
         return values
 
-    def _inputs(self, x: Array, p: Params, ctx: Context) -> Iterator[tuple[str, Layer, Array]]:
-        """Yield the layers with their names and inputs."""
-        for name, layer, _ in self.children(x.shape[1]):
-            x = read_only(x)
-            yield name, layer, x
-            x = layer.forward(x, p[name], ctx[name])
+    def _outputs(self, x: Array, p: Params, ctx: Context) -> list[Array]:
+        """Return x, and the output of each layer, which enters the next one."""
+        outputs = [x]
+        for name, layer, n_in in self.children(x.shape[1]):
+            y = layer.forward(outputs[-1], p[name], ctx[name])
+            outputs.append(_checked(y, (len(x), layer.n_out(n_in)), layer, "forward"))
+        return outputs
 
 
-def _within(name: str, values: Grads) -> Grads:
-    """Return values by parameter, with the name of the layer before those of its parameters."""
-    return {f"{name}.{key}": value for key, value in values.items()}
-
-
-def read_only(array: Array) -> Array:
-    """Return a read-only view of a NumPy array, or a symbol as it is."""
-    if isinstance(array, np.ndarray):
-        array = array.view()
-        array.flags.writeable = False
-    return array
-
-
-def _check_shape(layer: Layer, method: str, array: Array, shape: tuple[int, ...]) -> None:
+def _checked(array: Array, shape: tuple[int, ...], layer: Layer, method: str) -> Array:
+    """Return what a layer returns if it has the right shape; one of NumPy becomes read-only."""
     found = getattr(array, "shape", None)
     if found != shape:
         raise ValueError(
             f"{type(layer).__name__}.{method} must return an array of the shape {shape}, got "
             f"{type(array).__name__ if found is None else found}."
         )
+    if isinstance(array, np.ndarray):  # a layer that writes into what enters it is told so
+        array = array.view()
+        array.flags.writeable = False
+    return array
 
 
 @dataclass(frozen=True)
@@ -581,14 +926,15 @@ class Concatenate(Layer):
             stop = start + f.n_out(x_j.shape[1])
             grad_x, own = f.backward(grad_y[:, start:stop], x_j, p[j], ctx[j])
             grads_x.append(grad_x)
-            grads |= _within(j, own)
+            grads |= {f"{j}.{key}": grad for key, grad in own.items()}
             start = stop
         return concat(grads_x, axis=1), grads
 
     def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
         values: Grads = {}
         for j, f, x_j in self._inputs(x):
-            values |= _within(j, f.statistics(x_j, p[j], ctx[j]))
+            own = f.statistics(x_j, p[j], ctx[j])
+            values |= {f"{j}.{key}": value for key, value in own.items()}
         return values
 
     def _inputs(self, x: Array) -> Iterator[tuple[str, Layer, Array]]:
