@@ -143,7 +143,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(weights):
 def test_text_in_an_array_is_named_by_its_column(dtype):
     table = np.column_stack([np.arange(60).astype(str), np.take(["p", "q"], Y)]).astype(dtype)
     with pytest.raises(ValueError, match="Column 1 of X is read as numbers"):
-        encoded().fit(table, Y)
+        encoded(categorical_features=None).fit(table, Y)
     numbers = encoded().fit(table[:, :1], Y)
     assert_array_equal(numbers.params_, encoded().fit(np.arange(60.0)[:, None], Y).params_)
 
