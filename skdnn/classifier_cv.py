@@ -25,15 +25,14 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .classifier import DeepBinaryClassifier
+from .classifier import DeepBinaryClassifier, PredictionsMixin
 from .estimator.checks import number_groups, read_labels, weigh_classes
-from .estimator.predictions import PredictionsMixin
 from .nn import BinaryCrossEntropy
 from .preprocessing import TabularEncoder
+from .training.calibration import count_evidence
 from .training.folds import assign_folds
 from .training.interrupt import Interrupt
 from .training.rows import Rows
-from .training.validation import count_evidence
 from .tuning import CANDIDATES
 from .typing import ArrayLike, TableLike
 from .utils import (
@@ -453,8 +452,7 @@ def fit_boosting(base: DeepBinaryClassifier, table: Table, classes: np.ndarray) 
     logits = np.full(len(X), np.nan)
     groups = None if table.groups is None else number_groups(table.groups, table.X)
     rows = Rows(X.astype(np.float64, copy=False), is_second * 1.0, weight, group=groups)
-    folds = assign_folds(rows, N_FOLDS, 0.0, np.random.default_rng(base.random_state))
-    for test in map(folds.is_held_out, range(N_FOLDS)):
+    for test in assign_folds(rows, N_FOLDS, 0.0, np.random.default_rng(base.random_state)):
         if test.any():
             fold = clone(boosting).fit(X[~test], is_second[~test], weight[~test])
             logits[test] = fold.decision_function(X[test])

@@ -7,15 +7,14 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_expit
 from strategies import seeds
 
-from skdnn.training.validation import (
+from skdnn.training.calibration import (
     LARGEST_TEMPERATURE,
     PRIOR_SPREAD,
-    SUREST_MEMBER,
     count_evidence,
-    find_least_loss,
     fit_temperature,
     relative_size,
 )
+from skdnn.training.validation import SUREST_MEMBER, find_least_loss
 
 MANY = 1e9
 """Rows that leave the prior nothing to say."""
@@ -89,10 +88,13 @@ def test_evidence_of_merged_rows_is_that_of_the_rows():
 
 def test_logits_of_an_average_have_their_size():
     """Members that differ are surer than their average; zeros have no size."""
-    logits = np.random.default_rng(0).normal(size=(3, 50))
-    assert relative_size(logits[0], logits[:1]) == 1.0
-    assert relative_size(0.5 * logits[0], logits[[0, 0]]) == pytest.approx(0.5)
-    assert relative_size(np.zeros(4), np.zeros((2, 4))) == 1.0
+    logits = np.random.default_rng(0).normal(size=50)
+    by_one = np.eye(2, dtype=bool)[:, np.arange(50) % 2]
+    assert relative_size(np.stack([logits, logits]), by_one) == pytest.approx(1.0)
+    assert relative_size(np.stack([logits, -logits]), by_one) == pytest.approx(0.0, abs=1e-6)
+    assert relative_size(np.stack([logits, 1e-6 * logits]), by_one) < 0.8
+    assert relative_size(np.stack([logits, -logits]), by_one | True) == pytest.approx(1.0)
+    assert relative_size(np.zeros((2, 50)), by_one) == 1.0
 
 
 def test_weights_matter():
@@ -125,8 +127,9 @@ def test_few_rows_that_are_all_wrong_say_little():
 
 
 def test_logits_that_overflowed_say_nothing_of_the_size_of_the_average():
-    assert relative_size(np.array([1.0, np.inf]), np.array([[1.0, 2.0]])) == 1.0
-    assert relative_size(np.array([1.0, 1.0]), np.array([[1.0, np.inf]])) == 1.0
+    by_one = np.eye(2, dtype=bool)
+    assert relative_size(np.array([[1.0, np.inf], [1.0, np.inf]]), by_one) == 1.0
+    assert relative_size(np.array([[1.0, 1.0], [1.0, np.inf]]), by_one) == 1.0
 
 
 def test_logits_of_zero_have_no_temperature_of_their_own():

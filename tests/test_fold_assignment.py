@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from strategies import seeds
 
-from skdnn.training.folds import (
-    IN_NO_FOLD,
-    Folds,
-    assign_folds,
-    split_validation,
-)
+from skdnn.training.batches import Batches
+from skdnn.training.folds import assign_folds
 from skdnn.training.rows import Rows
 
 many_labels = st.lists(st.sampled_from([0.0, 1.0]), min_size=16, max_size=60).map(np.array)
@@ -35,9 +31,15 @@ def assign(rows, n_members=8, fraction=0.1, seed=0):
     return assign_folds(rows, n_members, fraction, np.random.default_rng(seed))
 
 
-def held_out_by(folds):
-    """Return of each member and row whether it is held out."""
-    return np.stack([folds.is_held_out(member) for member in range(folds.holders.shape[1])])
+def split_validation(rows, fraction, rng):
+    """Return the rows that a single network trains on, and those that it holds out."""
+    (is_out,) = assign_folds(rows, 1, fraction, rng)
+    return rows.take(np.flatnonzero(~is_out)), rows.take(np.flatnonzero(is_out))
+
+
+def number_sets(is_out):
+    """Return the number of the set of members that hold out each row."""
+    return np.unique(is_out, axis=1, return_inverse=True)[1].ravel()
 
 
 def weight_of(rows):
@@ -51,21 +53,20 @@ def weight_of(rows):
 def test_many_members_have_equal_shares_of_each_class(y, n_members, seed):
     """As nearly as whole rows allow, and of all rows too; a class of one row is in no fold."""
     given_rows = indexed(y)
-    folds = assign(given_rows, n_members, seed=seed)
-    n_folds, of_row = min(n_members, 10), folds.of_row
-    assert len(folds.holders) == n_folds
+    is_out, n_folds = assign(given_rows, n_members, seed=seed), min(n_members, 10)
+    np.testing.assert_array_equal(is_out, is_out[np.arange(n_members) % n_folds])
+    folds = is_out[:n_folds]
     for label, n_rows in Counter(y).items():
-        sizes = np.bincount(of_row[(y == label) & (of_row >= 0)], minlength=n_folds)
-        assert sizes.sum() == (n_rows if n_rows > 1 else 0)
-        assert np.ptp(sizes) <= 1
-    assert np.ptp(np.bincount(of_row[of_row >= 0], minlength=n_folds)) <= 1
+        of_class = folds[:, y == label]
+        assert (of_class.sum(axis=0) == (n_rows > 1)).all()
+        assert np.ptp(of_class.sum(axis=1)) <= 1
+    assert np.ptp(folds.sum(axis=1)) <= 1
 
 
 @given(y=many_labels, n_members=few_members, fraction=fractions, seed=seeds)
 def test_few_members_hold_out_their_fraction_of_each_class(y, n_members, fraction, seed):
     """Each at least one row if there are two, and keeps one to learn from."""
-    folds = assign(indexed(y), n_members, fraction, seed)
-    is_out = held_out_by(folds)
+    is_out = assign(indexed(y), n_members, fraction, seed)
     for label, n_rows in Counter(y).items():
         sizes = is_out[:, y == label].sum(axis=1)
         if n_rows == 1:
@@ -80,16 +81,15 @@ def test_few_members_hold_out_their_fraction_of_each_class(y, n_members, fractio
 @pytest.mark.parametrize("n_members", [2, 3, 4])
 def test_fractions_of_next_to_nothing_and_next_to_all_are_taken(n_members):
     for fraction, n_out in ((1e-9, 1), (np.nextafter(1.0, 0.0), 19)):
-        folds = assign(indexed([0, 1] * 20), n_members, fraction)
-        assert held_out_by(folds).sum(axis=1).tolist() == [2 * n_out] * n_members
+        is_out = assign(indexed([0, 1] * 20), n_members, fraction)
+        assert is_out.sum(axis=1).tolist() == [2 * n_out] * n_members
 
 
 @given(n_members=st.integers(2, 12), n_rare=st.integers(2, 12), seed=seeds)
 def test_rare_class_is_judged(n_members, n_rare, seed):
     """By every one of few members, and in every row of it by many."""
     y = np.arange(200) < n_rare
-    folds = assign(indexed(y), n_members, 0.1, seed)
-    is_out = held_out_by(folds)[:, y]
+    is_out = assign(indexed(y), n_members, 0.1, seed)[:, y]
     assert is_out.any(axis=1).all() if n_members < 5 else is_out.any(axis=0).all()
     assert not is_out.all(axis=1).any()
 
@@ -98,9 +98,9 @@ def test_each_row_is_in_each_fold_equally_often():
     """Within five standard deviations; the same generator assigns the same folds."""
     rows, rng, count = indexed([0.0, 1.0] * 8), np.random.default_rng(0), np.zeros((16, 8))
     for _ in range(160):
-        count[np.arange(16), assign_folds(rows, 8, 0.1, rng).of_row] += 1
+        count += assign_folds(rows, 8, 0.1, rng).T
     assert np.abs(count * 8 / 160 - 1.0).max() < 5 * np.sqrt(7 / 160)
-    one, same = (assign(rows, seed=1).of_row for _ in range(2))
+    one, same = (assign(rows, seed=1) for _ in range(2))
     np.testing.assert_array_equal(one, same)
 
 
@@ -121,10 +121,10 @@ def test_copies_of_a_row_stay_together(n_members, is_sparse):
     rows, number = repeated()
     if is_sparse:
         rows = replace(rows, X=csr_array(rows.X))
-    folds = assign(rows, n_members, 0.3)
+    of_row = number_sets(assign(rows, n_members, 0.3))
     for x in range(40):
-        assert len(set(folds.of_row[number == x])) == 1
-    assert len(set(folds.of_row)) > 1
+        assert len(set(of_row[number == x])) == 1
+    assert len(set(of_row)) > 1
 
 
 @pytest.mark.parametrize("is_sparse", [False, True])
@@ -151,7 +151,7 @@ def test_levels_have_their_rate_in_each_fold(n_members):
     rows, of_level = levels(), lambda values, x: np.bincount(x, values) / np.bincount(x)
     folds, x = assign(rows, n_members, 0.25), rows.X[:, 0].astype(int)
     share = 0.25 if n_members < 5 else 1 / min(n_members, 10)
-    for is_out in held_out_by(folds):
+    for is_out in folds:
         np.testing.assert_allclose(of_level(is_out, x), share, atol=0.06)
         rate = of_level(rows.y, x)
         np.testing.assert_allclose(of_level(rows.y[is_out], x[is_out]), rate, atol=0.2)
@@ -165,8 +165,8 @@ def test_levels_have_their_rate_in_each_fold(n_members):
 def test_copies_are_apart_where_few_x_stand_there_often(n_distinct, n_copies, are_levels):
     rows = levels(n_distinct * n_copies, n_distinct)
     rows = replace(rows, y=rows.X[:, 0] % 2)
-    folds = assign(rows)
-    has_several = [len(set(folds.of_row[rows.X[:, 0] == x])) > 1 for x in range(n_distinct)]
+    of_row = number_sets(assign(rows))
+    has_several = [len(set(of_row[rows.X[:, 0] == x])) > 1 for x in range(n_distinct)]
     assert all(has_several) if are_levels else not any(has_several)
 
 
@@ -176,8 +176,8 @@ def test_copies_are_apart_where_many_bear_both_labels(n_mixed, are_apart):
     x = np.repeat(np.arange(300.0), np.repeat([4, 1], [200, 100]))
     y = (x % 2 == 1) * 1.0
     y[np.searchsorted(x, np.arange(n_mixed))] = 1.0 - np.arange(n_mixed) % 2
-    folds = assign(Rows(x[:, np.newaxis], y))
-    has_several = [len(set(folds.of_row[x == number])) > 1 for number in range(200)]
+    of_row = number_sets(assign(Rows(x[:, np.newaxis], y)))
+    has_several = [len(set(of_row[x == number])) > 1 for number in range(200)]
     assert sum(has_several) > 150 if are_apart else not any(has_several)
 
 
@@ -192,7 +192,7 @@ def test_copies_of_both_labels_leave_both_to_learn_from(x, n_members, fraction, 
     x = np.array(x)
     y = np.random.default_rng(seed).integers(0, 2, len(x)) * 1.0
     assume(len(set(y)) == 2)
-    for is_out in held_out_by(assign(Rows(x[:, np.newaxis] * 1.0, y), n_members, fraction, seed)):
+    for is_out in assign(Rows(x[:, np.newaxis] * 1.0, y), n_members, fraction, seed):
         assert set(y[~is_out]) == {0.0, 1.0}
 
 
@@ -201,7 +201,7 @@ def test_folds_do_not_depend_on_weights(n_members):
     rows = repeated()[0]
     weight = np.random.default_rng(0).exponential(size=len(rows))
     one, other = (assign(replace(rows, sample_weight=w), n_members) for w in (None, weight))
-    np.testing.assert_array_equal(one.of_row, other.of_row)
+    np.testing.assert_array_equal(one, other)
 
 
 # Copies in one batch, and counts.
@@ -246,8 +246,6 @@ def test_split_puts_each_row_on_one_side(y, fraction, seed):
     """With its own label and weight, in the order of the table; one class may be alone."""
     rows = indexed(y)
     training, validation = split_validation(rows, fraction, np.random.default_rng(seed))
-    assert training.X.table is rows.X
-    training = training.gather()
     for part in (training, validation):
         index = part.X[:, 0].astype(int)
         assert (np.diff(index) > 0).all()
@@ -322,11 +320,11 @@ def test_groups_stay_together_and_leave_both_classes_to_learn_from(
     n_whole = sum(len(set(group[y == label])) == 1 for label in (0, 1))
     assume(len(set(group)) > n_whole + 1)
     folds = assign(grouped(group, y), n_members, fraction, seed)
+    of_row = number_sets(folds)
     for label in set(group):
-        assert len(set(folds.of_row[group == label])) == 1
-    is_out = held_out_by(folds)
-    assert is_out.any()
-    for of_member in is_out:
+        assert len(set(of_row[group == label])) == 1
+    assert folds.any()
+    for of_member in folds:
         assert set(y[~of_member]) == {0, 1}
 
 
@@ -339,8 +337,8 @@ def test_groups_are_assigned_in_proportion(n_members, is_weighted):
     weight = rng.exponential(size=len(group)) if is_weighted else None
     rows = grouped(group, y, weight)
     folds = assign(rows, n_members, 0.2)
-    share = 0.2 if n_members < 5 else 1 / len(folds.holders)
-    for of_member in held_out_by(folds):
+    share = 0.2 if n_members < 5 else 1 / min(n_members, 10)
+    for of_member in folds:
         for label in (0.0, 1.0):
             of_class = weight_of(rows) * (rows.y == label)
             assert of_class[of_member].sum() / of_class.sum() == pytest.approx(share, rel=0.15)
@@ -349,14 +347,13 @@ def test_groups_are_assigned_in_proportion(n_members, is_weighted):
 def test_fewer_groups_than_members_are_as_many_folds():
     group = np.arange(30) % 3
     folds = assign(grouped(group, np.arange(30) // 3 % 2))
-    assert len(folds.holders) == 3
-    assert [len(set(group[of_member])) for of_member in held_out_by(folds)] == [1] * 8
+    assert [len(set(group[of_member])) for of_member in folds] == [1] * 8
+    assert len(np.unique(folds, axis=0)) == 3
 
 
 def test_group_that_has_all_of_a_class_is_learned_from_by_all():
     group = np.arange(30) % 5
-    folds = assign(grouped(group, group == 2))
-    is_out = held_out_by(folds)
+    is_out = assign(grouped(group, group == 2))
     assert not is_out[:, group == 2].any()
     assert is_out[:, group != 2].any(axis=0).all()
 
@@ -382,50 +379,24 @@ def test_groups_come_before_likeness():
     """Equal rows of two groups are assigned with these, and few distinct rows are not shared."""
     x = np.arange(40) % 4
     rows = Rows(x[:, np.newaxis] * 1.0, x // 2 * 1.0).with_groups(np.arange(40) // 4)
-    folds = assign(rows)
+    of_row = number_sets(assign(rows))
     for number in range(10):
-        assert len(set(folds.of_row[rows.group == number])) == 1
+        assert len(set(of_row[rows.group == number])) == 1
 
 
 # What a member trains on.
 
 
-def even_folds(y, n_members, n_folds, seed=0):
-    """Let member m hold out fold ``m % n_folds``; rows are assigned at random, in turn."""
-    of_row = np.empty(len(y), np.int8)
-    of_row[np.random.default_rng(seed).permutation(len(y))] = np.arange(len(y)) % n_folds
-    return Folds(of_row, np.arange(n_members) % n_folds == np.arange(n_folds)[:, np.newaxis])
-
-
-@given(y=many_labels, n_folds=st.integers(2, 6), n_members=st.integers(1, 8), seed=seeds)
-def test_each_row_is_trained_on_or_held_out_by_each_member(y, n_folds, n_members, seed):
-    folds = even_folds(y, n_members, n_folds, seed)
-    of_row = folds.of_row
-    for member in range(n_members):
-        training, held_out = folds.training_index(member), folds.validation_indices[member]
-        assert sorted([*training, *held_out]) == list(range(len(y)))
-        assert set(of_row[held_out]) <= {member % n_folds}
-        assert len(training) >= folds.n_training
-    lengths = {fold: n for fold, n in Counter(of_row).items() if fold >= 0}
-    assert folds.n_training == len(y) - max(lengths.values(), default=0)
-
-
-OVERLAPPING = np.array([[True, False, True], [True, True, False], [False, False, False]])
-
-
-def test_members_may_hold_out_the_same_rows():
-    of_row = np.array([0, 0, 1, 1, 2, IN_NO_FOLD])
-    folds = Folds(of_row, OVERLAPPING)
-    assert [folds.validation_indices[m].tolist() for m in range(3)] == [
-        [0, 1, 2, 3],
-        [2, 3],
-        [0, 1],
-    ]
-    for member, is_out in enumerate(folds.are_held_out(slice(None))):
-        np.testing.assert_array_equal(is_out, folds.is_held_out(member))
-    assert [folds.training_index(m).tolist() for m in range(3)] == [
-        [4, 5],
-        [0, 1, 4, 5],
-        [2, 3, 4, 5],
-    ]
-    assert folds.n_training == 2
+@given(y=many_labels, n_members=st.integers(1, 8), fraction=fractions, seed=seeds)
+def test_each_row_is_trained_on_or_held_out_by_each_member(y, n_members, fraction, seed):
+    """An epoch has as many rows as the member with the fewest learns from."""
+    rows = indexed(y)
+    rows = replace(rows, is_held_out=assign(rows, n_members, fraction, seed))
+    batches = Batches(rows, 5, shuffle=True)
+    orders = batches.orders(range(n_members), [np.random.default_rng(i) for i in range(n_members)])
+    n_learned = (~rows.is_held_out).sum(axis=1)
+    assert orders.shape == (n_members, n_learned.min())
+    for member, order in enumerate(orders):
+        assert len(set(order)) == len(order)
+        assert not rows.is_held_out[member, order].any()
+        assert ((batches.weight(member) > 0.0) == ~rows.is_held_out[member]).all()

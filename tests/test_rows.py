@@ -35,7 +35,8 @@ def weight_by_row(rows):
 
 def assert_same(one, other):
     """Two sets of rows are equal to the bit, and so are the dtypes."""
-    for array, expected in zip(one.arrays(), other.arrays(), strict=True):
+    for name in ("X", "y", "sample_weight"):
+        array, expected = getattr(one, name), getattr(other, name)
         assert (array is None) == (expected is None)
         if array is not None:
             assert array.dtype == expected.dtype

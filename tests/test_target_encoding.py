@@ -12,7 +12,6 @@ from sklearn.metrics import log_loss
 from skdnn import DeepBinaryClassifier, TabularEncoder
 from skdnn.nn import Branch, CategoricalEmbedding, Concatenate, Dense, Network
 from skdnn.nn.initializers import zeros
-from skdnn.training.folds import Folds
 from skdnn.training.rows import Rows
 from skdnn.training.target_encoding import N_PARTS, N_TABLES, SMOOTHING, fit_target_encoding
 
@@ -47,16 +46,17 @@ def fit_tables(y, weight=None, group=None, folds=None, codes=None):
     network = Network((Concatenate((Branch(1, (lookup,)),)), Dense(1)), 1, N_MEMBERS)
     params = np.zeros((N_MEMBERS, network.layout.n_params))
     state = SimpleNamespace(params=params, ema_params=None, final_params=None, seed=2)
-    rows = Rows(own[:, np.newaxis], y.astype(float), weight, group=group)
-    fit_target_encoding(network, (0,), state, rows, folds)
+    is_held_out = None if folds is None else folds == np.arange(N_MEMBERS)[:, np.newaxis]
+    rows = Rows(own[:, np.newaxis], y.astype(float), weight, None, group, is_held_out)
+    fit_target_encoding(network, (0,), state, rows)
     (name,) = (name for name, spec in network.layout.specs.items() if not spec.trainable)
     tables = network.layout.view(params, name).reshape(N_MEMBERS, N_TABLES, N_LEVELS, 2)
     return tables, rows.X[:, 0].astype(int)
 
 
 def make_folds(n_samples):
-    of_row = np.random.default_rng(3).integers(-1, N_MEMBERS, size=n_samples)
-    return Folds(of_row, np.eye(N_MEMBERS, dtype=bool))
+    """Return the member that holds out each row, or -1 for none."""
+    return np.random.default_rng(3).integers(-1, N_MEMBERS, size=n_samples)
 
 
 @pytest.mark.parametrize("is_weighted", [False, True])
@@ -71,7 +71,7 @@ def test_statistics_are_those_of_the_rows_that_a_member_learns_from(has_folds, i
     assert set(table_of_row) == set(range(1, N_TABLES))
     weights = np.ones(80) if weight is None else weight
     for member in range(N_MEMBERS):
-        learns = np.ones(80, bool) if folds is None else folds.of_row != member
+        learns = np.ones(80, bool) if folds is None else folds != member
         for number in range(N_TABLES):
             own = learns & (table_of_row != number)
             p = (weights[own] @ y[own] + 1.0) / (weights[own].sum() + 2.0)
@@ -86,7 +86,7 @@ def test_statistics_are_those_of_the_rows_that_a_member_learns_from(has_folds, i
 def test_labels_of_rows_held_out_change_nothing():
     y, folds = np.random.default_rng(0).integers(2, size=80), make_folds(80)
     tables, codes = fit_tables(y, folds=folds)
-    changed, same_codes = fit_tables(np.where(folds.of_row == 1, 1 - y, y), folds=folds)
+    changed, same_codes = fit_tables(np.where(folds == 1, 1 - y, y), folds=folds)
     assert_array_equal(codes, same_codes)
     assert_array_equal(tables[1], changed[1])
     assert (tables[[0, 2]] != changed[[0, 2]]).any()

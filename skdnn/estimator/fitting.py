@@ -1,29 +1,41 @@
-"""A fit: its preparation, its training, and what follows.
+"""A fit: its preparation, the plan of its training, the training, and what follows.
 
 `fit` is the whole in one function. Only this module of the estimator calls the training loop.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ..nn.losses import smooth_labels
+import numpy as np
+from sklearn.utils import check_random_state
+
+from ..nn.losses import make_loss, smooth_labels
+from ..nn.network import Network
+from ..optim.schedules import Constant, CosLog4, Schedule, make_schedule
+from ..optim.solvers import make_optimizer
+from ..optim.transforms import Optimizer
 from ..preprocessing import TabularEncoder
 from ..training.bins import fit_bins
+from ..training.calibration import can_calibrate, evaluate_out_of_fold
+from ..training.folds import FEWEST_FOLDS, hold_out
 from ..training.interrupt import listen_for_interrupts
 from ..training.lbfgs import train_lbfgs
 from ..training.loop import train
 from ..training.prediction import Predictor
 from ..training.rows import Rows
-from ..training.state import TrainingPlan, TrainingState
-from ..training.target_encoding import fit_target_encoding
-from ..training.validation import (
-    can_calibrate,
-    evaluate_out_of_fold,
-    hold_out,
-    make_validation,
+from ..training.state import (
+    Purpose,
+    TrainingPlan,
+    TrainingState,
+    first_optimizer_state,
+    make_stream,
 )
+from ..training.target_encoding import fit_target_encoding
+from ..training.threads import resolve_n_jobs
+from ..training.validation import make_validation
 from .architecture import (
     Architecture,
     InputColumns,
@@ -31,6 +43,7 @@ from .architecture import (
     choose_target_encoded,
     count_embedded,
 )
+from .checks import check_weights_of_part
 from .encoders import get_encoder
 from .explanations import sample_rows
 from .fitted import (
@@ -42,9 +55,19 @@ from .fitted import (
     set_fitted,
     unchanged_by_failure,
 )
-from .parameters import Parameters, ResolvedParameters, resolve
+from .parameters import FULL_BATCH, Parameters, ResolvedParameters, resolve
 from .tables import Given, read_training_tables
-from .training_plan import first_state, make_plan
+
+ALL_ROWS = sys.maxsize
+
+AUTO_PATIENCE = 10
+CYCLE_GROWTH = 1.5
+"""A cycle of "coslog4" is a little over twice as long as all those before it."""
+
+AUTO_MAX_FUN = 15_000
+
+POOLED_PATIENCE, POOLED_GROWTH = 6, 0.2
+"""The loss of all rows is less noisy than that of a few, so that less patience is needed."""
 
 
 class Training(NamedTuple):
@@ -62,22 +85,22 @@ def fit(estimator: Any, given: Given) -> None:
     """Fit the estimator, as `fit` and `partial_fit` do; leave it as it was if that fails."""
     with unchanged_by_failure(estimator):
         parameters, model, plan, state, rows, held_out = prepare(estimator, given)
-        folds = validation = None
+        validation = None
         is_calibrated = parameters.calibration is not None
         if not plan.is_part:
-            rows, held_out, folds = hold_out(parameters, plan, state, rows, held_out)
-            if is_calibrated and not can_calibrate(estimator, model.classes, held_out, folds):
+            rows, held_out = hold_out(parameters, plan, state, rows, held_out)
+            if is_calibrated and not can_calibrate(estimator, model.classes, held_out):
                 is_calibrated, model.resolved_params["calibration"] = False, None
             rows = rows.normalize_weights()
             columns = model.architecture.columns.target_encoded
-            fit_target_encoding(plan.network, columns, state, rows, folds)
+            fit_target_encoding(plan.network, columns, state, rows)
         is_first = state.final_params is None
         if is_first:
-            fit_bins(plan.network, state.params, rows, folds)
+            fit_bins(plan.network, state.params, rows)
         # Scorers and callbacks see it as fitted.
         set_fitted(estimator, model, as_it_is_now(state) if is_first else state)
         if held_out is not None:
-            validation = make_validation(estimator, parameters.scoring, held_out, folds)
+            validation = make_validation(estimator, parameters.scoring, held_out)
         tasks = make_tasks(estimator, given, model, state)
         smoothed = replace(rows, y=smooth_labels(rows.y, parameters.label_smoothing))
         run_training = train_lbfgs if parameters.solver == "lbfgs" else train
@@ -144,3 +167,125 @@ def _check_same_network(wanted: Architecture, known: Architecture) -> None:
             f"Training can only go on with the same network, but {', '.join(sorted(changed))} "
             "changed since the first fit. Set them back, or train anew with warm_start=False."
         )
+
+
+def make_plan(
+    parameters: ResolvedParameters,
+    network: Network,
+    rows: Rows,
+    *,
+    is_part: bool = False,
+    is_validated: bool = False,
+    is_scaled: bool = False,
+) -> TrainingPlan:
+    """Return all decisions that a fit makes before it trains.
+
+    A part of a table, as `partial_fit` gets it, is trained on for an epoch, without early stopping.
+    `is_validated` says that there are rows to validate on already, `is_scaled` that an encoder has
+    brought the features to one scale. The penalty ``alpha / 2 |W|^2`` stands beside the *sum* of
+    the losses, as in MLPClassifier and Ridge.
+    """
+    is_lbfgs = parameters.solver == "lbfgs"
+    l2 = parameters.alpha / (float(rows.weights.sum()) or 1.0)
+    schedule = make_schedule(parameters.learning_rate, parameters.power_t)
+    if is_part:
+        check_weights_of_part(rows)
+        schedule = Constant() if schedule.needs_horizon else schedule
+    is_pooled = not (is_validated or is_lbfgs) and network.n_members >= FEWEST_FOLDS
+    patience, growth = _choose_patience(parameters, schedule, is_part=is_part, is_pooled=is_pooled)
+    return TrainingPlan(
+        network=network,
+        optimizer=_make_optimizer(parameters, network, l2),
+        schedule=schedule,
+        loss=make_loss(parameters.loss, focal_gamma=parameters.focal_gamma),
+        batch_size=ALL_ROWS if parameters.solver in FULL_BATCH else parameters.batch_size,
+        max_iter=1 if is_part else parameters.max_iter,
+        max_fun=parameters.max_fun or AUTO_MAX_FUN,
+        max_time=parameters.max_time or np.inf,
+        learning_rate_init=parameters.learning_rate_init,
+        l2=l2,
+        shuffle=parameters.shuffle,
+        tol=parameters.tol,
+        stops_early=parameters.early_stopping,
+        n_iter_no_change=patience,
+        patience_growth=growth,
+        ema_decay=0.0 if is_lbfgs else parameters.ema_decay or 0.0,
+        is_adaptive=parameters.learning_rate == "adaptive" and not is_lbfgs,
+        is_part=is_part,
+        is_scaled=is_scaled,
+        n_threads=resolve_n_jobs(parameters.n_jobs),
+        verbose=parameters.verbose,
+    )
+
+
+def _choose_patience(
+    parameters: ResolvedParameters, schedule: Schedule, *, is_part: bool, is_pooled: bool
+) -> tuple[float, float]:
+    """Return how many epochs to wait for progress, and how many more for each epoch before it.
+
+    Members are pooled if they are validated together, by all rows that they hold out.
+    """
+    has_end = is_part or schedule.needs_horizon or parameters.solver == "lbfgs"
+    if has_end and not parameters.early_stopping:
+        return np.inf, 0.0  # nothing is watched
+    if not isinstance(parameters.n_iter_no_change, str):
+        return parameters.n_iter_no_change, 0.0
+    if isinstance(schedule, CosLog4):
+        return AUTO_PATIENCE, CYCLE_GROWTH
+    if is_pooled and parameters.early_stopping:
+        return POOLED_PATIENCE, POOLED_GROWTH
+    return AUTO_PATIENCE, 0.0
+
+
+def _make_optimizer(parameters: ResolvedParameters, network: Network, l2: float) -> Optimizer:
+    if parameters.solver == "lbfgs":  # SciPy takes the steps
+        _check_for_lbfgs(parameters)
+        return Optimizer(())
+    return make_optimizer(
+        parameters.solver,
+        n_decayed=network.layout.n_decayed,
+        lr_factors=network.layout.lr_factors,
+        l2=l2,
+        weight_decay=parameters.weight_decay,
+        max_grad_norm=parameters.max_grad_norm,
+        momentum=parameters.momentum,
+        nesterov=parameters.nesterovs_momentum,
+        beta_1=parameters.beta_1,
+        beta_2=parameters.beta_2,
+        epsilon=parameters.epsilon,
+    )
+
+
+def _check_for_lbfgs(parameters: ResolvedParameters) -> None:
+    """Refuse what has no meaning where SciPy minimises the cost itself."""
+    if np.any(parameters.dropout):
+        raise ValueError(
+            f"dropout={parameters.dropout!r} makes the cost random, which solver='lbfgs' cannot "
+            "minimise. Set dropout=0, or take another solver."
+        )
+    for name in ("weight_decay", "max_grad_norm", "ema_decay"):
+        value = getattr(parameters, name)
+        if value:
+            raise ValueError(
+                f"{name}={value!r} acts on the steps of an optimizer, and has no effect "
+                f"on solver='lbfgs'. Leave it at None, or take another solver."
+            )
+
+
+def first_state(plan: TrainingPlan, random_state: Any, dtype: np.dtype) -> TrainingState:
+    """Draw the first weights and start everything else at zero."""
+    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    purposes: tuple[Purpose, ...] = ("initialization", "shuffling", "dropout")
+    initialization, shuffling, dropout = (
+        [make_stream(seed, purpose, member) for member in range(plan.network.n_members)]
+        for purpose in purposes
+    )
+    params = plan.network.init_params(initialization, dtype)
+    return TrainingState(
+        params=params,
+        optimizer=first_optimizer_state(plan, params),
+        seed=seed,
+        shuffling=shuffling,
+        dropout=dropout,
+        rate_factor=np.ones((len(params), 1), dtype),
+    )

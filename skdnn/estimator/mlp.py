@@ -13,8 +13,8 @@ from ..training.prediction import Predictor
 from ..training.rows import Rows
 from .architecture import Architecture, InputColumns, build_network
 from .fitted import Model, set_fitted
+from .fitting import first_state, make_plan
 from .parameters import Parameters, resolve
-from .training_plan import first_state, make_plan
 
 COPIED = (
     "n_features_in_",

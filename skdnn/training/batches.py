@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .folds import Folds
-from .rows import Rows, Selection, position_dtype
+from .rows import Rows, Selection
 
 
 class Batches:
@@ -17,14 +16,13 @@ class Batches:
     Parameters
     ----------
     rows : Rows
+        In a batch of all rows, those that a member holds out have the weight zero; else an epoch
+        has as many rows as the member with the fewest, and the others leave out random rows in each
+        epoch, or their last ones without shuffling.
     batch_size : int
         Rows in a batch; the last one may be shorter.
     shuffle : bool
         Whether each member shuffles its rows. A batch that holds all of them is left in order.
-    folds : Folds or None, default=None
-        Rows that each member holds out. In a batch of all rows their weight is zero; else an epoch
-        has as many rows as the member with the fewest, and the others leave out random rows in each
-        epoch, or their last ones without shuffling.
 
     Attributes
     ----------
@@ -44,37 +42,38 @@ class Batches:
     is_weighted : bool
     """
 
-    def __init__(
-        self, rows: Rows, batch_size: int, shuffle: bool, folds: Folds | None = None
-    ) -> None:
+    def __init__(self, rows: Rows, batch_size: int, shuffle: bool) -> None:
         self._is_whole = len(rows) <= batch_size
         # A batch of all rows would gather the same ones in each epoch.
         self.rows = rows.gather() if self._is_whole else rows
-        self._folds, self._shuffles = folds, shuffle and not self._is_whole
+        self._is_held_out, self._shuffles = rows.is_held_out, shuffle and not self._is_whole
         self._positions = None
         self.X: Any = self.rows.X
         if isinstance(self.X, Selection):
             self.X, self._positions = self.X.table, self.X.index
         self.y = self._spread(self.rows.y)
-        self.n_seen = len(rows) if folds is None else folds.n_training
+        self.n_seen, holds_out = len(rows), self._is_held_out is not None
+        if self._is_held_out is not None:
+            self.n_seen -= int(np.count_nonzero(self._is_held_out, axis=1).max())
         self.n_samples = len(rows) if self._is_whole else self.n_seen
         self.batch_size = min(batch_size, self.n_samples)
         self.n_batches = -(-self.n_samples // self.batch_size)
         rest = self.n_samples % self.batch_size
         self.sizes = (self.batch_size, rest) if rest else (self.batch_size,)
-        self.is_weighted = rows.sample_weight is not None or (self._is_whole and folds is not None)
+        self.is_weighted = rows.sample_weight is not None or (self._is_whole and holds_out)
 
     def orders(self, members: Sequence[int], rngs: Sequence[np.random.Generator]) -> np.ndarray:
         """Return the positions in the table of some members' rows, in the order of an epoch.
 
         There is a generator for each of all members.
         """
-        orders = np.empty((len(members), self.n_samples), position_dtype(self.X.shape[0]))
+        shape, n_table = (len(members), self.n_samples), self.X.shape[0]
+        orders = np.empty(shape, np.min_scalar_type(n_table))
         for order, member in zip(orders, members, strict=True):
-            if self._folds is None or self._is_whole:
+            if self._is_held_out is None or self._is_whole:
                 own = np.arange(len(self.rows))
             else:
-                own = self._folds.training_index(member)
+                own = np.flatnonzero(~self._is_held_out[member])
             if self._shuffles:
                 rngs[member].shuffle(own)
             own = own[: self.n_samples]
@@ -86,8 +85,8 @@ class Batches:
         if not self.is_weighted:
             return None
         weight = self.rows.weights.astype(np.float64)
-        if self._folds is not None:
-            is_own = ~self._folds.is_held_out(member)
+        if self._is_held_out is not None:
+            is_own = ~self._is_held_out[member]
             weight[~is_own] = 0.0
             weight *= (len(is_own) if self._is_whole else np.count_nonzero(is_own)) / weight.sum()
         return self._spread(weight.astype(self.y.dtype, copy=False))

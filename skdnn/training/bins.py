@@ -12,7 +12,6 @@ import numpy as np
 from ..nn import NumericEmbedding
 from ..nn.network import Network
 from ..utils import ROUNDING, cut_rows
-from .folds import Folds
 from .rows import Rows
 
 MOST_ROWS = 20_000
@@ -24,7 +23,6 @@ N_FINE = 256
 MOST_FEATURES = 64
 """Features whose cuts are found at once: counts for more would take much memory."""
 
-
 MARGIN = 1e-3
 """Share of the range that the outer bins reach beyond it."""
 
@@ -32,7 +30,7 @@ NARROWEST = 1e-4
 """Width of a bin at least: in float32 steeper functions would be lost in rounding."""
 
 
-def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | None) -> None:
+def fit_bins(network: Network, params: np.ndarray, rows: Rows) -> None:
     """Let the piecewise-linear functions of each member rise within bins of its own rows.
 
     Parameters
@@ -43,18 +41,21 @@ def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | No
         Changed in place.
     rows : Rows
         To train on.
-    folds : Folds or None
-        Rows that each member holds out.
     """
     piecewise: dict[str, list[int]] = {}
     for member in range(len(params)):
         for path, layer, _ in network.of_member(member).walk(network.n_in):
             if isinstance(layer, NumericEmbedding) and layer.kind == "piecewise_linear":
                 piecewise.setdefault(path, []).append(member)
+    some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.intp)
+    y, weight = rows.y[some].astype(np.float64), rows.weights[some].astype(np.float64)
+    own = np.tile(weight, (len(params), 1))
+    if rows.is_held_out is not None:
+        own[rows.is_held_out[:, some]] = 0.0
     for path, members in piecewise.items():
         w, b = network.layout.view(params, f"{path}w"), network.layout.view(params, f"{path}b")
         for features in cut_rows(w.shape[1], n_values=MOST_FEATURES):
-            cuts = find_cuts(rows, features, w.shape[2], folds, members)
+            cuts = find_cuts(rows.X[some, features], y, weight, own[members], w.shape[2])
             slopes = 1.0 / np.maximum(np.diff(cuts, axis=-1), NARROWEST)
             # Functions without cuts are constant.
             w[members, features] = np.nan_to_num(slopes)
@@ -62,21 +63,20 @@ def fit_bins(network: Network, params: np.ndarray, rows: Rows, folds: Folds | No
 
 
 def find_cuts(
-    rows: Rows, features: slice, n_bins: int, folds: Folds | None, members: list[int]
+    X: np.ndarray, y: np.ndarray, weight: np.ndarray, own: np.ndarray, n_bins: int
 ) -> np.ndarray:
-    """Cut some features into bins, each time where it tells the classes apart best.
+    """Cut features into bins, each time where it tells the classes apart best.
 
     A cut of a bin of weight n, of which p is of the second class, into two lowers the sum of the
     Gini impurities, each times its weight, by twice ``p_1^2 / n_1 + p_2^2 / n_2 - p^2 / n``.
 
     Parameters
     ----------
-    rows : Rows
-    features : slice
+    X : ndarray of shape (n_samples, n_features)
+    y, weight : ndarray of shape (n_samples,)
+    own : ndarray of shape (n_members, n_samples)
+        The weights, and zeros for rows that a member holds out.
     n_bins : int
-    folds : Folds or None
-    members : list of int
-        The members to find cuts for.
 
     Returns
     -------
@@ -85,16 +85,23 @@ def find_cuts(
         so that no row lies where a function begins to rise. Not a number at the end, where fewer
         bins are of any use; all are for a constant feature.
     """
-    edges, n, p = _count(rows, features, folds, members)
-    is_cut = _choose_cuts(n, p, n_bins - 1)
-    cuts = np.full((*n.shape[:2], n_bins + 1), np.nan)
-    least, greatest = edges[:, 0], edges[:, -1]
-    margin = MARGIN * (greatest - least)
-    for member, feature in np.ndindex(n.shape[:2]):
-        if margin[feature] > 0.0:
-            inner = edges[feature, 1:][is_cut[member, feature]]
-            ends = least[feature] - margin[feature], greatest[feature] + margin[feature]
-            cuts[member, feature, : len(inner) + 2] = ends[0], *inner, ends[1]
+    n_members, n_features = len(own), X.shape[1]
+    cuts = np.full((n_members, n_features, n_bins + 1), np.nan)
+    edges, own = np.empty((n_features, N_FINE + 1)), np.stack([own, own * y])
+    totals = np.empty((2, n_members, n_features, N_FINE))  # up to the end of each fine bin
+    for j in range(n_features):
+        order = X[:, j].argsort()
+        x = X[order, j].astype(np.float64)
+        edges[j] = _cut_finely(x, weight[order])
+        ends = np.append(x.searchsorted(edges[j, 1:-1]), len(x))
+        totals[:, :, j] = own[..., order].cumsum(axis=-1)[..., ends - 1]
+    is_cut = _choose_cuts(totals[0], totals[1], n_bins - 1)
+    margin = MARGIN * (edges[:, -1] - edges[:, 0])
+    for member, j in np.ndindex(n_members, n_features):
+        if margin[j] > 0.0:
+            inner = edges[j, 1:][is_cut[member, j]]
+            first, last = edges[j, 0] - margin[j], edges[j, -1] + margin[j]
+            cuts[member, j, : len(inner) + 2] = first, *inner, last
     return cuts
 
 
@@ -124,43 +131,6 @@ def _choose_cuts(n: np.ndarray, p: np.ndarray, n_cuts: int) -> np.ndarray:
         n_end, p_end = np.where(is_left, n_best, n_end), np.where(is_left, p_best, p_end)
         n_start, p_start = np.where(is_right, n_best, n_start), np.where(is_right, p_best, p_start)
     return is_cut
-
-
-def _count(
-    rows: Rows, features: slice, folds: Folds | None, members: list[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the edges of fine bins, and the weight up to each one's end, in all and of class 1.
-
-    The shapes are (n_features, N_FINE + 1) and twice (n_members, n_features, N_FINE).
-    """
-    some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.intp)
-    X = rows.X[some, features]
-    n_features = X.shape[1]
-    y = rows.y[some].astype(np.float64)
-    weight = rows.weights[some].astype(np.float64)
-    weight_of_second = weight * y
-    n_folds = 1 if folds is None else len(folds.holders)
-    fold = np.zeros(len(y), np.intp) if folds is None else folds.of_row[some].astype(np.intp)
-    fold[fold < 0] = n_folds  # of all members
-    edges = np.empty((n_features, N_FINE + 1))
-    counts = np.empty((2, n_folds + 1, n_features, N_FINE))
-    for j in range(n_features):
-        order = X[:, j].argsort()
-        x = X[order, j].astype(np.float64)
-        edges[j] = _cut_finely(x, weight[order])
-        starts = np.searchsorted(x, edges[j, 1:-1])  # where all fine bins but the first begin
-        fine_bin = np.repeat(np.arange(N_FINE), np.diff(starts, prepend=0, append=len(x)))
-        place = fold[order] * N_FINE + fine_bin
-        for count, weights in zip(counts, (weight, weight_of_second), strict=True):
-            of_place = np.bincount(place, weights[order], minlength=(n_folds + 1) * N_FINE)
-            count[:, j] = of_place.reshape(n_folds + 1, N_FINE)
-    totals = counts.sum(axis=1)
-    own = np.stack([totals] * len(members), axis=1)
-    if folds is not None:
-        for i, member in enumerate(members):
-            own[:, i] -= counts[:, np.flatnonzero(folds.holders[:, member])].sum(axis=1)
-    n, p = own.cumsum(axis=-1)
-    return edges, n, p
 
 
 def _cut_finely(x: np.ndarray, weight: np.ndarray) -> np.ndarray:

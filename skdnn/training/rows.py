@@ -25,11 +25,6 @@ MOST_COUNTED = 10_000
 """Rows that weights are turned into, at most about; a row then stands for several."""
 
 
-def position_dtype(n_rows: int) -> np.dtype:
-    """Return the dtype for positions of rows in a table, of 32 bits where these are enough."""
-    return np.dtype(np.int32 if n_rows <= np.iinfo(np.int32).max else np.int64)
-
-
 class Selection:
     """Rows of a table by their positions, gathered when they are read.
 
@@ -74,6 +69,9 @@ class Rows:
         it is not among them. None stands for a table as it was given.
     group : ndarray of int of shape (n_samples,) or None
         The number of the group that each row belongs to.
+    is_held_out : ndarray of bool of shape (n_members, n_samples) or None
+        Which rows each member leaves out of its training, to be validated on them; see `hold_out`.
+        None stands for none.
     """
 
     X: Any
@@ -81,6 +79,7 @@ class Rows:
     sample_weight: np.ndarray | None = None
     place: np.ndarray | None = None
     group: np.ndarray | None = None
+    is_held_out: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -90,31 +89,20 @@ class Rows:
         """The weights, or ones if there are none."""
         return np.ones(len(self)) if self.sample_weight is None else self.sample_weight
 
-    def count_copies(self) -> np.ndarray:
-        """Return how many of the given rows each one was made of; one for a copy of a row."""
-        if self.place is None:
-            return np.ones(len(self), dtype=np.intp)
-        return np.maximum(np.bincount(self.place[self.place >= 0], minlength=len(self)), 1)
-
-    def arrays(self) -> list[Any]:
-        """Return the arrays that the rows are made of; None stands for weights of one."""
-        X: Any = self.X
-        if issparse(X):
-            table = [X.data, X.indices, X.indptr]
-        else:
-            table = [X.table, X.index] if isinstance(X, Selection) else [X]
-        return [*table, self.y, self.sample_weight]
-
     def take(self, index: np.ndarray, *, is_view: bool = False) -> Rows:
         """Return the rows at these positions; the place of a row taken twice is the last one.
 
         `is_view` says not to copy a dense table.
         """
-        moved_to = np.full(len(self), -1, position_dtype(len(self)))
+        moved_to = np.full(len(self), -1, np.min_scalar_type(-1 - len(index)))
         moved_to[index] = np.arange(len(index))
         weight, group = (None if a is None else a[index] for a in (self.sample_weight, self.group))
         is_view &= isinstance(self.X, np.ndarray)
-        X = Selection(self.X, index.astype(moved_to.dtype)) if is_view else self.X[index]
+        X = (
+            Selection(self.X, index.astype(np.min_scalar_type(len(self))))
+            if is_view
+            else self.X[index]
+        )
         return Rows(X, self.y[index], weight, self._follow(moved_to), group)
 
     def gather(self) -> Rows:
@@ -193,8 +181,8 @@ def are_observations(n: np.ndarray) -> bool:
 
 def count_labels(number: np.ndarray, y: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
     """Return how many rows of each class have each number: (2, n_numbers)."""
-    times = np.ones(len(y)) if times is None else times
-    return np.stack([np.bincount(number, (y == label) * times) for label in (0.0, 1.0)])
+    place, n_places = 2 * number + y.astype(np.intp), 2 * (number.max() + 1)
+    return np.bincount(place, times, minlength=n_places).reshape(-1, 2).T
 
 
 def number_distinct(X: Any) -> np.ndarray:

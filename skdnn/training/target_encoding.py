@@ -12,7 +12,6 @@ import numpy as np
 
 from ..nn import CategoricalEmbedding
 from ..nn.network import Network
-from .folds import Folds
 from .rows import Rows, Selection
 from .state import TrainingState, make_stream
 
@@ -34,7 +33,6 @@ def fit_target_encoding(
     columns: tuple[int, ...],
     state: TrainingState,
     rows: Rows,
-    folds: Folds | None,
 ) -> None:
     """Fill the tables of each member by the rows that it learns from, and let codes name parts.
 
@@ -48,8 +46,6 @@ def fit_target_encoding(
         Its parameters are changed in place, those that are kept too.
     rows : Rows
         To learn from; codes of part k become ``code + (1 + k) * size`` in place.
-    folds : Folds or None
-        Rows that each member holds out.
     """
     if not columns:
         return
@@ -67,7 +63,7 @@ def fit_target_encoding(
     for column, (name, size) in zip(columns, tables, strict=False):
         place = part * size + X[index, column].astype(np.intp)
         for member in range(network.n_members):
-            own = weight if folds is None else weight * ~folds.is_held_out(member)
+            own = weight if rows.is_held_out is None else weight * ~rows.is_held_out[member]
             n, s = (
                 leave_out(np.bincount(place, w, minlength=N_PARTS * size).reshape(N_PARTS, size))
                 for w in (own, own * rows.y)

@@ -16,7 +16,6 @@ from ..engine.loading import choose_executor
 from ..engine.plan import Program
 from ..engine.trace import UntraceableError, locate
 from .batches import Batches
-from .folds import HeldOut
 from .interrupt import Interrupt
 from .members import draw_bits, group_members, load, store, view_state
 from .prediction import Predictor
@@ -69,9 +68,8 @@ class Trainer:
     ) -> None:
         self.plan, self.state = plan, state
         self.validation, self.interrupt = validation, interrupt
-        self.folds = None if validation is None else validation.folds
         self._held_out_logits: np.ndarray | None = None
-        self.batches = Batches(rows, plan.batch_size, plan.shuffle, self.folds)
+        self.batches = Batches(rows, plan.batch_size, plan.shuffle)
         self.rows, self._is_sparse = self.batches.rows, issparse(self.batches.X)
         self._n_threads = min(plan.n_threads, len(state.params))
         self._memories = [Memory(state.params.dtype) for _ in range(self._n_threads)]
@@ -94,7 +92,7 @@ class Trainer:
         wanted = choose_executor(state.params.dtype, seconds, plan.max_time)
         n_judged = len(self.rows)
         if self.validation is not None:
-            n_judged = self.validation.held_out.places.shape[-1]
+            n_judged = self.validation.places.shape[-1]
         reason = ""
         for executor in dict.fromkeys((wanted, "numpy", "eager")):
             self.predictor = Predictor(plan.network, executor)
@@ -293,8 +291,8 @@ class Trainer:
             block = slice(start, min(start + ROWS_AT_ONCE * every, len(self.rows)), every)
             logits = self.predict(self.rows.X, np.arange(block.start, block.stop, every))
             weight = self.rows.weights[np.newaxis, block]
-            if self.folds is not None:
-                weight = weight * ~self.folds.are_held_out(block)
+            if self.rows.is_held_out is not None:
+                weight = weight * ~self.rows.is_held_out[:, block]
             total += self.plan.loss.total(self.rows.y[np.newaxis, block], logits, weight)
             total_weight += weight.sum(axis=1)
         loss = total / total_weight
@@ -304,19 +302,19 @@ class Trainer:
     def validation_losses(self) -> np.ndarray:
         """Return each member's loss on its validation rows: not finite if it has diverged.
 
-        With folds, it is the member's share of the mean over all rows that are held out.
+        Where members hold out rows, it is their share of the mean over all of these.
         """
         if self.validation is None:
             raise ValueError("There are no validation rows.")
-        held_out = self.validation.held_out
-        self._held_out_logits = self.predict(self.validation.rows.X, held_out.places)
-        return self._held_out_loss(held_out, self._held_out_logits)
+        validation = self.validation
+        self._held_out_logits = self.predict(validation.rows.X, validation.places)
+        return self._held_out_loss(validation, self._held_out_logits)
 
     def _held_out_loss(
-        self, held_out: HeldOut, logits: np.ndarray, factor: float = 1.0
+        self, validation: Validation, logits: np.ndarray, factor: float = 1.0
     ) -> np.ndarray:
         """Return each member's share of the mean loss, of logits multiplied by a factor."""
-        total = self.plan.loss.total(held_out.y, logits * factor, held_out.weight)
+        total = self.plan.loss.total(validation.y, logits * factor, validation.weight)
         return total / logits.shape[1]
 
     def validate(
@@ -324,23 +322,22 @@ class Trainer:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return loss, objective and score on the validation rows; `losses` if they are known.
 
-        With folds, each is the same number for all members, and the loss to judge by is that of
-        `skdnn.training.validation.find_least_loss`.
+        Where members hold out rows, each is the same number for all members, and the loss to judge
+        by is that of `skdnn.training.validation.find_least_loss`.
         """
         loss = self.validation_losses() if losses is None else losses
-        logits = self._held_out_logits
-        if self.validation is None or logits is None:
+        validation, logits = self.validation, self._held_out_logits
+        if validation is None or logits is None:
             raise ValueError("There are no validation rows.")
-        held_out = self.validation.held_out
         score: np.ndarray | None = None
-        if self.validation.score is not None:
-            score = self.validation.score(self.state.weights, logits)
-        if self.folds is not None:
+        if validation.score is not None:
+            score = validation.score(self.state.weights, logits)
+        if validation.rows.is_held_out is not None:
             if score is None:
                 pooled = np.inf
                 if np.isfinite(logits).all():
                     pooled = find_least_loss(
-                        lambda factor: float(self._held_out_loss(held_out, logits, factor).sum())
+                        lambda factor: float(self._held_out_loss(validation, logits, factor).sum())
                     )
                 score = np.array(-pooled)
             loss, score = np.full(len(loss), loss.sum()), np.full(len(loss), score)

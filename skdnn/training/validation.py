@@ -1,7 +1,4 @@
-"""Rows that are not trained on: their choice, scores on them, and the temperature fitted to them.
-
-The temperature is a number that logits are divided by, so that probabilities are calibrated.
-"""
+"""Validation: how good weights are on rows that they were not trained on."""
 
 from __future__ import annotations
 
@@ -16,30 +13,14 @@ from scipy.optimize import minimize_scalar
 from scipy.sparse import issparse
 from scipy.special import log_expit
 from sklearn.metrics import check_scoring
-from sklearn.utils import _safe_indexing
 
-from .folds import IN_NO_FOLD, Folds, HeldOut, assign_folds, split_validation
-from .prediction import Predictor, average_logits
-from .rows import Rows, checksum, row_bytes
-from .state import TrainingPlan, TrainingState, make_stream
-from .threads import limit_blas_threads
+from .rows import Rows, Selection, checksum, row_bytes
+from .state import TrainingPlan
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 MOST_REPEATED = 1_000_000
 """Largest number of rows for a scorer without weights, for which rows are repeated."""
-
-ROWS_TO_COMPARE = 1_000
-"""About how many rows are predicted to measure how members differ from their average."""
-
-LARGEST_TEMPERATURE = 20.0
-"""Upper bound of temperatures; its inverse is the lower one."""
-
-PRIOR_SPREAD = 0.2
-"""Standard deviation of log T under the prior, a normal distribution around 0.
-
-As good as any from 0.15 to 0.25 on 37 tables (`benchmarks/RESULTS.md`), on either half of them.
-"""
 
 TEMPERATURE_TOLERANCE = 1e-3
 """Tolerance of the inverse of the best temperature of an epoch; the loss then errs by 1e-7."""
@@ -52,109 +33,110 @@ SUREST_MEMBER = 2.0
 class Validation:
     """Rows to evaluate each epoch on, and the score to evaluate, if it is not the loss.
 
+    Members are judged by all rows, or by those that each of them holds out of its training. Few
+    rows are these to choose an epoch by: what counts then is the loss of all that are held out
+    (see `find_least_loss`), or their score, one number for all members.
+
     Attributes
     ----------
     rows : Rows
-        With folds they are the rows to train on, with the labels as they were.
-    held_out : HeldOut
-        Those of them that each member is judged by.
+        Where members hold out rows, all to train on, with the labels as they were.
+    places : ndarray of int of shape (n_samples,) or (n_members, n_samples)
+        Of the rows to judge by, the same for all members or each one's own. A member with fewer
+        rows than another has one of them repeated, with weight zero.
+    y : ndarray of shape (1, n_samples) or (n_members, n_samples)
+        Their labels.
+    weight : ndarray of shape (1, n_samples) or (n_members, n_samples)
+        A member's mean loss is its own, or its share of that over all rows that are held out.
     score : callable or None
-        ``score(params, held_out_logits)``, where greater is better: each member's, of shape
-        (n_members,), or with folds one of all rows held out; see `make_score`.
+        ``score(params, logits)``, where greater is better: each member's, of shape (n_members,), or
+        one of all rows held out; see `make_score`.
     name : str
         Of the score; scores of different names are not compared.
-    folds : Folds or None
-        Which rows each member holds out. One fold is few rows to choose an epoch by: what counts is
-        the loss of all that are held out (see `find_least_loss`), or their score, one number for
-        all members.
     """
 
     rows: Rows
-    held_out: HeldOut
+    places: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
     score: Score | None
     name: str
-    folds: Folds | None
 
 
-def make_validation(estimator: Any, scoring: Any, rows: Rows, folds: Folds | None) -> Validation:
-    """Return what to judge by: rows held out by members, or the same for all."""
-    score = make_score(estimator, scoring, rows, folds)
-    name = getattr(scoring, "__qualname__", repr(scoring))  # the same in another process
-    rows = rows.normalize_weights()
-    if folds is not None:
-        held_out = folds.hold_out(rows)
-    else:
-        weight = rows.weights.astype(rows.y.dtype, copy=False)
-        held_out = HeldOut(np.arange(len(rows)), rows.y[np.newaxis], weight[np.newaxis])
-    return Validation(rows, held_out, score, name, folds)
+def make_validation(estimator: Any, scoring: Any, rows: Rows) -> Validation:
+    """Return what to judge by: rows held out by members, or the same for all.
 
-
-def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -> int:
-    """Return a checksum of the rows and of what defines the objective on them."""
-    parts = [f"{plan.loss} {plan.l2} {plan.ema_decay > 0.0}".encode(), *rows.arrays()]
-    if validation is not None:
-        parts += [validation.name.encode(), *validation.rows.arrays()]
-        if validation.folds is not None:
-            parts += [validation.folds.holders, validation.folds.of_row]
-    return checksum(*parts)
-
-
-def hold_out(
-    parameters: Any, plan: TrainingPlan, state: TrainingState, rows: Rows, given: Rows | None
-) -> tuple[Rows, Rows | None, Folds | None]:
-    """Return the rows to train on, those to validate on if there are to be any, and the folds.
-
-    With folds both are the same rows, of which each member leaves out its own. Nothing is held out
-    where each class is all in one row, or in copies of it.
-    """
-    if given is not None or not plan.stops_early:
-        return rows, given, None
-    n_members, fraction = plan.network.n_members, parameters.validation_fraction
-    rng = make_stream(state.seed, "split")  # a warm start splits the same rows again
-    if n_members > 1 and parameters.solver != "lbfgs":
-        folds = assign_folds(rows, n_members, fraction, rng)
-        can_hold_out = bool((folds.of_row != IN_NO_FOLD).any())
-        return (rows, rows, folds) if can_hold_out else (rows, None, None)
-    training, held_out = split_validation(rows, fraction, rng)
-    return (training, held_out, None) if len(held_out) else (rows, None, None)
-
-
-def can_calibrate(
-    parameters: Any, classes: np.ndarray, held_out: Rows | None, folds: Folds | None
-) -> bool:
-    """Say whether there are rows of both classes that were not trained on.
+    Members that hold out the same row share its weight.
 
     Raises
     ------
     ValueError
-        If there are none, and calibration was asked for by name.
+        If the weights of all rows that are held out are negligible.
     """
-    labels = np.array([]) if held_out is None else held_out.y
-    labels = np.unique(labels if folds is None else labels[folds.of_row != IN_NO_FOLD])
-    if len(labels) == 2 or parameters.calibration == "auto":
-        return len(labels) == 2
-    if len(labels) == 0:
+    score = make_score(estimator, scoring, rows)
+    name = getattr(scoring, "__qualname__", repr(scoring))  # the same in another process
+    rows, is_held_out = rows.normalize_weights(), rows.is_held_out
+    if is_held_out is None:
+        weight = rows.weights.astype(rows.y.dtype, copy=False)
+        return Validation(rows, np.arange(len(rows)), rows.y[None], weight[None], score, name)
+    n_own = is_held_out.sum(axis=1, keepdims=True)
+    is_own = np.arange(n_own.max()) < n_own
+    places = np.zeros(is_own.shape, np.min_scalar_type(len(rows)))
+    places[is_own] = np.nonzero(is_held_out)[1]
+    share = rows.weights * (1.0 / np.maximum(is_held_out.sum(axis=0), 1))
+    weight = np.where(is_own, share[places], 0.0).astype(rows.y.dtype)
+    total = weight.sum(dtype=np.float64)
+    if total == 0.0:
         raise ValueError(
-            f"calibration={parameters.calibration!r} needs rows that were not trained on, and "
-            f"early_stopping={parameters.early_stopping!r} holds none out here. Set it to True, "
-            "pass X_val and y_val, or set calibration to None."
+            "sample_weight of all rows that are held out is next to nothing beside that of others, "
+            "and there is nothing to validate by. Bring the weights nearer together, or set "
+            "early_stopping=False."
         )
-    only = classes.tolist()[int(labels[0])]
-    raise ValueError(
-        f"calibration={parameters.calibration!r} needs rows of both classes that were not trained "
-        f"on, but all of these are of class {only!r}. Pass X_val and y_val with both, or more "
-        "rows, or set calibration to None."
-    )
+    weight *= places.shape[1] / total
+    return Validation(rows, places, rows.y[places], weight, score, name)
 
 
-def make_score(
-    estimator: Any, scoring: Any, rows: Rows, folds: Folds | None = None
-) -> Score | None:
-    """Return ``score(params, held_out_logits)``; None stands for the loss.
+def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -> int:
+    """Return a checksum of the rows and of what defines the objective on them."""
+    parts: list[Any] = [f"{plan.loss} {plan.l2} {plan.ema_decay > 0.0}".encode()]
+    if validation is not None:
+        parts.append(validation.name.encode())
+    for part in (rows, *([] if validation is None else [validation.rows])):
+        X = part.X
+        if issparse(X):
+            parts += [X.data, X.indices, X.indptr]
+        else:
+            parts += [X.table, X.index] if isinstance(X, Selection) else [X]
+        parts += [part.y, part.sample_weight, part.is_held_out]
+    return checksum(*parts)
 
-    It returns each member's score on the rows, by an estimator with that member alone. With folds
-    it is one number, of all rows that are held out, each predicted by the members that hold it out:
-    by their logits on the rows of `Folds.hold_out`. The scorer sees labels as the user gave them.
+
+def pool_logits(is_held_out: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Return the logit of the mean probability of the members that hold out each row.
+
+    It is NaN where no member holds a row out.
+
+    Parameters
+    ----------
+    is_held_out : ndarray of bool of shape (n_members, n_rows)
+    logits : ndarray of shape (n_members, n_samples)
+        Of the rows at `Validation.places`.
+    """
+    log_p = np.full((2, is_held_out.shape[1]), -np.inf)
+    for is_own, own in zip(is_held_out, logits.astype(np.float64), strict=True):
+        z = own[: np.count_nonzero(is_own)]
+        log_p[:, is_own] = np.logaddexp(log_p[:, is_own], log_expit([-z, z]))
+    with np.errstate(invalid="ignore"):
+        return log_p[1] - log_p[0]
+
+
+def make_score(estimator: Any, scoring: Any, rows: Rows) -> Score | None:
+    """Return ``score(params, logits)``; None stands for the loss.
+
+    It returns each member's score on the rows, by an estimator with that member alone. Where
+    members hold out rows, it is one number of all these rows, each predicted by the members that
+    hold it out: by their logits at `Validation.places`. The scorer sees labels as the user gave
+    them.
 
     Raises
     ------
@@ -163,10 +145,10 @@ def make_score(
     """
     if isinstance(scoring, str) and scoring == "loss":
         return None
-    scorer = check_scoring(estimator, scoring)
+    scorer, is_held_out = check_scoring(estimator, scoring), rows.is_held_out
     index = np.arange(len(rows))
-    if folds is not None:
-        index = index[folds.of_row != IN_NO_FOLD]
+    if is_held_out is not None:
+        index = np.flatnonzero(is_held_out.any(axis=0))
     weight, arguments = rows.weights[index], {}
     if not np.allclose(weight, weight[:1], atol=0.0):
         if _takes_weights(scorer):
@@ -182,14 +164,14 @@ def make_score(
         except Exception as error:
             raise ValueError(_explain(error, scoring, scorer, X, estimator.classes_)) from error
 
-    def score(params: np.ndarray, held_out_logits: np.ndarray) -> np.ndarray:
-        if folds is None:
+    def score(params: np.ndarray, logits: np.ndarray) -> np.ndarray:
+        if is_held_out is None:
             members = enumerate(params[:, np.newaxis])
             return np.array([evaluate(estimator._for_encoded_rows(p, m)) for m, p in members])
-        if not np.isfinite(held_out_logits).all():
+        if not np.isfinite(logits).all():
             return np.array(np.nan)
         model = estimator._for_encoded_rows(params)
-        pooled = folds.pool(held_out_logits)[index]
+        pooled = pool_logits(is_held_out, logits)[index]
         # All other predictions come from these.
         model._predict_logits = partial(_answer, known_X=X, logits=pooled)
         return np.array(evaluate(model))
@@ -252,70 +234,6 @@ def _explain(error: Exception, scoring: Any, scorer: Any, X: Any, classes: np.nd
     return f"scoring={scoring!r} cannot judge the validation rows: {what}. {advice}"
 
 
-def evaluate_out_of_fold(
-    estimator: Any, X: Any, validation: Validation | None, is_calibrated: bool
-) -> dict[str, Any]:
-    """Predict rows by members that did not train on them, and calibrate by these if asked to.
-
-    Returns the fitted attributes `oof_decision_function_` and `temperature_`, as far as there are.
-    """
-    if validation is None or not (is_calibrated or validation.folds is not None):
-        return {}
-    predictor, params = estimator._predictor, estimator.params_
-    rows, folds, temperature = validation.rows, validation.folds, 1.0
-    with limit_blas_threads(0):
-        logits = predictor.logits(params, rows.X, validation.held_out.places)
-        if folds is None:
-            logits = average_logits(logits)
-        else:
-            logits = folds.pool(logits).astype(params.dtype)
-            if is_calibrated:
-                logits = logits * _scale_of_average(predictor, params, rows, folds)
-        if is_calibrated:
-            temperature = _fit_temperature(logits, rows)
-        fitted: dict[str, Any] = {"temperature_": temperature}
-        if folds is not None:
-            logits = _in_given_order(estimator, logits, X, rows) / temperature
-            fitted["oof_decision_function_"] = logits
-    return fitted
-
-
-def _scale_of_average(predictor: Predictor, params: np.ndarray, rows: Rows, folds: Folds) -> float:
-    """Return the factor that brings logits out of fold to the size of those of the whole ensemble.
-
-    It is measured on some rows of the table, without their labels.
-    """
-    every = max(1, len(rows) // ROWS_TO_COMPARE)
-    logits = predictor.logits(params, rows.X, np.arange(0, len(rows), every))
-    used = folds.holders[np.unique(folds.of_row[folds.of_row >= 0])]
-    of_folds = [average_logits(logits[holders]) for holders in used if holders.any()]
-    return relative_size(average_logits(logits), np.stack(of_folds))
-
-
-def _fit_temperature(logits: np.ndarray, rows: Rows) -> float:
-    """Return the temperature for logits of some rows; rows whose logit is NaN are left out.
-
-    It is 1 where all are of one class, whose loss would only fall with the temperature.
-    """
-    is_known = np.isfinite(logits)
-    if len(np.unique(rows.y[is_known])) < 2:
-        return 1.0
-    weight = rows.weights[is_known].astype(np.float64)
-    n_rows = count_evidence(weight, rows.count_copies()[is_known])
-    return fit_temperature(logits[is_known], rows.y[is_known], weight, n_rows)
-
-
-def _in_given_order(estimator: Any, logits: np.ndarray, X: Any, rows: Rows) -> np.ndarray:
-    """Return the logit of each row of X; all members predict rows without weight."""
-    if rows.place is None:
-        return logits
-    logits = np.append(logits, np.nan)[rows.place]
-    is_unseen = np.flatnonzero(rows.place < 0)
-    if len(is_unseen):
-        logits[is_unseen] = estimator.decision_function(_safe_indexing(X, is_unseen))
-    return logits
-
-
 def find_least_loss(loss: Callable[[float], float]) -> float:
     """Return the least loss of logits divided by a temperature from 1 to `SUREST_MEMBER`.
 
@@ -339,65 +257,3 @@ def find_least_loss(loss: Callable[[float], float]) -> float:
     options = {"xatol": TEMPERATURE_TOLERANCE}
     found = minimize_scalar(loss, bounds=(1.0 / SUREST_MEMBER, 1.0), options=options)
     return min(float(found.fun), loss(1.0))
-
-
-def fit_temperature(
-    logits: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, n_rows: float
-) -> float:
-    """Return the temperature T > 0 by which logits of rows not trained on are best divided.
-
-    It minimises ``n_rows * loss(T) + log(T)^2 / (2 PRIOR_SPREAD^2)``, with the mean cross-entropy
-    of ``logits / T``. The second term keeps T near 1 where rows are few, or all predicted right, so
-    that their loss falls as long as T does. One number changes no ranking.
-
-    Parameters
-    ----------
-    logits : ndarray of shape (n_samples,)
-    y : ndarray of shape (n_samples,)
-        0 or 1.
-    sample_weight : ndarray of shape (n_samples,) or None
-    n_rows : float
-        The effective sample size; see `count_evidence`.
-
-    References
-    ----------
-    C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks",
-    ICML 2017, arXiv:1706.04599. They have no prior.
-    """
-    logits, y = logits.astype(np.float64), y.astype(np.float64)
-
-    def cost(log_T: float) -> float:
-        z = logits * np.exp(-log_T)
-        loss = np.average(-log_expit(-z) - y * z, weights=sample_weight)
-        return float(n_rows * loss + 0.5 * (log_T / PRIOR_SPREAD) ** 2)
-
-    bound = np.log(LARGEST_TEMPERATURE)
-    found = minimize_scalar(cost, bounds=(-bound, bound), method="bounded")
-    return float(np.exp(found.x)) if found.fun < cost(0.0) else 1.0
-
-
-def count_evidence(sample_weight: np.ndarray, n_copies: np.ndarray) -> float:
-    """Return the effective sample size: how many rows of equal weight are worth as much.
-
-    It is ``(sum w)^2 / sum w^2``, which does not depend on the unit of the weights. A row that was
-    merged from several counts as these.
-
-    References
-    ----------
-    L. Kish, "Survey sampling", Wiley, 1965.
-    """
-    weight = sample_weight / sample_weight.max()  # squares of huge ones would overflow
-    return float(weight.sum() ** 2 / (weight**2 / n_copies).sum())
-
-
-def relative_size(average: np.ndarray, of_few: np.ndarray) -> float:
-    """Return the ratio of the sizes of logits, those of an ensemble and those of few members.
-
-    Rows that an ensemble holds out are predicted by few of its members. The logits of the average
-    of all, which is to be calibrated, are smaller the more members differ: a temperature fitted to
-    the former would be too high.
-    """
-    size = np.square(average, dtype=np.float64).mean()
-    size_of_few = np.square(of_few, dtype=np.float64).mean()
-    is_known = np.isfinite([size, size_of_few]).all() and size_of_few > 0.0
-    return float(np.sqrt(size / size_of_few)) if is_known else 1.0
