@@ -3,15 +3,13 @@
     python benchmarks/compare.py OLD NEW [--only TEXT ...] [--repeats 5] [--threads 1 2]
                                  [--numba on off] [--output compare.json] [--quick]
 
-OLD and NEW are folders that hold `skdnn` (a checkout, a git worktree) or whatever pip installs, as
-`git+https://...@v0.1.0` or a wheel. For each case every pair of version and setting (threads, with
-and without numba) has a process of its own, which warms up first; then all of them take turns, in
-the other direction each time. Run k of a fit has seed k.
+OLD and NEW are folders that hold `skdnn` (a checkout, a git worktree) or whatever pip installs. For
+each case every pair of version and setting (threads, with and without numba) has a process of its
+own; when they are warm they take turns, in the other direction each time. Run k has seed k.
 
-Prints a table and writes JSON, with medians of seconds, of processor time ("cpu"), which other
-work on the machine disturbs less, and of seconds an epoch ("epoch"), as versions may stop after
-different numbers of epochs. A `ratio` is OLD over NEW, above 1 where NEW is faster; `two_threads`
-is the seconds with two threads over those with one.
+Prints a table and writes JSON: medians of seconds, of processor time ("cpu"), and of seconds an
+epoch ("epoch"), as versions may stop after different numbers of epochs. A `ratio` is OLD over NEW,
+above 1 where NEW is faster; `two_threads` is the seconds with two threads over those with one.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@
 writes DIR/main, the 37 tables that most figures are of, and DIR/further, the 80 chosen later.
 `tables.csv` has a line for each: the package (or the address of a file that no package has), the
 column asked for (the last one where none is named), its values that are a yes, columns that
-identify rows or are only known once the answer is, and the licence where it is known (of the others
-it is that of the data in the package). The rarer answer is class 1.
+identify rows or are only known once the answer is, and the licence. The rarer answer is class 1.
 
 The further tables were chosen by their descriptions before any model had seen them: real
 observations, at least 300 rows, and a question with two answers. At most 15,000 of their rows are

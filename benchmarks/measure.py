@@ -1,8 +1,4 @@
-"""What the benchmarks of speed share: runs that alternate, memory, and the figures.
-
-Whatever slows the machine down for a while slows all of those down that take turns: what is
-compared are runs that came one after the other.
-"""
+"""What the benchmarks of speed share: runs that alternate, memory, and the figures."""
 
 from __future__ import annotations
 
@@ -93,10 +89,9 @@ def run_code(code: str) -> float:
 
 
 def extra_memory(call: Call) -> float:
-    """Return by how many megabytes the memory of this process grew at most during a call (Linux).
+    """Return by how many megabytes the resident set grew at most during a call (Linux).
 
-    The resident set: what the system really had to give, whoever asked for it. tracemalloc would
-    see NumPy's arrays and not the buffers of BLAS, and counts what is allocated and never touched.
+    tracemalloc would not see the buffers of BLAS, and counts what is allocated and never touched.
     """
 
     def peak() -> int:

@@ -1,22 +1,20 @@
 """Compare the predictions and the seconds of classifiers on real tables.
 
 Every table of a folder is split several times into rows to train on and held-out rows, on which
-each model is judged. A row of figures is appended to a CSV file as soon as it is there, and rows
-that stand there already are not computed again: start the same command again to go on. A failed
-model leaves a row with the error; delete it there to try again.
+each model is judged. Rows of figures are appended to a CSV file, and those that stand there are not
+computed again: the same command goes on. A failed model leaves its error; delete it to try again.
 
     python benchmarks/quality.py --data DIR [--tables NAME ...] [--models NAME ...] [--splits 3]
-                                 [--max-rows 15000] [--threads 2] [--draws 50]
+                                 [--max-rows 15000] [--threads 2] [--draws 50] [--seconds-of NAME]
                                  [--out quality.csv] [--skdnn-params JSON --label NAME]
-    python benchmarks/quality.py --report quality.csv [more.csv ...] [--models NAME ...]
-                                 [--by-table FILE.csv]
+    python benchmarks/quality.py --report CSV [CSV ...] [--models NAME ...] [--by-table CSV]
 
 DIR holds files NAME.csv.gz, as `make_tables.py` writes them: the last column is `target` (0 or 1),
 categories are strings, an empty field is a missing value. Split k samples at most --max-rows rows
 with seed k, holds out 30% of them with equal shares of both classes, and gives the model seed k.
-Tuned models, of names that end in "-tuned", are chosen among their defaults and --draws draws of
-the space that `quality_models.py` shows, on folds of the training rows: by default they run only
-when they are named.
+Tuned models, of names that end in "-tuned", are chosen on folds of the training rows among their
+defaults and --draws draws of the space in `quality_models.py`, or those of the draws done in the
+seconds (of the process) that --seconds-of took. They and those that end in "CV" run when named.
 """
 
 from __future__ import annotations
@@ -42,7 +40,8 @@ from threadpoolctl import threadpool_limits
 
 KEY = ["table", "split", "model"]
 SCORES = ["log_loss", "brier", "auc", "accuracy", "ece", "fit_seconds", "predict_seconds"]
-FACTS = ["n_train", "n_features", "threads", "package", "version", "warnings", "error"]
+FACTS = ["process_seconds", "n_train", "n_features", "threads"]
+FACTS += ["package", "version", "warnings", "error"]
 FIELDS = [*KEY, *SCORES, *FACTS]
 
 
@@ -118,8 +117,9 @@ def run_model(model: Model, table, y, train, held_out, seed: int, threads: int) 
     try:
         with threadpool_limits(threads), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            started = time.perf_counter()
+            started, process_started = time.perf_counter(), time.process_time()
             classifier.fit(X_train, y[train])
+            row["process_seconds"] = time.process_time() - process_started
             fitted = time.perf_counter()
             probability = classifier.predict_proba(X_held_out)[:, 1]
             ended = time.perf_counter()
@@ -144,15 +144,19 @@ def run(models: dict[str, Model], options: argparse.Namespace) -> None:
     written = pd.read_csv(options.out)
     if list(written) != FIELDS:
         raise SystemExit(f"{options.out}: expected the columns {FIELDS}; name another --out")
-    done = set(written[KEY].itertuples(index=False, name=None))
+    done = written.set_index(KEY)["process_seconds"].to_dict()
     for table_name in options.tables:
         table, y = read_table(options.data / f"{table_name}.csv.gz")
         for split, name in product(range(options.splits), models):
             if (table_name, split, name) in done:
                 continue
+            model = models[name]
+            if model.space and options.seconds_of:
+                model = model._replace(max_seconds=done[table_name, split, options.seconds_of])
             rows = split_rows(y, options.max_rows, split)
-            row = run_model(models[name], table, y, *rows, split, options.threads)
+            row = run_model(model, table, y, *rows, split, options.threads)
             row |= dict(zip(KEY, (table_name, split, name), strict=True))
+            done[table_name, split, name] = row.get("process_seconds", np.inf)
             line = pd.DataFrame([row]).reindex(columns=FIELDS)
             line.to_csv(options.out, mode="a", header=False, index=False)
             text = "log-loss {log_loss:.4f}  AUC {auc:.4f}  fit {fit_seconds:.2f} s"
@@ -171,6 +175,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--max-rows", type=int, default=15000, help="rows sampled of each table")
     parser.add_argument("--threads", type=int, default=2, help="threads of each library")
     parser.add_argument("--draws", type=int, default=50, help="draws of a tuned model")
+    parser.add_argument("--seconds-of", help="model whose seconds tuned models get; name it first")
     parser.add_argument("--out", type=Path, default="quality.csv", help="CSV file to append to")
     parser.add_argument("--skdnn-params", type=json.loads, help="JSON of parameters of our model")
     parser.add_argument("--label", help="name in the CSV of a single model with these parameters")

@@ -8,6 +8,7 @@ epochs, converged or not; pytabkit's networks take a GPU if there is one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -61,7 +62,8 @@ class Model(NamedTuple):
     """A classifier: what to install for it, where it is, its parameters and its preparation.
 
     `threads` is the name of its number of threads; a parameter that is a function is one of the
-    table to train on. With a `space` of parameters, and `n_draws` from it, it is tuned.
+    table to train on. With a `space` of parameters, and `n_draws` from it, it is tuned, in at most
+    `max_seconds` of the process beside what the defaults take.
     """
 
     package: str
@@ -71,6 +73,7 @@ class Model(NamedTuple):
     threads: str | None = None
     space: dict[str, Any] | None = None
     n_draws: int = 50
+    max_seconds: float = np.inf
 
     def make(self, table: pd.DataFrame, seed: int, threads: int) -> Any:
         """Return the classifier for a table."""
@@ -87,7 +90,8 @@ class Model(NamedTuple):
         if self.space is None:
             return make_one()
         candidates = [{}, *ParameterSampler(self.space, self.n_draws, random_state=seed)]
-        return Tuned(make_one, candidates, StratifiedKFold(5, shuffle=True, random_state=seed))
+        splitter = StratifiedKFold(5, shuffle=True, random_state=seed)
+        return Tuned(make_one, candidates, splitter, self.max_seconds)
 
 
 class Tuned:
@@ -97,16 +101,20 @@ class Tuned:
     smaller loss on the fold, and nothing is fitted again on all rows.
     """
 
-    def __init__(self, make: Callable[..., Pipeline], candidates: list[dict], splitter) -> None:
+    def __init__(self, make: Callable[..., Pipeline], candidates, splitter, max_seconds) -> None:
         self.make, self.candidates, self.splitter = make, candidates, splitter
+        self.max_seconds = max_seconds
 
     def fit(self, X: pd.DataFrame, y: np.ndarray) -> Tuned:
-        """Choose by the log-loss of predictions out of fold."""
+        """Choose by the log-loss of predictions out of fold, among what is done in time."""
+        end = time.process_time() + self.max_seconds
         folds = list(self.splitter.split(X, y))
         least, probability = np.inf, np.empty(len(y))
         for params in self.candidates:
             pipelines = []
             for train, held_out in folds:
+                if params and time.process_time() > end:
+                    return self
                 pipeline, new = self.make(**params), (X.iloc[held_out], y[held_out])
                 fit_stopped(pipeline, (X.iloc[train], y[train]), new)
                 probability[held_out] = pipeline.predict_proba(new[0])[:, 1]
@@ -197,6 +205,8 @@ MODELS = {
     "skdnn": SKDNN,
     "skdnn-standardized": SKDNN._replace(preparation=prepare(StandardScaler())),
     "skdnn-scaled": SKDNN._replace(preparation=SCALED),
+    "skdnn-CV": Model("skdnn", "skdnn.DeepBinaryClassifierCV", {}),
+    "skdnn-boosted-CV": Model("skdnn", "skdnn.DeepBinaryClassifierCV", {"blend_boosting": True}),
     "LogisticRegression": Model(
         SKLEARN, "sklearn.linear_model.LogisticRegression", {"max_iter": 5000}, SCALED
     ),

@@ -5,11 +5,8 @@
 
 Prints a table in Markdown: each figure is the median of runs that alternate with those of the other
 side, with the quartiles of the ratio of neighbouring runs, beside what it should be. What is not
-installed is named. Needs pandas, and about half an hour on two cores: leave the machine alone
-meanwhile. `compare.py` holds two versions of us against each other.
-
-NUMBA_DISABLE_JIT=1 in the environment does without numba. `--quick` runs all of it on tiny tables:
-its figures mean nothing, but that it works.
+installed is named. Needs half an hour of an idle machine; NUMBA_DISABLE_JIT=1 does without numba.
+`--quick` takes tiny tables, to see that it works. `compare.py` compares two versions of us.
 """
 
 from __future__ import annotations
@@ -208,9 +205,8 @@ def share_of_products(model: DeepBinaryClassifier, old: tuple, repeats: int) -> 
 # ---- the command
 
 HEADER = ["path", "against", "measured", "quartiles", "target", "met", "medians and details"]
-Benchmark = Callable[[argparse.Namespace], Iterator[Row]]
 
-BENCHMARKS: dict[str, Benchmark] = {
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "step": lambda options: step_rows(options.threads, options.repeats),
     "predict-rows": lambda options: predict_by_rows(options.repeats),
     "predict-wide": lambda options: predict_wide_rows(),
