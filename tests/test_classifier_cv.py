@@ -153,9 +153,8 @@ def test_time_limits_the_pool():
     assert np.isfinite(model.predict_proba(X)).all()
 
 
+@pytest.mark.usefixtures("handles_ctrl_c")
 def test_ctrl_c_keeps_the_candidates_before_it(monkeypatch):
-    # Forget interrupts of other tests, and let others forget this one.
-    monkeypatch.setattr("skdnn.training.interrupt.Interrupt.last_request", -1e9)
     X, y = make_table()
     fit = classifier_cv.fit_network
     numbers = []

@@ -14,9 +14,12 @@ from data import classifier, make_table
 from sklearn.exceptions import ConvergenceWarning
 from trainings import AfterEpoch, needs_callbacks
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(signal, "pthread_kill"), reason="needs signals of its own process"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not hasattr(signal, "pthread_kill"), reason="needs signals of its own process"
+    ),
+    pytest.mark.usefixtures("handles_ctrl_c"),
+]
 LAST_REQUEST = "skdnn.training.interrupt.Interrupt.last_request"
 
 SOLVERS = {
@@ -28,15 +31,6 @@ SOLVERS = {
     "lbfgs with members": {"solver": "lbfgs", "n_members": 3},
 }
 settings = pytest.mark.parametrize("setting", SOLVERS.values(), ids=SOLVERS)
-
-
-@pytest.fixture(autouse=True)
-def long_after_the_last_one(monkeypatch):
-    """Forget interrupts of other tests, which are only milliseconds ago; restore the handler."""
-    monkeypatch.setattr(LAST_REQUEST, -1e9)
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, handler)
 
 
 def press_ctrl_c():
