@@ -452,7 +452,7 @@ class DeepBinaryClassifier(
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = PARAMETER_CONSTRAINTS
 
-    # What `set_fitted` sets; declared only, so that there is none before a fit.
+    # What a fit sets; declared only, so that there is none before a fit.
     classes_: NDArray[Any]
     params_: NDArray[np.floating]
     resolved_params_: dict[str, Any]

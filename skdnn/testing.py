@@ -238,8 +238,7 @@ class _Cost:
         estimator.set_params(warm_start=True)  # at the weights that it has, if it has any
         if not is_fitted:
             estimator.set_params(random_state=seed)
-        training = prepare(estimator, Given(X, y, sample_weight))
-        plan, state, rows = training.plan, training.state, training.rows
+        _, plan, state, rows, _ = prepare(estimator, Given(X, y, sample_weight))
         X, y = rows.X.astype(np.float64), rows.y.astype(np.float64)
         rows = replace(rows, X=X, y=y).normalize_weights()
         params: np.ndarray = state.params.astype(np.float64)

@@ -1,6 +1,7 @@
 """From parameters to layers and first values: recipes, and what symmetry among weights does."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -165,7 +166,9 @@ def test_network_without_hidden_layers_is_logistic_regression():
 )
 @pytest.mark.parametrize("sizes", [(), (8, 8)])
 def test_first_weights_of_wide_tables_learn_slowly(encoder, n_columns, expected, sizes):
-    columns = InputColumns.of(encoder, np.zeros((1, n_columns)), 0, None)
+    plain = SimpleNamespace(target_encoding=None, numeric_embedding=None)
+    X = np.zeros((1, n_columns))
+    columns = InputColumns.of(plain, encoder, X, 0, is_part=False, known=None)
     spread = ("tanh",) * len(sizes), (0.0,) * len(sizes)
     first, *others = dense_layers(build_network(Architecture(columns, sizes, *spread)))
     assert first.lr_scale == pytest.approx(expected)

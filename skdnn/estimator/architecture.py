@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import sqrt
@@ -38,6 +39,7 @@ from ..nn.network import Network
 from ..preprocessing import TabularEncoder
 from ..preprocessing.categories import FIRST_LEVEL, LARGEST_CODE, ROWS_TO_EMBED, have_few_rows
 from ..training.target_encoding import N_STATISTICS, N_TABLES
+from ..utils import StrOptions
 from .parameters import COUNT, MOST_EMBEDDED, OWN_ACTIVATION, SEQUENCES, SHARE, ResolvedParameters
 
 NORMALIZATIONS: dict[str, Layer] = {"batch": BatchNorm(), "layer": LayerNorm()}
@@ -78,11 +80,13 @@ class InputColumns:
     @classmethod
     def of(
         cls,
+        parameters: ResolvedParameters,
         encoder: Any,
         matrix: Any,
         n_embedded: int,
-        embedding: str | None,
-        target_encoded: tuple[int, ...] = (),
+        *,
+        is_part: bool,
+        known: InputColumns | None,
     ) -> InputColumns:
         """Say which columns of the matrix are embedded, of those that may be, and how.
 
@@ -90,9 +94,26 @@ class InputColumns:
         adds up by that times the number of columns, where these rise and fall together. Of many
         columns the rate is lower in proportion. Rows of sparse tables have few numbers, and those
         of other encoders are of any size.
+
+        Codes are target encoded where levels have too few rows to learn units for each of them.
+        Training that goes on has the columns that are `known`. Of a part of a table nobody knows
+        how many rows follow, and L-BFGS takes no other statistics than those of a batch.
         """
         n_columns, code_sizes = matrix.shape[1], getattr(encoder, "code_sizes_", ())
-        is_wide = isinstance(encoder, TabularEncoder) and n_columns > MOST_EMBEDDED
+        is_tabular = isinstance(encoder, TabularEncoder)
+        target_encoded: tuple[int, ...] = ()
+        if parameters.target_encoding is not None and parameters.solver != "lbfgs":
+            if known is not None:
+                target_encoded = known.target_encoded
+            elif is_tabular and not is_part:
+                target_encoded = tuple(
+                    column
+                    for column, size in enumerate(code_sizes, start=n_columns - len(code_sizes))
+                    if have_few_rows(np.bincount(matrix[:, column].astype(np.intp))[FIRST_LEVEL:])
+                    and N_TABLES * size <= LARGEST_CODE
+                )
+        embedding = parameters.numeric_embedding
+        is_wide = is_tabular and n_columns > MOST_EMBEDDED
         lr_scale = MANY_COLUMNS / n_columns if is_wide else 1.0
         n_embedded = 0 if embedding is None else n_embedded
         return cls(n_columns, n_embedded, code_sizes, embedding, lr_scale, target_encoded)
@@ -139,11 +160,20 @@ class Architecture:
         """Describe the network of an estimator; check the parameters that may differ by layer."""
         sizes = check_hidden_layer_sizes(parameters.hidden_layer_sizes)
         n_widths = sum(not isinstance(size, Layer) for size in sizes)
+        activation = check_by_layer(
+            "activation",
+            parameters.activation,
+            n_widths,
+            (StrOptions(set(ACTIVATIONS)), OWN_ACTIVATION),
+            f"one of {sorted(ACTIVATIONS)} or an object with the methods value and derivative",
+        )
+        wanted = "a probability in [0, 1), or one for each hidden layer"
+        dropout = check_by_layer("dropout", parameters.dropout, n_widths, (SHARE,), wanted)
         return cls(
             columns,
             sizes,
-            check_activation(parameters.activation, n_widths),
-            check_dropout(parameters.dropout, n_widths),
+            activation,
+            tuple(map(float, dropout)),
             parameters.initialization,
             parameters.normalization,
             parameters.residual,
@@ -167,29 +197,6 @@ def count_embedded(encoder: Any, matrix: Any, numeric_embedding: str | None) -> 
             "of 0 is not 0. Leave it at 'auto', or make X dense."
         )
     return n_embedded + getattr(encoder, "n_unknown_", matrix.shape[1])
-
-
-def choose_target_encoded(
-    parameters: ResolvedParameters, encoder: Any, X: Any, known: InputColumns | None, is_part: bool
-) -> tuple[int, ...]:
-    """Return the columns of codes whose levels have too few rows to learn units for each of them.
-
-    Training that goes on has the columns that are `known`. Of a part of a table nobody knows how
-    many rows follow, and L-BFGS takes no other statistics than those of a batch.
-    """
-    if parameters.target_encoding is None or parameters.solver == "lbfgs":
-        return ()
-    if known is not None:
-        return known.target_encoded
-    if is_part or not isinstance(encoder, TabularEncoder):
-        return ()
-    n_plain = X.shape[1] - len(encoder.code_sizes_)
-    return tuple(
-        column
-        for column, size in enumerate(encoder.code_sizes_, start=n_plain)
-        if have_few_rows(np.bincount(X[:, column].astype(np.intp))[FIRST_LEVEL:])
-        and N_TABLES * size <= LARGEST_CODE
-    )
 
 
 def build_network(architecture: Architecture) -> Network:
@@ -309,41 +316,20 @@ def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[Any, ...]:
     return tuple(checked)
 
 
-def check_activation(activation: Any, n_layers: int) -> tuple[Any, ...]:
-    """Return one activation function, a name or an object, for each hidden layer."""
-    functions = _spread("activation", activation, n_layers)
-    for function in functions:
-        is_named = isinstance(function, str) and function in ACTIVATIONS
-        if not is_named and not OWN_ACTIVATION.is_satisfied_by(function):
-            raise ValueError(
-                f"activation must be one of {sorted(ACTIVATIONS)} or an object with the methods "
-                f"value and derivative, got {function!r}."
-            )
-    return functions
-
-
-def check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
-    """Return one dropout rate for each hidden layer."""
-    rates = _spread("dropout", dropout, n_layers)
-    for rate in rates:
-        if not SHARE.is_satisfied_by(rate):
-            raise ValueError(
-                "dropout must be a probability in [0, 1), or one for each hidden layer, got "
-                f"{dropout!r}."
-            )
-    return tuple(map(float, rates))
-
-
-def _spread(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
-    """Return one value for each hidden layer; a single one is that of all."""
+def check_by_layer(
+    name: str, value: Any, n_layers: int, constraints: Sequence[Any], wanted: str
+) -> tuple[Any, ...]:
+    """Return one value for each hidden layer, all of them checked; a single one is that of all."""
     values = _list_values(value)
-    if not isinstance(values, list):
-        return (values,) * n_layers
+    values = values if isinstance(values, list) else [values] * n_layers
     if len(values) != n_layers:
         raise ValueError(
             f"{name} must be one value or one for each of the {n_layers} hidden layers, got "
             f"{len(values)}: {value!r}."
         )
+    for own in values:
+        if not any(constraint.is_satisfied_by(own) for constraint in constraints):
+            raise ValueError(f"{name} must be {wanted}, got {own!r}.")
     return tuple(values)
 
 

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from ..nn.network import Layout
+from ..nn.network import Layout, Network
 from ..training.prediction import Predictor
 from ..training.rows import checksum
 from ..training.state import TrainingPlan, TrainingState, can_continue
@@ -44,38 +44,37 @@ STORED_TYPES: dict[str, Any] = {
 """Attributes in a file that predictions and warm starts read, with their types."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """What a fit has before it trains, and keeps."""
-
-    architecture: Architecture
-    predictor: Predictor
-    encoder: Any
-    classes: np.ndarray
-    resolved_params: dict[str, Any]
-
-
-def set_fitted(estimator: Any, model: Model, state: TrainingState, **others: Any) -> None:
-    """Set all fitted attributes, `others` by their names.
+def set_prepared(
+    estimator: Any,
+    architecture: Architecture,
+    network: Network,
+    encoder: Encoder,
+    classes: np.ndarray,
+    resolved_params: dict[str, Any],
+) -> None:
+    """Set the fitted attributes that training does not change.
 
     Only scikit-learn sets some more, when it checks X: the number and the names of its features.
     Attributes that an earlier fit computed from its rows are deleted.
     """
     for name in ("oof_decision_function_", "_rows_to_explain", "_importances"):
         vars(estimator).pop(name, None)
-    model.predictor.executor = state.executor
     vars(estimator).update(
-        _architecture=model.architecture,
-        _predictor=model.predictor,
-        _encoder=model.encoder,
-        classes_=model.classes,
-        resolved_params_=model.resolved_params,
-        n_layers_=len(model.architecture.hidden_layer_sizes) + 2,
+        _architecture=architecture,
+        _predictor=Predictor(network),
+        _encoder=encoder,
+        classes_=classes,
+        resolved_params_=resolved_params,
+        n_layers_=len(architecture.hidden_layer_sizes) + 2,
         n_outputs_=1,
         out_activation_="logistic",
-        **describe_training(state),
     )
-    vars(estimator).update(others)
+
+
+def set_trained(estimator: Any, state: TrainingState) -> None:
+    """Set the fitted attributes that training changes."""
+    estimator._predictor.executor = state.executor
+    vars(estimator).update(describe_training(state))
 
 
 def describe_training(state: TrainingState) -> dict[str, Any]:
@@ -206,15 +205,11 @@ def unpack(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
     """
     state = remove_format(state, estimator)
     with refuse_damage(f"This {type(estimator).__name__}"):
-        return _restore(state)
-
-
-def _restore(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes, made in part of those that were packed."""
-    weights = state.get("class_weight")
-    if isinstance(weights, dict):
-        state["class_weight"] = dict(zip(weights["labels"], weights["weights"], strict=True))
-    if "params_" in state:
+        weights = state.get("class_weight")
+        if isinstance(weights, dict):
+            state["class_weight"] = dict(zip(weights["labels"], weights["weights"], strict=True))
+        if "params_" not in state:
+            return state
         check_types(state, STORED_TYPES)
         described = state.pop("architecture")
         columns = InputColumns(**described["columns"])
@@ -224,8 +219,7 @@ def _restore(state: dict[str, Any]) -> dict[str, Any]:
         predictor.network.check_params(state["params_"])
         history = {name: values.tolist() for name, values in state["history_"].items()}
         state |= {"_architecture": architecture, "_predictor": predictor}
-        state |= describe_history(history)
-    return state
+        return state | describe_history(history)
 
 
 def view_dense(layout: Layout, params: np.ndarray, name: str) -> list[np.ndarray]:
@@ -260,13 +254,12 @@ class FitTasks:
     arguments : dict
         Of the callbacks: "estimator", "X" and "y" as the user gave them, and "metadata", further
         arguments of a score of these.
-    model : Model
     state : TrainingState
         Of the training in progress.
     """
 
-    def __init__(self, arguments: dict[str, Any], model: Model, state: TrainingState) -> None:
-        self._arguments, self._model, self._state = arguments, model, state
+    def __init__(self, arguments: dict[str, Any], state: TrainingState) -> None:
+        self._arguments, self._state = arguments, state
 
     def begin_fit(self, max_epochs: int) -> None:
         self._fit = self._arguments["estimator"]._init_callback_context(max_subtasks=max_epochs)
@@ -278,7 +271,7 @@ class FitTasks:
 
     def end_epoch(self) -> bool:
         state = as_it_is_now(self._state)
-        set_fitted(self._arguments["estimator"], self._model, state)
+        set_trained(self._arguments["estimator"], state)
         return self._epoch.call_on_fit_task_end(
             **self._arguments,
             reconstruction_attributes=lambda: deepcopy(describe_training(state)),
@@ -288,7 +281,7 @@ class FitTasks:
         self._fit.call_on_fit_task_end(**self._arguments, reconstruction_attributes={})
 
 
-def make_tasks(estimator: Any, given: Given, model: Model, state: TrainingState) -> FitTasks | None:
+def make_tasks(estimator: Any, given: Given, state: TrainingState) -> FitTasks | None:
     """Return what the training loop calls: the callbacks, if there are any."""
     if not hasattr(estimator, "_skl_callbacks") and not hasattr(estimator, "_parent_callback_ctx"):
         return None
@@ -296,4 +289,4 @@ def make_tasks(estimator: Any, given: Given, model: Model, state: TrainingState)
     weight = given.sample_weight
     metadata = {} if weight is None else {"sample_weight": weight}
     arguments = {"estimator": estimator, "X": given.X, "y": given.y, "metadata": metadata}
-    return FitTasks(arguments, model, state)
+    return FitTasks(arguments, state)

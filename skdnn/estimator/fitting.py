@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -24,7 +24,6 @@ from ..training.folds import FEWEST_FOLDS, hold_out
 from ..training.interrupt import listen_for_interrupts
 from ..training.lbfgs import train_lbfgs
 from ..training.loop import train
-from ..training.prediction import Predictor
 from ..training.rows import Rows
 from ..training.state import (
     Purpose,
@@ -36,23 +35,17 @@ from ..training.state import (
 from ..training.target_encoding import fit_target_encoding
 from ..training.threads import resolve_n_jobs
 from ..training.validation import make_validation
-from .architecture import (
-    Architecture,
-    InputColumns,
-    build_network,
-    choose_target_encoded,
-    count_embedded,
-)
+from .architecture import Architecture, InputColumns, build_network, count_embedded
 from .checks import check_weights_of_part
 from .encoders import get_encoder
 from .explanations import sample_rows
 from .fitted import (
-    Model,
     as_it_is_now,
     has_training,
     make_tasks,
     resume_training,
-    set_fitted,
+    set_prepared,
+    set_trained,
     unchanged_by_failure,
 )
 from .parameters import FULL_BATCH, Parameters, ResolvedParameters, resolve
@@ -70,54 +63,49 @@ POOLED_PATIENCE, POOLED_GROWTH = 6, 0.2
 """The loss of all rows is less noisy than that of a few, so that less patience is needed."""
 
 
-class Training(NamedTuple):
-    """A training that can begin: all is checked, and the estimator still as it was."""
-
-    parameters: ResolvedParameters
-    model: Model
-    plan: TrainingPlan
-    state: TrainingState
-    rows: Rows  # to train on; they know their groups
-    held_out: Rows | None  # to validate on, if some are given
-
-
 def fit(estimator: Any, given: Given) -> None:
     """Fit the estimator, as `fit` and `partial_fit` do; leave it as it was if that fails."""
     with unchanged_by_failure(estimator):
-        parameters, model, plan, state, rows, held_out = prepare(estimator, given)
+        parameters, plan, state, rows, held_out = prepare(estimator, given)
         validation = None
         is_calibrated = parameters.calibration is not None
         if not plan.is_part:
             rows, held_out = hold_out(parameters, plan, state, rows, held_out)
-            if is_calibrated and not can_calibrate(estimator, model.classes, held_out):
-                is_calibrated, model.resolved_params["calibration"] = False, None
+            if is_calibrated and not can_calibrate(estimator, estimator.classes_, held_out):
+                is_calibrated, estimator.resolved_params_["calibration"] = False, None
             rows = rows.normalize_weights()
-            columns = model.architecture.columns.target_encoded
+            columns = estimator._architecture.columns.target_encoded
             fit_target_encoding(plan.network, columns, state, rows)
         is_first = state.final_params is None
         if is_first:
             fit_bins(plan.network, state.params, rows)
         # Scorers and callbacks see it as fitted.
-        set_fitted(estimator, model, as_it_is_now(state) if is_first else state)
+        set_trained(estimator, as_it_is_now(state) if is_first else state)
         if held_out is not None:
             validation = make_validation(estimator, parameters.scoring, held_out)
-        tasks = make_tasks(estimator, given, model, state)
+        tasks = make_tasks(estimator, given, state)
         smoothed = replace(rows, y=smooth_labels(rows.y, parameters.label_smoothing))
         run_training = train_lbfgs if parameters.solver == "lbfgs" else train
         with listen_for_interrupts() as interrupt:
             run_training(plan, state, smoothed, validation, tasks, interrupt)
-            set_fitted(estimator, model, state)
+            set_trained(estimator, state)
         with interrupt.after_training():
             interrupt.check()
             judged = evaluate_out_of_fold(estimator, given.X, validation, is_calibrated)
-            sampled = {} if plan.is_part else sample_rows(model.encoder, rows)
+            sampled = {} if plan.is_part else sample_rows(estimator._encoder, rows)
             vars(estimator).update(judged | sampled)
             if tasks is not None:
                 tasks.end_fit()
 
 
-def prepare(estimator: Any, given: Given) -> Training:
-    """Check everything, and return all that training needs."""
+def prepare(
+    estimator: Any, given: Given
+) -> tuple[ResolvedParameters, TrainingPlan, TrainingState, Rows, Rows | None]:
+    """Check everything, describe the network, and set the attributes that training leaves alone.
+
+    Returns the parameters, the plan and the state of the training, the rows to train on, and those
+    to validate on if some are given.
+    """
     parameters = Parameters.of(estimator)
     continues = (given.is_part or parameters.warm_start) and has_training(estimator)
     rows, validation, encoder, classes = read_training_tables(
@@ -134,15 +122,13 @@ def prepare(estimator: Any, given: Given) -> Training:
         is_validated=validation is not None,
     )
     known = estimator._architecture.columns if continues else None
-    target_encoded = choose_target_encoded(resolved, encoder, rows.X, known, given.is_part)
     columns = InputColumns.of(
-        encoder, rows.X, n_embedded, resolved.numeric_embedding, target_encoded
+        resolved, encoder, rows.X, n_embedded, is_part=given.is_part, known=known
     )
     architecture = Architecture.of(resolved, columns)
     if continues:
         _check_same_network(architecture, estimator._architecture)
     network = build_network(architecture)
-    model = Model(architecture, Predictor(network), encoder, classes, resolved.chosen)
     plan = make_plan(
         resolved,
         network,
@@ -155,7 +141,8 @@ def prepare(estimator: Any, given: Given) -> Training:
         state = resume_training(estimator, plan)
     else:
         state = first_state(plan, parameters.random_state, rows.X.dtype)
-    return Training(resolved, model, plan, state, rows, validation)
+    set_prepared(estimator, architecture, network, encoder, classes, resolved.chosen)
+    return resolved, plan, state, rows, validation
 
 
 def _check_same_network(wanted: Architecture, known: Architecture) -> None:

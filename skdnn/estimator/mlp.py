@@ -9,10 +9,9 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.utils.validation import check_is_fitted
 
 from ..nn.network import Layout
-from ..training.prediction import Predictor
 from ..training.rows import Rows
 from .architecture import Architecture, InputColumns, build_network
-from .fitted import Model, set_fitted
+from .fitted import set_prepared, set_trained
 from .fitting import first_state, make_plan
 from .parameters import Parameters, resolve
 
@@ -65,8 +64,9 @@ def from_mlp(cls: type, mlp: Any) -> Any:
     state.best_iter = int(np.argmax(scores)) + 1 if scores else len(curve)
     state.n_samples_seen = int(mlp.t_)
     copied = {name: getattr(mlp, name) for name in COPIED if hasattr(mlp, name)}
-    model = Model(architecture, Predictor(network), None, mlp.classes_, parameters.chosen)
-    set_fitted(estimator, model, state, **copied)
+    set_prepared(estimator, architecture, network, None, mlp.classes_, parameters.chosen)
+    set_trained(estimator, state)
+    vars(estimator).update(copied)
     return estimator
 
 
