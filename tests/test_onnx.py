@@ -292,6 +292,10 @@ UNTRACEABLE = {
     "branch": lambda z: z if z.sum() > 0 else -z,
     "rows": lambda z: z - mean(z, axis=0),
     "all rows": lambda z: z - z.sum(),
+    "shares": lambda z: z * np.full(z.shape, 1.0 / len(z)),
+    "first row": lambda z: z - z[:1],
+    "last row": lambda z: z - z[-1],
+    "next row": lambda z: concat([z[1:, :2], z[:1, :2]]).sum(axis=1, keepdims=True) * z,
 }
 
 

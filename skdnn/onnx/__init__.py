@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,50 +166,41 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
     >>> probabilities.shape
     (60, 2)
     """
-    table, inputs = _read_table(X), session.get_inputs()
+    X = make_dense(take_table(X))
+    if not is_frame(X):
+        dtype = None if hasattr(X, "dtype") else object  # of a list with one string
+        X = check_array(X, dtype=dtype, ensure_all_finite=False, input_name="X")
+    table, inputs = open_columns(X), session.get_inputs()
     n_columns = sum(tensor.shape[1] for tensor in inputs)
     if len(table.labels) != n_columns:
         raise ValueError(
             f"X must have the {n_columns} columns of the model, got {len(table.labels)}."
         )
-    arrays, start = {}, 0
-    for tensor in inputs:
-        columns = list(range(start, start := start + tensor.shape[1]))
-        if tensor.type == "tensor(string)":
-            arrays[tensor.name] = np.column_stack([_read_strings(table, j) for j in columns])
-        else:
-            arrays[tensor.name] = _read_numbers(table, columns).astype(DTYPES[tensor.type])
-    return arrays
+    columns = iter(range(n_columns))
+    return {
+        tensor.name: _read_columns(table, list(islice(columns, tensor.shape[1])), tensor.type)
+        for tensor in inputs
+    }
 
 
-def _read_table(X: Any) -> Any:
-    X = make_dense(take_table(X))
-    if not is_frame(X):
-        dtype = None if hasattr(X, "dtype") else object  # of a list with one string
-        X = check_array(X, dtype=dtype, ensure_all_finite=False, input_name="X")
-    return open_columns(X)
-
-
-def _read_strings(table: Any, column: int) -> np.ndarray:
-    values, codes = table.levels(column)
-    _check_values(table, column, values, are_strings=True)
-    return np.array([*values, MISSING_STRING], dtype=object)[codes]  # -1 is a missing value
-
-
-def _read_numbers(table: Any, columns: list[int]) -> np.ndarray:
+def _read_columns(table: Any, columns: list[int], kind: str) -> np.ndarray:
+    """Return some columns of a table as a tensor of this type."""
+    is_text = kind == "tensor(string)"
     for column in columns:  # "1" is not the level 1
-        if not table.has_floats[column]:
-            _check_values(table, column, table.levels(column).values, are_strings=False)
-    return table.numbers(columns)
-
-
-def _check_values(table: Any, column: int, values: list[Any], *, are_strings: bool) -> None:
-    others = [value for value in values if isinstance(value, str) != are_strings]
-    if others:
-        raise ValueError(
-            f"Column {table.labels[column]!r} of X must hold "
-            f"{'strings' if are_strings else 'numbers'}, got {others[0]!r}."
-        )
+        levels = [] if table.has_floats[column] and not is_text else table.levels(column).values
+        others = [value for value in levels if isinstance(value, str) != is_text]
+        if others:
+            raise ValueError(
+                f"Column {table.labels[column]!r} of X must hold "
+                f"{'strings' if is_text else 'numbers'}, got {others[0]!r}."
+            )
+    if not is_text:
+        return table.numbers(columns).astype(DTYPES[kind])
+    texts = [
+        np.array([*values, MISSING_STRING], dtype=object)[codes]  # -1 is a missing value
+        for values, codes in map(table.levels, columns)
+    ]
+    return np.column_stack(texts)
 
 
 if find_spec("onnx") is not None and find_spec("skl2onnx") is not None:

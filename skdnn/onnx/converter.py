@@ -20,11 +20,8 @@ from skl2onnx.common.data_types import (
 from ..classifier import DeepBinaryClassifier
 from ..estimator.encoders import OwnEncoder
 from ..preprocessing import TabularEncoder
-from .encoders import write_encoder
-from .graph import ML_OPSET, OPSET, Graph, Input
-from .model import read_classes, sign, write_classifier
-
-ALIAS = "SkdnnDeepBinaryClassifier"
+from .model import Input, read_classes, sign, write_classifier, write_encoder
+from .network import ML_OPSET, OPSET, Graph
 
 
 def convert(
@@ -39,27 +36,20 @@ def convert(
     ValueError
         If skl2onnx cannot convert the encoder.
     """
-    if initial_types is not None:
-        return _convert(model, initial_types)
     shape = [None, model.n_features_in_]
-    proto = _convert(model, [("X", DoubleTensorType(shape))])
-    if any(node.op_type == "Imputer" for node in proto.graph.node):
-        # onnxruntime has this operator for float32 alone.
-        return _convert(model, [("X", FloatTensorType(shape))])
-    return proto
-
-
-def _convert(model: DeepBinaryClassifier, initial_types: Sequence[tuple[str, Any]]) -> ModelProto:
+    types = initial_types or [("X", DoubleTensorType(shape))]
+    options = {id(model): {"zipmap": False}}
     try:
-        proto = convert_sklearn(
-            model, initial_types=initial_types, options={id(model): {"zipmap": False}}
-        )
+        proto = convert_sklearn(model, initial_types=types, options=options)
     except TypeError:  # about a formula, or about initial_types
         raise
     except Exception as error:
         raise ValueError(
             f"skl2onnx cannot convert the encoder {model.encoder_!r}: {error}"
         ) from error
+    if initial_types is None and any(node.op_type == "Imputer" for node in proto.graph.node):
+        # onnxruntime has this operator for float32 alone.
+        return convert(model, [("X", FloatTensorType(shape))])
     sign(proto, model)
     return proto
 
@@ -68,7 +58,7 @@ def register() -> None:
     """Tell skl2onnx how to convert our estimators."""
     update_registered_converter(
         DeepBinaryClassifier,
-        ALIAS,
+        "SkdnnDeepBinaryClassifier",
         _describe_classifier,
         _convert_classifier,
         parser=_parse_classifier,
@@ -91,70 +81,57 @@ def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any =
     return _parse_sklearn_classifier(scope, model, inputs, custom_parsers)
 
 
-def _classes(model: Any) -> np.ndarray:
+def _read_classes(model: Any) -> np.ndarray:
     """Return the classes for skl2onnx: booleans as integers."""
     classes = read_classes(model.classes_)
     return classes.astype(np.int64) if classes.dtype == bool else classes
 
 
 def _describe_classifier(operator: Any) -> None:
-    n_samples = operator.inputs[0].get_first_dimension()
-    is_text = _classes(operator.raw_operator).dtype.kind == "U"
-    label, scores = operator.outputs
-    label.type = (StringTensorType if is_text else Int64TensorType)([n_samples])
-    is_double = isinstance(operator.inputs[0].type, DoubleTensorType)
-    scores.type = (DoubleTensorType if is_double else FloatTensorType)([n_samples, 2])
+    (X, *_), (label, scores) = operator.inputs, operator.outputs
+    is_text = _read_classes(operator.raw_operator).dtype.kind == "U"
+    label.type = (StringTensorType if is_text else Int64TensorType)([X.get_first_dimension()])
+    kind = DoubleTensorType if isinstance(X.type, DoubleTensorType) else FloatTensorType
+    scores.type = kind([X.get_first_dimension(), 2])
 
 
 def _describe_encoder(operator: Any) -> None:
     n_columns = len(operator.raw_operator.source_features_)
-    operator.outputs[0].type = DoubleTensorType(
-        [operator.inputs[0].get_first_dimension(), n_columns]
-    )
+    n_samples = operator.inputs[0].get_first_dimension()
+    operator.outputs[0].type = DoubleTensorType([n_samples, n_columns])
 
 
 def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
-    model, graph = operator.raw_operator, _open_graph(scope, container)
-    label, scores = operator.outputs
-    result = write_classifier(
-        graph, model, _read_inputs(operator), _classes(model), label.full_name
-    )
+    model, (label, scores) = operator.raw_operator, operator.outputs
+    graph, inputs = _open(scope, operator, container)
+    result = write_classifier(graph, model, inputs, _read_classes(model), label.full_name)
     if not container.get_options(model, {"raw_scores": False})["raw_scores"]:
         result = graph.node("Sigmoid", result)
     graph.node("Cast", result, to=guess_proto_type(scores.type), name=scores.full_name)
-    _close_graph(graph, container)
 
 
 def _convert_encoder(scope: Any, operator: Any, container: Any) -> None:
-    encoder, graph = operator.raw_operator, _open_graph(scope, container)
-    matrix, _ = write_encoder(graph, encoder, _read_inputs(operator), encoder.n_features_in_)
+    graph, inputs = _open(scope, operator, container)
+    encoder = operator.raw_operator
+    matrix, _ = write_encoder(graph, encoder, inputs, encoder.n_features_in_)
     graph.node("Identity", matrix, name=operator.outputs[0].full_name)
-    _close_graph(graph, container)
 
 
-def _open_graph(scope: Any, container: Any) -> Graph:
-    """Return a graph whose names are new to the converted one.
+def _open(scope: Any, operator: Any, container: Any) -> tuple[Graph, list[Input]]:
+    """Return what writes to the converted graph, under names that are new to it, and the inputs.
 
     Raises
     ------
     ValueError
-        If that one has older operators than ours.
+        If that graph has older operators than ours.
     """
     opset = container.target_opset_any_domain("")
     if opset < OPSET:
         raise ValueError(f"target_opset must be at least {OPSET}, got {opset}.")
-    return Graph(scope.get_unique_variable_name("skdnn"))
-
-
-def _close_graph(graph: Graph, container: Any) -> None:
-    """Add the nodes and constants to the converted graph."""
-    container.nodes.extend(graph.nodes)
-    container.initializers.extend(graph.initializers)
     container.node_domain_version_pair_sets |= {("", OPSET), ("ai.onnx.ml", ML_OPSET)}
-
-
-def _read_inputs(operator: Any) -> list[Input]:
-    return [
+    inputs = [
         Input(variable.full_name, guess_proto_type(variable.type), variable.type.shape[1])
         for variable in operator.inputs
     ]
+    prefix = scope.get_unique_variable_name("skdnn")
+    return Graph(prefix, container.nodes, container.initializers), inputs

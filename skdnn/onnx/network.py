@@ -1,10 +1,8 @@
-"""A network as nodes: one for each operation that its formulas record when they are traced.
+"""A graph while it is written, and a network in it: a node for each operation of its formulas.
 
-All tensors have an axis of members in front, of length 1 where they are the same for all members,
-so that one node computes all members with the same layers.
-
-Formulas are traced for two numbers of rows. From the differences between the traces follows which
-lengths depend on the number of rows, which is open in the graph.
+All tensors of a network have the axis of members in front, so that one node computes all members
+with the same layers. Formulas are traced for two numbers of rows: from the differences between the
+traces follows which lengths depend on the number of rows, which is open in the graph.
 """
 
 from __future__ import annotations
@@ -14,45 +12,96 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from ..engine.ops import Shape
 from ..engine.trace import Node, Symbol, UntraceableError, locate
-from ..nn import Network, Sequential
+from ..nn import Network
 from ..training.step import prediction_formula
-from .graph import BOOL, DOUBLE, FLOAT, INT64, Graph
+
+OPSET, ML_OPSET = 13, 2
+"""The versions of ONNX's operators that are written.
+
+From 13 on, ``ReduceSum`` and ``Unsqueeze`` take their axes as inputs; all later versions read these
+nodes the same way, so that they fit into a graph of any of them. 2 is the first whose
+``LabelEncoder`` looks up strings and integers.
+"""
+
+FLOAT, DOUBLE, INT64 = TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT64
+BOOL, STRING = TensorProto.BOOL, TensorProto.STRING
+
+LARGEST_INT64 = 2**63 - 1
 
 SIZES = (5, 7)
 """The two numbers of rows; neither is 1, along which arrays are repeated."""
 
 BY_ROWS = "what it computes depends on the number of rows"
+SOME_ROWS = "it takes some of the rows"
 
 ONNX_FUSED = {FLOAT: frozenset({"sigmoid"}), DOUBLE: frozenset[str]()}
 """Fused operations that ONNX has. Versions of onnxruntime before 1.24 make of ``z * sigmoid(z)`` an
 operation that they have for float32 alone."""
 
 
-class Tensor(NamedTuple):
-    """A tensor of the graph, (n_members or 1, *shape)."""
+class Graph:
+    """Nodes and constants, in the order in which they are written.
 
-    name: str
-    n_members: int
-    shape: Shape  # in the first trace
+    Parameters
+    ----------
+    prefix : str
+        What the names begin with that nobody has given.
+    nodes : list of NodeProto
+    initializers : list of TensorProto
+        Where nodes and constants are appended.
+    """
 
+    def __init__(
+        self, prefix: str, nodes: list[NodeProto], initializers: list[TensorProto]
+    ) -> None:
+        self._prefix, self._n_names = prefix, 0
+        self._constants: dict[Any, str] = {}
+        self.nodes, self.initializers = nodes, initializers
 
-class Length(NamedTuple):
-    """A length or a position: ``fixed + per_row * n_samples``."""
+    def node(
+        self,
+        op_type: str,
+        *inputs: Any,
+        name: str | None = None,
+        domain: str = "",
+        **attributes: Any,
+    ) -> str:
+        """Append a node with one output, and return the output's name.
 
-    fixed: int
-    per_row: int
+        Inputs are names of tensors, or arrays, which become constants.
+        """
+        names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
+        name = name or self._new_name(op_type)
+        self.nodes.append(
+            helper.make_node(op_type, names, [name], name, domain=domain, **attributes)
+        )
+        return name
 
+    def cast(self, x: str, to: int) -> str:
+        """Convert a tensor to another type."""
+        return self.node("Cast", x, to=to)
 
-def find_lengths(first: Any, second: Any) -> list[Length]:
-    """Return how lengths depend on the number of rows, from their values in the two traces."""
-    per_row, rest = np.divmod(np.subtract(second, first, dtype=int), SIZES[1] - SIZES[0])
-    if rest.any():
-        raise UntraceableError(BY_ROWS)
-    fixed = np.array(first, int) - per_row * SIZES[0]
-    return list(map(Length, fixed.tolist(), per_row.tolist()))
+    def concat(self, parts: list[str], axis: int) -> str:
+        """Join tensors along an axis."""
+        return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=axis)
+
+    def constant(self, array: Any) -> str:
+        """Return the name of a constant; equal ones are one."""
+        array = np.asarray(array)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = name = self._new_name("constant")
+            array = array.astype(object if array.dtype.kind == "U" else array.dtype)
+            self.initializers.append(numpy_helper.from_array(array, name))
+        return self._constants[key]
+
+    def _new_name(self, kind: str) -> str:
+        self._n_names += 1
+        return f"{self._prefix}_{kind}_{self._n_names}"
 
 
 def write_network(graph: Graph, network: Network, params: np.ndarray, x: str) -> str:
@@ -68,16 +117,31 @@ def write_network(graph: Graph, network: Network, params: np.ndarray, x: str) ->
         groups.setdefault(network.kind_of_member(member), []).append(member)
     x = graph.node("Unsqueeze", x, np.array([0]))
     try:
-        logits = [
-            _Writer(graph, x, network, network.of_member(own[0]), params[own]).logits()
-            for own in groups.values()
-        ]
+        logits = [_Writer(graph, x, network, own, params[own]).logits() for own in groups.values()]
     except UntraceableError as error:
         raise TypeError(
             f"The network cannot be written as ONNX: {locate(error)}. Write formulas with "
             "operators and the functions of skdnn.nn.functions."
         ) from error
     return graph.concat(logits, axis=0)
+
+
+def compare(first: Any, second: Any) -> Any:
+    """Return what is the same in both traces; for a length of k times the number of rows, -k."""
+    if isinstance(first, tuple):
+        return tuple(compare(*pair) for pair in zip(first, second, strict=True))
+    if first == second:
+        return first
+    if isinstance(first, int) and first * SIZES[1] == second * SIZES[0]:
+        return -(first // SIZES[0])
+    raise UntraceableError(BY_ROWS)
+
+
+class Tensor(NamedTuple):
+    """A tensor of the graph, (n_members, *shape)."""
+
+    name: str
+    shape: Shape  # as `compare` returns it
 
 
 class _Writer:
@@ -89,130 +153,115 @@ class _Writer:
     x : str
         What enters, (1, n_samples, n_in).
     network : Network
-    layers : Sequential
+    members : list of int
     params : ndarray of shape (n_members, n_params)
+        Of these members.
     """
 
     def __init__(
-        self, graph: Graph, x: str, network: Network, layers: Sequential, params: np.ndarray
+        self, graph: Graph, x: str, network: Network, members: list[int], params: np.ndarray
     ) -> None:
-        self.graph, self._x, self.dtype = graph, x, params.dtype
+        self.graph, self._x, self._n_members = graph, x, len(members)
+        self.dtype = params.dtype
         self.type = DOUBLE if params.dtype == np.float64 else FLOAT
         n_trainable = network.layout.n_trainable
         self._state = {"params": params[:, :n_trainable], "statistics": params[:, n_trainable:]}
+        layers = network.of_member(members[0])
         self._traces = [
             prediction_formula(network, layers, size, is_sparse=False).trace(ONNX_FUSED[self.type])
             for size in SIZES
         ]
         self._tensors: dict[int, Tensor] = {}  # by the id of a value of the first trace
 
-    @cached_property
-    def _n_samples(self) -> str:
-        return self.graph.node("Gather", self.graph.node("Shape", self._x), np.array([1]))
-
     def logits(self) -> str:
         """Write all that the logits depend on, and return them."""
-        (trace, outputs), (second_trace, second_outputs) = self._traces
-        nodes, seconds = trace.needed(outputs), second_trace.needed(second_outputs)
-        if [node.op.name for node in nodes] != [node.op.name for node in seconds]:
+        (first, first_outputs), (second, second_outputs) = self._traces
+        nodes, others = first.needed(first_outputs), second.needed(second_outputs)
+        if [node.op.name for node in nodes] != [node.op.name for node in others]:
             raise UntraceableError(BY_ROWS)
-        x = trace.inputs["x"]
-        self._tensors[id(x.value)] = Tensor(self._x, 1, x.shape)
-        for node, second in zip(nodes, seconds, strict=True):
-            self._write(node, second)
-        return self._view(outputs["logits"], second_outputs["logits"]).name
+        x, second_x = first.inputs["x"], second.inputs["x"]
+        repeated = self.node("Expand", self._x, np.array([self._n_members, 1, 1]))
+        self._tensors[id(x.value)] = Tensor(repeated, compare(x.shape, second_x.shape))
+        for node, other in zip(nodes, others, strict=True):
+            self._write(node, other)
+        return self._view(first_outputs["logits"], second_outputs["logits"]).name
 
-    def _write(self, node: Node, second: Node) -> None:
-        name, result = node.op.name, node.results[0]
+    def _write(self, node: Node, other: Node) -> None:
+        """Write an operation; `other` is the same one in the second trace."""
+        name, (result,) = node.op.name, node.results
         if name not in WRITE:
             raise UntraceableError(f"the operation {name} is none of ONNX")
-        n_axes = result.ndim if name in ELEMENTWISE else 0
-        pairs = zip(node.operands, second.operands, strict=True)
+        n_axes = result.ndim if node.op.is_elementwise or name == "broadcast" else 0
+        pairs = zip(node.operands, other.operands, strict=True)
         operands = [self._view(*pair, n_axes) for pair in pairs]
-        n_members = max(operand.n_members for operand in operands)
-        if name in ("concat", "take_rows"):  # which do not repeat members by themselves
-            operands = [self._repeat(operand, n_members) for operand in operands]
-        attributes = node.attributes | {
-            key: find_lengths(np.ravel(node.attributes[key]), np.ravel(second.attributes[key]))
-            for key in ("index", "shape")
-            if key in node.attributes
+        attributes = {
+            key: compare(value, other.attributes[key]) for key, value in node.attributes.items()
         }
         written = WRITE[name](self, *operands, **attributes)
-        self._tensors[id(result.value)] = Tensor(written, n_members, result.shape)
+        shape = compare(result.shape, other.results[0].shape)
+        self._tensors[id(result.value)] = Tensor(written, shape)
 
-    def _view(self, symbol: Symbol, second: Symbol, n_axes: int = 0) -> Tensor:
+    def _view(self, symbol: Symbol, other: Symbol, n_axes: int = 0) -> Tensor:
         """Return the tensor of a symbol: of a value, or of part of one, in some shape.
 
-        If it has fewer axes than wanted, some are inserted in front. `second` is the same symbol in
-        the second trace.
+        If it has fewer axes than wanted, some are inserted in front.
         """
-        array = self._read(symbol)
-        more = (1,) * (n_axes - symbol.ndim)
-        shape, second_shape = more + symbol.shape, more + second.shape
-        if array is None:
-            operand = self._cut(symbol, second)
-            if symbol.is_transposed:
-                operand = self._reshape(operand, _swap(symbol.shape), _swap(second.shape))
-                axes = _swap(range(symbol.ndim + 1))
-                name = self.graph.node("Transpose", operand.name, perm=axes)
-                operand = Tensor(name, operand.n_members, symbol.shape)
-            return self._reshape(operand, shape, second_shape)
-        if shape != second_shape and array.size and not np.ptp(array):  # ones, for instance
-            lengths = self.vector([Length(1, 0), *find_lengths(shape, second_shape)])
-            return Tensor(self.graph.node("Expand", array.flat[0], lengths), 1, shape)
-        same = self._read(second)
-        if same is None or not np.array_equal(array, same):
+        shape = (1,) * (n_axes - symbol.ndim) + compare(symbol.shape, other.shape)
+        stored = _swap(shape) if symbol.is_transposed else shape
+        numbers, same = self._read(symbol), self._read(other)
+        if numbers is None or same is None:
+            name = self._reshape(self._cut(symbol, other), stored)
+        elif min(shape, default=0) < 0 and not np.ptp(np.hstack([numbers, same])):  # as of ones
+            name = self.expand(numbers[0, :1].reshape([1] * (len(shape) + 1)), stored)
+        elif np.array_equal(numbers, same):
+            name = self.graph.constant(numbers.reshape(-1, *stored))
+        else:
             raise UntraceableError(BY_ROWS)
-        return Tensor(self.graph.constant(array.reshape(-1, *shape)), len(array), shape)
+        if symbol.is_transposed:
+            name = self.node("Transpose", name, perm=_swap(range(len(shape) + 1)))
+        return Tensor(name, shape)
 
     def _read(self, symbol: Symbol) -> np.ndarray | None:
-        """Return the value of a constant or parameter, (n_members or 1, *shape), else None."""
+        """Return the numbers of a constant or parameter, (n_members, size), else None."""
         value = symbol.value
+        flat = self._state.get(value.key)
         if value.constant is not None:
-            flat = value.constant.astype(self.dtype).reshape(1, -1)
-        elif value.node is None and value.key in self._state:
-            flat = self._state[value.key]
-        else:
-            return None
-        part = flat[:, symbol.offset : symbol.offset + symbol.size]
-        if symbol.is_transposed:
-            return part.reshape(len(part), *_swap(symbol.shape)).mT
-        return part.reshape(len(part), *symbol.shape)
+            constant = value.constant.astype(self.dtype).ravel()
+            flat = np.broadcast_to(constant, (self._n_members, value.size))
+        return None if flat is None else flat[:, symbol.offset : symbol.offset + symbol.size]
 
-    def _cut(self, symbol: Symbol, second: Symbol) -> Tensor:
+    def _cut(self, symbol: Symbol, other: Symbol) -> Tensor:
         """Return the value that a symbol is, or the part that it is of one, as a vector."""
-        operand = self._tensors[id(symbol.value)]
         if symbol.size == symbol.value.size:
-            return operand
-        start, size = find_lengths([symbol.offset, symbol.size], [second.offset, second.size])
-        end = Length(start.fixed + size.fixed, start.per_row + size.per_row)
-        flat = self.graph.node("Reshape", operand.name, np.array([0, -1]))
-        ends = (self.vector([start]), self.vector([end]))
-        name = self.graph.node("Slice", flat, *ends, np.array([1]))
-        return Tensor(name, operand.n_members, (symbol.size,))
+            return self._tensors[id(symbol.value)]
+        first, second = ((s.value.size, s.offset, s.size) for s in (symbol, other))
+        total, start, size = compare(first, second)
+        if total < 0 and (start > 0 or size > 0):
+            raise UntraceableError(SOME_ROWS)
+        # Numbers of the same sample or, in an array without samples, single ones stand apart.
+        flat = self.node("Reshape", self._tensors[id(symbol.value)], [0, abs(total), -1])
+        ends = np.array([abs(start)]), np.array([abs(start + size)])
+        return Tensor(self.node("Slice", flat, *ends, np.array([1])), (size,))
 
-    def _reshape(self, operand: Tensor, shape: Shape, second_shape: Shape) -> Tensor:
-        if shape == operand.shape:
-            return operand
-        lengths = [-1 if n.per_row else n.fixed for n in find_lengths(shape, second_shape)]
+    def _reshape(self, tensor: Tensor, shape: Shape) -> str:
+        if shape == tensor.shape:
+            return tensor.name
+        lengths = [max(n, -1) for n in shape]
         if lengths.count(-1) > 1:
             raise UntraceableError("an array has the number of rows along two axes")
-        name = self.graph.node("Reshape", operand.name, np.array([0, *lengths]))
-        return Tensor(name, operand.n_members, shape)
+        return self.node("Reshape", tensor, np.array([0, *lengths]))
 
-    def _repeat(self, operand: Tensor, n_members: int) -> Tensor:
-        if operand.n_members == n_members:
-            return operand
-        lengths = np.array([n_members, *(1 for _ in operand.shape)])
-        name = self.graph.node("Expand", operand.name, lengths)
-        return Tensor(name, n_members, operand.shape)
+    def expand(self, x: Any, shape: Shape) -> str:
+        """Repeat a tensor along axes of length 1."""
+        lengths: Any = np.array([self._n_members, *shape])
+        if lengths.min() < 0:
+            by_rows = self.node("Mul", self._n_samples, np.maximum(-lengths, 0))
+            lengths = self.node("Add", by_rows, np.maximum(lengths, 0))
+        return self.node("Expand", x, lengths)
 
-    def vector(self, lengths: list[Length]) -> str:
-        """Return lengths or positions as a tensor."""
-        fixed, per_row = np.array(lengths).T
-        if not per_row.any():
-            return self.graph.constant(fixed)
-        return self.graph.node("Add", self.graph.node("Mul", self._n_samples, per_row), fixed)
+    @cached_property
+    def _n_samples(self) -> str:
+        return self.node("Gather", self.node("Shape", self._x), np.array([1]))
 
     def number(self, value: float) -> np.ndarray:
         """Return a number in the dtype of the tensors."""
@@ -243,7 +292,7 @@ def _same(op_type: str) -> Write:
     return lambda w, *operands: w.node(op_type, *operands)
 
 
-def _write_comparison(op_type: str) -> Write:
+def _comparison(op_type: str) -> Write:
     """Write a comparison that ONNX has; its result is 1 or 0 in formulas."""
     return lambda w, a, b: w.cast(w.node(op_type, a, b))
 
@@ -261,8 +310,11 @@ def _write_sum(w: _Writer, a: Tensor, *, axis: int | None, keepdims: bool) -> st
     return w.node("ReduceSum", a, np.array([axis + 1]), keepdims=int(keepdims))
 
 
-def _write_slice(w: _Writer, a: Tensor, *, index: list[Length]) -> str:
-    starts, ends = w.vector(index[::2]), w.vector(index[1::2])
+def _write_slice(w: _Writer, a: Tensor, *, index: tuple[tuple[int, int], ...]) -> str:
+    if any(n < 0 and ends != (0, n) for n, ends in zip(a.shape, index, strict=True)):
+        raise UntraceableError(SOME_ROWS)
+    starts, ends = np.array(index).T
+    ends = np.where(ends < 0, LARGEST_INT64, ends)
     return w.node("Slice", a, starts, ends, np.arange(1, len(a.shape) + 1))
 
 
@@ -273,7 +325,7 @@ def _write_take_rows(w: _Writer, tables: Tensor, codes: Tensor) -> str:
     return w.node("GatherND", tables, index, batch_dims=1)
 
 
-ELEMENTWISE: dict[str, Write] = {
+WRITE: dict[str, Write] = {
     "add": _same("Add"),
     "subtract": _same("Sub"),
     "multiply": _same("Mul"),
@@ -281,11 +333,11 @@ ELEMENTWISE: dict[str, Write] = {
     "power": _same("Pow"),
     "maximum": _same("Max"),
     "minimum": _same("Min"),
-    "greater": _write_comparison("Greater"),
-    "greater_equal": _write_comparison("GreaterOrEqual"),
-    "less": _write_comparison("Less"),
-    "less_equal": _write_comparison("LessOrEqual"),
-    "equal": _write_comparison("Equal"),
+    "greater": _comparison("Greater"),
+    "greater_equal": _comparison("GreaterOrEqual"),
+    "less": _comparison("Less"),
+    "less_equal": _comparison("LessOrEqual"),
+    "equal": _comparison("Equal"),
     "not_equal": lambda w, a, b: w.cast(w.node("Not", w.node("Equal", a, b))),
     "negative": _same("Neg"),
     "absolute": _same("Abs"),
@@ -304,12 +356,7 @@ ELEMENTWISE: dict[str, Write] = {
     "clip": lambda w, a, *, low, high: w.node("Clip", a, w.number(low), w.number(high)),
     "where": lambda w, c, a, b: w.node("Where", w.cast(c, BOOL), a, b),
     "copy": _same("Identity"),
-    "broadcast": lambda w, a, *, shape: w.node("Expand", a, w.vector([Length(1, 0), *shape])),
-}
-"""What writes an operation on each element; operands have as many axes as the result."""
-
-WRITE: dict[str, Write] = {
-    **ELEMENTWISE,
+    "broadcast": lambda w, a, *, shape: w.expand(a, shape),
     "matmul": _same("MatMul"),
     "sum": _write_sum,
     "transpose": lambda w, a: w.node("Transpose", a, perm=_swap(range(len(a.shape) + 1))),
