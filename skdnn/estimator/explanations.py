@@ -217,35 +217,34 @@ class Paths:
 
     def __init__(self, predictor: Predictor, params: np.ndarray) -> None:
         network = predictor.network
-        branches = find_embeddings(network)
-        self._n_first = n_linear = 1 if branches else 0
-        self._columns = find_columns(branches or (Branch(network.n_in),))
+        self._network, self._params = network, params
+        columns = find_columns(network.layers[0], network.n_in)
+        self._columns = np.arange(network.n_in) if columns is None else columns
+        self._n_first = n_linear = 0 if columns is None else 1
         while type(network.layers[n_linear]) in LINEAR and n_linear + 1 < len(network.layers):
             n_linear += 1
-        self._network, self._params, self._n_linear = network, params, n_linear
+        self._n_linear = n_linear
         behind, self._params_behind = skip_layers(network, params, n_linear)
         self._predictor = Predictor(behind, predictor.executor)
 
-    def _members(self) -> Iterator[list[tuple[Layer, Params]]]:
-        """Yield the layers of each member before the first that is not linear, with parameters."""
+    def _members(self) -> Iterator[tuple[Sequential, Sequential, Params]]:
+        """Yield the embedding of each member, the linear layers behind it, and the parameters."""
         layout = self._network.layout
         for member, own in enumerate(self._params):
+            layers = self._network.of_member(member).layers
             p = layout.unflatten(own[: layout.n_trainable], own[layout.n_trainable :])
-            children = list(self._network.of_member(member).children(self._network.n_in))
-            yield [(layer, p[name]) for name, layer, _ in children[: self._n_linear]]
+            linear = Sequential(layers[self._n_first : self._n_linear])
+            yield Sequential(layers[: self._n_first]), linear, p
 
     def embed(self, X: np.ndarray) -> np.ndarray:
         """Return rows as the ends of paths."""
         # BLAS multiplies a single row by another routine. It rounds differently, and equal values
         # of a row and a background row would differ: so the single row is taken twice.
         rows = X if len(X) > 1 else np.repeat(X, 2, axis=0)
-        ends = []
-        for layers in self._members():
-            units = x = rows.astype(self._params.dtype, copy=False)
-            for i, (layer, p) in enumerate(layers):
-                x = layer.forward(x, p, Context())
-                units = x if i < self._n_first else units
-            ends.append(np.hstack([units, x])[: len(X)])
+        rows, ends = rows.astype(self._params.dtype, copy=False), []
+        for embedding, linear, p in self._members():
+            units = embedding.forward(rows, p, Context())
+            ends.append(np.hstack([units, linear.forward(units, p, Context())])[: len(X)])
         return np.stack(ends)
 
     def share_out(
@@ -287,53 +286,38 @@ class Paths:
                 logits, grads = self._predictor.input_gradients(self._params_behind, points)
                 slopes += 0.5 * weight * find_shares(logits)[:, :, np.newaxis] * grads
             moves = delta[..., :n_units].reshape(pairs)
-            for layers, slope, move in zip(self._members(), slopes, moves, strict=True):
-                linear, x = layers[self._n_first :], [move]
-                for layer, p in linear[:-1]:
-                    x.append(layer.forward(x[-1], p, Context()))
-                for layer, p in reversed(linear):
-                    slope = layer.backward(slope, x.pop(), p, Context())[0]
+            for (_, linear, p), slope, move in zip(self._members(), slopes, moves, strict=True):
+                slope = linear.backward(slope, move, p, Context())[0]
                 total += (move * slope).reshape(n_ends, -1, n_units).sum(axis=1)
         return _sum_by(total / starts.shape[1], self._columns, self._network.n_in)
 
 
 def skip_layers(network: Network, params: np.ndarray, n: int) -> tuple[Network, np.ndarray]:
     """Return a network without its first layers, and its parameters."""
-    children = list(Sequential(network.layers).children(network.n_in))
-    skipped = [name for name, *_ in children[:n]]
-    columns = network.layout.columns
-    kept = [columns[name] for name in columns if name.partition(".")[0] not in skipped]
+    children = list(Sequential(network.layers).children(network.n_in))[n:]
+    names, columns = [name for name, *_ in children], network.layout.columns
+    kept = [c for path, c in columns.items() if path.partition(".")[0] in names]
     params = np.hstack([params[:, :0], *(params[:, c] for c in kept)])
-    layers, others, n_in = network.layers[n:], network.other_layers[n:], children[n][2]
+    layers, others, n_in = network.layers[n:], network.other_layers[n:], children[0][2]
     return replace(network, layers=layers, other_layers=others, n_in=n_in), params
 
 
-def find_embeddings(network: Network) -> tuple[Branch, ...]:
-    """Return the branches of the first layer if it embeds or passes on columns, and no more."""
-    first = network.layers[0]
-    branches: tuple[Branch, ...] = (Branch(network.n_in, (first,)),)
-    if isinstance(first, Concatenate):
-        branches = first.branches
-    is_simple = all(
-        len(branch.layers) < 2 and isinstance(layer, NumericEmbedding | CategoricalEmbedding)
-        for branch in branches
-        for layer in branch.layers
-    )
-    return branches if is_simple else ()
-
-
-def find_columns(branches: tuple[Branch, ...]) -> np.ndarray:
-    """Return, for each unit that they make, the column that it is made of."""
+def find_columns(layer: Layer, n_in: int) -> np.ndarray | None:
+    """Return, for each unit of a layer, the column that it is made of; None if it is of several."""
+    branches = layer.branches if isinstance(layer, Concatenate) else (Branch(n_in, (layer,)),)
     found, start = [], 0
     for branch in branches:
         columns = np.arange(start, start + branch.n_columns)
         start += branch.n_columns
-        for layer in branch.layers:
-            if isinstance(layer, NumericEmbedding):  # which passes the numbers on, too
-                columns = np.append(np.repeat(columns, layer.n_units), columns)
-            elif isinstance(layer, CategoricalEmbedding):
-                columns = np.repeat(columns, layer.n_units)
-        found.append(columns)
+        match branch.layers:
+            case ():
+                found.append(columns)
+            case (NumericEmbedding() as embedding,):  # which passes the numbers on, too
+                found += [np.repeat(columns, embedding.n_units), columns]
+            case (CategoricalEmbedding() as embedding,):
+                found.append(np.repeat(columns, embedding.n_units))
+            case _:
+                return None
     return np.concatenate(found)
 
 
