@@ -112,7 +112,7 @@ def prepare(
         estimator, parameters, given, continues=continues
     )
     n_embedded = count_embedded(encoder, rows.X, parameters.numeric_embedding)
-    resolved = resolve(
+    resolved, chosen = resolve(
         parameters,
         estimator.resolved_params_ if continues else {},
         rows,
@@ -141,7 +141,7 @@ def prepare(
         state = resume_training(estimator, plan)
     else:
         state = first_state(plan, parameters.random_state, rows.X.dtype)
-    set_prepared(estimator, architecture, network, encoder, classes, resolved.chosen)
+    set_prepared(estimator, architecture, network, encoder, classes, chosen)
     return resolved, plan, state, rows, validation
 
 

@@ -41,7 +41,7 @@ def from_mlp(cls: type, mlp: Any) -> Any:
         )
     estimator = cls(**mlp.get_params())
     one_row = Rows(np.zeros((1, mlp.n_features_in_), mlp.coefs_[0].dtype), np.zeros(1))
-    parameters = resolve(Parameters.of(estimator), {}, one_row)
+    parameters, chosen = resolve(Parameters.of(estimator), {}, one_row)
     architecture = Architecture.of(parameters, InputColumns(mlp.n_features_in_))
     network = build_network(architecture)
     plan = make_plan(parameters, network, one_row)
@@ -64,7 +64,7 @@ def from_mlp(cls: type, mlp: Any) -> Any:
     state.best_iter = int(np.argmax(scores)) + 1 if scores else len(curve)
     state.n_samples_seen = int(mlp.t_)
     copied = {name: getattr(mlp, name) for name in COPIED if hasattr(mlp, name)}
-    set_prepared(estimator, architecture, network, None, mlp.classes_, parameters.chosen)
+    set_prepared(estimator, architecture, network, None, mlp.classes_, chosen)
     set_trained(estimator, state)
     vars(estimator).update(copied)
     return estimator

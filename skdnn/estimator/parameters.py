@@ -36,6 +36,10 @@ STOPPED_TABLE = 500
 LARGE_TABLE = 10_000
 """The same for solvers that see all rows at once, and take few steps: "gd" and "lbfgs"."""
 
+SHORT_TABLE = 12_000
+"""Rows up to which training takes 64 epochs; above, as the inverse root of their number, to 16: the
+number of steps still grows with the table, but time no faster than the rows."""
+
 MOST_AVERAGED = 50
 """Weights are averaged over about the steps of an epoch, but over no more of them than this."""
 
@@ -179,7 +183,7 @@ CONVERSIONS = {name: kind for name, hint in HINTS.items() if (kind := find_conve
 
 @dataclass(frozen=True)
 class ResolvedParameters(Parameters):
-    """The same, with a value for what was left open: `chosen` has these values by name.
+    """The same, with a value for what was left open.
 
     Three rules are no values and stay "auto": `initialization`, which goes by layer,
     `target_encoding`, which goes by column, and `n_iter_no_change`, which goes by the schedule.
@@ -192,7 +196,6 @@ class ResolvedParameters(Parameters):
     ema_decay: float | None
     max_iter: int
     early_stopping: bool
-    chosen: dict[str, Any]
 
 
 SAME_NETWORK = ("numeric_embedding", "hidden_layer_sizes", "activation", "n_members")
@@ -208,8 +211,8 @@ def resolve(
     *,
     is_part: bool = False,
     is_validated: bool = False,
-) -> ResolvedParameters:
-    """Return the parameters with a value for each that was left open.
+) -> tuple[ResolvedParameters, dict[str, Any]]:
+    """Return the parameters with a value for each that was left open, and these values by name.
 
     Parameters of an MLPClassifier always have a `max_fun`. Where it is set, or the solver is
     L-BFGS, the defaults are that network's: a single one, without dropout.
@@ -234,8 +237,9 @@ def resolve(
     n_expected = np.inf if is_part else n_samples  # more follow
     is_single = is_mlp or given.solver == "lbfgs"
     is_wide = rows.X.shape[1] > n_expected and not is_mlp
-    is_few = n_expected <= FEW_ROWS and not is_wide
-    n_members = choose_members(given, known, 1 if is_single else 16 if is_few else 8)
+    auto = {n for n, value in vars(given).items() if isinstance(value, str) and value == "auto"}
+    default = 1 if is_single else 16 if n_expected <= FEW_ROWS and not is_wide else 8
+    n_members: Any = known.get("n_members", default) if "n_members" in auto else given.n_members
     batch_size = choose_batch_size(given, n_samples)
     n_averaged = min(n_samples // batch_size, MOST_AVERAGED)  # steps
     stops_early = not is_part and choose_early_stopping(given, n_members, n_samples, is_validated)
@@ -243,28 +247,22 @@ def resolve(
     defaults: dict[str, Any] = {
         "hidden_layer_sizes": (32, 32) if is_wide else (64, 64),
         "activation": "relu" if is_mlp else "silu",
-        "encoder": clone(encoder, safe=False) if is_auto(given.encoder) else None,  # unfitted
+        "encoder": clone(encoder, safe=False) if "encoder" in auto else None,  # unfitted
         "numeric_embedding": choose_embedding(given, n_embedded, n_members),
         "initialization": "mlp" if is_mlp else "auto",
         "n_members": n_members,
         "dropout": 0.0 if is_single else 0.15,
         "batch_size": batch_size,
         "ema_decay": None if is_single or n_averaged < 2 else 1.0 - 1.0 / n_averaged,
-        "max_iter": choose_epochs(n_samples),
+        "max_iter": int(np.clip(round(64 * sqrt(SHORT_TABLE / max(n_samples, 1))), 16, 64)),
         "early_stopping": stops_early,
         "calibration": "temperature" if stops_early and is_uncertain else None,
         "dtype": rows.X.dtype.name,
     } | {name: known[name] for name in SAME_NETWORK if name in known}
-    chosen = {n: v for n, v in defaults.items() if is_auto(getattr(given, n)) and not is_auto(v)}
+    chosen = {n: value for n, value in defaults.items() if n in auto and value != "auto"}
     if given.weight_decay is None:
         chosen["weight_decay"] = ADAMW_WEIGHT_DECAY if given.solver == "adamw" else 0.0
-    values = vars(given) | chosen | {"early_stopping": stops_early}
-    return ResolvedParameters(**values, chosen=chosen)
-
-
-def choose_members(given: Parameters, known: dict[str, Any], default: int) -> int:
-    """Return the number of networks."""
-    return int(known.get("n_members", default) if is_auto(given.n_members) else given.n_members)
+    return ResolvedParameters(**vars(given) | chosen | {"early_stopping": stops_early}), chosen
 
 
 def choose_embedding(given: Parameters, n_embedded: int, n_members: int) -> str | None:
@@ -283,8 +281,8 @@ def choose_early_stopping(
     given: Parameters, n_members: int, n_samples: int, is_validated: bool
 ) -> bool:
     """Say whether training stops early: where rows are given, or enough can be held out."""
-    if not is_auto(given.early_stopping):
-        return bool(given.early_stopping)
+    if not isinstance(given.early_stopping, str):
+        return given.early_stopping
     if is_validated or (n_members > 1 and given.solver != "lbfgs"):
         return True
     return n_samples > (LARGE_TABLE if given.solver in FULL_BATCH else STOPPED_TABLE)
@@ -298,19 +296,6 @@ def choose_batch_size(given: Parameters, n_samples: int) -> int:
     """
     if given.solver in FULL_BATCH:
         return n_samples
-    if not is_auto(given.batch_size):
-        return int(given.batch_size)
+    if not isinstance(given.batch_size, str):
+        return given.batch_size
     return int(min(max(2 ** round(log2(max(n_samples, 1) / 40)), 64), 512))
-
-
-def choose_epochs(n_samples: int) -> int:
-    """Return 64 epochs, and fewer above 12,000 rows: as the inverse root of their number, to 16.
-
-    The number of steps still grows with the table, but time no faster than the rows.
-    """
-    return int(min(max(round(64 * sqrt(12_000 / max(n_samples, 1))), 16), 64))
-
-
-def is_auto(value: Any) -> bool:
-    """Say whether a parameter is left open; others may be arrays, which `==` compares by entry."""
-    return isinstance(value, str) and value == "auto"
