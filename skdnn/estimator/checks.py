@@ -13,7 +13,7 @@ from scipy.sparse import issparse
 from sklearn.utils import check_consistent_length
 from sklearn.utils.multiclass import check_classification_targets
 
-from ..preprocessing.categories import is_missing
+from ..preprocessing.columns import is_missing
 from ..training.rows import Rows
 from ..utils import fill_masked, is_masked
 

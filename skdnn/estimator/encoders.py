@@ -13,10 +13,9 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_array, has_fit_parameter, validate_data
 
 from ..preprocessing import TabularEncoder
-from ..preprocessing.categories import CONTINUOUS, FLAG, UNMARKED
-from ..preprocessing.column_warnings import CONSTANT, warn_of
-from ..preprocessing.columns import is_frame, is_sparse_frame, name_levels
-from ..preprocessing.encoded_array import read_marks
+from ..preprocessing.categories import CONSTANT
+from ..preprocessing.columns import is_frame, is_sparse_frame, name_levels, warn_of
+from ..preprocessing.encoded_array import CONTINUOUS, FLAG, UNMARKED, read_marks
 from ..preprocessing.scaling import SparseScaler
 from ..utils import check_feature_names_in, count_samples
 

@@ -16,11 +16,11 @@ from sklearn.utils.validation import validate_data
 
 from ..preprocessing import TabularEncoder
 from ..preprocessing.columns import (
+    Table,
     is_frame,
     is_sparse_frame,
     make_dense,
     name_categories,
-    open_columns,
     take_table,
 )
 from ..preprocessing.encoded_array import find_codes
@@ -202,7 +202,7 @@ def _check_numbers(
     _refuse_categories(find_codes(X))
     is_of_times = isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "mM"
     if is_of_times or is_frame(X):
-        open_columns(X)  # which refuses times
+        Table(X)  # which refuses times
     try:
         return validate_data(
             estimator, X, *y, dtype=FLOATS, accept_sparse=accept_sparse, reset=reset

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 
 from ..classifier import DeepBinaryClassifier
 from ..estimator.encoders import OwnEncoder
-from ..preprocessing.columns import is_frame, make_dense, open_columns, take_table
+from ..preprocessing.columns import Table, is_frame, make_dense, take_table
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -170,7 +170,7 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
     if not is_frame(X):
         dtype = None if hasattr(X, "dtype") else object  # of a list with one string
         X = check_array(X, dtype=dtype, ensure_all_finite=False, input_name="X")
-    table, inputs = open_columns(X), session.get_inputs()
+    table, inputs = Table(X), session.get_inputs()
     n_columns = sum(tensor.shape[1] for tensor in inputs)
     if len(table.labels) != n_columns:
         raise ValueError(
@@ -183,7 +183,7 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _read_columns(table: Any, columns: list[int], kind: str) -> np.ndarray:
+def _read_columns(table: Table, columns: list[int], kind: str) -> np.ndarray:
     """Return some columns of a table as a tensor of this type."""
     is_text = kind == "tensor(string)"
     for column in columns:  # "1" is not the level 1

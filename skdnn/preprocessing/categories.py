@@ -1,27 +1,21 @@
-"""The levels of category columns, and the lookup tables that these columns become.
-
-Levels are plain Python values, which compare by value wherever they come from.
-"""
+"""The levels of category columns, the lookup tables that these columns become, and warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from fractions import Fraction
 from functools import cached_property
 from numbers import Real
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..utils import ROUNDING
-from .summaries import LevelSummary
-
-CONTINUOUS, UNMARKED, FLAG = -2, -1, 0
-"""Marks of numbers to embed, of columns of other origin, and of flags. The mark of codes is how
-many there are."""
+from .columns import Levels
+from .encoded_array import FLAG
+from .scaling import NumberScale
 
 LARGEST_CODE = 1 << 24
 """Up to here, codes are whole numbers in float32."""
@@ -32,44 +26,85 @@ ROWS_TO_EMBED = 8
 UNKNOWN, MISSING, FIRST_LEVEL = 0, 1, 2
 """Rows of the lookup table of a category column; as codes, they are the codes."""
 
-TIME_TYPES = {"date", "time", "timedelta", "datetime64", "timedelta64"} | {
-    *("Period", "BaseOffset", "MonthDayNano")
-}
-"""Names of types; some are of pandas and pyarrow, which are not imported for them."""
+WHOLE, DECIMAL, TIME, MARKER, TEXT = "whole", "decimal", "time", "marker", "text"
+"""Forms of levels: whole numbers, other numbers, dates and times, "NA" and its like, all else."""
 
-PANDAS_MISSING = ("NAType", "NaTType")
-"""Names of the types of pandas' missing values; pandas is not imported for them."""
+MARKERS = frozenset(
+    {"", "?", "-", "--", ".", "*", "#", "na", "n/a", "#n/a", "n.a.", "<na>", "nan", "nd"}
+    | {"nil", "none", "null", "missing", "unknown", "not available"}
+)
+"""Common markers of a missing number, in lower case."""
 
-DATES = (
-    "Columns {} of X hold dates, times or durations, which are neither numbers nor categories. "
-    "Take numbers from them, such as year, month, weekday, hour or seconds since an event; or make "
-    "them strings if they are categories."
-)
-OTHERS = (
-    "Columns {} of X hold neither numbers nor categories (but complex numbers, lists or "
-    "structures, for instance). Take numbers from them, or leave them out."
-)
-INFINITE = (
-    "Input X contains infinity or a value too large for its dtype, in columns {}. Make it missing "
-    "(NaN) or a finite number."
+SIGNS = str.maketrans("", "", ",$€£¥%' ")
+"""What numbers are written with, as in "1,234.5" and "12%", is taken away."""
+
+CODE = re.compile(r"[+-]?0\d.*")
+WHOLE_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)")
+DATE = re.compile(
+    r"(\d{4}([-/.])\d\d?\2\d\d?|\d\d?([-/.])\d\d?\3\d{4})([T ]\d\d?:.*)?|\d\d?:\d\d(:.*)?"
 )
 
-LARGEST_EXACT = 2.0**53
-"""Up to here, float64 represents each whole number exactly."""
+MANY_ROWS = 10
+"""So many rows without any known level are a surprise, in which one level may be new."""
 
+OR_CATEGORIES = "if they are categories, name them in categorical_features or give them that dtype."
 
-class Levels(NamedTuple):
-    """The distinct values of a column, in any order, and for each row which one it has."""
+EMPTY = (
+    "Columns {} of X have no value in any row (of sample_weight above 0): all are missing. They "
+    "are encoded as 0, whatever comes later. Leave them out, unless they have values in other "
+    "parts of the data."
+)
+CUT = (
+    "Columns {} of X have more levels than max_categories. The most frequent ones are kept, all "
+    "others count as rare. Leave these columns out if they identify rows; else raise "
+    "max_categories."
+)
+RARE = (
+    "In columns {} of X most rows have a rare level, one of fewer rows than min_frequency (2 for "
+    "'auto'), so that they say little. Leave these columns out if they identify rows; else lower "
+    "min_frequency."
+)
+NUMBER_STRINGS = (
+    "Columns {} of X hold strings that read as numbers, but are taken for categories, which have "
+    "no order. If they are numbers, remove signs (as in '1,234.5' or '12%') and convert them "
+    "before fit and predict, for instance by pandas.to_numeric(column, errors='coerce'), which "
+    "makes all else missing; if they identify rows, leave them out; " + OR_CATEGORIES
+)
+TIME_STRINGS = (
+    "Columns {} of X hold strings that read as dates or times, but are taken for categories, of "
+    "which later ones will be unknown. Take numbers from them before fit and predict, such as "
+    "year, month, weekday, hour or days since an event, for instance by "
+    "pandas.to_datetime(column); " + OR_CATEGORIES
+)
+TWINS = (
+    "Columns {} of X have numbers or booleans beside strings that read the same, as 1 and '1' do, "
+    "which are taken for different levels. Make all of them strings before fit and predict, for "
+    "instance by column.astype(str), or all numbers."
+)
+PREMATURE = (EMPTY, RARE)
+"""Warnings that parts of a table do not give, since later parts may have more values."""
 
-    values: list[Any]
-    codes: np.ndarray  # (n_samples,), intp; -1 where missing
+UNKNOWN_LEVELS = (
+    "In columns {} of X no level is among those of fit, such as {}: all rows count as unknown "
+    "there. Check that values are written as in fit: 1 is neither '1' nor '01', nor is True 'True'."
+)
+CONSTANT = (
+    "Columns {} of X do not tell the rows of this first part apart. Scales and levels are learnt "
+    "from it alone, so that these columns are encoded as 0, whatever comes later. Begin with more "
+    "rows, of all kinds, or with encoder=FrozenEstimator(encoder), where the encoder is a "
+    "TabularEncoder that has learnt from all parts by its own partial_fit."
+)
+
+LevelCounts: TypeAlias = dict[Any, tuple[int, float]]
+"""How many rows each level of a column has, and their weight; None is missing."""
 
 
 class LevelMatch(NamedTuple):
     """How the levels of some rows in a category column compare with those of `fit`."""
 
     n_rows: int  # with a value
-    types: frozenset[str] | None  # of their levels; None if `fit` knows one, as not rare
+    n_known: int  # of these, with a level of `fit` that is not rare
+    types: frozenset[str]  # of their levels, if none is known
 
 
 @dataclass(frozen=True)
@@ -121,82 +156,8 @@ class Category:
         picked = rows[levels.codes]
         for k, values in enumerate(self.table.T):
             out[:, k] = values[picked]
-        n_rows = int(np.count_nonzero(picked != MISSING))
-        return LevelMatch(n_rows, None if (picked > MISSING).any() else find_types(levels.values))
-
-
-def is_missing(value: Any) -> bool:
-    """Say whether a value is None, NaN, or one of pandas' own."""
-    if value is None or type(value).__name__ in PANDAS_MISSING:
-        return True
-    # The type first: whether an array equals itself has no answer.
-    return isinstance(value, Real | Decimal | np.datetime64) and value != value
-
-
-def is_time(value_type: type) -> bool:
-    """Say whether values of a type are dates, times, durations, or periods."""
-    return not TIME_TYPES.isdisjoint(base.__name__ for base in value_type.__mro__)
-
-
-def are_numbers(values: list[Any]) -> bool:
-    """Say whether all values are numbers, with True and False among others, or missing."""
-    # By types first: to ask each value whether it is missing takes ten times as long.
-    types = set(map(type, values))
-    others = {t for t in types if is_time(t) or not issubclass(t, Real | Decimal)}
-    if others and any(type(value) in others and not is_missing(value) for value in values):
-        return False
-    return any(not isinstance(value, bool | np.bool_) and not is_missing(value) for value in values)
-
-
-def to_floats(values: list[Any], label: Any) -> np.ndarray:
-    """Convert a column to float64; what is missing becomes NaN."""
-    # `float` knows none of these.
-    if any(is_time(t) or t.__name__ in PANDAS_MISSING for t in set(map(type, values))):
-        values = [None if is_missing(value) else value for value in values]
-        if any(map(is_time, set(map(type, values)))):
-            raise ValueError(DATES.format([label]))
-    try:
-        return np.fromiter(values, np.float64, len(values))
-    except (TypeError, ValueError, OverflowError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(
-            f"Column {label!r} of X is read as numbers, but {str(error).rstrip('.')}. If it holds "
-            "categories, name it in categorical_features."
-        ) from error
-
-
-def to_levels(found: list[Any], codes: np.ndarray, label: Any) -> Levels:
-    """Convert the values found in a column to plain ones, each of which occurs once."""
-    places: dict[Any, int] = {}
-    plain = [simplify(value, label) for value in found]
-    order = [-1 if level is None else places.setdefault(level, len(places)) for level in plain]
-    # A code of -1 picks the last entry.
-    return Levels(list(places), np.array([*order, -1], dtype=np.intp)[codes])
-
-
-def simplify(value: Any, label: Any) -> Any:
-    """Return a level as a plain value, None if it is missing."""
-    if isinstance(value, str):  # also of NumPy, or a member of an enumeration
-        return str.__str__(value)
-    if isinstance(value, np.generic) and value.dtype.kind not in "mM":
-        value = value.item()
-    if is_missing(value):
-        return None
-    if is_time(type(value)):
-        raise ValueError(DATES.format([label]))
-    if isinstance(value, complex):
-        raise ValueError(OTHERS.format([label]))
-    if isinstance(value, Decimal | Fraction):
-        is_finite = isinstance(value, Fraction) or value.is_finite()
-        value = int(value) if is_finite and value == int(value) else float(value)
-    if isinstance(value, int):
-        return value if isinstance(value, bool) else int.__int__(value)
-    if not isinstance(value, float):
-        return value
-    if np.isinf(value):
-        raise ValueError(INFINITE.format([label]))
-    is_whole = value.is_integer() and abs(value) < LARGEST_EXACT
-    return int(value) if is_whole else float.__float__(value)
+        n_rows, n_known = int((picked != MISSING).sum()), int((picked > MISSING).sum())
+        return LevelMatch(n_rows, n_known, find_types(() if n_known else levels.values))
 
 
 def find_types(levels: Iterable[Any]) -> frozenset[str]:
@@ -230,40 +191,56 @@ def have_few_rows(counts: ArrayLike) -> bool:
     return bool(counts[counts < ROWS_TO_EMBED].sum() > 0.5 * counts.sum())
 
 
+def count_levels(
+    before: Mapping[Any, tuple[int, float]],
+    levels: list[Any],
+    codes: np.ndarray,
+    weights: np.ndarray | None,
+) -> LevelCounts:
+    """Add more rows to the counts of levels; weights are above 0, and 1 if None."""
+    counts = dict(before)
+    n_rows = np.bincount(codes + 1, minlength=len(levels) + 1).tolist()
+    totals = np.bincount(codes + 1, weights, minlength=len(levels) + 1).tolist()
+    for level, n, total in zip([None, *levels], n_rows, totals, strict=True):
+        if n:
+            n_before, total_before = counts.get(level, (0, 0.0))
+            counts[level] = (n_before + n, total_before + total)
+    return counts
+
+
 def fit_category(
-    summary: LevelSummary,
+    level_counts: LevelCounts,
     max_one_hot: int,
     min_frequency: float | Literal["auto"],
     max_categories: int,
 ) -> Category:
     """Choose the flags or codes of a category column."""
-    counts = {level: count for level, (count, _) in summary.items() if level is not None}
-    weights = {level: weight for level, (_, weight) in summary.items()}
-    may_keep_all = min_frequency == "auto"
-    min_frequency = 2 if min_frequency == "auto" else min_frequency
-    if min_frequency < 1:
-        smallest = min_frequency * (1.0 - ROUNDING) * sum(weights.values())
-        is_common = {level: weights[level] >= smallest for level in counts}
+    levels = sort_levels(level for level in level_counts if level is not None)
+    of_levels = np.array([level_counts[level] for level in levels]).reshape(-1, 2)
+    counts, weights = of_levels[:, 0], of_levels[:, 1]
+    weight_of_missing = level_counts.get(None, (0, 0.0))[1]
+    smallest = 2 if min_frequency == "auto" else min_frequency
+    if smallest < 1:
+        total = weights.sum() + weight_of_missing
+        is_common = weights >= smallest * (1.0 - ROUNDING) * total
     else:
-        is_common = {level: count >= min_frequency for level, count in counts.items()}
-    levels = sort_levels(counts)
-    common = [level for level in levels if is_common[level]]
-    keeps_all = may_keep_all and len(common) > max_one_hot and have_few_rows([*counts.values()])
-    # Of levels that are as frequent, those stay that come first: sorting is stable.
-    by_frequency = sorted(levels if keeps_all else common, key=lambda level: -counts[level])
-    kept = set(by_frequency[:max_categories])
-    rare = [level for level in levels if level not in kept]
-    shown = [level for level in levels if level in kept]
-    weight_of_rare = sum(weights[level] for level in rare)
-    weight_of_row = [weight_of_rare, weights.get(None, 0.0), *(weights[level] for level in shown)]
-    table, outputs = make_lookup(shown, np.array(weight_of_row), max_one_hot=max_one_hot)
+        is_common = counts >= smallest
+    n_common = np.count_nonzero(is_common)
+    keeps_all = min_frequency == "auto" and n_common > max_one_hot and have_few_rows(counts)
+    # Of levels that are as frequent, those stay that come first.
+    by_frequency = np.argsort(-counts, kind="stable")
+    is_kept = np.zeros(len(levels), dtype=bool)
+    is_kept[by_frequency[(is_common | keeps_all)[by_frequency]][:max_categories]] = True
+    shown = [levels[place] for place in np.flatnonzero(is_kept).tolist()]
+    weight_of_row = np.array([weights[~is_kept].sum(), weight_of_missing, *weights[is_kept]])
+    table, outputs = make_lookup(shown, weight_of_row, max_one_hot=max_one_hot)
     return Category(
         levels=shown,
         table=table,
         outputs=outputs,
-        n_rows=sum(counts.values()),
-        n_rare=sum(counts[v] for v in levels if v not in kept or not is_common[v]),
-        is_cut=len(common) > max_categories,
+        n_rows=int(counts.sum()),
+        n_rare=int(counts[~(is_kept & is_common)].sum()),
+        is_cut=bool(n_common > max_categories),
         types=sorted(find_types(levels)),
     )
 
@@ -276,27 +253,78 @@ def make_lookup(
     `weight_of_row` is the weight of the data in each row of the lookup table. The mean of a flag
     over the data is 0, and so is every flag in a row without data.
     """
-    has_rare = weight_of_row[UNKNOWN] > 0.0
+    n_rows, has_rare = len(weight_of_row), weight_of_row[UNKNOWN] > 0.0
     has_missing = weight_of_row[MISSING] > 0.0 and np.count_nonzero(weight_of_row) > 1
     is_constant = len(levels) <= (0 if has_rare else 1)
     is_pair = len(levels) == 2 and not has_rare
-    n_rows = len(weight_of_row)
     if len(levels) > max_one_hot and not (is_constant or is_pair):
         return np.arange(float(n_rows))[:, np.newaxis], [(n_rows, "")]
     one_hot = np.eye(n_rows) - weight_of_row / weight_of_row.sum()
     one_hot[weight_of_row == 0.0] = 0.0
     if is_constant:
-        flags, suffixes = [np.zeros((n_rows, 1))], [""]
+        flags, suffixes = np.zeros((n_rows, 1)), [""]
     elif is_pair:
         first, second = weight_of_row[FIRST_LEVEL:] / weight_of_row[FIRST_LEVEL:].sum()
-        flags = [np.array([[0.0], [0.0], [-2.0 * second], [2.0 * first]])]
+        flags = np.array([[0.0], [0.0], [-2.0 * second], [2.0 * first]])
         suffixes = [f"_{levels[1]}"]
     else:
-        flags, suffixes = [one_hot[:, FIRST_LEVEL:]], [f"_{level}" for level in levels]
+        flags, suffixes = one_hot[:, FIRST_LEVEL:], [f"_{level}" for level in levels]
         if has_rare:
-            flags.append(one_hot[:, [UNKNOWN]])
-            suffixes.append("_rare")
+            flags, suffixes = np.c_[flags, one_hot[:, UNKNOWN]], [*suffixes, "_rare"]
     if has_missing:
-        flags.append(one_hot[:, [MISSING]])
-        suffixes.append("_missing")
-    return np.hstack(flags), [(FLAG, suffix) for suffix in suffixes]
+        flags, suffixes = np.c_[flags, one_hot[:, MISSING]], [*suffixes, "_missing"]
+    return flags, [(FLAG, suffix) for suffix in suffixes]
+
+
+def advise(column: NumberScale | Category, levels: Collection[Any]) -> str | None:
+    """Return the warning about a column, or None.
+
+    `levels` are those of a column that was not declared to be a category. If they read as numbers
+    or times, rare ones are not mentioned.
+    """
+    if column.is_empty:
+        return EMPTY
+    if isinstance(column, NumberScale):
+        return None
+    texts = [str(level) for level in levels if level is not None]  # which stands for missing
+    if len(set(texts)) < len(texts):
+        return TWINS
+    form = read_as(levels)
+    if form == TIME:
+        return TIME_STRINGS
+    if form == DECIMAL or (form == WHOLE and column.is_mostly_rare):
+        return NUMBER_STRINGS
+    return CUT if column.is_cut else RARE if column.is_mostly_rare else None
+
+
+def read_as(levels: Iterable[Any]) -> str | None:
+    """Return the form of the levels of a column, or None if one of them is a code or other text.
+
+    Numbers among the levels count too; markers of missing values do not.
+    """
+    forms = set()
+    for level in levels:
+        forms.add(_read_level(level))
+        if TEXT in forms:  # of many levels, the first one mostly says so
+            return None
+    forms.discard(MARKER)
+    if TIME in forms:
+        return TIME if forms == {TIME} else None
+    return DECIMAL if DECIMAL in forms else WHOLE if forms else None
+
+
+def _read_level(level: Any) -> str:
+    """Return the form of one level. A number with a leading zero is a code, and so text."""
+    text = level.decode("latin-1") if isinstance(level, bytes) else str(level)
+    text = text.strip()
+    if text.lower() in MARKERS:
+        return MARKER
+    if DATE.fullmatch(text):
+        return TIME
+    if WHOLE_NUMBER.fullmatch(text):
+        return WHOLE
+    try:
+        float(text.translate(SIGNS))
+    except ValueError:
+        return TEXT
+    return TEXT if CODE.match(text) else DECIMAL

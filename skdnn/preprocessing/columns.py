@@ -1,7 +1,7 @@
 """Tables of all libraries, and their columns.
 
-A column is read as numbers (float, NaN where missing) or as levels, which are plain Python values,
-so that an encoder fitted to a table of one library encodes those of another.
+A column is read as numbers (float64, NaN where missing) or as levels, which are plain Python
+values, so that an encoder fitted to a table of one library encodes those of another.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
+from decimal import Decimal
+from fractions import Fraction
 from itertools import count
-from numbers import Integral
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -20,22 +22,51 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from ..utils import fill_masked, find_stack_level
-from .categories import DATES, INFINITE, OTHERS, Levels, are_numbers, to_floats, to_levels
-from .column_warnings import list_few
 
-NUMBER, CATEGORY, DATE, OTHER = "number", "category", "date", "other"
-"""What a column is by its dtype. Numbers may still be read as levels, and categories as numbers."""
+FLOAT32, FLOAT64, NUMBER, CATEGORY, STRING, OBJECT, TIME, OTHER = range(8)
+"""Kinds of columns by dtype: numbers that libraries convert to floats, and those that are converted
+one by one, such as Decimals, which some libraries round twice; categories, strings, and values that
+may be of any type, which are categories too unless all are numbers; times, and what is neither.
+Numbers may still be read as categories, and categories as numbers."""
 
-STRING, OBJECT = "string", "object"
-"""Categories too, unless values that may be of any type are all numbers."""
+KINDS_OF_ARRAYS = (
+    dict.fromkeys("biuf", FLOAT64) | dict.fromkeys("mM", TIME) | dict.fromkeys("OUT", OBJECT)
+)
+"""Kinds of columns by the kind of an array's dtype; others hold numbers that are converted."""
 
-KINDS = {nw.String: STRING, nw.Categorical: CATEGORY, nw.Enum: CATEGORY, nw.Boolean: CATEGORY}
-"""Kinds by dtype. Others that are neither temporal nor numeric nor nested are those of objects."""
+KINDS = (
+    {nw.Float32: FLOAT32, nw.String: STRING}
+    | dict.fromkeys((nw.Float64, nw.Int8, nw.Int16, nw.Int32, nw.Int64), FLOAT64)
+    | dict.fromkeys((nw.UInt8, nw.UInt16, nw.UInt32, nw.UInt64), FLOAT64)
+    | dict.fromkeys((nw.Categorical, nw.Enum, nw.Boolean), CATEGORY)
+)
+"""Kinds of columns of DataFrames by dtype. Others are numbers, times, nested, or objects."""
 
-FLOATS = {nw.Float32, nw.Float64, nw.Boolean, nw.Int8, nw.Int16, nw.Int32, nw.Int64} | {
-    *(nw.UInt8, nw.UInt16, nw.UInt32, nw.UInt64)
+TIME_TYPES = {"date", "time", "timedelta", "datetime64", "timedelta64"} | {
+    *("Period", "BaseOffset", "MonthDayNano")
 }
-"""Dtypes that libraries convert to floats. Decimals are not: some libraries round them twice."""
+"""Names of types; some are of pandas and pyarrow, which are not imported for them."""
+
+PANDAS_MISSING = ("NAType", "NaTType")
+"""Names of the types of pandas' missing values; pandas is not imported for them."""
+
+TIMES = (
+    "Columns {} of X hold dates, times or durations, which are neither numbers nor categories. "
+    "Take numbers from them, such as year, month, weekday, hour or seconds since an event; or make "
+    "them strings if they are categories."
+)
+OTHERS = (
+    "Columns {} of X hold neither numbers nor categories (but complex numbers, lists or "
+    "structures, for instance). Take numbers from them, or leave them out."
+)
+INFINITE = (
+    "Input X contains infinity or a value too large for its dtype, in columns {}. Make it missing "
+    "(NaN) or a finite number."
+)
+
+LARGEST_EXACT = 2.0**53
+"""Up to here, float64 represents each whole number exactly."""
+
 
 EVERY_ROW = slice(0, None)  # narwhals before 2.14 takes no slice without a start
 """The block of rows that is the whole table."""
@@ -125,30 +156,46 @@ def make_dense(X: Any) -> Any:
     return X.astype(dtypes)
 
 
-class Table:
-    """A table as the encoder reads it. Columns go by position; labels are for messages."""
+class Levels(NamedTuple):
+    """The distinct values of a column, in any order, and for each row which one it has."""
 
-    X: Any
-    labels: Sequence[Any]
-    kinds: list[str]  # what each column is by its dtype
-    has_floats: np.ndarray  # whether `floats` reads it
-    is_single: np.ndarray  # whether its numbers are float32
+    values: list[Any]
+    codes: np.ndarray  # (n_samples,), intp; -1 where missing
+
+
+class Table:
+    """A DataFrame or a two-dimensional array as the encoder reads it.
+
+    Columns go by position; labels are for messages. `codes` are columns of an array that hold those
+    of an encoder, and so are categories.
+
+    Raises
+    ------
+    ValueError
+        If a column holds times, or what is neither a number nor a category; or if X is empty.
+    """
+
+    def __init__(self, X: Any, codes: Sequence[int] = ()) -> None:
+        if isinstance(X, np.ndarray):
+            kind = FLOAT32 if X.dtype == np.float32 else KINDS_OF_ARRAYS.get(X.dtype.kind, NUMBER)
+            self.X: Any = X
+            self.labels: Sequence[Any] = range(X.shape[1])
+            self.kinds = np.full(len(self.labels), kind)
+            self.kinds[list(codes)] = CATEGORY
+        else:
+            # The checks of an array, and their messages, on one of this shape that costs nothing.
+            check_array(np.broadcast_to(0.0, X.shape), ensure_all_finite=False)
+            self.X = nw.from_native(X)
+            self.labels = self.X.columns
+            self.kinds = np.array([*map(find_kind, self.X.schema.values())])
+        for unfit, message in ((TIME, TIMES), (OTHER, OTHERS)):
+            places = np.flatnonzero(self.kinds == unfit).tolist()
+            if places:
+                raise ValueError(message.format([self.labels[j] for j in places]))
+        self.has_floats = self.kinds <= FLOAT64
 
     def __len__(self) -> int:
         return len(self.X)
-
-    def floats(self, columns: list[int], rows: slice) -> np.ndarray:
-        """Return columns of numbers, in the dtype that `choose_dtype` says."""
-        raise NotImplementedError
-
-    def choose_dtype(self, columns: list[int]) -> np.dtype:
-        """Return the dtype of these columns as numbers: float32 if that of all, else float64."""
-        is_single = bool(columns) and self.is_single[columns].all()
-        return np.dtype(np.float32 if is_single else np.float64)
-
-    def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
-        """Return the values of a column of any kind."""
-        raise NotImplementedError
 
     def numbers(self, columns: list[int], rows: slice = EVERY_ROW) -> np.ndarray:
         """Return columns, at least one, as numbers.
@@ -159,10 +206,13 @@ class Table:
             If there is infinity among them.
         """
         if self.has_floats[columns].all():
-            x = self.floats(columns, rows)
+            is_whole = len(columns) == len(self.labels)
+            part = self.X[rows] if is_whole else self.X[rows, columns]
+            part = part if isinstance(part, np.ndarray) else part.to_numpy()
+            x = part.astype(np.float64, copy=False)
         else:
             floats = [j for j in columns if self.has_floats[j]]
-            found = dict(zip(floats, self.floats(floats, rows).T, strict=True)) if floats else {}
+            found = dict(zip(floats, self.numbers(floats, rows).T, strict=True)) if floats else {}
             for j in set(columns) - set(floats):
                 found[j] = to_floats(self.objects(j, rows), self.labels[j])
             x = np.column_stack([found[j] for j in columns])
@@ -172,122 +222,148 @@ class Table:
             raise ValueError(INFINITE.format([self.labels[columns[place]] for place in places]))
         return x
 
-    def distinct(self, column: int) -> tuple[list[Any], np.ndarray]:
-        """Return the values that occur in a column, and for each row which one it has."""
-        places: dict[Any, int] = defaultdict(count().__next__)
-        values = self.objects(column)
-        codes = np.fromiter(map(places.__getitem__, values), np.intp, len(values))
-        return list(places), codes
-
-    def is_category(self, column: int) -> bool:
-        """Say whether a column is a category by its dtype, or else by its values."""
-        kind = self.kinds[column]
-        return kind != NUMBER and not (kind == OBJECT and are_numbers(self.objects(column)))
+    def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
+        """Return the values of a column of any kind."""
+        if isinstance(self.X, np.ndarray):
+            return self.X[rows, column].tolist()
+        values = self.X.get_column(self.labels[column])[rows]
+        if values.dtype == nw.Categorical and values.implementation.is_pyarrow():
+            dictionary = values.to_native()
+            return dictionary.cast(dictionary.type.value_type).to_pylist()  # else 8 times as slow
+        return values.to_list()
 
     def levels(self, column: int) -> Levels:
-        """Return a column as levels."""
-        label = self.labels[column]
+        """Return a column as levels, plain values of which each occurs once."""
+        label, places = self.labels[column], dict[Any, int]()
+        order = []
         try:
-            return to_levels(*self.distinct(column), label)
+            found, codes = self._factorize(column)
+            for value in found:
+                level = simplify(value, label)
+                order.append(-1 if level is None else places.setdefault(level, len(places)))
         except TypeError as error:  # a value without a hash, such as a list
             raise TypeError(
                 f"Column {label!r} of X cannot be read as categories: an argument must be a string "
                 f"or a number, but {error}. Turn these values into strings, or leave the column "
                 "out."
             ) from error
+        # A code of -1, which is a missing value, picks the last entry.
+        return Levels(list(places), np.array([*order, -1], dtype=np.intp)[codes])
+
+    def _factorize(self, column: int) -> tuple[list[Any], np.ndarray]:
+        """Return the values that occur in a column, and for each row which one it has."""
+        if not isinstance(self.X, np.ndarray):
+            try:
+                codes, found = self.X.get_column(self.labels[column]).to_native().factorize()
+                return found.tolist(), codes  # ten times as fast, where there is such a method
+            except (AttributeError, NotImplementedError, OverflowError):
+                pass  # of pandas 2: maps, 10**400
+        values, places = self.objects(column), defaultdict[Any, int](count().__next__)
+        codes = np.fromiter(map(places.__getitem__, values), np.intp, len(values))
+        return list(places), codes
+
+    def find_categories(self) -> np.ndarray:
+        """Say of each column whether it is a category by its dtype, or else by its values."""
+        is_category = (self.kinds == CATEGORY) | (self.kinds == STRING)
+        are_numbers = read_as_numbers if isinstance(self.X, np.ndarray) else hold_numbers
+        for j in np.flatnonzero(self.kinds == OBJECT).tolist():
+            is_category[j] = not are_numbers(self.objects(j))
+        return is_category
 
 
-class ArrayTable(Table):
-    """A NumPy array: numbers, but for codes of an encoder, and for strings that are no numbers."""
+def find_kind(dtype: Any) -> int:
+    """Return what a column of a DataFrame is by its dtype."""
+    if dtype.is_temporal():
+        return TIME
+    if dtype.is_nested():
+        return OTHER
+    return KINDS.get(dtype.base_type(), NUMBER if dtype.is_numeric() else OBJECT)
 
-    def __init__(self, X: np.ndarray, codes: Sequence[int] = ()) -> None:
-        self.X, self.labels = X, range(X.shape[1])
-        kind = {"m": DATE, "M": DATE, "O": OBJECT, "U": OBJECT, "T": OBJECT}.get(
-            X.dtype.kind, NUMBER
-        )
-        self.kinds = [kind] * len(self.labels)
-        self.has_floats = np.full(len(self.labels), X.dtype.kind in "biuf")
-        self.is_single = np.full(len(self.labels), X.dtype == np.float32)
-        for column in codes:
-            self.kinds[column] = CATEGORY
 
-    def is_category(self, column: int) -> bool:
-        if self.kinds[column] != OBJECT:
-            return super().is_category(column)
-        strings = [value for value in self.objects(column) if isinstance(value, str)]
-        try:
-            np.array(strings, np.float64)  # of an array these are numbers, as for scikit-learn
-        except ValueError:
-            return True
+def is_missing(value: Any) -> bool:
+    """Say whether a value is None, NaN, or one of pandas' own."""
+    if value is None or type(value).__name__ in PANDAS_MISSING:
+        return True
+    # The type first: whether an array equals itself has no answer.
+    return isinstance(value, Real | Decimal | np.datetime64) and value != value
+
+
+def is_time(value_type: type) -> bool:
+    """Say whether values of a type are dates, times, durations, or periods."""
+    return not TIME_TYPES.isdisjoint(base.__name__ for base in value_type.__mro__)
+
+
+def read_as_numbers(values: list[Any]) -> bool:
+    """Say whether the strings in a column of an array are numbers, as they are for scikit-learn."""
+    try:
+        np.array([value for value in values if isinstance(value, str)], np.float64)
+    except ValueError:
         return False
-
-    def floats(self, columns: list[int], rows: slice) -> np.ndarray:
-        X = self.X[rows] if len(columns) == len(self.labels) else self.X[rows, columns]
-        return X.astype(self.choose_dtype(columns), copy=False)
-
-    def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
-        return self.X[rows, column].tolist()
+    return True
 
 
-class FrameTable(Table):
-    """A DataFrame of any library that narwhals knows."""
-
-    def __init__(self, X: nw.DataFrame[Any]) -> None:
-        self.X, self.labels, self._dtypes = X, X.columns, list(X.schema.values())
-        self.kinds = [self._kind_of(dtype) for dtype in self._dtypes]
-        self.has_floats = np.array([dtype.base_type() in FLOATS for dtype in self._dtypes])
-        self.is_single = np.array([dtype == nw.Float32 for dtype in self._dtypes])
-
-    @staticmethod
-    def _kind_of(dtype: Any) -> str:
-        if dtype.is_temporal():
-            return DATE
-        if dtype.is_nested():
-            return OTHER
-        return NUMBER if dtype.is_numeric() else KINDS.get(dtype.base_type(), OBJECT)
-
-    def floats(self, columns: list[int], rows: slice) -> np.ndarray:
-        X = self.X if len(columns) == len(self.labels) else self.X[:, columns]
-        X = X[rows] if len(range(len(self))[rows]) < len(self) else X
-        if any(self._dtypes[column] == nw.Boolean for column in columns):
-            X = X.select(nw.all().cast(nw.Float64))
-        return X.to_numpy().astype(self.choose_dtype(columns), copy=False)
-
-    def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
-        values = self.X.get_column(self.labels[column])[rows]
-        if self._dtypes[column] == nw.Categorical and values.implementation.is_pyarrow():
-            dictionary = values.to_native()
-            return dictionary.cast(dictionary.type.value_type).to_pylist()  # else 8 times as slow
-        return values.to_list()
-
-    def distinct(self, column: int) -> tuple[list[Any], np.ndarray]:
-        values = self.X.get_column(self.labels[column]).to_native()
-        try:
-            codes, found = values.factorize()  # ten times as fast, where it is
-        except (AttributeError, NotImplementedError, OverflowError):  # of pandas 2: maps, 10**400
-            return super().distinct(column)
-        return found.tolist(), codes
+def hold_numbers(values: list[Any]) -> bool:
+    """Say whether all values are numbers, with True and False among others, or missing."""
+    # By types first: to ask each value whether it is missing takes ten times as long.
+    types = set(map(type, values))
+    others = {t for t in types if is_time(t) or not issubclass(t, Real | Decimal)}
+    if others and any(type(value) in others and not is_missing(value) for value in values):
+        return False
+    return any(not isinstance(value, bool | np.bool_) and not is_missing(value) for value in values)
 
 
-def open_columns(X: Any, codes: Sequence[int] = ()) -> Table:
-    """Return the columns of a DataFrame or a two-dimensional array; `codes` are categories.
+def to_floats(values: list[Any], label: Any) -> np.ndarray:
+    """Convert a column to float64; what is missing becomes NaN."""
+    # `float` knows none of these.
+    if any(is_time(t) or t.__name__ in PANDAS_MISSING for t in set(map(type, values))):
+        values = [None if is_missing(value) else value for value in values]
+        if any(map(is_time, set(map(type, values)))):
+            raise ValueError(TIMES.format([label]))
+    try:
+        return np.fromiter(values, np.float64, len(values))
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"Column {label!r} of X is read as numbers, but {str(error).rstrip('.')}. If it holds "
+            "categories, name it in categorical_features."
+        ) from error
 
-    Raises
-    ------
-    ValueError
-        If a column holds times, or what is neither a number nor a category; or if X is empty.
-    """
-    if is_frame(X):
-        # The checks of an array, and their messages, on one of this shape that costs nothing.
-        check_array(np.broadcast_to(0.0, X.shape), ensure_all_finite=False)
-        table: Table = FrameTable(nw.from_native(X))
-    else:
-        table = ArrayTable(X, codes)
-    for unfit, message in ((DATE, DATES), (OTHER, OTHERS)):
-        if unfit in table.kinds:
-            kinds = zip(table.labels, table.kinds, strict=True)
-            raise ValueError(message.format([label for label, kind in kinds if kind == unfit]))
-    return table
+
+def simplify(value: Any, label: Any) -> Any:
+    """Return a level as a plain value, None if it is missing."""
+    if isinstance(value, str):  # also of NumPy, or a member of an enumeration
+        return str.__str__(value)
+    if isinstance(value, np.generic) and value.dtype.kind not in "mM":
+        value = value.item()
+    if is_missing(value):
+        return None
+    if is_time(type(value)):
+        raise ValueError(TIMES.format([label]))
+    if isinstance(value, complex):
+        raise ValueError(OTHERS.format([label]))
+    if isinstance(value, Decimal | Fraction):
+        is_finite = isinstance(value, Fraction) or value.is_finite()
+        value = int(value) if is_finite and value == int(value) else float(value)
+    if isinstance(value, int):
+        return value if isinstance(value, bool) else int.__int__(value)
+    if not isinstance(value, float):
+        return value
+    if np.isinf(value):
+        raise ValueError(INFINITE.format([label]))
+    is_whole = value.is_integer() and abs(value) < LARGEST_EXACT
+    return int(value) if is_whole else float.__float__(value)
+
+
+def warn_of(message: str, labels: list[Any], examples: Sequence[Any] = ()) -> None:
+    """Warn of columns, if there are any; the message has a place for their names."""
+    if labels:
+        text = message.format(list_few(labels), list_few(list(examples)))
+        warnings.warn(text, UserWarning, stacklevel=find_stack_level())
+
+
+def list_few(items: list[Any]) -> str:
+    """Write down the items of a list, and only the first of a long one."""
+    return repr(items) if len(items) <= 20 else f"{items[:20]!r} and {len(items) - 20} more"
 
 
 def name_categories(X: Any) -> list[Any]:
@@ -298,8 +374,8 @@ def name_categories(X: Any) -> list[Any]:
     ValueError
         If a column holds times, or what is neither a number nor a category.
     """
-    table = open_columns(X)
-    places = [j for j in range(len(table.labels)) if table.is_category(j)]
+    table = Table(X)
+    places = np.flatnonzero(table.find_categories()).tolist()
     for j in places:
         table.levels(j)  # refuses times among objects
     return [table.labels[j] for j in places]
@@ -323,7 +399,7 @@ def find_categories(categorical_features: Any, table: Table) -> np.ndarray:
     if categorical_features is None:
         return np.zeros(n_features, dtype=bool)
     if isinstance(categorical_features, str):  # "from_dtype"
-        return np.array([*map(table.is_category, range(n_features))])
+        return table.find_categories()
     wanted = np.asarray(categorical_features, dtype=object).ravel().tolist()
     if wanted and all(isinstance(item, bool | np.bool_) for item in wanted):
         if len(wanted) != n_features:

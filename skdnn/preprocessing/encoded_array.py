@@ -9,7 +9,9 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from narwhals.stable.v2.dependencies import is_pandas_dataframe
 
-from .categories import FLAG, UNMARKED
+CONTINUOUS, UNMARKED, FLAG = -2, -1, 0
+"""Marks of numbers to embed, of columns of other origin, and of flags. The mark of codes is how
+many there are."""
 
 
 class EncodedArray(np.ndarray):

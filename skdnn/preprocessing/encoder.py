@@ -7,7 +7,7 @@ whose rows are what the column becomes for an unknown level, for a missing one, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
@@ -38,35 +38,31 @@ from ..utils import (
     with_usual_errors,
 )
 from .categories import (
-    CONTINUOUS,
+    EMPTY,
     FIRST_LEVEL,
-    FLAG,
     LARGEST_CODE,
+    MANY_ROWS,
+    RARE,
+    UNKNOWN_LEVELS,
     Category,
     LevelMatch,
+    advise,
+    count_levels,
     fit_category,
 )
-from .column_warnings import PREMATURE, advise, warn_of, warn_of_unknown
 from .columns import (
+    FLOAT32,
     OBJECT,
     STRING,
     Table,
     find_categories,
     is_frame,
     make_dense,
-    open_columns,
     take_table,
+    warn_of,
 )
-from .encoded_array import find_codes, mark, to_frame
+from .encoded_array import CONTINUOUS, FLAG, find_codes, mark, to_frame
 from .scaling import NumberScale, Scaling, fit_number
-from .summaries import (
-    NumberSummary,
-    Summary,
-    pack_summaries,
-    summarize_levels,
-    summarize_numbers,
-    unpack_summaries,
-)
 
 
 class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
@@ -223,7 +219,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     source_features_: NDArray[np.intp]
     n_features_in_: int
     feature_names_in_: NDArray[np.object_]
-    _summaries: list[Summary] | None
+    _summaries: list[Any] | None  # what is kept of the rows of each column, as plain data
 
     def __init__(
         self,
@@ -324,59 +320,55 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
                 "This encoder is part of a model, which does not keep what it has learnt from: "
                 "partial_fit cannot go on. Take a clone, or the encoder that the model was given."
             )
-        self._learn(self._open(X, reset=not before), sample_weight, before, PREMATURE)
+        # Later parts may have more values, and more rows of a level.
+        self._learn(self._open(X, reset=not before), sample_weight, before, (EMPTY, RARE))
         return self
 
     def _learn(
         self,
         table: Table,
         sample_weight: Any,
-        before: list[Summary],
+        before: list[Any],
         untold: Sequence[str] = (),
     ) -> None:
         """Learn from the rows of a table and of those before; leave some warnings `untold`."""
         if not before:
             self._labels = list(table.labels)
             self.is_categorical_ = find_categories(self.categorical_features, table)
-        columns: list[Any] = [None] * len(self._labels)  # in any order: numbers come first
-        summaries: list[Any] = columns.copy()
-        warned = defaultdict(list)  # columns by message
-        is_by_dtype = isinstance(self.categorical_features, str)
-        for j, summary in self._summarize(table, sample_weight):
-            rows_before: Any = before[j] if before else type(summary)()
-            summaries[j] = rows_before.merge(summary)
-            if before:  # else this summary is exact, before it is cut down
-                summary = summaries[j]
-            if isinstance(summary, NumberSummary):
-                columns[j] = fit_number(summary)
-            else:
-                columns[j] = fit_category(
-                    summary, self.max_one_hot, self.min_frequency, self.max_categories
-                )
-            is_guess = is_by_dtype and table.kinds[j] in (STRING, OBJECT)
-            message = advise(columns[j], summary if is_guess else ())
-            if message is not None and message not in untold:
-                warned[message].append(j)
-            del summary  # which may be as large as the column, before there is another one
-        self._arrange(columns)
-        self._summaries = summaries
-        for message, places in warned.items():
-            warn_of(message, [self._labels[j] for j in sorted(places)])
-
-    def _summarize(self, table: Table, sample_weight: Any) -> Iterator[tuple[int, Summary]]:
-        """Yield each column and a summary of its rows of weight above 0, numbers first."""
         weights = check_weights(sample_weight, table, may_vanish=False)
         rows = slice(None) if weights is None else np.flatnonzero(weights)
         weights = None if weights is None else weights[rows]
+        columns: list[Any] = [None] * len(self._labels)
+        summaries = [*before] or columns.copy()
         numeric = np.flatnonzero(~self.is_categorical_).tolist()
         # As many at a time as make a block: a DataFrame takes its time to find each column.
         for group in cut_rows(len(numeric), len(table)):
-            block = table.numbers(numeric[group]).T.astype(np.float64, order="C")
+            block = np.ascontiguousarray(table.numbers(numeric[group]).T)
             for j, x in zip(numeric[group], block, strict=True):
-                yield j, summarize_numbers(x[rows], weights)
+                summaries[j], columns[j] = fit_number(summaries[j], x[rows], weights)
         for j in np.flatnonzero(self.is_categorical_).tolist():
             levels, codes = table.levels(j)
-            yield j, summarize_levels(levels, codes[rows], weights)
+            counts = count_levels(dict(summaries[j] or ()), levels, codes[rows], weights)
+            summaries[j] = list(counts.items())
+            columns[j] = fit_category(
+                counts, self.max_one_hot, self.min_frequency, self.max_categories
+            )
+        self._arrange(columns)
+        self._summaries = summaries
+        self._warn_of_columns(table, summaries, untold)
+
+    def _warn_of_columns(self, table: Table, summaries: list[Any], untold: Sequence[str]) -> None:
+        """Warn of columns that are probably not of the kind that they are read as."""
+        warned = defaultdict(list)  # columns by message
+        for j, column in enumerate(self._columns):
+            levels: Any = ()
+            is_by_dtype = isinstance(self.categorical_features, str)
+            if is_by_dtype and self.is_categorical_[j] and table.kinds[j] in (STRING, OBJECT):
+                levels = dict(summaries[j])
+            warned[advise(column, levels)].append(self._labels[j])
+        for message, labels in warned.items():
+            if message is not None and message not in untold:
+                warn_of(message, labels)
 
     @with_usual_errors
     def transform(self, X: TableLike) -> Any:
@@ -407,14 +399,13 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         """Encode a table, or a block of one; also return the matches of each category column."""
         # Columns without any value in `fit` stay 0.
         shape = (len(table), len(self.source_features_))
-        X_encoded = np.zeros(shape, dtype or table.choose_dtype(self._numeric))
-        scaling, n_numeric = self._scaling, len(self._numeric)
+        is_single = self._numeric and (table.kinds[self._numeric] == FLOAT32).all()
+        X_encoded = np.zeros(shape, dtype or (np.float32 if is_single else np.float64))
+        n_numeric = len(self._numeric)
         # In parts of a block, as the formulas take several arrays of their size.
         for rows in cut_rows(len(table) if n_numeric else 0, n_numeric, BLOCK_VALUES // 4):
-            numbers = table.numbers(self._numeric, rows)
-            is_missing = np.isnan(numbers)
-            X_encoded[rows, self._places] = scaling.encode(numbers, is_missing)
-            flags = is_missing[:, scaling.has_missing] - scaling.missing[scaling.has_missing]
+            numbers, flags = self._scaling.encode(table.numbers(self._numeric, rows))
+            X_encoded[rows, self._places] = numbers
             X_encoded[rows, self._missing_places] = flags
         matches = []
         for j, category in self._categories.items():
@@ -424,7 +415,18 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
 
     def _warn_of_unknown(self, blocks: list[list[LevelMatch]]) -> None:
         """Warn of category columns in which no row of these blocks has a level of `fit`."""
-        warn_of_unknown(self._labels, self._categories, blocks)
+        unknown, examples = [], []
+        for j, *matches in zip(self._categories, *blocks, strict=True):
+            category = self._categories[j]
+            n_rows, n_known, types = zip(*matches, strict=True)
+            # A few rows with a new level are usual, and so are many where most levels were rare.
+            is_surprise = sum(n_rows) >= MANY_ROWS and not category.is_mostly_rare
+            is_other_type = frozenset().union(*types).isdisjoint(category.types)
+            is_unknown = category.levels and any(n_rows) and not any(n_known)
+            if is_unknown and (is_surprise or is_other_type):
+                unknown.append(self._labels[j])
+                examples.append(category.levels[0])
+        warn_of(UNKNOWN_LEVELS, unknown, examples)
 
     def _find_constant(self) -> list[Any]:
         """Name the columns that had a single value in `fit`, and are encoded as 0 ever after."""
@@ -464,8 +466,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         table = self._open(X, reset=reset)
         slopes = np.zeros((len(table), len(self.source_features_)))
         if self._numeric:
-            numbers = table.numbers(self._numeric)
-            slopes[:, self._places] = self._scaling.slopes(numbers, np.isnan(numbers))
+            slopes[:, self._places] = self._scaling.slopes(table.numbers(self._numeric))
         for j, category in self._categories.items():
             is_present = table.levels(j).codes[:, np.newaxis] >= 0
             slopes[:, self._category_places[j]] = category.boolean_slopes * is_present
@@ -503,7 +504,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         caller if it is None.
         """
         if not reset and is_checked(self, X):
-            return open_columns(X)
+            return Table(X)
         X = make_dense(take_table(X))
         codes = find_codes(X)
         if not is_frame(X):
@@ -512,7 +513,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             X = check_array(X, dtype=dtype, ensure_all_finite=False, estimator=self, input_name="X")
         if reset is not None:
             validate_data(self, X, reset=reset, skip_check_array=True)
-        return open_columns(X, codes)
+        return Table(X, codes)
 
     def __sklearn_is_fitted__(self) -> bool:
         # A fit that failed leaves attributes too.
@@ -520,28 +521,28 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
 
     def _arrange(self, columns: list[NumberScale | Category]) -> None:
         """Give each output its place: continuous columns, then flags, then codes."""
-        outputs = [
-            (mark, j, suffix) for j, column in enumerate(columns) for mark, suffix in column.outputs
-        ]
-        outputs.sort(key=lambda output: min(output[0], FLAG + 1))  # stable: in X's order
-        marks, sources, self._suffixes = zip(*outputs, strict=True)
-        self._marks, self.source_features_ = np.array(marks), np.array(sources)
+        self._columns, outputs = columns, []
+        for j, column in enumerate(columns):
+            outputs += [(*output, j) for output in column.outputs]
+        marks, suffixes, sources = zip(*outputs, strict=True)
+        order = np.argsort(np.minimum(marks, FLAG + 1), kind="stable")  # else that of X
+        self._marks, self.source_features_ = np.array(marks)[order], np.array(sources)[order]
+        self._suffixes = [suffixes[place] for place in order.tolist()]
         self.n_continuous_ = int(np.count_nonzero(self._marks == CONTINUOUS))
         self.code_sizes_ = tuple(self._marks[self._marks > FLAG].tolist())
-        self.categories_ = [
-            column.levels.copy() if isinstance(column, Category) else None for column in columns
-        ]
-        self._columns = columns
+        self.categories_ = [None] * len(columns)
         self._categories, self._category_places = {}, {}
         self._numeric, self._places, self._missing_places = [], [], []
         numbers = []
         for j, column in enumerate(columns):
-            if column.is_empty:  # not read, whatever comes later
-                continue
             first, *others = np.flatnonzero(self.source_features_ == j).tolist()
             if isinstance(column, Category):
+                self.categories_[j] = column.levels.copy()
+            if column.is_empty:  # not read, whatever comes later
+                continue
+            if isinstance(column, Category):
                 self._categories[j] = column
-                self._category_places[j] = slice(first, first + len(others) + 1)
+                self._category_places[j] = slice(first, first + len(column.outputs))
             else:  # the place of its value, and that of its missing flag, if it has one
                 numbers.append(column)
                 self._numeric.append(j)
@@ -558,9 +559,6 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             state = {name: value for name, value in state.items() if name not in vars(arranged)}
             state |= {"labels": self._labels, "columns": pack_columns(self._columns)}
             del state["_labels"]
-        summaries = state.get("_summaries")
-        if summaries is not None:
-            state["_summaries"] = pack_summaries(summaries)
         return add_format(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -572,8 +570,6 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
                 self._arrange(unpack_columns(state.pop("columns"), state["is_categorical_"]))
                 if len(self._labels) != len(self._columns):
                     raise ValueError(f"{len(self._labels)} labels of {len(self._columns)} columns")
-            if state.get("_summaries") is not None:
-                state["_summaries"] = unpack_summaries(state["_summaries"])
             super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Tags:

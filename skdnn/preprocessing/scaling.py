@@ -1,5 +1,8 @@
 """Scaling of numeric columns to numbers around 0, by their quartiles.
 
+Quartiles are those of the distinct values of a column, by their weights. So an encoder that learns
+from part after part of a table keeps these, or a sketch of them if there are many.
+
 Columns of sparse tables are scaled without centring, and only those of large numbers: word counts,
 frequencies and flags enter a network as they are. Larger numbers, such as incomes that a
 `ColumnTransformer` has made sparse, are scaled.
@@ -9,15 +12,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from scipy.sparse import csc_array, issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..utils import ROUNDING, find_stack_level
-from .categories import CONTINUOUS, FLAG
-from .summaries import NumberSummary, collect
+from .encoded_array import CONTINUOUS, FLAG
 
 QUARTILES = np.array([0.25, 0.5, 0.75])
 
@@ -30,11 +32,20 @@ ENDLESS = 1e100
 LARGEST = float(np.finfo(np.float64).max)
 """A spread is no larger: an infinite one is that of a constant column."""
 
+SKETCH_SIZE = 4096
+"""Distinct numbers that are kept of a part, or of several parts that were merged."""
+
 LARGE = 16.0
-"""Columns whose numbers are all within this are not scaled."""
+"""Columns of sparse tables whose numbers are all within this are not scaled."""
 
 FULL = 0.5
-"""Share of rows with a number above which a column is dense."""
+"""Share of rows with a number above which a column of a sparse table is dense."""
+
+Sketch: TypeAlias = tuple[int, np.ndarray, np.ndarray]
+"""Its rank, values in ascending order, and their weights; see `merge_sketches`."""
+
+NumberSummary: TypeAlias = tuple[float, Sequence[Sketch]]
+"""What is kept of the rows of a numeric column: the weight of missing values, and sketches."""
 
 
 class NumberScale(NamedTuple):
@@ -75,24 +86,27 @@ class Scaling:
         self.center, self.spread, is_step, self.mean, self.missing = values.T.copy()
         self.is_step, self.has_missing = is_step > 0.0, self.missing > 0.0
 
-    def encode(self, x: np.ndarray, is_missing: np.ndarray) -> np.ndarray:
-        """Clip u smoothly, or make it a flag of mean 0; (n_samples, n_numeric) -> the same."""
-        u, is_step = self._standardize(x), self.is_step
+    def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return numbers, clipped smoothly or as flags of mean 0, and the flags of missing ones.
+
+        Shapes: (n_samples, n_numeric) -> the same, and (n_samples, n_has_missing).
+        """
+        u, is_missing, is_step = self._standardize(x), np.isnan(x), self.is_step
         encoded = clip_smoothly(u, SATURATION)
         encoded[:, is_step] = 2.0 * (np.clip(u[:, is_step], 0.0, 1.0) - self.mean[is_step])
         encoded[is_missing] = 0.0
-        return encoded
+        return encoded, is_missing[:, self.has_missing] - self.missing[self.has_missing]
 
-    def slopes(self, x: np.ndarray, is_missing: np.ndarray) -> np.ndarray:
-        """Return the derivative of `encode` with respect to x, of the same shape."""
+    def slopes(self, x: np.ndarray) -> np.ndarray:
+        """Return the derivative of the numbers of `encode` with respect to x."""
         u = self._standardize(x)
         with np.errstate(over="ignore"):  # the spread may be next to nothing
-            rise = np.minimum(1.0 / self.spread, np.finfo(np.float64).max / 2)
+            rise = np.minimum(1.0 / self.spread, LARGEST / 2)
         slopes = rise * find_slopes(u, SATURATION)
         # At the ends, where the training rows are, the slope is that of the way between them.
         is_between = (u >= 0.0) & (u <= 1.0)
         slopes = np.where(self.is_step, 2.0 * rise * is_between, slopes)
-        slopes[is_missing] = 0.0
+        slopes[np.isnan(x)] = 0.0
         return slopes
 
     def _standardize(self, x: np.ndarray) -> np.ndarray:
@@ -111,11 +125,63 @@ def find_slopes(u: np.ndarray, limit: float) -> np.ndarray:
     return (1.0 + (np.clip(u, -ENDLESS, ENDLESS) / limit) ** 2) ** -1.5
 
 
-def fit_number(summary: NumberSummary) -> NumberScale:
-    """Choose shift and scale of a numeric column."""
-    x, weights = summary.values()
+def fit_number(
+    before: NumberSummary | None, x: np.ndarray, weights: np.ndarray | None
+) -> tuple[NumberSummary, NumberScale]:
+    """Learn from more rows of a numeric column; NaN are missing.
+
+    Weights are above 0, and 1 if None. Of a first part the distinct values are exact.
+    """
+    missing, sketches = before or (0.0, ())
+    x, weights = collect(x, weights)
+    n_values = len(x) - int(np.isnan(x[-1]))  # NaN comes last
+    missing += float(weights[n_values:].sum())
+    x, weights = x[:n_values], weights[:n_values]
+    merged = merge_sketches(sketches, x, weights)
+    if sketches:
+        _, parts, of_parts = zip(*merged, strict=True)
+        x, weights = collect(np.concatenate(parts), np.concatenate(of_parts))
+    return (missing, merged), choose_scale(x, weights, missing)
+
+
+def merge_sketches(sketches: Sequence[Sketch], x: np.ndarray, weights: np.ndarray) -> list[Sketch]:
+    """Return sketches, in descending order of ranks, with distinct values and weights added.
+
+    Sketches of the same rank are merged. One of more than `SKETCH_SIZE` values is cut down to so
+    many, of equal weight, and has a rank more; of the sketches that are kept, none has the rank of
+    another. So each row goes through ``2 + log2(n_parts)`` cuts at most, each of which moves no
+    quantile by more than ``1 / (2 * SKETCH_SIZE)`` of the weight that is in it.
+    """
+    merged, rank = [*sketches], 0
+    while True:
+        if len(x) > SKETCH_SIZE:
+            rank, (x, weights) = rank + 1, cut_down(x, weights)
+        if not merged or merged[-1][0] > rank:
+            return [*merged, (rank, x, weights)]
+        _, others, of_others = merged.pop()
+        x, weights = collect(np.append(others, x), np.append(of_others, weights))
+
+
+def cut_down(x: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middles of `SKETCH_SIZE` slices of equal weight, and the weights of these."""
+    totals = np.cumsum(weights)
+    middles = (np.arange(SKETCH_SIZE) + 0.5) * (totals[-1] / SKETCH_SIZE)
+    places, counts = np.unique(np.searchsorted(totals, middles), return_counts=True)
+    return x[places], counts * (totals[-1] / SKETCH_SIZE)
+
+
+def collect(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct values of x in ascending order, and the sums of their weights."""
+    if weights is None:
+        return np.unique(x, return_counts=True)
+    values, places = np.unique(x, return_inverse=True)
+    return values, np.bincount(places, weights)
+
+
+def choose_scale(x: np.ndarray, weights: np.ndarray, missing: float) -> NumberScale:
+    """Choose shift and scale by the distinct values of a column, and the weight of missing ones."""
     total = weights.sum()
-    missing = float(summary.missing / (total + summary.missing))
+    missing = float(missing / (total + missing))
     if len(x) < 2:
         return NumberScale(0.0, np.inf if len(x) else np.nan, False, 0.0, missing)
     if len(x) == 2:
