@@ -28,14 +28,7 @@ __all__ = [
     "WandbLogger",
 ]
 
-METRICS = (
-    "loss",
-    "penalty",
-    "validation_loss",
-    "validation_score",
-    "learning_rate",
-    "seconds",
-)
+METRICS = ("loss", "penalty", "validation_loss", "validation_score", "learning_rate", "seconds")
 """The keys of `metrics`, those of `history_`."""
 
 DIRECTIONS = {"validation_loss": "MINIMIZE", "loss": "MINIMIZE", "validation_score": "MAXIMIZE"}
@@ -213,6 +206,11 @@ def name_fit(context: Any) -> str:
     return "-".join(["fit", context.root_uuid.hex[:8], *reversed(way)])
 
 
+def _known(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the metrics that are known."""
+    return {name: value for name, value in metrics.items() if not np.isnan(value)}
+
+
 def _import(name: str) -> Any:
     """Import an optional package."""
     try:
@@ -280,8 +278,7 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, *, fit: str, epoch: int, metrics: dict[str, float]) -> None:
         """Write a row."""
-        values = ["" if np.isnan(value) else value for value in metrics.values()]
-        self._write((fit, epoch, *values))
+        self._write((fit, epoch, *(_known(metrics).get(name, "") for name in metrics)))
 
     def _write(self, row: Any, mode: str = "a") -> None:
         """Write a row in one call, so that rows of several processes do not mix."""
@@ -325,9 +322,9 @@ class TqdmProgressBar(Callback):
 
     def on_epoch_end(self, *, fit: str, metrics: dict[str, float]) -> None:
         """Advance the bar."""
-        shown = {name: metrics[name] for name in ("loss", "validation_loss")}
-        known = {name: f"{value:.4f}" for name, value in shown.items() if not np.isnan(value)}
-        self._bars[fit].set_postfix(known, refresh=False)
+        losses = {name: metrics[name] for name in ("loss", "validation_loss")}
+        shown = {name: f"{value:.4f}" for name, value in _known(losses).items()}
+        self._bars[fit].set_postfix(shown, refresh=False)
         self._bars[fit].update()
 
     def teardown(self, estimator: Any, context: Any) -> None:
@@ -428,8 +425,7 @@ class OptunaPruning(Callback):
         """Report the epoch; raise ``TrialPruned`` if the trial is to be pruned."""
         self.trial.report(metrics[self.metric], self._first_step + epoch - 1)
         if self.trial.should_prune():
-            message = f"Pruned after epoch {epoch}."
-            raise _import("optuna").TrialPruned(message)
+            raise _import("optuna").TrialPruned(f"Pruned after epoch {epoch}.")
 
 
 class MLflowLogger(Callback):
@@ -468,21 +464,14 @@ class MLflowLogger(Callback):
 
     def on_fit_begin(self) -> None:
         """Check that there is a run."""
-        self._find_run()
-
-    def on_epoch_end(self, *, epoch: int, metrics: dict[str, float]) -> None:
-        """Log the metrics that are known."""
-        known = {name: value for name, value in metrics.items() if not np.isnan(value)}
-        _import("mlflow").log_metrics(known, step=epoch, run_id=self._find_run())
-
-    def _find_run(self) -> str:
-        mlflow = _import("mlflow")
-        run = mlflow.active_run()
-        if self.run_id is None and run is None:
+        if _import("mlflow").active_run() is None and self.run_id is None:
             raise ValueError(
                 "MLflowLogger needs a run: fit within mlflow.start_run(), or give it run_id."
             )
-        return self.run_id or run.info.run_id
+
+    def on_epoch_end(self, *, epoch: int, metrics: dict[str, float]) -> None:
+        """Log the metrics that are known."""
+        _import("mlflow").log_metrics(_known(metrics), step=epoch, run_id=self.run_id)
 
 
 class WandbLogger(Callback):
@@ -513,18 +502,13 @@ class WandbLogger(Callback):
 
     def on_fit_begin(self) -> None:
         """Check that there is a run, and name the axis."""
-        run = self._find_run()
+        run = _import("wandb").run
+        if run is None:
+            raise ValueError("WandbLogger needs a run: call wandb.init() before the fit.")
         run.define_metric("epoch")
         for name in METRICS:
             run.define_metric(name, step_metric="epoch")
 
     def on_epoch_end(self, *, epoch: int, metrics: dict[str, float]) -> None:
         """Log the metrics that are known."""
-        known = {name: value for name, value in metrics.items() if not np.isnan(value)}
-        self._find_run().log({"epoch": epoch, **known})
-
-    def _find_run(self) -> Any:
-        run = _import("wandb").run
-        if run is None:
-            raise ValueError("WandbLogger needs a run: call wandb.init() before the fit.")
-        return run
+        _import("wandb").log({"epoch": epoch, **_known(metrics)})

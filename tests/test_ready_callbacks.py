@@ -415,7 +415,7 @@ class StubMLflow:
         return self.run_id and SimpleNamespace(info=SimpleNamespace(run_id=self.run_id))
 
     def log_metrics(self, metrics, step=None, *, run_id=None):
-        self.logged.append((run_id, step, metrics))
+        self.logged.append((run_id or self.run_id, step, metrics))
 
 
 def test_mlflow_gets_the_metrics_that_are_known(monkeypatch):
