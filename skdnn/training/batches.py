@@ -1,4 +1,4 @@
-"""Mini-batches: the rows that each member learns from in an epoch, their order and weight."""
+"""Mini-batches: the rows that each member learns from in an epoch, and its random numbers."""
 
 from __future__ import annotations
 
@@ -99,12 +99,18 @@ class Batches:
         spread[self._positions] = values
         return spread
 
-    def runs(self, most_batches: int) -> list[tuple[int, int, int]]:
-        """Cut an epoch into runs of batches of the same size: (first row, size, batches)."""
-        runs, size = [], self.batch_size
-        n_full, rest = divmod(self.n_samples, size)
-        for first in range(0, n_full, most_batches):
-            runs.append((first * size, size, min(most_batches, n_full - first)))
-        if rest:
-            runs.append((n_full * size, rest, 1))
-        return runs
+
+def draw_bits(
+    rngs: Sequence[np.random.Generator], members: list[int], n_steps: int, n_bits: int
+) -> np.ndarray | None:
+    """Draw random numbers of 16 bits, (n_members, n_steps, n_bits), from the streams of members.
+
+    They are the same ones if each step draws by itself.
+    """
+    if not n_bits:
+        return None
+    n_words = -(-n_bits // 4)  # of 64 bits
+    words = np.empty((len(members), n_steps * n_words), np.uint64)
+    for own, member in zip(words, members, strict=True):
+        own[:] = rngs[member].bit_generator.random_raw(n_steps * n_words)
+    return words.view(np.uint16).reshape(len(members), n_steps, 4 * n_words)[..., :n_bits]

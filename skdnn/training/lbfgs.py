@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
 from .interrupt import Interrupt
-from .loop import Tasks, begin_progress, end_epoch, record
+from .loop import begin_progress, end_epoch, record
 from .report import Report
 from .rows import Rows
 from .state import End, EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
@@ -27,7 +28,7 @@ def train_lbfgs(
     state: TrainingState,
     rows: Rows,
     validation: Validation | None,
-    tasks: Tasks | None,
+    tasks: Any,
     interrupt: Interrupt,
 ) -> None:
     """Minimise the cost of each member; the counterpart of `skdnn.training.loop.train`.
@@ -42,7 +43,8 @@ def train_lbfgs(
     is_unfinished = np.zeros(n_members, dtype=bool)
     with np.errstate(over="ignore", invalid="ignore"):
         trainer = Trainer(plan, state, rows, validation, interrupt)
-        with trainer.hold_blas():
+        trainer.compile()
+        with trainer.hold_blas:
             progress = begin_progress(trainer, mark)
             progress.n_epochs_planned = plan.max_iter * n_members
             if tasks is not None:
@@ -76,10 +78,10 @@ class _Minimisation:
     ----------
     trainer : Trainer
     progress : TrainingProgress
-    tasks : Tasks or None
+    tasks : FitTasks or None
     """
 
-    def __init__(self, trainer: Trainer, progress: TrainingProgress, tasks: Tasks | None) -> None:
+    def __init__(self, trainer: Trainer, progress: TrainingProgress, tasks: Any) -> None:
         self.trainer, self.progress, self.tasks = trainer, progress, tasks
         self.plan, self.state = trainer.plan, trainer.state
         self.report = Report(self.plan.verbose, self.state.n_epochs)
@@ -121,7 +123,8 @@ class _Minimisation:
             progress.ended_by, self.is_last = "interrupt", True
             self._move_to(self._iterate)
         metrics = self.trainer.evaluate()
-        progress.set_last(metrics, np.array([member]))
+        progress.last_loss[member] = metrics.loss[member]
+        progress.last_cost[member] = metrics.cost[member]
         if progress.n_epochs == n_before:  # where it began is all there is, and may be the minimum
             progress.lowest[member] = metrics.cost[member]
         return is_unfinished or bool(progress.ended_by)
@@ -145,15 +148,17 @@ class _Minimisation:
     def _end_iteration(self, intermediate_result: OptimizeResult) -> None:
         """Evaluate and record an iteration, and stop if there is a reason to."""
         plan, trainer, progress = self.plan, self.trainer, self.progress
-        self._iterate = intermediate_result.x.copy()
+        self._iterate, validation = intermediate_result.x.copy(), trainer.validation
         if self.tasks is not None:
             self.tasks.begin_epoch()
         self._move_to(self._iterate)
         penalty = trainer.penalty(self.state.params)
         cost = np.where(progress.running, intermediate_result.fun, np.nan)
         metrics, validation_loss, score = EpochMetrics(cost - penalty, cost, cost), None, None
-        if trainer.validation is not None:
-            validation_loss, objective, score = trainer.validate()
+        if validation is not None:
+            logits = trainer.predict(validation.rows.X, validation.places)
+            params = self.state.weights
+            validation_loss, objective, score = validation.judge(plan.loss, params, logits)
             metrics = metrics._replace(objective=np.where(progress.running, objective, np.nan))
         progress.add_epoch(metrics, self.state.params, plan.tol)
         self.state.n_samples_seen += len(trainer.rows)
@@ -170,7 +175,7 @@ class _Minimisation:
         )
         self._looked_at = now
         _repeat(self.state.params, self._member + 1)
-        if trainer.validation is not None and progress.exhausted(plan)[self._member]:
+        if validation is not None and progress.exhausted(plan)[self._member]:
             progress.running[:] = False
         self.is_last = end_epoch(self.max_time, progress, self.tasks, self._started_at)
         self.report.add_epoch(progress, self.state.history)

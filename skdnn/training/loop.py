@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from copy import deepcopy
+from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 from .interrupt import Interrupt
 from .report import Report
@@ -21,23 +23,13 @@ from .weight_selection import MAX_HALVINGS, select_weights, useless_loss
 ROWS_TO_JUDGE = 2_000
 """Rows, or a few more, by which weights are judged before training."""
 
+ROWS_TO_TELL_APART = 1_000
+"""Rows that are looked at to see whether a network still tells rows apart."""
+
 ADAPTIVE_DIVISOR = 5.0
 SMALLEST_ADAPTIVE_RATE = 1e-6
 
 History = dict[str, list[float]]
-
-
-class Tasks(Protocol):
-    """What the training loop calls for callbacks, if there are any."""
-
-    def begin_fit(self, max_epochs: int) -> None:
-        """Begin a training of so many epochs at most."""
-
-    def begin_epoch(self) -> None:
-        """Begin an epoch."""
-
-    def end_epoch(self) -> bool:
-        """End an epoch; return whether training should stop."""
 
 
 def train(
@@ -45,7 +37,7 @@ def train(
     state: TrainingState,
     rows: Rows,
     validation: Validation | None,
-    tasks: Tasks | None,
+    tasks: Any,
     interrupt: Interrupt,
 ) -> None:
     """Train until all epochs are done or no member makes progress any more.
@@ -62,8 +54,8 @@ def train(
         To learn from.
     validation : Validation or None
         Rows to validate on.
-    tasks : Tasks or None
-        Called at each epoch; may ask to stop.
+    tasks : skdnn.estimator.fitted.FitTasks or None
+        Tells callbacks of the fit and of each epoch; may ask to stop.
     interrupt : Interrupt
         Ctrl-C; may ask to stop.
     """
@@ -72,13 +64,21 @@ def train(
         progress = resume_progress(plan, state, mark)
         started_at = time.perf_counter()  # preparation and compilation count too
         trainer = Trainer(plan, state, rows, validation, interrupt)
-        with trainer.hold_blas():
+        trainer.compile()
+        with trainer.hold_blas:
             if progress is None:
                 progress = begin_progress(trainer, mark)
             if tasks is not None:
                 tasks.begin_fit(progress.n_epochs_planned - progress.n_epochs)
+            n_before = state.n_epochs - progress.n_epochs
+            report = Report(plan.verbose, n_before, not plan.is_part or n_before == 0)
             try:
-                _train_epochs(trainer, progress, tasks, started_at)
+                while not (progress.is_over or progress.ended_by):
+                    if tasks is not None:
+                        tasks.begin_epoch()
+                    _train_epoch(trainer, progress)
+                    end_epoch(plan.max_time, progress, tasks, started_at)
+                    report.add_epoch(progress, state.history)
                 interrupt.check()
             except KeyboardInterrupt:
                 interrupt.answer()
@@ -100,10 +100,14 @@ def _evaluate_end(trainer: Trainer, progress: TrainingProgress) -> None:
         members = progress.last_cost > useless_loss(trainer.plan)
     if members.any():
         metrics = trainer.evaluate()
-        progress.set_last(metrics, members)
+        progress.last_loss[members] = metrics.loss[members]
+        progress.last_cost[members] = metrics.cost[members]
         if not progress.keeps_best:
             progress.keep_best(metrics, trainer.state.weights, progress.last_epoch)
-    progress.is_dead = trainer.is_dead()
+    X = trainer.rows.X[:ROWS_TO_TELL_APART]
+    logits = trainer.predict(X, np.arange(X.shape[0]))
+    is_varied = X.nnz > 0 if issparse(X) else bool((X[:1] != X).any())
+    progress.is_dead = is_varied and bool((logits == logits[:, :1]).all(axis=1).any())
 
 
 def resume_progress(plan: TrainingPlan, state: TrainingState, mark: int) -> TrainingProgress | None:
@@ -143,7 +147,9 @@ def begin_progress(trainer: Trainer, mark: int) -> TrainingProgress:
     if not plan.is_part:
         metrics = trainer.evaluate(every=max(1, len(trainer.rows) // ROWS_TO_JUDGE))
     if validation is not None:
-        is_scored, objective = validation.score is not None, trainer.validate()[1]
+        is_scored = validation.score is not None
+        logits = trainer.predict(validation.rows.X, validation.places)
+        objective = validation.judge(plan.loss, state.weights, logits)[1]
         if is_scored and not np.isfinite(objective).all():
             raise ValueError(
                 f"scoring gives {-objective.max()} on the validation rows, before training "
@@ -159,29 +165,7 @@ def begin_progress(trainer: Trainer, mark: int) -> TrainingProgress:
     return progress
 
 
-def _train_epochs(
-    trainer: Trainer, progress: TrainingProgress, tasks: Tasks | None, started_at: float
-) -> None:
-    """Train epoch by epoch until training is over, or a stop is asked for."""
-    plan, state = trainer.plan, trainer.state
-    n_before = state.n_epochs - progress.n_epochs
-    has_heading = not plan.is_part or n_before == 0
-    report = Report(plan.verbose, n_before, has_heading)
-    while not (progress.is_over or progress.ended_by):
-        if tasks is not None:
-            tasks.begin_epoch()
-        _train_epoch(trainer, progress)
-        is_stopped = progress.exhausted(plan)
-        if plan.is_adaptive:
-            is_stopped = _lower_rates(plan, state, progress.waited, is_stopped)
-        progress.running[is_stopped] = False
-        end_epoch(plan.max_time, progress, tasks, started_at)
-        report.add_epoch(progress, state.history)
-
-
-def end_epoch(
-    max_time: float, progress: TrainingProgress, tasks: Tasks | None, started_at: float
-) -> bool:
+def end_epoch(max_time: float, progress: TrainingProgress, tasks: Any, started_at: float) -> bool:
     """End the training if a callback asks for it, or its time is over; return the former."""
     wants_to_stop = tasks is not None and tasks.end_epoch()
     is_late = time.perf_counter() - started_at >= max_time
@@ -196,30 +180,31 @@ def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
     Members whose loss is not finite go back to where the epoch began, and on at half the learning
     rate.
     """
-    plan, state, n_batches = trainer.plan, trainer.state, trainer.batches.n_batches
+    plan, state, validation = trainer.plan, trainer.state, trainer.validation
     started_at, running = time.perf_counter(), progress.running.copy()
-    before = state.snapshot()
-    loss, rate = trainer.run_epoch(
-        running, progress.n_epochs * n_batches, progress.n_epochs_planned * n_batches
-    )
-    penalty = trainer.penalty(before.params)
+    before, weights = deepcopy(trainer.arrays), state.weights.copy()
+    penalty = trainer.penalty(state.params)
+    loss, rate = trainer.run_epoch(progress)
     # The training loss describes the weights on the way, not those at the end.
-    metrics, candidate = EpochMetrics(loss, loss + penalty, loss + penalty), before.weights
+    metrics = EpochMetrics(loss, loss + penalty, loss + penalty)
     is_sound = np.isfinite(loss) & np.isfinite(state.params).all(axis=1)
-    losses = validation_loss = score = None
-    if trainer.validation is not None:
-        losses = trainer.validation_losses()
-        is_sound &= np.isfinite(losses)
+    validation_loss = score = None
+    if validation is not None:
+        logits = trainer.predict(validation.rows.X, validation.places)
+        is_sound &= np.isfinite(logits).all(axis=1)
     is_diverged = running & ~is_sound
     if is_diverged.any():
-        _go_back(plan, state, progress, is_diverged, before)
-        losses = None  # of other weights
-    if trainer.validation is not None:
-        validation_loss, objective, score = trainer.validate(losses)
-        metrics, candidate = metrics._replace(objective=objective), state.weights
-    if is_diverged.any():
+        for name, array in trainer.arrays.items():
+            array[is_diverged] = before[name][is_diverged]
+        _halve_rates(plan, state, progress, is_diverged)
         metrics = EpochMetrics(*np.where(is_diverged, np.nan, metrics))
-    progress.add_epoch(metrics, candidate, plan.tol, is_before=trainer.validation is None)
+    if validation is not None:
+        if is_diverged.any():
+            logits = trainer.predict(validation.rows.X, validation.places)
+        validation_loss, objective, score = validation.judge(plan.loss, state.weights, logits)
+        objective = np.where(is_diverged, np.nan, objective)
+        metrics, weights = metrics._replace(objective=objective), state.weights
+    progress.add_epoch(metrics, weights, plan.tol, is_before=validation is None)
     record(
         state.history,
         running & is_sound,
@@ -230,26 +215,22 @@ def _train_epoch(trainer: Trainer, progress: TrainingProgress) -> None:
         learning_rate=rate,
         seconds=time.perf_counter() - started_at,
     )
+    is_stopped = progress.exhausted(plan)
+    if plan.is_adaptive:
+        is_stopped = _lower_rates(plan, state, progress.waited, is_stopped)
+    progress.running[is_stopped] = False
 
 
-def _go_back(
-    plan: TrainingPlan,
-    state: TrainingState,
-    progress: TrainingProgress,
-    is_diverged: np.ndarray,
-    before: TrainingState,
+def _halve_rates(
+    plan: TrainingPlan, state: TrainingState, progress: TrainingProgress, is_diverged: np.ndarray
 ) -> None:
-    """Restore members that have diverged, at half the rate; the last time, to their best weights.
-
-    Then they stop.
-    """
-    state.restore(is_diverged, before)
+    """Halve the rates of diverged members; the last time, stop them with their best weights."""
     state.rate_factor[is_diverged] *= 0.5
     progress.n_diverged[is_diverged] += 1
     given_up = is_diverged & (progress.n_diverged > (0 if plan.is_part else MAX_HALVINGS))
     progress.running[given_up] = False
     progress.last_epoch[given_up] = progress.best_epoch[given_up]
-    state.set_weights(given_up, progress.best)
+    state.params[given_up] = state.weights[given_up] = progress.best[given_up]
 
 
 def _lower_rates(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,9 +17,8 @@ from ..engine.loading import load_run_steps
 from ..engine.plan import Program
 from ..nn.network import Network
 from ..utils import cut_rows
-from .members import group_members, load, view_state
 from .rows import Selection
-from .step import gradient_formula, prediction_formula
+from .step import gradient_formula, prediction_formula, view_state
 from .threads import limit_blas_threads, resolve_n_jobs, run_in_threads
 
 WIDE = np.dtype(np.float64)
@@ -56,6 +55,10 @@ A matter of the table alone, so that predictions do not depend on the number of 
 BLOCKS_OF_A_THREAD = 2
 """Blocks that are worth a thread of their own: for fewer, it costs more than it gains."""
 
+NUMBERS_AT_ONCE = 1 << 17
+"""Numbers that one call of NumPy is to compute, in the widest layer: with fewer, Python takes
+longer than NumPy."""
+
 BLOCK_VALUES = 1 << 20
 """Numbers of the encoded table in a block, at most."""
 
@@ -87,13 +90,15 @@ class Predictor:
         executor: str = "",
         make: Callable[..., Formula] = prediction_formula,
     ) -> Program | Formula:
-        """Return what computes the logits of so many rows by a member, or what `make` makes."""
+        """Return what computes the logits of so many rows by a member, or the formula of `make`."""
         executor = executor or self.executor
         key = (self.network.kind_of_member(member), n_samples, is_sparse, executor, make)
         if key not in self._compiled:
             layers = self.network.of_member(member)
-            formula = make(self.network, layers, n_samples, is_sparse=is_sparse)
-            self._compiled[key] = formula if executor == "eager" else formula.compile(executor)
+            formula: Any = make(self.network, layers, n_samples, is_sparse=is_sparse)
+            if executor != "eager":  # the steps of a training are checked: they are the first
+                formula = formula.compile(executor, is_checked="y" not in formula.shapes)
+            self._compiled[key] = formula
         return self._compiled[key]
 
     @np.errstate(over="ignore", invalid="ignore")  # what comes out says so
@@ -127,8 +132,9 @@ class Predictor:
             If the parameters are those of another network.
         """
         self.network.check_params(params)
-        dtype = X.dtype
-        executor = self._choose_executor(dtype, params)
+        dtype, executor = X.dtype, self.executor
+        if executor == "numba" and (dtype != params.dtype or load_run_steps(dtype) is None):
+            executor = "numpy"
         index = np.arange(X.shape[0]) if index is None else index
         if isinstance(X, Selection):
             X, index = X.table, X.index[index]
@@ -137,25 +143,23 @@ class Predictor:
         n_batches = -(-n_rows // n_batch)
         logits = np.empty((len(params), n_batches, n_batch), dtype)
         state = view_state(self.network.layout, params)
-        works = list[tuple[list[int], Program | Formula]]()
 
-        def predict(work: tuple[list[int], Program | Formula]) -> None:
-            group, compiled = work
+        def predict(group: list[int]) -> None:
             places = np.empty((len(group), n_batches * n_batch), np.intp)
             places[:, :n_rows] = index if index.ndim == 1 else index[group]
             places[:, n_rows:] = places[:, :1]  # filled up by one of them
             own = np.empty((len(group), n_batches, n_batch), dtype)
-            with self._borrow_memory(dtype) as memory:
-                executable = memory.executable(compiled, len(group))
-                load(executable, state, group)
+            with self.borrow_memory(dtype) as memory:
+                executable = memory.executable(compiled[group[0]], len(group))
+                for name, array in state.items():
+                    executable.views[name][...] = array[group]
                 executable.run(Feed(X, places.reshape(own.shape), logits=own))
             logits[group] = own
 
-        groups = self._groups(n_rows, executor, n_threads)
-        for group in groups:
-            compiled = self.compile(group[0], n_batch, is_sparse=issparse(X), executor=executor)
-            works.append((group, compiled))
-        run_in_threads(predict, works, n_threads)
+        groups, compiled = self._groups(n_rows, executor, n_threads), {}
+        for first, *_ in groups:
+            compiled[first] = self.compile(first, n_batch, is_sparse=issparse(X), executor=executor)
+        run_in_threads(predict, groups, n_threads)
         return logits.reshape(len(params), -1)[:, :n_rows]
 
     def batch_rows(self, n_rows: int, n_bytes: int) -> int:
@@ -251,21 +255,16 @@ class Predictor:
                 group[0], n_batch, is_sparse=False, executor=executor, make=gradient_formula
             )
             found = np.empty((len(group), 1, n_batch), params.dtype)
-            with self._borrow_memory(params.dtype) as memory:
+            with self.borrow_memory(params.dtype) as memory:
                 executable = memory.executable(compiled, len(group))
-                load(executable, view_state(self.network.layout, params), group)
+                for name, array in view_state(self.network.layout, params).items():
+                    executable.views[name][...] = array[group]
                 for start in range(0, n_rows, n_batch):
                     rows = np.minimum(np.arange(start, start + n_batch), n_rows - 1)
                     executable.run(Feed(table, firsts + rows, logits=found))
                     logits[np.ix_(group, rows)] = found[:, 0]
                     grads[np.ix_(group, rows)] = executable.views["grad_x"]
         return logits, grads
-
-    def _choose_executor(self, dtype: np.dtype, params: np.ndarray) -> str:
-        """Return what to predict with: NumPy for few rows, and where numba is missing."""
-        if self.executor == "numba" and (dtype != params.dtype or load_run_steps(dtype) is None):
-            return "numpy"
-        return self.executor
 
     def _groups(self, n_rows: int, executor: str, n_threads: int = 1) -> list[list[int]]:
         """Return members to predict so many rows with side by side; compiled code takes any."""
@@ -274,7 +273,7 @@ class Predictor:
         return group_members(self.network, members, min(n_rows, FEWEST_ROWS), n_threads, n_most)
 
     @contextmanager
-    def _borrow_memory(self, dtype: np.dtype) -> Iterator[Memory]:
+    def borrow_memory(self, dtype: np.dtype) -> Iterator[Memory]:
         """Take memory that an earlier prediction has left, or new one, and leave it to the next.
 
         Memory that is new each time costs more than what few hundred rows compute in it.
@@ -287,6 +286,27 @@ class Predictor:
         yield memory
         if memory.n_bytes <= LARGEST_KEPT and len(kept) < MOST_KEPT:
             kept.append(memory)
+
+
+def group_members(
+    network: Network, members: Sequence[int], n_rows: int, n_threads: int, n_most: int | None
+) -> list[list[int]]:
+    """Return members that run side by side, in batches of so many rows.
+
+    They have the same layers. `n_most` of them are in a group; None stands for as many as make a
+    call of NumPy worth its time.
+    """
+    n_most = max(1, NUMBERS_AT_ONCE // (n_rows * network.widest)) if n_most is None else n_most
+    n_most = min(n_most, -(-len(members) // n_threads))
+    by_kind: dict[int, list[int]] = {}
+    for member in members:
+        by_kind.setdefault(network.kind_of_member(member), []).append(member)
+    groups = []
+    for alike in by_kind.values():
+        n_groups = -(-len(alike) // n_most)
+        for first in range(n_groups):
+            groups.append(alike[first::n_groups])
+    return groups
 
 
 def _check_numbers(logit: np.ndarray) -> None:

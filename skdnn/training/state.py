@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -130,7 +130,8 @@ class TrainingProgress:
         epoch_before = self.last_epoch.copy()
         is_finite = self.running & np.isfinite(metrics.loss)
         self.last_epoch[is_finite] = self.n_epochs
-        self.set_last(metrics, is_finite)
+        self.last_loss[is_finite] = metrics.loss[is_finite]
+        self.last_cost[is_finite] = metrics.cost[is_finite]
         self.keep_best(metrics, params, epoch_before if is_before else self.last_epoch)
         # An objective of NaN is not counted.
         is_progress = metrics.objective <= self.lowest - tol
@@ -144,11 +145,6 @@ class TrainingProgress:
         self.best_objective[is_best] = metrics.objective[is_best]
         self.best_cost[is_best] = metrics.cost[is_best]
         self.best_epoch[is_best] = epoch[is_best]
-
-    def set_last(self, metrics: EpochMetrics, members: np.ndarray) -> None:
-        """Set the loss and cost of the last weights of some members."""
-        self.last_loss[members] = metrics.loss[members]
-        self.last_cost[members] = metrics.cost[members]
 
     def can_resume(self, fingerprint: int) -> bool:
         """Say whether this is the same training, with something left to train."""
@@ -203,17 +199,18 @@ class TrainingState:
     def unpack(cls, packed: dict[str, Any], n_members: int, **others: Any) -> TrainingState:
         """Return a state with copies of what was packed, and `others` as they are."""
         packed = deepcopy(to_plain(packed))
-        optimizer, progress = packed["optimizer"], packed["progress"]
+        optimizer = packed["optimizer"]
         packed["optimizer"] = {"step": optimizer["step"], "arrays": dict(optimizer["arrays"])}
         for name in STREAMS:
             streams = [make_stream(0, "dropout") for _ in range(n_members)]
             for rng, stands_at in zip(streams, packed[name], strict=True):
                 rng.bit_generator.state = stands_at
             packed[name] = streams
-        packed["progress"] = None if progress is None else TrainingProgress(**progress)
+        if packed["progress"] is not None:
+            packed["progress"] = TrainingProgress(**packed["progress"])
+            check_fields(packed["progress"])
         state = cls(**packed, **others)
-        for restored in (state, *([] if progress is None else [state.progress])):
-            check_fields(restored)
+        check_fields(state)
         return state
 
     @property
@@ -225,31 +222,6 @@ class TrainingState:
     def n_epochs(self) -> int:
         """Epochs in the history, from earlier fits too."""
         return len(self.history.get("loss", []))
-
-    def arrays(self) -> list[np.ndarray]:
-        """Return all that a step changes: parameters, averages if there are any, and moments."""
-        averaged = [] if self.ema_params is None else [self.ema_params]
-        return [self.params, *averaged, *self.optimizer["arrays"].values()]
-
-    def snapshot(self) -> TrainingState:
-        """Return a state with copies of these."""
-        return replace(
-            self,
-            params=self.params.copy(),
-            ema_params=deepcopy(self.ema_params),
-            optimizer=deepcopy(self.optimizer),
-        )
-
-    def restore(self, members: np.ndarray, before: TrainingState) -> None:
-        """Restore the arrays of some members."""
-        for array, saved in zip(self.arrays(), before.arrays(), strict=True):
-            array[members] = saved[members]
-
-    def set_weights(self, members: np.ndarray, params: np.ndarray) -> None:
-        """Give some members other weights."""
-        self.params[members] = params[members]
-        if self.ema_params is not None:
-            self.ema_params[members] = params[members]
 
     def begin_anew(self, plan: TrainingPlan) -> None:
         """Go back to the weights kept, if there are any, and reset the optimizer.
@@ -282,9 +254,9 @@ def can_continue(plan: TrainingPlan, state: TrainingState, params: np.ndarray) -
     pairs += [] if state.ema_params is None else [(state.ema_params, params)]
     if state.progress is not None:
         before = EpochMetrics(*np.zeros((3, len(params))))
-        first = vars(TrainingProgress.begin(params, before, 0, 0))
-        arrays = [name for name, value in first.items() if isinstance(value, np.ndarray)]
-        pairs += [(getattr(state.progress, name), first[name]) for name in arrays]
+        for name, value in vars(TrainingProgress.begin(params, before, 0, 0)).items():
+            if isinstance(value, np.ndarray):
+                pairs.append((getattr(state.progress, name), value))
     return known.keys() == expected.keys() and all(
         isinstance(array, np.ndarray) and (array.shape, array.dtype) == (like.shape, like.dtype)
         for array, like in pairs

@@ -132,6 +132,14 @@ def gradient_formula(
     return Formula(function, shapes | {"grad_x": shapes["x"]}, is_sparse)
 
 
+def view_state(layout: Layout, params: np.ndarray, prefix: str = "") -> dict[str, np.ndarray]:
+    """View the flat parameters of members as inputs of a program."""
+    state = {f"{prefix}params": params[:, : layout.n_trainable]}
+    if layout.n_params > layout.n_trainable:
+        state[f"{prefix}statistics"] = params[:, layout.n_trainable :]
+    return state
+
+
 def _input_shapes(network: Network, n_samples: int) -> dict[str, Shape]:
     """Return the shapes of what a prediction needs, and of its logits."""
     layout = network.layout

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 
-from ..engine.executors import Memory
 from ..engine.feed import Feed
 from ..engine.formula import Formula
 from ..engine.loading import choose_executor
 from ..engine.plan import Program
 from ..engine.trace import UntraceableError, locate
-from .batches import Batches
+from .batches import Batches, draw_bits
 from .interrupt import Interrupt
-from .members import draw_bits, group_members, load, store, view_state
-from .prediction import Predictor
+from .prediction import Predictor, group_members
 from .rows import Rows
-from .state import EpochMetrics, TrainingPlan, TrainingState
-from .step import training_formula
+from .state import EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
+from .step import training_formula, view_state
 from .threads import limit_blas_threads, run_in_threads
-from .validation import Validation, find_least_loss
-
-ROWS_TO_TELL_APART = 1_000
-"""Rows that are looked at to see whether a network still tells rows apart."""
+from .validation import Validation
 
 ROWS_AT_ONCE = 1 << 16
-"""Rows whose logits are kept together, for a loss or of some steps."""
+"""Rows whose logits are kept together, for a loss."""
 
 MULTIPLICATIONS_AT_ONCE = 1 << 32
 """Multiply-adds between two checks for interrupts, about a tenth of a second's."""
@@ -46,9 +41,6 @@ EPOCHS_BEFORE_STOPPING = 0.25
 MULTIPLICATIONS_A_SECOND = 1.5e10
 """Of a training by NumPy on one thread: 7e9 to 3.6e10 were measured, from small networks to large
 ones. Decides nothing but whether to load numba."""
-
-N_DECIMALS = 12
-"""Of a score; what is beyond is rounding of sums, which must not decide what is better."""
 
 
 class Trainer:
@@ -68,21 +60,31 @@ class Trainer:
     ) -> None:
         self.plan, self.state = plan, state
         self.validation, self.interrupt = validation, interrupt
-        self._held_out_logits: np.ndarray | None = None
         self.batches = Batches(rows, plan.batch_size, plan.shuffle)
         self.rows, self._is_sparse = self.batches.rows, issparse(self.batches.X)
         self._n_threads = min(plan.n_threads, len(state.params))
-        self._memories = [Memory(state.params.dtype) for _ in range(self._n_threads)]
-        # Views of all that a step changes, by the names of a program's inputs.
         layout = plan.network.layout
-        self._arrays = view_state(layout, state.params)
+        # Views of all that a step changes, by the names of a program's inputs.
+        self.arrays = view_state(layout, state.params)
         if state.ema_params is not None:
-            self._arrays |= view_state(layout, state.ema_params, "ema_")
+            self.arrays |= view_state(layout, state.ema_params, "ema_")
         for name, array in state.optimizer["arrays"].items():
-            self._arrays[f"optimizer.{name}"] = array
-        self._choose_programs()
+            self.arrays[f"optimizer.{name}"] = array
+        self._step_formula = partial(
+            training_formula,
+            loss=plan.loss,
+            optimizer=plan.optimizer if plan.optimizer.transforms else None,  # but for SciPy
+            state_names=state.optimizer["arrays"],
+            is_weighted=self.batches.is_weighted,
+            has_ema=state.ema_params is not None,
+        )
+        # The threads share the members, however many threads there are. BLAS rounds differently
+        # where it takes several: a single network with large products alone may have them.
+        n_multiplications = layout.n_params * min(plan.batch_size, len(self.rows))
+        is_alone = len(state.params) == 1
+        self.hold_blas = limit_blas_threads(n_multiplications if is_alone else 0)
 
-    def _choose_programs(self) -> None:
+    def compile(self) -> None:
         """Compile for the executor that suits the work, and does what the formulas ask."""
         plan, state = self.plan, self.state
         n_epochs = plan.max_iter * (EPOCHS_BEFORE_STOPPING if plan.stops_early else 1.0)
@@ -96,12 +98,11 @@ class Trainer:
         reason = ""
         for executor in dict.fromkeys((wanted, "numpy", "eager")):
             self.predictor = Predictor(plan.network, executor)
-            self._steps: dict[tuple[int, int], Program | Formula] = {}
             self._n_predicted = self.predictor.batch_rows(n_judged, state.params.itemsize)
             try:
                 for member in range(len(state.params)):
                     for size in self.batches.sizes:
-                        self._compile(member, size)
+                        self._compile_step(member, size)
                     if not plan.is_part:  # which nobody judges
                         n_rows = self._n_predicted
                         self.predictor.compile(member, n_rows, is_sparse=self._is_sparse)
@@ -112,111 +113,78 @@ class Trainer:
         if plan.verbose and state.executor == "eager":
             print(f"The formulas run one by one, and not as a program: {reason}.")
 
-    def _compile(self, member: int, size: int) -> Program | Formula:
+    def _compile_step(self, member: int, size: int) -> Program | Formula:
         """Return what takes a step of a member on a batch of so many rows."""
-        plan, state, kind = self.plan, self.state, self.plan.network.kind_of_member(member)
-        if (kind, size) not in self._steps:
-            formula = training_formula(
-                plan.network,
-                plan.network.of_member(member),
-                size,
-                is_sparse=self._is_sparse,
-                loss=plan.loss,
-                optimizer=plan.optimizer if plan.optimizer.transforms else None,  # but for SciPy
-                state_names=state.optimizer["arrays"],
-                is_weighted=self.batches.is_weighted,
-                has_ema=state.ema_params is not None,
-            )
-            executor, is_checked = self.predictor.executor, size != self.batches.batch_size
-            is_eager = executor == "eager"
-            compiled = formula if is_eager else formula.compile(executor, is_checked=is_checked)
-            self._steps[kind, size] = compiled
-        return self._steps[kind, size]
+        make = self._step_formula
+        return self.predictor.compile(member, size, is_sparse=self._is_sparse, make=make)
 
-    def hold_blas(self) -> AbstractContextManager[Any]:
-        """Hold BLAS to one thread, unless it has a single network with large products.
-
-        The threads share the members, however many threads there are: BLAS rounds differently where
-        it takes several.
-        """
-        plan, is_alone = self.plan, len(self.state.params) == 1
-        n_multiplications = plan.network.layout.n_params * min(plan.batch_size, len(self.rows))
-        return limit_blas_threads(n_multiplications if is_alone else 0)
-
-    def run_epoch(
-        self, running: np.ndarray, first_step: int, n_steps: int
-    ) -> tuple[np.ndarray, float]:
+    def run_epoch(self, progress: TrainingProgress) -> tuple[np.ndarray, float]:
         """Take one step for each batch; return each running member's mean loss, and the last rate.
 
-        Parameters
-        ----------
-        running : ndarray of bool of shape (n_members,)
-        first_step, n_steps : int
-            The steps that the schedule counts: those before this epoch, and those of the training.
+        The loss of members that are not running is NaN.
         """
         plan, state, batches = self.plan, self.state, self.batches
+        first_step = progress.n_epochs * batches.n_batches
+        n_steps = progress.n_epochs_planned * batches.n_batches
         counted: Iterable[int] = range(first_step, first_step + batches.n_batches)
         if plan.schedule.counts == "samples":
             counted = [state.n_samples_seen] * batches.n_batches
         rates = plan.learning_rate_init * np.array([plan.schedule(i, n_steps) for i in counted])
-        scalars, loss = self._scalars(rates), np.full(len(running), np.nan)
-
-        def train(group: list[int]) -> None:
-            memory = self._memories.pop()  # each thread has one
-            loss[group] = self._train_group(group, scalars[group], memory)
-            self._memories.append(memory)
-
-        members, n_most = np.flatnonzero(running).tolist(), None if state.executor == "numpy" else 1
+        scalars, loss = self._scalars(rates), np.full(len(state.params), np.nan)
+        members = np.flatnonzero(progress.running).tolist()
+        n_most = None if state.executor == "numpy" else 1
         groups = group_members(plan.network, members, batches.batch_size, self._n_threads, n_most)
-        run_in_threads(train, groups, self._n_threads)
+        run_in_threads(partial(self._train_group, scalars, loss), groups, self._n_threads)
         state.optimizer["step"] += batches.n_batches
         state.n_averaged += batches.n_batches if state.ema_params is not None else 0
         state.n_samples_seen += batches.n_seen
         return loss, float(rates[-1] * state.rate_factor.mean())
 
-    def _train_group(self, group: list[int], scalars: np.ndarray, memory: Memory) -> np.ndarray:
-        """Take the steps of an epoch for some members; return their mean losses on the way."""
+    def _train_group(self, scalars: np.ndarray, loss: np.ndarray, group: list[int]) -> None:
+        """Take the steps of an epoch for some members; set their mean losses on the way."""
         batches = self.batches
         orders = batches.orders(group, self.state.shuffling)
         weight = np.array([batches.weight(m) for m in group]) if batches.is_weighted else None
-        total, done = np.zeros(len(group)), 0
-        for start, size, n in batches.runs(self._count_steps(group)):
-            self.interrupt.check()  # the weights are consistent here
-            compiled = self._compile(group[0], size)
-            executable = memory.executable(compiled, len(group))
-            load(executable, self._arrays, group)
-            rows = orders[:, start : start + size * n].astype(np.intp)
-            logits = np.empty((len(group), n, size), batches.y.dtype)
-            feed = Feed(
-                batches.X,
-                rows.reshape(logits.shape),
-                batches.y,
-                weight,
-                scalars[:, done : done + n],
-                draw_bits(self.state.dropout, group, n, compiled.n_bits),
-                logits,
-            )
-            executable.run(feed)
-            store(executable, self._arrays, group)
-            own = None if weight is None else np.take_along_axis(weight, rows, axis=1)
-            total += self.plan.loss.total(batches.y[rows], logits.reshape(rows.shape), own)
-            done += n
-        return total / batches.n_samples
+        logits = np.empty(orders.shape, batches.y.dtype)
+        with self.predictor.borrow_memory(logits.dtype) as memory:
+            for start, size, n in self._cut_epoch(group):
+                self.interrupt.check()  # the weights are consistent here
+                compiled = self._compile_step(group[0], size)
+                executable = memory.executable(compiled, len(group))
+                for name, array in self.arrays.items():
+                    executable.views[name][...] = array[group]
+                rows, shape = slice(start, start + size * n), (len(group), n, size)
+                first_step = start // batches.batch_size
+                feed = Feed(
+                    batches.X,
+                    orders[:, rows].reshape(shape).astype(np.intp),
+                    batches.y,
+                    weight,
+                    scalars[group, first_step : first_step + n],
+                    draw_bits(self.state.dropout, group, n, compiled.n_bits),
+                    logits[:, rows].reshape(shape),  # a view
+                )
+                executable.run(feed)
+                for name, array in self.arrays.items():
+                    array[group] = executable.views[name]
+        own = None if weight is None else np.take_along_axis(weight, orders, axis=1)
+        total = self.plan.loss.total(batches.y[orders], logits, own)
+        loss[group] = total / batches.n_samples
 
-    def _count_steps(self, group: list[int]) -> int:
-        """Return how many steps run without a check for interrupts."""
-        if self.state.executor == "eager":  # functions of a user's own may take any time
-            return 1
-        size = self.batches.batch_size
-        n_bits = len(group) * self._compile(group[0], size).n_bits
+    def _cut_epoch(self, group: list[int]) -> list[tuple[int, int, int]]:
+        """Cut an epoch into batches of a size without a check for interrupts: (row, size, n)."""
+        batches, size = self.batches, self.batches.batch_size
+        n_bits = len(group) * self._compile_step(group[0], size).n_bits
         n_multiplications = 3 * len(group) * size * self.plan.network.layout.n_params
-        limits = (
-            STEPS_AT_ONCE,
-            MULTIPLICATIONS_AT_ONCE // n_multiplications,
-            BITS_AT_ONCE // max(n_bits, 1),
-            ROWS_AT_ONCE // (len(group) * size),
-        )
-        return max(1, min(limits))
+        n_most = min(STEPS_AT_ONCE, MULTIPLICATIONS_AT_ONCE // n_multiplications)
+        n_most = max(1, min(n_most, BITS_AT_ONCE // max(n_bits, 1)))
+        if self.state.executor == "eager":  # functions of a user's own may take any time
+            n_most = 1
+        n_full, rest = divmod(batches.n_samples, size)
+        runs = []
+        for first in range(0, n_full, n_most):
+            runs.append((first * size, size, min(n_most, n_full - first)))
+        return [*runs, (n_full * size, rest, 1)] if rest else runs
 
     def _scalars(self, rates: np.ndarray) -> np.ndarray:
         """Return what depends on the step: (n_members, n_steps, n_scalars)."""
@@ -240,9 +208,7 @@ class Trainer:
         """
         self.interrupt.check()
         weight, n = self.batches.weight(member), len(self.rows)
-        compiled = self._compile(member, n)
-        executable = self._memories[0].executable(compiled)
-        load(executable, self._arrays, [member])
+        compiled = self._compile_step(member, n)
         logits = np.empty((1, 1, n), self.state.params.dtype)
         if compiled.n_bits:
             raise ValueError(
@@ -251,11 +217,16 @@ class Trainer:
             )
         index = np.arange(n)[np.newaxis, np.newaxis]
         own = None if weight is None else weight[np.newaxis]
-        executable.run(Feed(self.rows.X, index, self.rows.y, own, logits=logits))
-        if "statistics" in self._arrays:
-            self._arrays["statistics"][member] = executable.views["statistics"][0]
+        with self.predictor.borrow_memory(logits.dtype) as memory:
+            executable = memory.executable(compiled)
+            for name, array in self.arrays.items():
+                executable.views[name][0] = array[member]
+            executable.run(Feed(self.rows.X, index, self.rows.y, own, logits=logits))
+            if "statistics" in self.arrays:
+                self.arrays["statistics"][member] = executable.views["statistics"][0]
+            gradient = executable.views["grads"][0].copy()
         total = self.plan.loss.total(self.rows.y[np.newaxis], logits[0], own)
-        return float(total[0]) / n, executable.views["grads"][0].copy()
+        return float(total[0]) / n, gradient
 
     def predict(self, X: Any, index: np.ndarray) -> np.ndarray:
         """Return the members' logits, as they are now: (n_members, n_rows).
@@ -274,13 +245,6 @@ class Trainer:
         weights = params[:, : self.plan.network.layout.n_decayed].astype(np.float64, copy=False)
         return 0.5 * self.plan.l2 * np.einsum("ij,ij->i", weights, weights)
 
-    def is_dead(self) -> bool:
-        """Say whether a member answers the same to every row, of some that are not all the same."""
-        X = self.rows.X[:ROWS_TO_TELL_APART]
-        is_varied = X.nnz > 0 if issparse(X) else bool((X[:1] != X).any())
-        logits = self.predict(X, np.arange(X.shape[0]))
-        return is_varied and bool((logits == logits[:, :1]).all(axis=1).any())
-
     def evaluate(self, every: int = 1) -> EpochMetrics:
         """Judge the weights by rows that each member learns from, without dropout.
 
@@ -298,49 +262,3 @@ class Trainer:
         loss = total / total_weight
         cost = loss + self.penalty(self.state.weights)
         return EpochMetrics(loss, cost, cost)
-
-    def validation_losses(self) -> np.ndarray:
-        """Return each member's loss on its validation rows: not finite if it has diverged.
-
-        Where members hold out rows, it is their share of the mean over all of these.
-        """
-        if self.validation is None:
-            raise ValueError("There are no validation rows.")
-        validation = self.validation
-        self._held_out_logits = self.predict(validation.rows.X, validation.places)
-        return self._held_out_loss(validation, self._held_out_logits)
-
-    def _held_out_loss(
-        self, validation: Validation, logits: np.ndarray, factor: float = 1.0
-    ) -> np.ndarray:
-        """Return each member's share of the mean loss, of logits multiplied by a factor."""
-        total = self.plan.loss.total(validation.y, logits * factor, validation.weight)
-        return total / logits.shape[1]
-
-    def validate(
-        self, losses: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return loss, objective and score on the validation rows; `losses` if they are known.
-
-        Where members hold out rows, each is the same number for all members, and the loss to judge
-        by is that of `skdnn.training.validation.find_least_loss`.
-        """
-        loss = self.validation_losses() if losses is None else losses
-        validation, logits = self.validation, self._held_out_logits
-        if validation is None or logits is None:
-            raise ValueError("There are no validation rows.")
-        score: np.ndarray | None = None
-        if validation.score is not None:
-            score = validation.score(self.state.weights, logits)
-        if validation.rows.is_held_out is not None:
-            if score is None:
-                pooled = np.inf
-                if np.isfinite(logits).all():
-                    pooled = find_least_loss(
-                        lambda factor: float(self._held_out_loss(validation, logits, factor).sum())
-                    )
-                score = np.array(-pooled)
-            loss, score = np.full(len(loss), loss.sum()), np.full(len(loss), score)
-        if score is None:
-            return loss, loss, -loss
-        return loss, np.round(-score, N_DECIMALS), score

@@ -14,10 +14,14 @@ from scipy.sparse import issparse
 from scipy.special import log_expit
 from sklearn.metrics import check_scoring
 
+from ..nn.losses import Loss
 from .rows import Rows, Selection, checksum, row_bytes
 from .state import TrainingPlan
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+N_DECIMALS = 12
+"""Of a score; what is beyond is rounding of sums, which must not decide what is better."""
 
 MOST_REPEATED = 1_000_000
 """Largest number of rows for a scorer without weights, for which rows are repeated."""
@@ -61,6 +65,32 @@ class Validation:
     weight: np.ndarray
     score: Score | None
     name: str
+
+    def judge(
+        self, loss: Loss, params: np.ndarray, logits: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return each member's loss, objective and score, by its logits on the rows held out.
+
+        Where members hold out rows, each is the same number for all of them, and the loss to judge
+        by is that of `find_least_loss`.
+        """
+
+        def losses(factor: float) -> np.ndarray:
+            total = loss.total(self.y, logits * factor, self.weight)
+            return total / logits.shape[1]
+
+        own = losses(1.0)
+        score = None if self.score is None else self.score(params, logits)
+        if self.rows.is_held_out is not None:
+            if score is None:
+                pooled = np.inf
+                if np.isfinite(logits).all():
+                    pooled = find_least_loss(lambda factor: float(losses(factor).sum()))
+                score = np.array(-pooled)
+            own, score = np.full(len(own), own.sum()), np.full(len(own), score)
+        if score is None:
+            return own, own, -own
+        return own, np.round(-score, N_DECIMALS), score
 
 
 def make_validation(estimator: Any, scoring: Any, rows: Rows) -> Validation:
