@@ -10,7 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import log_expit
 
-from ..engine.executors import Memory
+from ..engine.executors import Executable, Memory
 from ..engine.feed import Feed
 from ..engine.formula import Formula
 from ..engine.loading import load_run_steps
@@ -151,8 +151,7 @@ class Predictor:
             own = np.empty((len(group), n_batches, n_batch), dtype)
             with self.borrow_memory(dtype) as memory:
                 executable = memory.executable(compiled[group[0]], len(group))
-                for name, array in state.items():
-                    executable.views[name][...] = array[group]
+                load(executable, state, group)
                 executable.run(Feed(X, places.reshape(own.shape), logits=own))
             logits[group] = own
 
@@ -257,8 +256,7 @@ class Predictor:
             found = np.empty((len(group), 1, n_batch), params.dtype)
             with self.borrow_memory(params.dtype) as memory:
                 executable = memory.executable(compiled, len(group))
-                for name, array in view_state(self.network.layout, params).items():
-                    executable.views[name][...] = array[group]
+                load(executable, view_state(self.network.layout, params), group)
                 for start in range(0, n_rows, n_batch):
                     rows = np.minimum(np.arange(start, start + n_batch), n_rows - 1)
                     executable.run(Feed(table, firsts + rows, logits=found))
@@ -307,6 +305,13 @@ def group_members(
         for first in range(n_groups):
             groups.append(alike[first::n_groups])
     return groups
+
+
+def load(executable: Executable, state: dict[str, np.ndarray], members: list[int]) -> None:
+    """Write the state of members into the memory of a program, without a copy on the way."""
+    for name, array in state.items():
+        for view, member in zip(executable.views[name], members, strict=True):
+            view[...] = array[member]
 
 
 def _check_numbers(logit: np.ndarray) -> None:

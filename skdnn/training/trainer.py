@@ -10,13 +10,11 @@ import numpy as np
 from scipy.sparse import issparse
 
 from ..engine.feed import Feed
-from ..engine.formula import Formula
 from ..engine.loading import choose_executor
-from ..engine.plan import Program
 from ..engine.trace import UntraceableError, locate
 from .batches import Batches, draw_bits
 from .interrupt import Interrupt
-from .prediction import Predictor, group_members
+from .prediction import Predictor, group_members, load
 from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
 from .step import training_formula, view_state
@@ -24,7 +22,7 @@ from .threads import limit_blas_threads, run_in_threads
 from .validation import Validation
 
 ROWS_AT_ONCE = 1 << 16
-"""Rows whose logits are kept together, for a loss."""
+"""Rows whose logits are kept together, for a loss or of some steps."""
 
 MULTIPLICATIONS_AT_ONCE = 1 << 32
 """Multiply-adds between two checks for interrupts, about a tenth of a second's."""
@@ -70,7 +68,7 @@ class Trainer:
             self.arrays |= view_state(layout, state.ema_params, "ema_")
         for name, array in state.optimizer["arrays"].items():
             self.arrays[f"optimizer.{name}"] = array
-        self._step_formula = partial(
+        self._make_step = partial(
             training_formula,
             loss=plan.loss,
             optimizer=plan.optimizer if plan.optimizer.transforms else None,  # but for SciPy
@@ -97,26 +95,23 @@ class Trainer:
             n_judged = self.validation.places.shape[-1]
         reason = ""
         for executor in dict.fromkeys((wanted, "numpy", "eager")):
-            self.predictor = Predictor(plan.network, executor)
-            self._n_predicted = self.predictor.batch_rows(n_judged, state.params.itemsize)
+            self.predictor = predictor = Predictor(plan.network, executor)
+            self._compile_step = partial(
+                predictor.compile, is_sparse=self._is_sparse, make=self._make_step
+            )
+            self._n_predicted = predictor.batch_rows(n_judged, state.params.itemsize)
             try:
                 for member in range(len(state.params)):
                     for size in self.batches.sizes:
                         self._compile_step(member, size)
                     if not plan.is_part:  # which nobody judges
-                        n_rows = self._n_predicted
-                        self.predictor.compile(member, n_rows, is_sparse=self._is_sparse)
+                        predictor.compile(member, self._n_predicted, is_sparse=self._is_sparse)
                 break
             except UntraceableError as error:
                 reason = locate(error)
-        state.executor = self.predictor.executor
+        state.executor = predictor.executor
         if plan.verbose and state.executor == "eager":
             print(f"The formulas run one by one, and not as a program: {reason}.")
-
-    def _compile_step(self, member: int, size: int) -> Program | Formula:
-        """Return what takes a step of a member on a batch of so many rows."""
-        make = self._step_formula
-        return self.predictor.compile(member, size, is_sparse=self._is_sparse, make=make)
 
     def run_epoch(self, progress: TrainingProgress) -> tuple[np.ndarray, float]:
         """Take one step for each batch; return each running member's mean loss, and the last rate.
@@ -142,33 +137,32 @@ class Trainer:
 
     def _train_group(self, scalars: np.ndarray, loss: np.ndarray, group: list[int]) -> None:
         """Take the steps of an epoch for some members; set their mean losses on the way."""
-        batches = self.batches
+        batches, total = self.batches, np.zeros(len(group))
         orders = batches.orders(group, self.state.shuffling)
         weight = np.array([batches.weight(m) for m in group]) if batches.is_weighted else None
-        logits = np.empty(orders.shape, batches.y.dtype)
-        with self.predictor.borrow_memory(logits.dtype) as memory:
+        with self.predictor.borrow_memory(scalars.dtype) as memory:
             for start, size, n in self._cut_epoch(group):
                 self.interrupt.check()  # the weights are consistent here
                 compiled = self._compile_step(group[0], size)
                 executable = memory.executable(compiled, len(group))
-                for name, array in self.arrays.items():
-                    executable.views[name][...] = array[group]
-                rows, shape = slice(start, start + size * n), (len(group), n, size)
-                first_step = start // batches.batch_size
+                load(executable, self.arrays, group)
+                rows = orders[:, start : start + size * n].astype(np.intp)
+                logits = np.empty((len(group), n, size), batches.y.dtype)
+                first = start // batches.batch_size
                 feed = Feed(
                     batches.X,
-                    orders[:, rows].reshape(shape).astype(np.intp),
+                    rows.reshape(logits.shape),
                     batches.y,
                     weight,
-                    scalars[group, first_step : first_step + n],
+                    scalars[group, first : first + n],
                     draw_bits(self.state.dropout, group, n, compiled.n_bits),
-                    logits[:, rows].reshape(shape),  # a view
+                    logits,
                 )
                 executable.run(feed)
                 for name, array in self.arrays.items():
                     array[group] = executable.views[name]
-        own = None if weight is None else np.take_along_axis(weight, orders, axis=1)
-        total = self.plan.loss.total(batches.y[orders], logits, own)
+                own = None if weight is None else np.take_along_axis(weight, rows, axis=1)
+                total += self.plan.loss.total(batches.y[rows], logits.reshape(rows.shape), own)
         loss[group] = total / batches.n_samples
 
     def _cut_epoch(self, group: list[int]) -> list[tuple[int, int, int]]:
@@ -176,9 +170,13 @@ class Trainer:
         batches, size = self.batches, self.batches.batch_size
         n_bits = len(group) * self._compile_step(group[0], size).n_bits
         n_multiplications = 3 * len(group) * size * self.plan.network.layout.n_params
-        n_most = min(STEPS_AT_ONCE, MULTIPLICATIONS_AT_ONCE // n_multiplications)
-        n_most = max(1, min(n_most, BITS_AT_ONCE // max(n_bits, 1)))
-        if self.state.executor == "eager":  # functions of a user's own may take any time
+        n_most = min(
+            STEPS_AT_ONCE,
+            MULTIPLICATIONS_AT_ONCE // n_multiplications,
+            BITS_AT_ONCE // max(n_bits, 1),
+            ROWS_AT_ONCE // (len(group) * size),
+        )
+        if n_most < 1 or self.state.executor == "eager":  # a user's functions may take any time
             n_most = 1
         n_full, rest = divmod(batches.n_samples, size)
         runs = []
@@ -219,8 +217,7 @@ class Trainer:
         own = None if weight is None else weight[np.newaxis]
         with self.predictor.borrow_memory(logits.dtype) as memory:
             executable = memory.executable(compiled)
-            for name, array in self.arrays.items():
-                executable.views[name][0] = array[member]
+            load(executable, self.arrays, [member])
             executable.run(Feed(self.rows.X, index, self.rows.y, own, logits=logits))
             if "statistics" in self.arrays:
                 self.arrays["statistics"][member] = executable.views["statistics"][0]
