@@ -445,19 +445,15 @@ def test_programs_in_odd_surroundings(tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_that_compile_at_once(tmp_path):
+def test_processes_that_compile_at_once_load_or_find_damaged_code(tmp_path):
     place = {"NUMBA_CACHE_DIR": str(tmp_path / "code")}
     at_once = [start(tmp_path, dtype, **place) for dtype in ("float32", "float64", "float64")]
     assert [output_of(process) for process in at_once] == ["0 numba\n"] * 3
     for dtype in ("float32", "float64"):
         assert output_of(start(tmp_path, dtype, **place)) == "0 numba\n"
-
-
-@pytest.mark.slow
-def test_damaged_code_of_the_kernels_does_not_end_a_process(tmp_path):
-    place = {"NUMBA_CACHE_DIR": str(tmp_path / "code")}
-    assert output_of(start(tmp_path, **place)) == "0 numba\n"
-    for file in (tmp_path / "code").rglob("*.nbc"):
+    files = list((tmp_path / "code").rglob("*.nbc"))
+    assert files
+    for file in files:
         DAMAGES["zeros"](file)
     assert output_of(start(tmp_path, **place)) == "0 numba\n"
 
