@@ -16,7 +16,6 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from .estimator import encoders, explanations, fitted, fitting, tables
-from .estimator.checks import check_validation, read_labels
 from .estimator.explanations import Explanation
 from .estimator.mlp import from_mlp
 from .estimator.parameters import (
@@ -656,7 +655,7 @@ class DeepBinaryClassifier(
             If the data or a parameter cannot be used, if `groups` leave none to hold out, or if
             training diverges whatever is tried.
         """
-        validation = check_validation(
+        validation = tables.check_validation(
             X_val, y_val, sample_weight_val, early_stopping=self.early_stopping
         )
         fitting.fit(self, tables.Given(X, y, sample_weight, validation, groups))
@@ -721,7 +720,7 @@ class DeepBinaryClassifier(
                 f"class_weight={self.class_weight!r} needs all labels at once, which partial_fit "
                 "never has; pass a dict, for instance from sklearn.utils.class_weight."
             )
-        classes = None if classes is None else np.unique(read_labels(classes, "classes"))
+        classes = None if classes is None else np.unique(tables.read_labels(classes, "classes"))
         if continues and classes is not None and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 f"classes={classes!r} are not those of the first call, {self.classes_!r}."
@@ -813,7 +812,7 @@ class DeepBinaryClassifier(
         score : float
             The share of the weight of rows with the right label.
         """
-        return super().score(X, read_labels(y), fill_masked(sample_weight))
+        return super().score(X, tables.read_labels(y), fill_masked(sample_weight))
 
     @with_usual_errors
     def explain(self, X: TableLike, background: TableLike | None = None) -> Explanation:

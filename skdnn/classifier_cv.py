@@ -26,7 +26,7 @@ from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .classifier import DeepBinaryClassifier, PredictionsMixin
-from .estimator.checks import number_groups, read_labels, weigh_classes
+from .estimator.tables import number_groups, read_labels, weigh_classes
 from .nn import BinaryCrossEntropy
 from .preprocessing import TabularEncoder
 from .training.calibration import count_evidence
@@ -389,8 +389,10 @@ class Table(NamedTuple):
         is_second = np.ravel(read_labels(self.y)) == classes[1]
         weight = check_weights(self.sample_weight, is_second, may_vanish=False)
         weight = np.ones(len(is_second)) if weight is None else weight
-        factors = weigh_classes(class_weight, classes, np.bincount(is_second, weight))
-        return is_second, weight if factors is None else weight * factors[is_second.astype(np.intp)]
+        if class_weight is not None:
+            factors = weigh_classes(class_weight, classes, np.bincount(is_second, weight))
+            weight = weight * factors[is_second.astype(np.intp)]
+        return is_second, weight
 
 
 def draw_params(

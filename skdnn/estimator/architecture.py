@@ -329,7 +329,7 @@ def check_by_layer(
         )
     for own in values:
         if not any(constraint.is_satisfied_by(own) for constraint in constraints):
-            raise ValueError(f"{name} must be {wanted}, got {own!r}.")
+            raise ValueError(f"{name} must be {wanted}, got {value!r}.")
     return tuple(values)
 
 

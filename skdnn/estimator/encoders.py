@@ -29,17 +29,15 @@ def unfreeze(encoder: Any) -> Any:
     return encoder
 
 
-def is_tabular(encoder: Any) -> bool:
-    """Say whether an encoder is a TabularEncoder, or a subclass with the same `transform`."""
-    return (
-        isinstance(encoder, TabularEncoder) and type(encoder).transform is TabularEncoder.transform
-    )
-
-
 def is_own(encoder: Any) -> bool:
-    """Say whether an encoder is of the user's own, and reads tables by itself."""
-    is_ours = encoder is None or isinstance(encoder, str | SparseScaler)
-    return not is_ours and not is_tabular(unfreeze(encoder))
+    """Say whether an encoder is of the user's own, and reads tables by itself.
+
+    A subclass of TabularEncoder is, if it has another `transform`.
+    """
+    encoder = unfreeze(encoder)
+    if isinstance(encoder, TabularEncoder):
+        return type(encoder).transform is not TabularEncoder.transform
+    return not isinstance(encoder, str | SparseScaler | None)
 
 
 class OwnEncoder(BaseEstimator):
@@ -162,6 +160,9 @@ def _find_tabular(part: Any) -> set[TabularEncoder]:
 Encoder = TabularEncoder | OwnEncoder | SparseScaler | None
 """What makes numbers of a table; None where it enters the network as it is."""
 
+TAKES_NUMBERS = SparseScaler | None
+"""Those for which a table must hold numbers, none missing."""
+
 
 def choose_encoder(parameters: Any) -> Any:
     """Return what `encoder` says: "auto" is None for the parameters of MLPClassifier."""
@@ -240,17 +241,10 @@ def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any, *, is_part: bo
     if is_part and isinstance(encoder, TabularEncoder):  # later parts teach it nothing
         warn_of(CONSTANT, encoder._find_constant())
     encoder = unfreeze(encoder)
-    if not is_tabular(encoder):
+    if is_own(encoder):
         return OwnEncoder(encoder)
     encoder._summaries = None  # a model does not carry what only more parts would need
     return encoder
-
-
-def choose_encoded_dtype(dtype: str, encoder: Encoder) -> np.dtype | None:
-    """Return what to train in where that is known before: no TabularEncoder needs float64."""
-    if not isinstance(encoder, TabularEncoder):
-        return None
-    return np.dtype("float32" if dtype == "auto" else dtype)
 
 
 def encode(
@@ -262,9 +256,9 @@ def encode(
 ) -> Any:
     """Return the matrix that an encoder makes of a table.
 
-    A TabularEncoder writes it in `dtype`, unless that is None. With `reset` it compares the names
-    of X with those of its own fit, and an encoder of the user's own stores what columns it makes;
-    without, the names must have been compared before, and the columns are checked.
+    A TabularEncoder alone writes it in `dtype`, unless that is None. With `reset` it compares the
+    names of X with those of its own fit, and an encoder of the user's own stores what columns it
+    makes; without, the names must have been compared before, and the columns are checked.
     """
     if encoder is None:
         return X

@@ -36,9 +36,8 @@ from ..training.prediction import Predictor, average_gradients, find_shares
 from ..training.rows import Rows
 from ..training.threads import limit_blas_threads
 from ..utils import check_feature_names_in, cut_rows, fill_masked, find_stack_level
-from .checks import name_in_errors
 from .encoders import FLOATS, Encoder, OwnEncoder, encode
-from .tables import read_table, take_from
+from .tables import name_in_errors, read_table, take_from
 
 FEWEST_POINTS, MOST_POINTS, FEWEST_FOR_A_ROW = 8, 128, 64
 """Points on the path from a background row to a row, at first and at last, and from all of them."""

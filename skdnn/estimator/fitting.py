@@ -36,7 +36,6 @@ from ..training.target_encoding import fit_target_encoding
 from ..training.threads import resolve_n_jobs
 from ..training.validation import make_validation
 from .architecture import Architecture, InputColumns, build_network, count_embedded
-from .checks import check_weights_of_part
 from .encoders import get_encoder
 from .explanations import sample_rows
 from .fitted import (
@@ -49,7 +48,7 @@ from .fitted import (
     unchanged_by_failure,
 )
 from .parameters import FULL_BATCH, Parameters, ResolvedParameters, resolve
-from .tables import Given, read_training_tables
+from .tables import Given, check_weights_of_part, read_training_tables
 
 ALL_ROWS = sys.maxsize
 
