@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import make_classification
@@ -101,6 +102,27 @@ def make_separable(n_samples: int = 120, *, random_state: int = 0) -> tuple[np.n
 def make_weights(n_samples: int, *, random_state: int = 0) -> np.ndarray:
     """Return whole numbers from 0 to 3: how often a row stands in a table."""
     return np.random.default_rng(random_state).integers(0, 4, n_samples)
+
+
+def make_people(n_samples: int = 200, *, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return a table with a column of each kind, gaps in it, and labels that each has a say in."""
+    rng = np.random.default_rng(seed)
+    place, color = rng.integers(12, size=n_samples), rng.integers(3, size=n_samples)
+    is_new, income = rng.random(n_samples) < 0.5, rng.normal(3e4, 9e3, n_samples)
+    y = (income - 3e4) / 9e3 + 2.0 * is_new + (color == 1) + 2.0 * (place % 2) > 2.0
+    income[rng.random(n_samples) < 0.1] = np.nan
+    frame = pd.DataFrame(
+        {
+            "income": income,
+            "color": pd.Categorical.from_codes(color, ["red", "green", "blue"]),
+            "place": np.array([f"p{j:02}" for j in range(12)])[place],
+            "is_new": is_new,
+            "half": np.where(rng.random(n_samples) < 0.4, 1.5, 2.5),
+            "same": 7.0,
+        }
+    )
+    frame.loc[::17, "color"] = np.nan
+    return frame, np.take(["no", "yes"], y.astype(int))
 
 
 def at_first_weights(

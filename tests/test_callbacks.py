@@ -1,25 +1,23 @@
 """scikit-learn's callbacks: who is told what and when, and that being watched changes nothing."""
 
 import copy
-import importlib
 import pickle
-import sys
 import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
-import sklearn
-from data import classifier, make_table, make_weights, needs
-from sklearn.base import clone
+from data import classifier, make_table, make_weights
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from trainings import needs_callbacks
 
-from skdnn import DeepBinaryClassifier, utils
+from skdnn import DeepBinaryClassifier
 
-needs_callbacks = needs("scikit-learn>=1.9", "callbacks")
+# L-BFGS says so where max_iter ends it.
+pytestmark = [needs_callbacks, pytest.mark.filterwarnings("ignore:L-BFGS ended")]
 
 LBFGS = {"solver": "lbfgs", "batch_size": "auto"}
 
@@ -42,17 +40,13 @@ SETTINGS = {
 }
 every_setting = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 
-# L-BFGS says so where max_iter ends it.
-quietly = pytest.mark.filterwarnings("ignore:L-BFGS ended")
-
 
 class Recorder:
     """Write down every call, and what was handed over; ask for a stop after some epoch."""
 
-    def __init__(self, *, stops_at=None, looks=True):
-        self.stops_at, self.looks = stops_at, looks
+    def __init__(self, *, stops_at=None):
+        self.stops_at = stops_at
         self.calls, self.contexts, self.given, self.fitted = [], [], [], []
-        self.n_epochs_seen = []
 
     def setup(self, estimator, context):
         self._note("setup", context)
@@ -70,7 +64,6 @@ class Recorder:
         self._note("end", context)
         self.given.append((X, y, metadata))
         self.fitted.append(fitted_estimator)
-        self.n_epochs_seen.append(len(estimator.history_.get("loss", [])))
         return context.task_name == "epoch" and context.task_id == self.stops_at
 
     def _note(self, hook, context):
@@ -130,8 +123,6 @@ def assert_same_fit(one, other):
 # Order.
 
 
-@needs_callbacks
-@quietly
 @every_setting
 def test_hooks_come_in_order_with_one_task_for_each_epoch(settings):
     recorder = Recorder()
@@ -146,8 +137,6 @@ def test_hooks_come_in_order_with_one_task_for_each_epoch(settings):
     assert {c[2] for c in recorder.contexts if c[0] == "epoch"} == {0}
 
 
-@needs_callbacks
-@quietly
 def test_number_of_epochs_is_announced():
     X, y = make_table()
     recorder = Recorder()
@@ -163,15 +152,12 @@ def test_number_of_epochs_is_announced():
     assert [n for hook, (_, _, n) in begun if hook == "setup"] == [4, 6, 6, 4, 1, 6]
 
 
-@needs_callbacks
 def test_each_callback_is_told_of_everything():
-    recorders = Recorder(), Recorder(looks=False), Minimal()
+    recorders = Recorder(), Recorder(), Minimal()
     classifier().set_callbacks(*recorders).fit(*make_table())
     assert recorders[0].calls == recorders[1].calls
 
 
-@needs_callbacks
-@quietly
 @pytest.mark.parametrize("settings", [{}, LBFGS], ids=["adam", "lbfgs"])
 def test_second_fit_is_told_from_the_beginning(settings):
     recorder = Recorder()
@@ -185,8 +171,6 @@ def test_second_fit_is_told_from_the_beginning(settings):
 # Requests to stop.
 
 
-@needs_callbacks
-@quietly
 @pytest.mark.parametrize("stops_at", [0, 1, 3])
 @every_setting
 def test_request_to_stop_ends_training_after_the_epoch(settings, stops_at):
@@ -200,7 +184,6 @@ def test_request_to_stop_ends_training_after_the_epoch(settings, stops_at):
     assert estimator.score(*make_table()) > 0.3
 
 
-@needs_callbacks
 @pytest.mark.parametrize("stops_at", [0, 2])
 def test_stopped_training_is_that_of_fewer_epochs(stops_at):
     X, y = make_table()
@@ -209,7 +192,6 @@ def test_stopped_training_is_that_of_fewer_epochs(stops_at):
     assert_same_fit(stopped, short)
 
 
-@needs_callbacks
 def test_best_weights_are_restored_after_a_request_to_stop():
     """Not the last ones: here the validation loss rises in the end."""
     X, y = make_table()
@@ -229,7 +211,6 @@ def test_best_weights_are_restored_after_a_request_to_stop():
     np.testing.assert_array_equal(stopped.params_, at_best.params_)
 
 
-@needs_callbacks
 def test_request_to_stop_without_convergence_is_no_warning():
     """Where max_iter ends the same training, there is one."""
     settings = {"n_iter_no_change": 10, "max_iter": 3}
@@ -239,7 +220,6 @@ def test_request_to_stop_without_convergence_is_no_warning():
     classifier(**settings).set_callbacks(recorder).fit(*make_table())
 
 
-@needs_callbacks
 def test_stopped_training_can_be_brought_to_its_end():
     X, y = make_table()
     settings = {"max_iter": 8, "learning_rate": "cosine", "warm_start": True, "n_members": 2}
@@ -253,8 +233,6 @@ def test_stopped_training_can_be_brought_to_its_end():
 # Failure.
 
 
-@needs_callbacks
-@quietly
 @pytest.mark.parametrize("settings", [{}, LBFGS], ids=["adam", "lbfgs"])
 @pytest.mark.parametrize("hook", ["begin", "end"])
 def test_teardown_comes_even_if_the_fit_fails(hook, settings):
@@ -268,7 +246,6 @@ def test_teardown_comes_even_if_the_fit_fails(hook, settings):
     assert not {name for name in vars(estimator) if "callback" in name} - {"_skl_callbacks"}
 
 
-@needs_callbacks
 def test_teardown_comes_if_training_diverges():
     X, y = make_table()
     recorder = Recorder()
@@ -280,7 +257,6 @@ def test_teardown_comes_if_training_diverges():
     assert recorder.hooks[-1] == "teardown"
 
 
-@needs_callbacks
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize("warm_start", [False, True])
 def test_failure_leaves_a_fitted_estimator_as_it_was(method, warm_start):
@@ -300,7 +276,6 @@ def test_failure_leaves_a_fitted_estimator_as_it_was(method, warm_start):
     assert_same_fit(estimator.partial_fit(X, y), reference.partial_fit(X, y))
 
 
-@needs_callbacks
 def test_data_that_cannot_be_used_are_refused_before_anybody_is_told():
     recorder = Recorder()
     with pytest.raises(ValueError, match="NaN"):
@@ -308,7 +283,6 @@ def test_data_that_cannot_be_used_are_refused_before_anybody_is_told():
     assert recorder.calls in ([], ["setup", "teardown"])
 
 
-@needs_callbacks
 def test_snapshots_predict_tables_that_need_the_encoder():
     X, y = make_table()
     X[::7, 2] = np.nan
@@ -356,7 +330,6 @@ CHECKPOINTED = {
 }
 
 
-@needs_callbacks
 @pytest.mark.parametrize("settings", CHECKPOINTED.values(), ids=CHECKPOINTED)
 @pytest.mark.parametrize("is_refit", [False, True])
 def test_checkpoints_go_on_to_where_the_fit_has_come(settings, is_refit):
@@ -399,8 +372,6 @@ def assert_same_course(one, other):
     )
 
 
-@needs_callbacks
-@quietly
 @pytest.mark.parametrize("is_refit", [False, True])
 @pytest.mark.parametrize("n_members", [1, 2])
 def test_checkpoint_of_lbfgs_is_begun_with(is_refit, n_members):
@@ -419,7 +390,6 @@ def test_checkpoint_of_lbfgs_is_begun_with(is_refit, n_members):
         assert loaded.loss_ < loss
 
 
-@needs_callbacks
 def test_checkpoint_in_a_search_has_nothing_of_the_search():
     X, y = make_table()
     checkpointing = Checkpointing(X)
@@ -433,7 +403,6 @@ def test_checkpoint_in_a_search_has_nothing_of_the_search():
         loaded.set_params(warm_start=True).fit(X, y)
 
 
-@needs_callbacks
 def test_checkpoint_of_a_stream_goes_on_with_the_stream():
     X, y = make_table()
     parts = np.array_split(np.arange(len(y)), 4)
@@ -451,8 +420,6 @@ def test_checkpoint_of_a_stream_goes_on_with_the_stream():
 # Being watched changes nothing.
 
 
-@needs_callbacks
-@quietly
 @every_setting
 def test_results_do_not_depend_on_callbacks(settings):
     X, y = make_table()
@@ -463,7 +430,6 @@ def test_results_do_not_depend_on_callbacks(settings):
     np.testing.assert_array_equal(watched.predict_proba(X), alone.predict_proba(X))
 
 
-@needs_callbacks
 def test_warm_start_does_not_depend_on_callbacks():
     X, y = make_table()
     alone, watched = (classifier(n_members=2, dropout=0.1, warm_start=True) for _ in range(2))
@@ -472,7 +438,6 @@ def test_warm_start_does_not_depend_on_callbacks():
         assert_same_fit(watched.fit(X, y), alone.fit(X, y))
 
 
-@needs_callbacks
 def test_partial_fit_is_a_fit_of_one_epoch():
     X, y = make_table()
     recorder = Recorder()
@@ -491,8 +456,6 @@ def test_partial_fit_is_a_fit_of_one_epoch():
 # What is handed over.
 
 
-@needs_callbacks
-@quietly
 @every_setting
 def test_snapshots_differ_stay_and_predict(settings):
     X, y = make_table()
@@ -520,8 +483,6 @@ def test_snapshots_differ_stay_and_predict(settings):
         np.testing.assert_array_equal(recorder.probabilities[-2], estimator.predict_proba(X))
 
 
-@needs_callbacks
-@quietly
 @pytest.mark.parametrize("settings", [{}, LBFGS], ids=["adam", "lbfgs"])
 def test_snapshots_tell_of_their_epoch(settings):
     recorder = Recorder()
@@ -534,26 +495,6 @@ def test_snapshots_tell_of_their_epoch(settings):
         assert snapshot.t_ == epoch * 120
 
 
-@needs_callbacks
-@quietly
-@pytest.mark.parametrize("settings", [{}, LBFGS], ids=["adam", "lbfgs"])
-def test_history_grows_while_training(settings):
-    recorder = Recorder()
-    estimator = classifier(max_iter=4, **settings).set_callbacks(recorder).fit(*make_table())
-    assert recorder.n_epochs_seen == [1, 2, 3, 4, 4]
-    assert len(estimator.history_["loss"]) == 4
-
-
-@needs_callbacks
-def test_history_grows_on_after_a_warm_start():
-    X, y = make_table()
-    recorder = Recorder()
-    estimator = classifier(max_iter=2, warm_start=True).set_callbacks(recorder)
-    estimator.fit(X, y).fit(X, y)
-    assert recorder.n_epochs_seen == [1, 2, 2, 3, 4, 4]
-
-
-@needs_callbacks
 @pytest.mark.parametrize("names", [[], ["sample_weight"], ["X_val", "y_val"], None])
 def test_metadata_are_among_what_the_user_gave(names):
     """The weights always; validation rows are of no use to a callback that scores by them."""
@@ -578,7 +519,6 @@ def test_metadata_are_among_what_the_user_gave(names):
         assert all(metadata[name] is given[name] for name in metadata)
 
 
-@needs_callbacks
 def test_metadata_of_partial_fit_are_the_weights():
     X, y = make_table()
     weights, recorder = np.ones(len(y)), Recorder()
@@ -591,7 +531,6 @@ def test_metadata_of_partial_fit_are_the_weights():
 # Setting, clearing, copying.
 
 
-@needs_callbacks
 def test_callbacks_are_set_cleared_and_checked():
     estimator, recorder = classifier(), Recorder()
     parameters = estimator.get_params()
@@ -605,15 +544,6 @@ def test_callbacks_are_set_cleared_and_checked():
             estimator.set_callbacks(wrong)
 
 
-@needs_callbacks
-def test_clone_shares_callbacks():
-    recorder = Recorder()
-    twin = clone(classifier().set_callbacks(recorder))
-    twin.fit(*make_table())
-    assert recorder.hooks[-1] == "teardown"
-
-
-@needs_callbacks
 @pytest.mark.parametrize("is_fitted", [False, True])
 def test_callbacks_survive_pickle(is_fitted):
     X, y = make_table()
@@ -634,8 +564,6 @@ def scoring_monitor(scoring="neg_log_loss"):
     return ScoringMonitor(scoring=scoring)
 
 
-@needs_callbacks
-@quietly
 @pytest.mark.parametrize("settings", [{}, LBFGS], ids=["adam", "lbfgs"])
 def test_scoring_monitor_scores_each_epoch(settings):
     X, y = make_table()
@@ -650,7 +578,6 @@ def test_scoring_monitor_scores_each_epoch(settings):
     assert final == pytest.approx(np.log(probability).mean())
 
 
-@needs_callbacks
 def test_scoring_monitor_weighs_rows():
     X, y = make_table()
     weights = make_weights(len(y)) + 1.0
@@ -661,7 +588,6 @@ def test_scoring_monitor_weighs_rows():
     assert final == pytest.approx(np.average(np.log(probability), weights=weights))
 
 
-@needs_callbacks
 def test_scoring_monitor_works_beside_validation_rows():
     X, y = make_table()
     monitor = scoring_monitor()
@@ -670,20 +596,6 @@ def test_scoring_monitor_works_beside_validation_rows():
     assert len(monitor.get_logs().data) == 3
 
 
-@needs_callbacks
-def test_scoring_monitor_works_in_a_pipeline():
-    X, y = make_table()
-    monitor = scoring_monitor()
-    network = classifier(max_iter=3).set_callbacks(monitor)
-    make_pipeline(StandardScaler(), network).fit(X, y)
-    rows = [
-        row for row in monitor.get_logs().data if row["estimator_name"] == type(network).__name__
-    ]
-    assert len(rows) == 4
-    assert np.isfinite([row["neg_log_loss"] for row in rows]).all()
-
-
-@needs_callbacks
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_scoring_monitor_works_in_a_search(n_jobs):
     X, y = make_table()
@@ -698,8 +610,6 @@ def test_scoring_monitor_works_in_a_search(n_jobs):
     assert len(rows) == (4 + 1) * (3 + 1)
 
 
-@needs_callbacks
-@quietly
 @pytest.mark.parametrize("settings", [{}, LBFGS], ids=["adam", "lbfgs"])
 def test_progress_bar_shows_the_fit(settings, capsys):
     pytest.importorskip("rich", reason="ProgressBar draws with rich")
@@ -713,28 +623,3 @@ def test_progress_bar_shows_the_fit(settings, capsys):
     shown = capsys.readouterr().out
     assert "DeepBinaryClassifier" in shown
     assert "Pipeline" in shown
-
-
-# Before 1.9.
-
-
-@pytest.fixture
-def old_compat(monkeypatch):
-    """The module as it is where scikit-learn has no callbacks."""
-    monkeypatch.setitem(sys.modules, "sklearn.callback", None)
-    yield importlib.reload(utils)
-    monkeypatch.undo()
-    importlib.reload(utils)
-
-
-def test_stand_in_refuses_callbacks_in_words(old_compat):
-    class Estimator(old_compat.CallbackSupportMixin):
-        pass
-
-    with pytest.raises(ImportError) as failure:
-        Estimator().set_callbacks(Minimal())
-    words = str(failure.value)
-    assert "set_callbacks" in words
-    assert "scikit-learn >= 1.9" in words
-    assert sklearn.__version__ in words
-    assert "history_" in words

@@ -11,7 +11,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from data import classifier, make_table
+from data import classifier, make_people, make_table
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from scipy.special import expit
@@ -36,30 +36,6 @@ from skdnn.nn import (
     Dense,
     NumericEmbedding,
 )
-
-PLACES = np.array([f"p{j:02}" for j in range(12)])
-
-
-def make_people(n_samples=200, *, seed=0):
-    """Return a table with a column of each kind, gaps in it, and labels that each has a say in."""
-    rng = np.random.default_rng(seed)
-    place, color = rng.integers(12, size=n_samples), rng.integers(3, size=n_samples)
-    is_new, income = rng.random(n_samples) < 0.5, rng.normal(3e4, 9e3, n_samples)
-    y = (income - 3e4) / 9e3 + 2.0 * is_new + (color == 1) + 2.0 * (place % 2) > 2.0
-    income[rng.random(n_samples) < 0.1] = np.nan
-    frame = pd.DataFrame(
-        {
-            "income": income,
-            "color": pd.Categorical.from_codes(color, ["red", "green", "blue"]),
-            "place": PLACES[place],
-            "is_new": is_new,
-            "half": np.where(rng.random(n_samples) < 0.4, 1.5, 2.5),
-            "same": 7.0,
-        }
-    )
-    frame.loc[::17, "color"] = np.nan
-    return frame, np.take(["no", "yes"], y.astype(int))
-
 
 PEOPLE, ANSWERS = make_people()
 KNOWN, _ = make_people(25, seed=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from data import classifier, make_table
+from data import classifier, make_people, make_table
 from sklearn.datasets import load_breast_cancer
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import StandardScaler
@@ -143,15 +143,6 @@ def test_asking_changes_nothing():
 
 
 @pytest.mark.parametrize("method", ["gradient", "integrated"])
-@pytest.mark.parametrize("n_members", [1, 3])
-def test_shape_is_that_of_the_rows(method, n_members):
-    X, y = make_table()
-    model = classifier(n_members=n_members).fit(X, y)
-    for n_rows in (1, 2, 120):
-        assert model.input_gradients(X[:n_rows], method=method, steps=8).shape == (n_rows, 6)
-
-
-@pytest.mark.parametrize("method", ["gradient", "integrated"])
 @pytest.mark.parametrize("trained", [np.float32, np.float64])
 @pytest.mark.parametrize("asked", [np.float32, np.float64, int])
 def test_dtype_is_that_of_the_decision(method, trained, asked):
@@ -160,6 +151,7 @@ def test_dtype_is_that_of_the_decision(method, trained, asked):
     X = (10 * X).astype(asked)
     gradients = model.input_gradients(X, method=method, steps=8)
     assert gradients.dtype == model.decision_function(X).dtype
+    assert gradients.shape == X.shape
     wide = model.input_gradients(X.astype(np.float64), method=method, steps=8)
     np.testing.assert_allclose(gradients, wide, rtol=1e-3, atol=1e-3)
 
@@ -225,31 +217,23 @@ def test_gradient_through_the_encoder_is_in_units_of_the_given_features(
 def test_integrated_gradients_through_the_encoder_sum_to_the_difference(
     gaps, numeric_embedding, steps, tolerance
 ):
-    """Ramps are steep and have kinks: with them more steps are needed, and less is gained."""
+    """Ramps are steep and have kinks: with them more steps are needed, and less is gained.
+
+    A missing number enters as the median and a flag: there is a way to that.
+    """
     X, y = gaps
     model = classifier(**ENCODED, max_iter=15, numeric_embedding=numeric_embedding).fit(X, y)
-    X = X[1:7]
+    X = X[1:9]
+    assert np.isnan(X[6, 2])
     baseline = np.array([0.0, 50.0, 0.0, 0.0, 0.0, 0.0])
     options = {"method": "integrated", "baseline": baseline, "steps": steps}
     shares = model.input_gradients(X, **options)
     logits = model.decision_function(X)
     difference = logits - model.decision_function(baseline[np.newaxis])
     assert X[:, 5].any(), "a flag on the way stands between its two values"
+    assert shares[6, 2] != 0.0
     atol = tolerance * np.ptp(logits)
     np.testing.assert_allclose(shares.sum(axis=1), difference, rtol=0, atol=atol)
-
-
-def test_integrated_gradients_of_missing_values_are_those_of_what_enters_the_network(gaps):
-    """A missing number enters as the median and a flag: there is a way to that."""
-    X, y = gaps
-    model = classifier(**ENCODED, max_iter=15, numeric_embedding="periodic").fit(X, y)
-    X = X[6:9]
-    assert np.isnan(X[1, 2])
-    baseline = np.array([0.0, 50.0, 0.0, 0.0, 0.0, 0.0])
-    shares = model.input_gradients(X, method="integrated", baseline=baseline)
-    difference = model.decision_function(X) - model.decision_function(baseline[np.newaxis])
-    np.testing.assert_allclose(shares.sum(axis=1), difference, rtol=0, atol=1e-3)
-    assert shares[1, 2] != 0.0
 
 
 def test_default_baseline_behind_an_encoder_is_the_median_row():
@@ -264,27 +248,15 @@ def test_default_baseline_behind_an_encoder_is_the_median_row():
     np.testing.assert_allclose(shares.sum(axis=1), difference, rtol=0, atol=1e-3)
 
 
-def make_people(n_samples=160):
-    """Return a table with a column of each kind, and labels that each has a say in."""
-    rng = np.random.default_rng(0)
-    is_new, place = rng.random(n_samples) < 0.5, rng.integers(12, size=n_samples)
-    income = rng.normal(3e4, 9e3, n_samples)
-    color = rng.integers(3, size=n_samples)
-    y = (income - 3e4) / 9e3 + 2.0 * is_new + (color == 1) + (place % 2) > 1.5
-    income[::9] = np.nan
-    frame = pd.DataFrame(
-        {
-            "income": income,
-            "color": pd.Categorical.from_codes(color, ["red", "green", "blue"]),
-            "place": np.array([f"p{j}" for j in range(12)])[place],
-            "is_new": is_new,
-        }
-    )
-    return frame, y.astype(int)
-
-
-def test_gradients_of_categories_are_not_a_number():
+@pytest.fixture
+def people():
+    """A number, two categories and a boolean."""
     frame, y = make_people()
+    return frame.iloc[:, :4], y
+
+
+def test_gradients_of_categories_are_not_a_number(people):
+    frame, y = people
     model = classifier(**ENCODED, max_iter=15, numeric_embedding="periodic").fit(frame, y)
     gradients = model.input_gradients(frame)
     assert np.isnan(gradients[:, 1:3]).all()
@@ -297,8 +269,8 @@ def test_gradients_of_categories_are_not_a_number():
     assert not gradients[~is_known, 0].any()
 
 
-def test_gradients_of_booleans_are_those_of_the_numbers_0_and_1():
-    frame, y = make_people()
+def test_gradients_of_booleans_are_those_of_the_numbers_0_and_1(people):
+    frame, y = people
     frame = frame[["income", "is_new"]]
     numbers = frame.to_numpy(np.float64)
     first, second = (classifier(**ENCODED, max_iter=15).fit(T, y) for T in (frame, numbers))
@@ -313,8 +285,8 @@ def test_gradients_of_booleans_are_those_of_the_numbers_0_and_1():
         assert gradients[:, 1].all()
 
 
-def test_missing_booleans_have_no_gradient():
-    frame, y = make_people()
+def test_missing_booleans_have_no_gradient(people):
+    frame, y = people
     frame["is_new"] = frame["is_new"].astype("boolean")
     frame.loc[::5, "is_new"] = pd.NA
     gradients = classifier(**ENCODED).fit(frame, y).input_gradients(frame)
@@ -322,8 +294,8 @@ def test_missing_booleans_have_no_gradient():
     assert gradients[1::5, 3].all()
 
 
-def test_integrated_gradients_leave_categories_as_they_are():
-    frame, y = make_people()
+def test_integrated_gradients_leave_categories_as_they_are(people):
+    frame, y = people
     model = classifier(**ENCODED, max_iter=15, numeric_embedding="periodic").fit(frame, y)
     rows = frame.iloc[1:9]
     baseline = [3e4, np.nan, np.nan, 0.0]  # entries of categories are not read
@@ -430,15 +402,6 @@ def test_feature_without_effect_has_no_share():
         assert gradients[:, 2].any()
 
 
-def test_heavier_feature_has_the_larger_share():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(300, 4))
-    y = (X[:, 2] + 0.1 * rng.normal(size=300) > 0).astype(int)
-    model = classifier(n_members=2, max_iter=10).fit(X, y)
-    shares = np.abs(model.input_gradients(X, method="integrated")).mean(axis=0)
-    assert shares.argmax() == 2
-
-
 # Refusals.
 
 
@@ -456,15 +419,9 @@ def test_baseline_of_wrong_shape_or_value_is_refused(baseline):
         fit().input_gradients(make_table()[0], method="integrated", baseline=baseline)
 
 
-@pytest.mark.parametrize("steps", [0, -3])
-def test_steps_below_one_are_refused(steps):
-    with pytest.raises(ValueError, match=f"steps .*{steps}"):
-        fit().input_gradients(make_table()[0], method="integrated", steps=steps)
-
-
-@pytest.mark.parametrize("steps", [2.5, "many", None])
-def test_steps_that_are_no_number_of_steps_are_refused_by_name(steps):
-    with pytest.raises((ValueError, TypeError), match="steps"):
+@pytest.mark.parametrize("steps", [0, -3, 2.5, "many", None])
+def test_steps_that_are_no_number_of_steps_are_refused(steps):
+    with pytest.raises(ValueError, match=f"steps must be an integer of at least 1, got {steps!r}"):
         fit().input_gradients(make_table()[0], method="integrated", steps=steps)
 
 

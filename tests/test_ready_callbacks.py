@@ -127,18 +127,6 @@ def test_hooks_get_what_their_signatures_name():
         classifier().set_callbacks(Wrong()).fit(*make_table())
 
 
-def test_hook_may_ask_to_stop():
-    model = classifier(max_iter=20).set_callbacks(Callback(), Recorder(stops_after=3))
-    assert model.fit(*make_table()).n_iter_ == 3
-
-
-def test_callbacks_change_nothing():
-    X, y = make_table()
-    alone = classifier(**VALIDATED).fit(X, y)
-    watched = classifier(**VALIDATED).set_callbacks(Recorder(), Callback()).fit(X, y)
-    np.testing.assert_array_equal(watched.params_, alone.params_)
-
-
 def test_other_estimators_are_refused_in_words():
     X, y = make_table()
     model = classifier()
