@@ -14,13 +14,12 @@ import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
 from .interrupt import Interrupt
-from .loop import begin_progress, end_epoch, record
+from .loop import begin_progress, end_epoch, record, select_weights
 from .report import Report
 from .rows import Rows
 from .state import End, EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
 from .trainer import Trainer
 from .validation import Validation, fingerprint
-from .weight_selection import select_weights
 
 
 def train_lbfgs(
@@ -178,6 +177,7 @@ class _Minimisation:
         if validation is not None and progress.exhausted(plan)[self._member]:
             progress.running[:] = False
         self.is_last = end_epoch(self.max_time, progress, self.tasks, self._started_at)
-        self.report.add_epoch(progress, self.state.history)
+        if plan.verbose:
+            self.report.add_epoch(progress, self.state.history)
         if progress.ended_by or not progress.running[self._member]:
             raise StopIteration

@@ -13,12 +13,19 @@ import numpy as np
 from scipy.sparse import issparse
 
 from .interrupt import Interrupt
-from .report import Report
+from .report import (
+    MAX_HALVINGS,
+    Report,
+    advise,
+    describe_end,
+    print_end,
+    useless_loss,
+    warn_about_end,
+)
 from .rows import Rows
 from .state import EpochMetrics, TrainingPlan, TrainingProgress, TrainingState
 from .trainer import Trainer
 from .validation import Validation, fingerprint
-from .weight_selection import MAX_HALVINGS, select_weights, useless_loss
 
 ROWS_TO_JUDGE = 2_000
 """Rows, or a few more, by which weights are judged before training."""
@@ -43,7 +50,7 @@ def train(
     """Train until all epochs are done or no member makes progress any more.
 
     With validation rows, each member ends with the weights of its best epoch on them; without, with
-    its last ones. `skdnn.training.weight_selection` chooses them, and warns.
+    its last ones. `select_weights` chooses them, and warns.
 
     Parameters
     ----------
@@ -78,7 +85,8 @@ def train(
                         tasks.begin_epoch()
                     _train_epoch(trainer, progress)
                     end_epoch(plan.max_time, progress, tasks, started_at)
-                    report.add_epoch(progress, state.history)
+                    if plan.verbose:
+                        report.add_epoch(progress, state.history)
                 interrupt.check()
             except KeyboardInterrupt:
                 interrupt.answer()
@@ -242,6 +250,49 @@ def _lower_rates(
     state.rate_factor[lowered] /= ADAPTIVE_DIVISOR
     waited[lowered] = 0
     return waiting & is_small
+
+
+def select_weights(plan: TrainingPlan, state: TrainingState, progress: TrainingProgress) -> None:
+    """Choose the weights to keep, and warn if training went wrong.
+
+    Weights that diverged are replaced by better ones. For a part of a stream only the loss has to
+    be finite, since losses of different parts do not compare.
+
+    Raises
+    ------
+    ValueError
+        If a member never had a finite loss, so that there are no weights to keep.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If training diverged, was cut short, or ended while the loss was still falling.
+    """
+    chosen, epoch = state.weights.copy(), progress.last_epoch
+    if progress.keeps_best:
+        chosen, epoch = progress.best, progress.best_epoch
+    is_bad = ~np.isfinite(chosen).all(axis=1)
+    if progress.n_epochs:
+        is_bad |= ~np.isfinite(progress.last_loss)
+    if not plan.is_part:
+        # Huge weights show in the penalty where activations saturate.
+        is_high = progress.last_cost > useless_loss(plan)
+        is_bad |= is_high & (progress.last_cost > 2.0 * progress.best_cost)
+    has_nothing = progress.n_epochs > 0 and not np.isfinite(progress.lowest).all()
+    if has_nothing or (plan.is_part and is_bad.any()):
+        raise ValueError(
+            f"Training diverged: {describe_end(plan, state, progress)}. No better weights can be "
+            f"kept. {advise(plan)}"
+        )
+    progress.has_diverged = bool(is_bad.any())
+    state.final_params = np.where(is_bad[:, np.newaxis], progress.best, chosen)
+    epoch = np.where(is_bad, progress.best_epoch, epoch)
+    n_before = state.n_epochs - progress.n_epochs
+    if epoch.any():  # else training gained nothing
+        state.best_iter = n_before + int(epoch.max())
+    if plan.verbose and not plan.is_part:
+        print_end(plan, progress, epoch, n_before)
+    warn_about_end(plan, state, progress, is_bad)
 
 
 def record(history: History, members: np.ndarray, **values: np.ndarray | float | None) -> None:
