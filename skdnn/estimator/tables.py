@@ -12,7 +12,6 @@ from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_consistent_length
@@ -183,19 +182,16 @@ def open_table(estimator: Any, X: Any) -> tuple[Take, tuple[int, int], Callable[
     encoder = estimator._encoder
     if isinstance(encoder, TabularEncoder):
         X = _take_table(X, encoder)
-        is_array = isinstance(X, np.ndarray) and X.ndim == 2
-        if (is_array or is_frame(X)) and len(X):
-            _check_features(estimator, X)
-            X = X if is_array else nw.from_native(X)  # which would take 30 us of a row
-            blocks: list[Any] = []
+        _check_features(estimator, X)
+        table, blocks = encoder._open(X), list[Any]()
 
-            def take(rows: slice, dtype: np.dtype) -> np.ndarray:
-                encoded, encounters = encoder._encode(encoder._open(X[rows]), dtype)
-                blocks.append(encounters)
-                return encoded
+        def take(rows: slice, dtype: np.dtype) -> np.ndarray:
+            encoded, matches = encoder._encode(table[rows], dtype)
+            blocks.append(matches)
+            return encoded
 
-            shape = (len(X), len(encoder.source_features_))
-            return take, shape, lambda: encoder._warn_of_unknown(blocks)
+        shape = (len(table), len(encoder.source_features_))
+        return take, shape, lambda: encoder._warn_of_unknown(blocks)
     matrix = read_table(estimator, X, encoder)
     return take_from(matrix), matrix.shape, lambda: None
 

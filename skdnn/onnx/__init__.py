@@ -12,11 +12,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from ..classifier import DeepBinaryClassifier
 from ..estimator.encoders import OwnEncoder
-from ..preprocessing.columns import Table, is_frame, make_dense, take_table
+from ..preprocessing.columns import Table, open_columns
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -166,11 +166,7 @@ def make_inputs(session: Any, X: Any) -> dict[str, np.ndarray]:
     >>> probabilities.shape
     (60, 2)
     """
-    X = make_dense(take_table(X))
-    if not is_frame(X):
-        dtype = None if hasattr(X, "dtype") else object  # of a list with one string
-        X = check_array(X, dtype=dtype, ensure_all_finite=False, input_name="X")
-    table, inputs = Table(X), session.get_inputs()
+    table, inputs = open_columns(X), session.get_inputs()
     n_columns = sum(tensor.shape[1] for tensor in inputs)
     if len(table.labels) != n_columns:
         raise ValueError(

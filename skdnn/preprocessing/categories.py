@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -191,17 +191,12 @@ def have_few_rows(counts: ArrayLike) -> bool:
     return bool(counts[counts < ROWS_TO_EMBED].sum() > 0.5 * counts.sum())
 
 
-def count_levels(
-    before: Mapping[Any, tuple[int, float]],
-    levels: list[Any],
-    codes: np.ndarray,
-    weights: np.ndarray | None,
-) -> LevelCounts:
-    """Add more rows to the counts of levels; weights are above 0, and 1 if None."""
-    counts = dict(before)
-    n_rows = np.bincount(codes + 1, minlength=len(levels) + 1).tolist()
-    totals = np.bincount(codes + 1, weights, minlength=len(levels) + 1).tolist()
-    for level, n, total in zip([None, *levels], n_rows, totals, strict=True):
+def count_levels(before: Any, rows: Levels, weights: np.ndarray | None) -> LevelCounts:
+    """Count more rows of a column; their weights are above 0, and 1 if None."""
+    counts, levels = dict(before), [None, *rows.values]
+    n_rows = np.bincount(rows.codes + 1, minlength=len(levels)).tolist()
+    totals = np.bincount(rows.codes + 1, weights, minlength=len(levels)).tolist()
+    for level, n, total in zip(levels, n_rows, totals, strict=True):
         if n:
             n_before, total_before = counts.get(level, (0, 0.0))
             counts[level] = (n_before + n, total_before + total)

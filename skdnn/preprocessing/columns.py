@@ -22,6 +22,7 @@ from scipy.sparse import issparse
 from sklearn.utils import check_array
 
 from ..utils import fill_masked, find_stack_level
+from .encoded_array import find_codes
 
 FLOAT32, FLOAT64, NUMBER, CATEGORY, STRING, OBJECT, TIME, OTHER = range(8)
 """Kinds of columns by dtype: numbers that libraries convert to floats, and those that are converted
@@ -59,6 +60,7 @@ OTHERS = (
     "Columns {} of X hold neither numbers nor categories (but complex numbers, lists or "
     "structures, for instance). Take numbers from them, or leave them out."
 )
+SPARSE = "pandas.DataFrame with sparse columns found. They are converted to dense ones: {}."
 INFINITE = (
     "Input X contains infinity or a value too large for its dtype, in columns {}. Make it missing "
     "(NaN) or a finite number."
@@ -66,10 +68,6 @@ INFINITE = (
 
 LARGEST_EXACT = 2.0**53
 """Up to here, float64 represents each whole number exactly."""
-
-
-EVERY_ROW = slice(0, None)  # narwhals before 2.14 takes no slice without a start
-"""The block of rows that is the whole table."""
 
 
 def take_table(X: Any, *, has_any_rows: bool = False) -> Any:
@@ -147,12 +145,7 @@ def make_dense(X: Any) -> Any:
     }
     if not dtypes:
         return X
-    warnings.warn(
-        "pandas.DataFrame with sparse columns found. They are converted to dense ones: "
-        f"{list_few(list(dtypes))}.",
-        UserWarning,
-        stacklevel=find_stack_level(),
-    )
+    warn_of(SPARSE, list(dtypes))
     return X.astype(dtypes)
 
 
@@ -197,7 +190,13 @@ class Table:
     def __len__(self) -> int:
         return len(self.X)
 
-    def numbers(self, columns: list[int], rows: slice = EVERY_ROW) -> np.ndarray:
+    def __getitem__(self, rows: slice) -> Table:
+        """Return a block of rows as a table."""
+        block = object.__new__(Table)  # `copy` would take longer than scaling a row
+        vars(block).update(vars(self), X=self.X[rows])
+        return block
+
+    def numbers(self, columns: list[int]) -> np.ndarray:
         """Return columns, at least one, as numbers.
 
         Raises
@@ -206,15 +205,14 @@ class Table:
             If there is infinity among them.
         """
         if self.has_floats[columns].all():
-            is_whole = len(columns) == len(self.labels)
-            part = self.X[rows] if is_whole else self.X[rows, columns]
+            part = self.X if len(columns) == len(self.labels) else self.X[:, columns]
             part = part if isinstance(part, np.ndarray) else part.to_numpy()
             x = part.astype(np.float64, copy=False)
         else:
             floats = [j for j in columns if self.has_floats[j]]
-            found = dict(zip(floats, self.numbers(floats, rows).T, strict=True)) if floats else {}
+            found = dict(zip(floats, self.numbers(floats).T, strict=True)) if floats else {}
             for j in set(columns) - set(floats):
-                found[j] = to_floats(self.objects(j, rows), self.labels[j])
+                found[j] = to_floats(self.objects(j), self.labels[j])
             x = np.column_stack([found[j] for j in columns])
         is_infinite = np.isinf(x).any(axis=0)
         if is_infinite.any():
@@ -222,11 +220,11 @@ class Table:
             raise ValueError(INFINITE.format([self.labels[columns[place]] for place in places]))
         return x
 
-    def objects(self, column: int, rows: slice = EVERY_ROW) -> list[Any]:
+    def objects(self, column: int) -> list[Any]:
         """Return the values of a column of any kind."""
         if isinstance(self.X, np.ndarray):
-            return self.X[rows, column].tolist()
-        values = self.X.get_column(self.labels[column])[rows]
+            return self.X[:, column].tolist()
+        values = self.X.get_column(self.labels[column])
         if values.dtype == nw.Categorical and values.implementation.is_pyarrow():
             dictionary = values.to_native()
             return dictionary.cast(dictionary.type.value_type).to_pylist()  # else 8 times as slow
@@ -269,6 +267,19 @@ class Table:
         for j in np.flatnonzero(self.kinds == OBJECT).tolist():
             is_category[j] = not are_numbers(self.objects(j))
         return is_category
+
+
+def open_columns(X: Any, estimator: Any = None) -> Table:
+    """Check a table as scikit-learn does, and return its columns; `estimator` is for messages."""
+    X = make_dense(take_table(X))
+    codes = find_codes(X)
+    if not is_frame(X):
+        # Of a list with one string NumPy would make strings.
+        dtype = None if hasattr(X, "dtype") else object
+        X = check_array(
+            X, dtype=dtype, ensure_all_finite=False, estimator=estimator, input_name="X"
+        )
+    return Table(X, codes)
 
 
 def find_kind(dtype: Any) -> int:

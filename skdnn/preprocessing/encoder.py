@@ -12,11 +12,12 @@ from dataclasses import fields
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
+import narwhals.stable.v2 as nw
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..typing import TableLike
 from ..utils import (
@@ -54,14 +55,13 @@ from .columns import (
     FLOAT32,
     OBJECT,
     STRING,
+    Levels,
     Table,
     find_categories,
-    is_frame,
-    make_dense,
-    take_table,
+    open_columns,
     warn_of,
 )
-from .encoded_array import CONTINUOUS, FLAG, find_codes, mark, to_frame
+from .encoded_array import CONTINUOUS, FLAG, mark, to_frame
 from .scaling import NumberScale, Scaling, fit_number
 
 
@@ -348,7 +348,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
                 summaries[j], columns[j] = fit_number(summaries[j], x[rows], weights)
         for j in np.flatnonzero(self.is_categorical_).tolist():
             levels, codes = table.levels(j)
-            counts = count_levels(dict(summaries[j] or ()), levels, codes[rows], weights)
+            counts = count_levels(summaries[j] or (), Levels(levels, codes[rows]), weights)
             summaries[j] = list(counts.items())
             columns[j] = fit_category(
                 counts, self.max_one_hot, self.min_frequency, self.max_categories
@@ -404,7 +404,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         n_numeric = len(self._numeric)
         # In parts of a block, as the formulas take several arrays of their size.
         for rows in cut_rows(len(table) if n_numeric else 0, n_numeric, BLOCK_VALUES // 4):
-            numbers, flags = self._scaling.encode(table.numbers(self._numeric, rows))
+            numbers, flags = self._scaling.encode(table[rows].numbers(self._numeric))
             X_encoded[rows, self._places] = numbers
             X_encoded[rows, self._missing_places] = flags
         matches = []
@@ -498,22 +498,18 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         return np.array(list(names), dtype=object)
 
     def _open(self, X: Any, *, reset: bool | None = None) -> Table:
-        """Check a table as scikit-learn does, and return its columns.
+        """Return the columns of a table.
 
         Their names and number are learnt by a `reset`, compared if that is False, and left to the
         caller if it is None.
         """
         if not reset and is_checked(self, X):
             return Table(X)
-        X = make_dense(take_table(X))
-        codes = find_codes(X)
-        if not is_frame(X):
-            # Of a list with one string NumPy would make strings.
-            dtype = None if hasattr(X, "dtype") else object
-            X = check_array(X, dtype=dtype, ensure_all_finite=False, estimator=self, input_name="X")
+        table = open_columns(X, self)
         if reset is not None:
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        return Table(X, codes)
+            native = nw.to_native(table.X, pass_through=True)
+            validate_data(self, native, reset=reset, skip_check_array=True)
+        return table
 
     def __sklearn_is_fitted__(self) -> bool:
         # A fit that failed leaves attributes too.
@@ -521,13 +517,15 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
 
     def _arrange(self, columns: list[NumberScale | Category]) -> None:
         """Give each output its place: continuous columns, then flags, then codes."""
-        self._columns, outputs = columns, []
+        self._columns, marks, suffixes, sources = columns, [], [], []
         for j, column in enumerate(columns):
-            outputs += [(*output, j) for output in column.outputs]
-        marks, suffixes, sources = zip(*outputs, strict=True)
+            for kind, suffix in column.outputs:
+                marks.append(kind)
+                suffixes.append(suffix)
+                sources.append(j)
         order = np.argsort(np.minimum(marks, FLAG + 1), kind="stable")  # else that of X
         self._marks, self.source_features_ = np.array(marks)[order], np.array(sources)[order]
-        self._suffixes = [suffixes[place] for place in order.tolist()]
+        self._suffixes = np.array(suffixes, dtype=object)[order]
         self.n_continuous_ = int(np.count_nonzero(self._marks == CONTINUOUS))
         self.code_sizes_ = tuple(self._marks[self._marks > FLAG].tolist())
         self.categories_ = [None] * len(columns)
@@ -557,8 +555,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             arranged = object.__new__(TabularEncoder)
             arranged._arrange(self._columns)
             state = {name: value for name, value in state.items() if name not in vars(arranged)}
-            state |= {"labels": self._labels, "columns": pack_columns(self._columns)}
-            del state["_labels"]
+            state |= {"labels": state.pop("_labels"), "columns": pack_columns(self._columns)}
         return add_format(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ frequencies and flags enter a network as they are. Larger numbers, such as incom
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self, TypeAlias
 
@@ -18,7 +17,8 @@ import numpy as np
 from scipy.sparse import csc_array, issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from ..utils import ROUNDING, find_stack_level
+from ..utils import ROUNDING
+from .columns import warn_of
 from .encoded_array import CONTINUOUS, FLAG
 
 QUARTILES = np.array([0.25, 0.5, 0.75])
@@ -40,6 +40,13 @@ LARGE = 16.0
 
 FULL = 0.5
 """Share of rows with a number above which a column of a sparse table is dense."""
+
+NOT_SPARSE = (
+    "Columns {} of the sparse table X have large numbers in most rows. They are brought to the "
+    "scale of the others, but not centred, and have no embedding. A network learns more of a dense "
+    "table: X.toarray(), or sparse_threshold=0 in a ColumnTransformer; or scale these columns "
+    "before they are made sparse."
+)
 
 Sketch: TypeAlias = tuple[int, np.ndarray, np.ndarray]
 """Its rank, values in ascending order, and their weights; see `merge_sketches`."""
@@ -91,7 +98,9 @@ class Scaling:
 
         Shapes: (n_samples, n_numeric) -> the same, and (n_samples, n_has_missing).
         """
-        u, is_missing, is_step = self._standardize(x), np.isnan(x), self.is_step
+        is_missing, is_step = np.isnan(x), self.is_step
+        with np.errstate(over="ignore"):  # infinity is clipped like any large number
+            u = (x - self.center) / self.spread
         encoded = clip_smoothly(u, SATURATION)
         encoded[:, is_step] = 2.0 * (np.clip(u[:, is_step], 0.0, 1.0) - self.mean[is_step])
         encoded[is_missing] = 0.0
@@ -99,8 +108,8 @@ class Scaling:
 
     def slopes(self, x: np.ndarray) -> np.ndarray:
         """Return the derivative of the numbers of `encode` with respect to x."""
-        u = self._standardize(x)
         with np.errstate(over="ignore"):  # the spread may be next to nothing
+            u = (x - self.center) / self.spread
             rise = np.minimum(1.0 / self.spread, LARGEST / 2)
         slopes = rise * find_slopes(u, SATURATION)
         # At the ends, where the training rows are, the slope is that of the way between them.
@@ -108,10 +117,6 @@ class Scaling:
         slopes = np.where(self.is_step, 2.0 * rise * is_between, slopes)
         slopes[np.isnan(x)] = 0.0
         return slopes
-
-    def _standardize(self, x: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore"):  # infinity is clipped like any large number
-            return (x - self.center) / self.spread
 
 
 def clip_smoothly(u: np.ndarray, limit: float) -> np.ndarray:
@@ -236,15 +241,7 @@ class SparseScaler(TransformerMixin, BaseEstimator):
                 full.append(j)
                 size = min(size, max(q75 - q25, size / 4.0))
             self.sizes_[j] = max(2.0 ** np.round(np.log2(size)), 1.0)
-        if full:
-            warnings.warn(
-                f"Columns {full} of the sparse table X have large numbers in most rows. They are "
-                "brought to the scale of the others, but not centred, and have no embedding. A "
-                "network learns more of a dense table: X.toarray(), or sparse_threshold=0 in a "
-                "ColumnTransformer; or scale these columns before they are made sparse.",
-                UserWarning,
-                stacklevel=find_stack_level(),
-            )
+        warn_of(NOT_SPARSE, full)
         return self
 
     def transform(self, X: Any) -> Any:
