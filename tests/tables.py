@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,7 @@ from skdnn.nn import (
 from skdnn.nn.activations import ACTIVATIONS
 from skdnn.nn.losses import OwnLoss
 from skdnn.nn.network import Layout
-from skdnn.optim.solvers import make_optimizer
-from skdnn.optim.transforms import (
+from skdnn.optim.solvers import (
     AccumulateMomentum,
     AddL2Gradient,
     ClipByGlobalNorm,
@@ -53,6 +53,7 @@ from skdnn.optim.transforms import (
     ScaleByLearningRate,
     ScaleByNAdam,
     ScaleByRMS,
+    make_optimizer,
 )
 from skdnn.training.step import training_formula
 
@@ -236,10 +237,10 @@ SCHEDULE_ROWS = {
 
 @dataclass(frozen=True)
 class SolverRow:
-    """Arguments of `make_optimizer`, and of the same optimizer in PyTorch."""
+    """Parameters of the estimator for a solver, and arguments of the same optimizer in PyTorch."""
 
     solver: str
-    arguments: dict[str, Any]
+    parameters: dict[str, Any]
     torch_name: str
     torch_arguments: dict[str, Any]
 
@@ -248,10 +249,16 @@ SOLVER_ROWS = {
     "gd": SolverRow("gd", {}, "SGD", {}),
     "sgd": SolverRow("sgd", {"momentum": 0.0}, "SGD", {}),
     "momentum": SolverRow(
-        "sgd", {"momentum": 0.9, "nesterov": False}, "SGD", {"momentum": 0.9, "nesterov": False}
+        "sgd",
+        {"momentum": 0.9, "nesterovs_momentum": False},
+        "SGD",
+        {"momentum": 0.9, "nesterov": False},
     ),
     "nesterov": SolverRow(
-        "sgd", {"momentum": 0.8, "nesterov": True}, "SGD", {"momentum": 0.8, "nesterov": True}
+        "sgd",
+        {"momentum": 0.8, "nesterovs_momentum": True},
+        "SGD",
+        {"momentum": 0.8, "nesterov": True},
     ),
     "rmsprop": SolverRow(
         "rmsprop", {"beta_2": 0.99, "epsilon": 1e-7}, "RMSprop", {"alpha": 0.99, "eps": 1e-7}
@@ -281,10 +288,28 @@ TRANSFORM_ROWS = {
 }
 
 
-def build_optimizer(row: SolverRow, n: int = N_PARAMS, **arguments: Any) -> Optimizer:
-    """Build the optimizer of a row for n parameters, of which the first five decay."""
-    arguments = {"lr_factors": ((n, 1.0),), "n_decayed": N_DECAYED, **row.arguments, **arguments}
-    return make_optimizer(row.solver, **arguments)
+SOLVER_DEFAULTS = {
+    "weight_decay": 0.0,
+    "max_grad_norm": None,
+    "momentum": 0.9,
+    "nesterovs_momentum": True,
+    "beta_1": 0.9,
+    "beta_2": 0.999,
+    "epsilon": 1e-8,
+}
+
+
+def build_optimizer(
+    row: SolverRow, layout: Any = None, *, l2: float = 0.0, **parameters: Any
+) -> Optimizer:
+    """Build the optimizer of a row, for seven parameters unless a layout says otherwise."""
+    parameters = {**SOLVER_DEFAULTS, "solver": row.solver, **row.parameters, **parameters}
+    return make_optimizer(SimpleNamespace(**parameters), layout or make_layout(), l2)
+
+
+def make_layout(*lr_factors: tuple[int, float], n_decayed: int = N_DECAYED) -> Any:
+    """Return what an optimizer asks of a layout: numbers of parameters, with their factors."""
+    return SimpleNamespace(lr_factors=lr_factors or ((N_PARAMS, 1.0),), n_decayed=n_decayed)
 
 
 def classes_defined_in(module: Any, method: str) -> set[type]:
@@ -463,7 +488,7 @@ PARTS: dict[str, Callable[[int, int, int], Part]] = {
         f"solver {name}": partial(
             make_step_part,
             build_optimizer(
-                row, lr_factors=LR_FACTORS, l2=0.1, weight_decay=0.2, max_grad_norm=0.5
+                row, make_layout(*LR_FACTORS), l2=0.1, weight_decay=0.2, max_grad_norm=0.5
             ),
         )
         for name, row in SOLVER_ROWS.items()

@@ -15,7 +15,7 @@ from skdnn.engine.lowering import NoKernelError, NumbaExecutable
 from skdnn.engine.numpy_executor import NumpyExecutable
 from skdnn.nn.activations import silu_slope
 from skdnn.nn.embeddings import cos_and_sin_turns, grad_lines, piecewise_linear
-from skdnn.optim.transforms import adam_direction
+from skdnn.optim.solvers import adam_direction
 
 DTYPES = ("float32", "float64")
 NUMBERS = (0.0, 1.0, -1.0, 0.3, -2.5, 3.7, 30.0, -30.0, 90.0, -104.0, 1e-8, np.nan, np.inf, -np.inf)

@@ -129,7 +129,7 @@ def test_layers_with_a_tenth_of_the_rate_take_a_tenth_of_the_step(name):
         layout, params = network.layout, np.empty_like(first)
         for parameter in layout.specs:  # the same values, wherever they stand
             layout.view(params, parameter)[...] = plain.layout.view(first, parameter)
-        optimizer = build_optimizer(SOLVER_ROWS[name], lr_factors=layout.lr_factors)
+        optimizer = build_optimizer(SOLVER_ROWS[name], layout)
         after = take_steps(network, params, X, y, optimizer=optimizer, n_steps=1)["params"]
         steps.append({n: layout.view(after - params, n) for n in layout.specs})
     for parameter, step in steps[1].items():
@@ -346,12 +346,7 @@ def test_network_for_tables_learns_a_stripe_and_a_pair_of_categories():
     X, _ = table_rows(400)
     y = (np.cos(4.0 * X[:, 0]) > 0) ^ (X[:, 3] % 2 == 1)
     network, layout = table_network(), table_network().layout
-    optimizer = build_optimizer(
-        SOLVER_ROWS["adamw"],
-        n_decayed=layout.n_decayed,
-        lr_factors=layout.lr_factors,
-        weight_decay=0.01,
-    )
+    optimizer = build_optimizer(SOLVER_ROWS["adamw"], layout, weight_decay=0.01)
     settings = {"optimizer": optimizer, "batch_size": 400, "n_steps": 300, "members": (0, 1)}
     trained = take_steps(network, draw_first(network).astype(np.float32), X, y, **settings)
     params = np.hstack([trained["params"], trained["statistics"]])

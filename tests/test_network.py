@@ -278,12 +278,7 @@ SETTINGS = {
         "random_state": 2,
     },
     **{
-        f"solver {name}": {
-            "solver": row.solver,
-            **{
-                key.replace("nesterov", "nesterovs_momentum"): v for key, v in row.arguments.items()
-            },
-        }
+        f"solver {name}": {"solver": row.solver, **row.parameters}
         for name, row in SOLVER_ROWS.items()
     },
     **{f"schedule {name}": {"learning_rate": name} for name in SCHEDULE_ROWS if name != "adaptive"},

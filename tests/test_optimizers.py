@@ -21,6 +21,7 @@ from tables import (
     classes_defined_in,
     draw_first,
     make_context,
+    make_layout,
 )
 
 from skdnn.nn import Activation, BinaryCrossEntropy, Dense, Network
@@ -35,8 +36,7 @@ from skdnn.optim.schedules import (
     OwnSchedule,
     make_schedule,
 )
-from skdnn.optim.solvers import make_optimizer
-from skdnn.optim.transforms import (
+from skdnn.optim.solvers import (
     AccumulateMomentum,
     AddL2Gradient,
     ClipByGlobalNorm,
@@ -165,8 +165,8 @@ def test_first_steps_are_those_worked_out_by_hand(name, trace):
 
     RMSProp with a decay of 3/4: v = 1/4 and a step of 0.1 / 0.5 to w = 0.8, and so on.
     """
-    arguments = {"beta_2": 0.75, "epsilon": 1e-12} if name == "rmsprop" else {}
-    optimizer = build_optimizer(SOLVER_ROWS[name], 1, **arguments)
+    parameters = {"beta_2": 0.75, "epsilon": 1e-12} if name == "rmsprop" else {}
+    optimizer = build_optimizer(SOLVER_ROWS[name], make_layout((1, 1.0)), **parameters)
     steps = descend(optimizer, np.ones(1), np.copy, 3, learning_rate=0.1)
     np.testing.assert_allclose([float(params[0]) for params in steps], trace, atol=1e-7)
 
@@ -199,10 +199,7 @@ def test_twenty_training_steps_equal_pytorchs(torch, name, decay, torch_decay):
     row, rng = SOLVER_ROWS[name], np.random.default_rng(1)
     network = Network((Dense(6), Activation(Tanh()), Dense(4), Activation(SiLU()), Dense(1)), 5)
     layout, layers = network.layout, network.of_member(0)
-    arguments = {"weight_decay": 0.0, **row.arguments, **decay}
-    optimizer = make_optimizer(
-        row.solver, n_decayed=layout.n_decayed, lr_factors=layout.lr_factors, **arguments
-    )
+    optimizer = build_optimizer(row, layout, **decay)
     [params] = draw_first(network)
     theirs = {
         name: torch.tensor(layout.view(params[np.newaxis], name)[0].copy(), requires_grad=True)
@@ -275,13 +272,11 @@ def test_solver_is_a_chain_in_a_fixed_order():
     """The penalty joins the gradient before it is clipped; decay comes last."""
     first, last_ = ["AddL2Gradient", "ClipByGlobalNorm"], ["DecayWeights"]
     between = {
-        "sgd": ["ScaleByLearningRate", "AccumulateMomentum"],
+        "nesterov": ["ScaleByLearningRate", "AccumulateMomentum"],
         "adam": ["ScaleByAdam", "ScaleByLearningRate"],
     }
-    for solver, expected in between.items():
-        optimizer = make_optimizer(
-            solver, n_decayed=1, lr_factors=(), l2=0.1, weight_decay=0.1, max_grad_norm=1.0
-        )
+    for name, expected in between.items():
+        optimizer = build_optimizer(SOLVER_ROWS[name], l2=0.1, weight_decay=0.1, max_grad_norm=1.0)
         names = [type(transform).__name__ for transform in optimizer.transforms]
         assert names == [*first, *expected, *last_]
 
@@ -348,8 +343,8 @@ def test_learning_rate_factors_hold_for_their_ranges(row):
     """The first step of a range is its factor times what it would be with a factor of one."""
     (params, gradient), sizes, factors = quadratic(0), (2, 3, 2), (1.0, 0.1, 6.0)
     scaled, plain = (
-        last(descend(build_optimizer(row, **arguments), params, gradient, 1)) - params
-        for arguments in ({"lr_factors": tuple(zip(sizes, factors, strict=True))}, {})
+        last(descend(build_optimizer(row, layout), params, gradient, 1)) - params
+        for layout in (make_layout(*zip(sizes, factors, strict=True)), None)
     )
     np.testing.assert_allclose(scaled, np.repeat(factors, sizes) * plain, rtol=1e-9)
 

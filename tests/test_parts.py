@@ -23,15 +23,15 @@ from tables import (
     build_optimizer,
     classes_defined_in,
     draw_first,
+    make_layout,
     take_steps,
 )
 
 from skdnn import nn
 from skdnn.nn import Activation, Dense, Dropout, Layer, Loss, Network, losses
 from skdnn.nn.activations import Tanh
-from skdnn.optim import transforms
+from skdnn.optim import Optimizer, Transform, solvers
 from skdnn.optim.solvers import SOLVERS
-from skdnn.optim.transforms import Optimizer, Transform
 
 COMPLEX_STEP = 1e-30
 CENTRAL_STEP = 1e-6
@@ -59,7 +59,7 @@ def test_tables_name_every_layer_loss_transform_and_solver():
     assert {type(loss) for loss in LOSS_ROWS.values()} == classes_defined_in(losses, "loss") - {
         Loss
     }
-    known = classes_defined_in(transforms, "update") - {Transform, Optimizer}
+    known = classes_defined_in(solvers, "update") - {Transform, Optimizer}
     assert {type(transform) for transform in TRANSFORM_ROWS.values()} == known
     assert {row.solver for row in SOLVER_ROWS.values()} == set(SOLVERS)
 
@@ -190,9 +190,7 @@ def train_part(kind, name, executor, dtype, members=(0,)):
         n = network.layout.n_trainable
         settings["optimizer"] = build_optimizer(
             SOLVER_ROWS[name],
-            n,
-            n_decayed=network.layout.n_decayed,
-            lr_factors=((5, 0.5), (n - 5, 1.0)),
+            make_layout((5, 0.5), (n - 5, 1.0), n_decayed=network.layout.n_decayed),
             l2=0.1,
             weight_decay=0.1,
             max_grad_norm=0.5,

@@ -15,8 +15,7 @@ from sklearn.utils import check_random_state
 from ..nn.losses import make_loss, smooth_labels
 from ..nn.network import Network
 from ..optim.schedules import Constant, CosLog4, Schedule, make_schedule
-from ..optim.solvers import make_optimizer
-from ..optim.transforms import Optimizer
+from ..optim.solvers import Optimizer, make_optimizer
 from ..preprocessing import TabularEncoder
 from ..training.bins import fit_bins
 from ..training.calibration import can_calibrate, evaluate_out_of_fold
@@ -227,19 +226,7 @@ def _make_optimizer(parameters: ResolvedParameters, network: Network, l2: float)
     if parameters.solver == "lbfgs":  # SciPy takes the steps
         _check_for_lbfgs(parameters)
         return Optimizer(())
-    return make_optimizer(
-        parameters.solver,
-        n_decayed=network.layout.n_decayed,
-        lr_factors=network.layout.lr_factors,
-        l2=l2,
-        weight_decay=parameters.weight_decay,
-        max_grad_norm=parameters.max_grad_norm,
-        momentum=parameters.momentum,
-        nesterov=parameters.nesterovs_momentum,
-        beta_1=parameters.beta_1,
-        beta_2=parameters.beta_2,
-        epsilon=parameters.epsilon,
-    )
+    return make_optimizer(parameters, network.layout, l2)
 
 
 def _check_for_lbfgs(parameters: ResolvedParameters) -> None:

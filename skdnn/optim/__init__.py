@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules: formulas of flat arrays of parameters."""
 
 from . import schedules, solvers
-from .transforms import (
+from .solvers import (
     AccumulateMomentum,
     AddL2Gradient,
     ClipByGlobalNorm,

@@ -11,7 +11,7 @@ import numpy as np
 from ..nn.losses import Loss
 from ..nn.network import Network
 from ..optim.schedules import Schedule
-from ..optim.transforms import Optimizer
+from ..optim.solvers import Optimizer
 from ..utils import check_fields, to_plain
 
 End = Literal["", "interrupt", "callback", "max_time"]

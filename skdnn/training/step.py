@@ -13,7 +13,7 @@ from ..engine.ops import Shape, lerp, ones_like
 from ..nn import Context, Sequential
 from ..nn.losses import Loss
 from ..nn.network import Layout, Network
-from ..optim.transforms import Optimizer
+from ..optim.solvers import Optimizer
 
 Arrays = dict[str, Any]
 
