@@ -17,7 +17,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from .estimator import encoders, explanations, fitted, fitting, tables
 from .estimator.explanations import Explanation
-from .estimator.mlp import from_mlp
 from .estimator.parameters import (
     PARAMETER_CONSTRAINTS,
     Activations,
@@ -761,7 +760,7 @@ class DeepBinaryClassifier(
         >>> bool(abs(model.predict_proba(X) - mlp.predict_proba(X)).max() < 1e-12)
         True
         """
-        return from_mlp(cls, mlp)
+        return fitting.from_mlp(cls, mlp)
 
     @with_usual_errors
     def decision_function(self, X: TableLike) -> NDArray[np.floating]:

@@ -251,15 +251,18 @@ class FitTasks:
 
     Parameters
     ----------
-    arguments : dict
-        Of the callbacks: "estimator", "X" and "y" as the user gave them, and "metadata", further
-        arguments of a score of these.
+    estimator : DeepBinaryClassifier
+    given : Given
+        What its fit was given. Callbacks are told of X, y and, as further arguments of a score of
+        these, the weights.
     state : TrainingState
         Of the training in progress.
     """
 
-    def __init__(self, arguments: dict[str, Any], state: TrainingState) -> None:
-        self._arguments, self._state = arguments, state
+    def __init__(self, estimator: Any, given: Given, state: TrainingState) -> None:
+        weight, self._state = given.sample_weight, state
+        metadata = {} if weight is None else {"sample_weight": weight}
+        self._arguments = {"estimator": estimator, "X": given.X, "y": given.y, "metadata": metadata}
 
     def begin_fit(self, max_epochs: int) -> None:
         self._fit = self._arguments["estimator"]._init_callback_context(max_subtasks=max_epochs)
@@ -279,14 +282,3 @@ class FitTasks:
 
     def end_fit(self) -> None:
         self._fit.call_on_fit_task_end(**self._arguments, reconstruction_attributes={})
-
-
-def make_tasks(estimator: Any, given: Given, state: TrainingState) -> FitTasks | None:
-    """Return what the training loop calls: the callbacks, if there are any."""
-    if not hasattr(estimator, "_skl_callbacks") and not hasattr(estimator, "_parent_callback_ctx"):
-        return None
-    # Callbacks hand the metadata to scorers, together with X and y: weights of these, if any.
-    weight = given.sample_weight
-    metadata = {} if weight is None else {"sample_weight": weight}
-    arguments = {"estimator": estimator, "X": given.X, "y": given.y, "metadata": metadata}
-    return FitTasks(arguments, state)

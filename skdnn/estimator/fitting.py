@@ -1,6 +1,7 @@
 """A fit: its preparation, the plan of its training, the training, and what follows.
 
 `fit` is the whole in one function. Only this module of the estimator calls the training loop.
+`from_mlp` takes over a training that an MLPClassifier has done.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from sklearn.neural_network import MLPClassifier
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
 from ..nn.losses import make_loss, smooth_labels
-from ..nn.network import Network
+from ..nn.network import Layout, Network
 from ..optim.schedules import Constant, CosLog4, Schedule, make_schedule
 from ..optim.solvers import Optimizer, make_optimizer
 from ..preprocessing import TabularEncoder
@@ -35,12 +38,11 @@ from ..training.target_encoding import fit_target_encoding
 from ..training.threads import resolve_n_jobs
 from ..training.validation import make_validation
 from .architecture import Architecture, InputColumns, build_network, count_embedded
-from .encoders import get_encoder
 from .explanations import sample_rows
 from .fitted import (
+    FitTasks,
     as_it_is_now,
     has_training,
-    make_tasks,
     resume_training,
     set_prepared,
     set_trained,
@@ -59,6 +61,20 @@ AUTO_MAX_FUN = 15_000
 
 POOLED_PATIENCE, POOLED_GROWTH = 6, 0.2
 """The loss of all rows is less noisy than that of a few, so that less patience is needed."""
+
+
+COPIED = (
+    "n_features_in_",
+    "feature_names_in_",
+    "loss_",
+    "best_loss_",
+    "best_validation_score_",
+    "n_iter_",
+)
+"""Attributes of an MLPClassifier that are copied."""
+
+ARRAYS = {"first_moment": "ms", "second_moment": "vs", "velocity": "velocities"}
+"""Names of the arrays of optimizers, here and in an MLPClassifier."""
 
 
 def fit(estimator: Any, given: Given) -> None:
@@ -81,7 +97,8 @@ def fit(estimator: Any, given: Given) -> None:
         set_trained(estimator, as_it_is_now(state) if is_first else state)
         if held_out is not None:
             validation = make_validation(estimator, parameters.scoring, held_out)
-        tasks = make_tasks(estimator, given, state)
+        has_callbacks = {"_skl_callbacks", "_parent_callback_ctx"} & vars(estimator).keys()
+        tasks = FitTasks(estimator, given, state) if has_callbacks else None
         smoothed = replace(rows, y=smooth_labels(rows.y, parameters.label_smoothing))
         run_training = train_lbfgs if parameters.solver == "lbfgs" else train
         with listen_for_interrupts() as interrupt:
@@ -114,7 +131,7 @@ def prepare(
         parameters,
         estimator.resolved_params_ if continues else {},
         rows,
-        get_encoder(encoder),
+        encoder,
         n_embedded,
         is_part=given.is_part,
         is_validated=validation is not None,
@@ -135,10 +152,7 @@ def prepare(
         is_validated=validation is not None,
         is_scaled=isinstance(encoder, TabularEncoder),
     )
-    if continues:
-        state = resume_training(estimator, plan)
-    else:
-        state = first_state(plan, parameters.random_state, rows.X.dtype)
+    state = resume_training(estimator, plan) if continues else first_state(resolved, plan, rows)
     set_prepared(estimator, architecture, network, encoder, classes, chosen)
     return resolved, plan, state, rows, validation
 
@@ -245,20 +259,72 @@ def _check_for_lbfgs(parameters: ResolvedParameters) -> None:
             )
 
 
-def first_state(plan: TrainingPlan, random_state: Any, dtype: np.dtype) -> TrainingState:
+def first_state(parameters: Parameters, plan: TrainingPlan, rows: Rows) -> TrainingState:
     """Draw the first weights and start everything else at zero."""
-    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    seed = check_random_state(parameters.random_state).randint(np.iinfo(np.int32).max)
     purposes: tuple[Purpose, ...] = ("initialization", "shuffling", "dropout")
     initialization, shuffling, dropout = (
         [make_stream(seed, purpose, member) for member in range(plan.network.n_members)]
         for purpose in purposes
     )
-    params = plan.network.init_params(initialization, dtype)
+    params = plan.network.init_params(initialization, rows.X.dtype)
     return TrainingState(
         params=params,
         optimizer=first_optimizer_state(plan, params),
         seed=seed,
         shuffling=shuffling,
         dropout=dropout,
-        rate_factor=np.ones((len(params), 1), dtype),
+        rate_factor=np.ones((len(params), 1), params.dtype),
     )
+
+
+def from_mlp(cls: type, mlp: Any) -> Any:
+    """Return an estimator of a class with the parameters and the state of an MLPClassifier."""
+    if not isinstance(mlp, MLPClassifier):
+        raise TypeError(f"from_mlp takes an MLPClassifier, got {type(mlp).__name__}.")
+    check_is_fitted(mlp)
+    if mlp.n_outputs_ != 1 or len(mlp.classes_) != 2:
+        raise ValueError(
+            "Only binary classification is supported: the MLPClassifier has "
+            f"{mlp.n_outputs_} outputs for the classes {list(mlp.classes_)!r}."
+        )
+    estimator = cls(**mlp.get_params())
+    one_row = Rows(np.zeros((1, mlp.n_features_in_), mlp.coefs_[0].dtype), np.zeros(1))
+    parameters, chosen = resolve(Parameters.of(estimator), {}, one_row)
+    architecture = Architecture.of(parameters, InputColumns(mlp.n_features_in_))
+    network = build_network(architecture)
+    plan = make_plan(parameters, network, one_row)
+    state = first_state(parameters, plan, one_row)
+    state.params = _flatten(mlp.coefs_, mlp.intercepts_, network.layout)
+    state.final_params = state.params.copy()
+    optimizer = getattr(mlp, "_optimizer", None)
+    state.optimizer["step"] = int(getattr(optimizer, "t", 0))
+    for name in state.optimizer["arrays"]:
+        arrays = getattr(optimizer, ARRAYS.get(name, ""), None)
+        if arrays is not None:
+            n = len(mlp.coefs_)
+            flat = _flatten(arrays[:n], arrays[n:], network.layout)
+            state.optimizer["arrays"][name] = flat
+    # The penalty is within its loss.
+    curve, scores = list(getattr(mlp, "loss_curve_", [])), getattr(mlp, "validation_scores_", None)
+    state.history = {"loss": curve, "penalty": [0.0] * len(curve)}
+    state.history |= {"validation_score": list(scores)} if scores else {}
+    state.n_epochs_before = len(curve) - mlp.n_iter_
+    state.best_iter = int(np.argmax(scores)) + 1 if scores else len(curve)
+    state.n_samples_seen = int(mlp.t_)
+    copied = {name: getattr(mlp, name) for name in COPIED if hasattr(mlp, name)}
+    set_prepared(estimator, architecture, network, None, mlp.classes_, chosen)
+    set_trained(estimator, state)
+    vars(estimator).update(copied)
+    return estimator
+
+
+def _flatten(weights: list[np.ndarray], biases: list[np.ndarray], layout: Layout) -> np.ndarray:
+    """Return arrays by layer as parameters of a single member: (1, n_params)."""
+    flat = np.empty((1, layout.n_params), weights[0].dtype)
+    for kind, arrays in (("W", weights), ("b", biases)):
+        names = [name for name in layout.specs if name.endswith(f".{kind}")]
+        for name, array in zip(names, arrays, strict=True):
+            view = layout.view(flat, name)
+            view[0] = array.reshape(view.shape[1:])
+    return flat

@@ -225,7 +225,7 @@ def resolve(
     rows : Rows
         To train on.
     encoder : object
-        The fitted encoder.
+        The one of the rows, of which a clone that is not fitted stands for "auto".
     n_embedded : int
         Columns of numbers that may be embedded.
     is_part : bool
@@ -247,7 +247,7 @@ def resolve(
     defaults: dict[str, Any] = {
         "hidden_layer_sizes": (32, 32) if is_wide else (64, 64),
         "activation": "relu" if is_mlp else "silu",
-        "encoder": clone(encoder, safe=False) if "encoder" in auto else None,  # unfitted
+        "encoder": clone(encoder, safe=False) if "encoder" in auto else None,
         "numeric_embedding": choose_embedding(given, n_embedded, n_members),
         "initialization": "mlp" if is_mlp else "auto",
         "n_members": n_members,
