@@ -14,7 +14,7 @@ from skdnn.engine.formula import Formula
 from skdnn.engine.lowering import NoKernelError, NumbaExecutable
 from skdnn.engine.numpy_executor import NumpyExecutable
 from skdnn.nn.activations import silu_slope
-from skdnn.nn.embeddings import cos_and_sin_turns, grad_lines, piecewise_linear
+from skdnn.nn.layers import cos_and_sin_turns, grad_lines, piecewise_linear
 from skdnn.optim.solvers import adam_direction
 
 DTYPES = ("float32", "float64")

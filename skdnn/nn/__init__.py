@@ -1,25 +1,22 @@
 """Layers, activation functions, losses and initializers: formulas, and nothing but formulas."""
 
 from . import activations, functions, initializers, losses
-from .embeddings import CategoricalEmbedding, NumericEmbedding
 from .layers import (
     Activation,
     BatchNorm,
-    Branch,
-    Concatenate,
+    CategoricalEmbedding,
     Context,
     Dense,
     Dropout,
     FeatureScaling,
     Layer,
     LayerNorm,
+    NumericEmbedding,
     Params,
     ParamSpec,
-    Residual,
-    Sequential,
 )
 from .losses import BinaryCrossEntropy, FocalLoss, Loss
-from .network import Network
+from .network import Branch, Concatenate, Network, Residual, Sequential
 
 __all__ = [
     "Activation",

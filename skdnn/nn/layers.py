@@ -1,4 +1,4 @@
-"""Layers: what one is, dense layers, activations, dropout, normalization, and layers of layers.
+"""Layers: what one is, dense layers, activations, dropout, normalization and embeddings.
 
 A layer is a frozen dataclass of hyperparameters and holds no arrays. Its formulas are pure
 functions of arrays of one member, of shape (n_samples, n_units), written with operators and the
@@ -9,16 +9,39 @@ from the input what it needs of the forward pass: a program computes equal opera
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from ..engine.ops import N_BITS, concat, dropout_mask, maximum, ones_like, sign, sqrt
+from ..engine.ops import (
+    N_BITS,
+    clip,
+    concat,
+    cos,
+    dropout_mask,
+    equal,
+    fused,
+    maximum,
+    ones_like,
+    scatter_add,
+    sign,
+    sin,
+    sqrt,
+    take_rows,
+)
 from .activations import make_activation
-from .initializers import Initializer, he_normal, ones, zeros
+from .initializers import (
+    Initializer,
+    Scaled,
+    UniformWithin,
+    he_normal,
+    ones,
+    standard_normal,
+    zeros,
+)
 
 Array = Any
 """A NumPy array, or the symbol that stands for one while formulas are traced."""
@@ -683,263 +706,259 @@ def _moments(x: Array, a: Array) -> tuple[Array, Array]:
     return mean, a.mT @ (centred * centred)
 
 
-@dataclass(frozen=True)
-class Sequential(Layer):
-    """Apply layers one after the other.
+# Embeddings of numbers. Their arrays have the shape (n_in, n_functions, n_samples): loops run along
+# the samples, and the small matrices of each feature are contiguous.
 
-    Forward:  ``y = f_k(... f_2(f_1(x)))``
+LOW_FREQUENCIES = Scaled(standard_normal, 0.1)
+"""The first frequencies of RealMLP, for columns whose deviation is about 1."""
 
-    Backward: the chain rule, from the last layer to the first.
+FARTHEST = 3.0
+"""Between this number and its negative are the columns of a TabularEncoder."""
 
-    Shape: x (n_samples, n_in), y (n_samples, n_out of the last layer).
 
-    Parameters
-    ----------
-    layers : tuple of Layer
-        From the input to the output.
+def lines(x: Array, w: Array, b: Array) -> Array:
+    """Return ``w x + b`` for each function of each feature: (n_in, n_functions, n_samples).
 
-    Examples
-    --------
-    >>> from skdnn.nn import Activation, Dense, Sequential
-    >>> layers = Sequential((Dense(4), Activation("relu"), Dense(1)))
-    >>> layers.n_out(3), [name for name, _, _ in layers.children(3)]
-    (1, ['dense_1', 'activation_1', 'dense_2'])
+    As one product: by fused multiplications and additions, b first, it rounds once, and steep lines
+    far from zero stay exact where w x and b alone are large numbers.
     """
-
-    layers: tuple[Layer, ...]
-
-    def children(self, n_in: int) -> Iterator[tuple[str, Layer, int]]:
-        """Yield the layers with their names: dense_1, activation_1, dense_2, ...
-
-        Parameters
-        ----------
-        n_in : int
-            The number of inputs of the first layer.
-
-        Yields
-        ------
-        name : str
-            The class of the layer, and its count so far.
-        layer : Layer
-            The layer.
-        n_in : int
-            Its number of inputs.
-        """
-        count: Counter[str] = Counter()
-        for layer in self.layers:
-            kind = type(layer).__name__.lower()
-            count[kind] += 1
-            yield f"{kind}_{count[kind]}", layer, n_in
-            n_in = layer.n_out(n_in)
-
-    def n_out(self, n_in: int) -> int:
-        for layer in self.layers:
-            n_in = layer.n_out(n_in)
-        return n_in
-
-    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
-        return self._outputs(x, p, ctx)[-1]
-
-    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
-        grads, inputs = Grads(), self._outputs(x, p, ctx)[:-1]
-        layers = list(zip(self.children(x.shape[1]), inputs, strict=True))
-        for (name, layer, _), x_in in reversed(layers):
-            grad_x, own = layer.backward(grad_y, x_in, p[name], ctx[name])
-            grad_y = _checked(grad_x, x_in.shape, layer, "backward")
-            grads |= {f"{name}.{key}": grad for key, grad in own.items()}
-        return grad_y, grads
-
-    def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
-        values, inputs = Grads(), self._outputs(x, p, ctx)[:-1]
-        for (name, layer, _), x_in in zip(self.children(x.shape[1]), inputs, strict=True):
-            own = layer.statistics(x_in, p[name], ctx[name])
-            values |= {f"{name}.{key}": value for key, value in own.items()}
-        return values
-
-    def _outputs(self, x: Array, p: Params, ctx: Context) -> list[Array]:
-        """Return x, and the output of each layer, which enters the next one."""
-        outputs = [x]
-        for name, layer, n_in in self.children(x.shape[1]):
-            y = layer.forward(outputs[-1], p[name], ctx[name])
-            outputs.append(_checked(y, (len(x), layer.n_out(n_in)), layer, "forward"))
-        return outputs
+    columns = concat([b[:, :, None], w[:, :, None]], axis=2)
+    rows = concat([ones_like(x[:, None, :]), x[:, None, :]], axis=1)
+    return columns @ rows
 
 
-def _checked(array: Array, shape: tuple[int, ...], layer: Layer, method: str) -> Array:
-    """Return what a layer returns if it has the right shape; one of NumPy becomes read-only."""
-    found = getattr(array, "shape", None)
-    if found != shape:
-        raise ValueError(
-            f"{type(layer).__name__}.{method} must return an array of the shape {shape}, got "
-            f"{type(array).__name__ if found is None else found}."
-        )
-    if isinstance(array, np.ndarray):  # a layer that writes into what enters it is told so
-        array = array.view()
-        array.flags.writeable = False
-    return array
+fused_lines = fused(lambda x, w, b: (*w, x[1]), n_results=2)
+"""Let executors have kernels of functions of `lines`, which return value and slope."""
+
+
+@fused_lines
+def cos_and_sin_turns(x: Array, w: Array, b: Array) -> tuple[Array, Array]:
+    """Return cosine and sine of ``2 pi w x + b``; x is (n_in, n_samples)."""
+    u = lines(x, w * (2.0 * math.pi), b)
+    return cos(u), sin(u)
+
+
+@fused_lines
+def piecewise_linear(x: Array, w: Array, b: Array) -> tuple[Array, Array]:
+    """Return ``min(max(w x + b, 0), 1)``, and 1 where it rises and 0 elsewhere."""
+    u = lines(x, w, b)
+    value = clip(u, low=0.0, high=1.0)
+    return value, equal(value, u)
+
+
+FUNCTIONS = {"periodic": cos_and_sin_turns, "piecewise_linear": piecewise_linear}
+"""``f(U)`` and ``f'(U)``, the latter without its sign, by the kind of an embedding."""
+
+
+@fused(lambda grad_C, slope, x: grad_C[:2], n_results=2)
+def grad_lines(grad_C: Array, slope: Array, x: Array) -> tuple[Array, Array]:
+    """Return the gradients of w and b in ``C = f(w x + b)``, with slope = f'."""
+    grad_U = grad_C * slope
+    return (grad_U @ x[:, :, None])[:, :, 0], grad_U.sum(axis=2)
 
 
 @dataclass(frozen=True)
-class Residual(Sequential):
-    """Add the output of some layers to their input.
+class NumericEmbedding(Layer):
+    """Compute several learnt functions of each number, beside the number itself.
 
-    Forward:  ``y = x + f(x)``, f the layers one after the other
+    Forward, for each feature x_i, with one row of w, b, U and C for each function: ``C = f(U)``
+    where
 
-    Backward: ``grad_x = grad_y + f'(x)^T grad_y``
+    - periodic: ``U = 2 pi w x_i + b``, ``f(U) = cos(U)``,
+    - piecewise linear: ``U = w x_i + b``, ``f(U) = min(max(U, 0), 1)``,
 
-    The gradient reaches x undiminished whatever f is, and f only has to learn a correction of x.
+    and ``Z = V_i C + c_i``, ``y = [Z of the first feature, ..., Z of the last, x]``
 
-    Shape: x and y (n_samples, n_units).
+    Backward: ``grad_V = grad_Z C^T``, ``grad_c = sum over samples of grad_Z``,
+    ``grad_U = f'(U) * (V^T grad_Z)``, ``grad_b = sum over samples of grad_U``,
+    ``grad_w = grad_U x_i`` and ``grad_x_i = its part of grad_y + w^T grad_U``, periodic ones
+    ``2 pi`` times that; ``f'(U) = -sin(U)``, or 1 where U is within [0, 1] and 0 elsewhere
+
+    A network is slow to learn a function that oscillates or jumps along one feature. It is a
+    weighted sum of a few cosines of that feature, or of successive ramps. Cosines give smooth
+    functions; ramps suit tables that suit trees: members of the two kinds make different errors.
+    The periodic form is the one called PBLD: a bias within the cosine, a linear step of each
+    feature's own, and the feature beside it. The other is the piecewise linear encoding.
+
+    Shape: x (n_samples, n_in); w, b (n_in, n_functions); V (n_in, n_units, n_functions); c (n_in,
+    n_units); U and C (n_in, n_functions, n_samples); Z (n_in, n_units, n_samples); y (n_samples,
+    n_in (n_units + 1)).
 
     Parameters
     ----------
-    layers : tuple of Layer
-        The layers of f, which ends with as many units as it begins with.
+    n_functions : int, default=16
+        Number of functions of a feature.
+    n_units : int, default=3
+        Number of weighted sums of them that go on, beside the feature itself.
+    kind : {"periodic", "piecewise_linear"}, default="periodic"
+        The functions.
+    frequency_init : callable, default=N(0, 0.1^2)
+        ``f(rng, shape) -> array``, the first w of periodic functions: periods per unit of a
+        feature. Much depends on their scale; large ones let small differences in, and noise with
+        them.
+    lr_scale : float, default=0.1
+        Factor of the learning rate of w and b.
 
     Raises
     ------
     ValueError
-        By `n_out`, if it ends with another number of them.
+        By `params`, if there is no such kind.
+
+    Notes
+    -----
+    The phases b of periodic functions are uniform in +-pi at first, V and c uniform in
+    +-1/sqrt(n_functions). V decays, the others do not. Piecewise linear functions begin side by
+    side between -3 and 3; before training they are fitted to where the labels change.
 
     References
     ----------
-    K. He, X. Zhang, S. Ren and J. Sun, "Deep residual learning for image recognition", CVPR 2016,
-    arXiv:1512.03385.
+    Y. Gorishniy, I. Rubachev and A. Babenko, "On embeddings for numerical features in tabular deep
+    learning", NeurIPS 2022, arXiv:2203.05556.
+
+    D. Holzmüller, L. Grinsztajn and I. Steinwart, "Better by default: strong pre-tuned MLPs and
+    boosted trees on tabular data", NeurIPS 2024, arXiv:2407.04491.
 
     Examples
     --------
-    >>> from skdnn.nn import Activation, Dense, Residual
-    >>> Residual((Dense(16), Activation("silu"), Dense(8))).n_out(8)
-    8
+    >>> from skdnn.nn import NumericEmbedding
+    >>> NumericEmbedding(n_functions=16, n_units=3).n_out(10)
+    40
     """
+
+    n_functions: int = 16
+    n_units: int = 3
+    kind: str = "periodic"
+    frequency_init: Initializer = LOW_FREQUENCIES
+    lr_scale: float = 0.1
 
     def n_out(self, n_in: int) -> int:
-        n_out = super().n_out(n_in)
-        if n_out != n_in:
-            raise ValueError(
-                f"The layers of a Residual must end with as many units as they begin with, "
-                f"{n_in}, got {n_out}; change their widths or leave the Residual out."
-            )
-        return n_in
+        return n_in * (self.n_units + 1)
+
+    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
+        if self.kind not in FUNCTIONS:
+            raise ValueError(f"kind must be one of {list(FUNCTIONS)}, got {self.kind!r}.")
+        shape, within = (n_in, self.n_functions), UniformWithin(1.0 / math.sqrt(self.n_functions))
+        inits: tuple[Initializer, Initializer] = (self.frequency_init, UniformWithin(math.pi))
+        if self.kind == "piecewise_linear":
+            inits = Scaled(ones, self.n_functions / (2.0 * FARTHEST)), ramp_offsets
+        return (
+            ParamSpec("w", shape, inits[0], False, self.lr_scale),
+            ParamSpec("b", shape, inits[1], False, self.lr_scale),
+            ParamSpec("V", (n_in, self.n_units, self.n_functions), within),
+            ParamSpec("c", (n_in, self.n_units), within, weight_decay=False),
+        )
 
     def forward(self, x: Array, p: Params, ctx: Context) -> Array:
-        return x + super().forward(x, p, ctx)
+        C, _ = FUNCTIONS[self.kind](x.mT, p.w, p.b)
+        Z = p.V @ C + p.c[:, :, None]
+        return concat([Z.reshape(-1, len(x)), x.mT]).mT
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
-        grad_x, grads = super().backward(grad_y, x, p, ctx)
-        return grad_y + grad_x, grads
+        C, slope = FUNCTIONS[self.kind](x.mT, p.w, p.b)
+        n_in, n_units = p.c.shape
+        turn, sign = (2.0 * math.pi, -1.0) if self.kind == "periodic" else (1.0, 1.0)
+        grad_Z = grad_y.mT[: n_in * n_units].reshape(n_in, n_units, len(x))
+        grad_C = (p.V * sign).mT @ grad_Z
+        grad_w, grad_b = grad_lines(grad_C, slope, x.mT)
+        grad_U = grad_C * slope
+        grad_x = grad_y[:, n_in * n_units :] + (p.w[:, None, :] @ grad_U)[:, 0].mT * turn
+        return grad_x, {
+            "w": grad_w * turn,
+            "b": grad_b,
+            "V": grad_Z @ C.mT,
+            "c": grad_Z.sum(axis=2),
+        }
+
+
+def ramp_offsets(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the b of ramps side by side between -3 and 3."""
+    n_functions = shape[-1]
+    return np.broadcast_to(n_functions / 2.0 - np.arange(n_functions), shape)
 
 
 @dataclass(frozen=True)
-class Branch:
-    """Apply layers to some columns: a branch of a `Concatenate`.
+class CategoricalEmbedding(Layer):
+    """Look up a learnt vector for each category.
 
-    Without layers, the columns are passed on.
+    Forward:  ``y = [row x_1 of E_1, row x_2 of E_2, ...]``
 
-    Parameters
-    ----------
-    n_columns : int
-        The number of columns; they follow those of the branches before.
-    layers : tuple of Layer, default=()
-        The layers, one after the other.
+    Backward: ``grad_E_j[level] = sum over the samples with x_j = level of their part of grad_y``,
+    ``grad_x = 0``: nothing lies between one category and the next
 
-    Examples
-    --------
-    >>> from skdnn.nn import Branch, Concatenate, Dense
-    >>> Concatenate((Branch(2, (Dense(5),)), Branch(3))).n_out(5)
-    8
-    """
+    The same as a linear step over one-hot columns, without making these columns. Levels with
+    similar effects end up close to each other.
 
-    n_columns: int
-    layers: tuple[Layer, ...] = ()
-
-
-@dataclass(frozen=True)
-class Concatenate(Layer):
-    """Apply layers of its own to each range of columns, and concatenate the outputs.
-
-    Forward:  ``y = [f_1(x_1), f_2(x_2), ...]``, x_j the columns of branch j and f_j its layers
-
-    Backward: ``grad_x = [f_1'(x_1)^T grad_y_1, f_2'(x_2)^T grad_y_2, ...]``
-
-    A table has columns of several kinds, such as numbers and categories.
-
-    Shape: x (n_samples, n_in), with n_in the sum of the branches' n_columns; y (n_samples, sum of
-    their n_out).
+    Shape: x (n_samples, len(sizes)), E_j (sizes[j], n_units[j]), y (n_samples, sum(n_units)).
 
     Parameters
     ----------
-    branches : tuple of Branch
-        The ranges from left to right, ``Branch(n_columns, layers)``. One without layers passes its
-        columns on.
+    sizes : tuple of int
+        Number of levels of each column. Codes are integers from 0 to size - 1, stored as floats. A
+        number outside counts as the first or last of them.
+    n_units : tuple of int
+        Number of units of each column.
+    init : callable, default=N(0, 1)
+        ``f(rng, shape) -> array``, the first rows. The default gives each unit the variance of a
+        standardised column, as the first weights of the next layer expect.
+    lr_scale : float, default=1.0
+        Factor of the learning rate of the tables.
+    trainable : bool, default=True
+        Whether training changes the tables. Those that it does not change hold numbers that are
+        known of each category.
 
     Raises
     ------
     ValueError
-        By `n_out`, if the branches do not take all columns, or one of them takes none.
+        By `params`, if there is not one size and one number of units for each column, or one of
+        them is below 1.
+
+    Notes
+    -----
+    The tables decay: levels that are rarely seen are drawn to zero, where they have no effect.
+
+    References
+    ----------
+    C. Guo and F. Berkhahn, "Entity embeddings of categorical variables", 2016, arXiv:1604.06737.
 
     Examples
     --------
-    >>> from skdnn.nn import Branch, CategoricalEmbedding, Concatenate, Dense
-    >>> lookup = CategoricalEmbedding(sizes=(12, 31), n_units=(4, 5))
-    >>> Concatenate((Branch(3), Branch(2, (lookup,)))).n_out(5)
-    12
+    >>> from skdnn.nn import CategoricalEmbedding
+    >>> [spec.shape for spec in CategoricalEmbedding((50, 7), (8, 3)).params(2)]
+    [(50, 8), (7, 3)]
     """
 
-    branches: tuple[Branch, ...]
-
-    def children(self, n_in: int) -> Iterator[tuple[str, Layer, int]]:
-        """Yield the branches: branch_1, branch_2, ...
-
-        Parameters
-        ----------
-        n_in : int
-            The number of columns.
-
-        Yields
-        ------
-        name : str
-            The name of the branch.
-        layers : Sequential
-            Its layers as one.
-        n_columns : int
-            The number of its columns.
-        """
-        for i, branch in enumerate(self.branches, start=1):
-            yield f"branch_{i}", Sequential(branch.layers), branch.n_columns
+    sizes: tuple[int, ...]
+    n_units: tuple[int, ...]
+    init: Initializer = standard_normal
+    lr_scale: float = 1.0
+    trainable: bool = True
 
     def n_out(self, n_in: int) -> int:
-        n_columns = [branch.n_columns for branch in self.branches]
-        if sum(n_columns) != n_in or min(n_columns, default=1) < 1:
+        return sum(self.n_units)
+
+    def params(self, n_in: int) -> tuple[ParamSpec, ...]:
+        is_complete = len(self.sizes) == len(self.n_units) == n_in
+        if not is_complete or min((*self.sizes, *self.n_units), default=1) < 1:
             raise ValueError(
-                f"The branches of a Concatenate must take at least one column each and all "
-                f"{n_in} together, got n_columns={n_columns!r}; change them to add up."
+                f"A CategoricalEmbedding must have one size and one number of units, of at least "
+                f"1, for each of its {n_in} columns, got sizes={self.sizes!r} and "
+                f"n_units={self.n_units!r}."
             )
-        return sum(layers.n_out(n) for _, layers, n in self.children(n_in))
+        return tuple(
+            ParamSpec(f"E_{j}", shape, self.init, lr_scale=self.lr_scale, trainable=self.trainable)
+            for j, shape in enumerate(zip(self.sizes, self.n_units, strict=True), start=1)
+        )
 
     def forward(self, x: Array, p: Params, ctx: Context) -> Array:
-        return concat([f.forward(x_j, p[j], ctx[j]) for j, f, x_j in self._inputs(x)], axis=1)
+        codes = x.mT
+        tables = [getattr(p, f"E_{j}") for j in range(1, len(self.sizes) + 1)]
+        return concat([take_rows(E, codes[j]) for j, E in enumerate(tables)], axis=1)
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
-        grads_x, grads, start = [], Grads(), 0
-        for j, f, x_j in self._inputs(x):
-            stop = start + f.n_out(x_j.shape[1])
-            grad_x, own = f.backward(grad_y[:, start:stop], x_j, p[j], ctx[j])
-            grads_x.append(grad_x)
-            grads |= {f"{j}.{key}": grad for key, grad in own.items()}
-            start = stop
-        return concat(grads_x, axis=1), grads
-
-    def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
-        values: Grads = {}
-        for j, f, x_j in self._inputs(x):
-            own = f.statistics(x_j, p[j], ctx[j])
-            values |= {f"{j}.{key}": value for key, value in own.items()}
-        return values
-
-    def _inputs(self, x: Array) -> Iterator[tuple[str, Layer, Array]]:
-        """Yield the names j of the branches, their layers f and the columns x_j that they take."""
-        start = 0
-        for name, layers, n_columns in self.children(x.shape[1]):
-            yield name, layers, x[:, start : start + n_columns]
-            start += n_columns
+        if not self.trainable:
+            return 0.0 * x, {}
+        codes, ends = x.mT, list(accumulate(self.n_units))
+        return 0.0 * x, {
+            f"E_{j + 1}": scatter_add(codes[j], grad_y[:, end - width : end], n_rows=size)
+            for j, (size, width, end) in enumerate(zip(self.sizes, self.n_units, ends, strict=True))
+        }

@@ -1,4 +1,4 @@
-"""A network: its layers, and its parameters as a flat array.
+"""Networks: layers of layers, members, and their parameters as a flat array.
 
 All parameters of all members live in one C-contiguous array of shape (n_members, n_params): the
 trainable ones first, and then the statistics of some layers, which no gradient moves.
@@ -7,7 +7,8 @@ trainable ones first, and then the statistics of some layers, which no gradient 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,269 @@ from typing import Any
 import numpy as np
 
 from ..engine.ops import concat
-from .layers import Array, Grads, Layer, Params, ParamSpec, Sequential
+from .layers import Array, Context, Grads, Layer, Params, ParamSpec
+
+
+@dataclass(frozen=True)
+class Sequential(Layer):
+    """Apply layers one after the other.
+
+    Forward:  ``y = f_k(... f_2(f_1(x)))``
+
+    Backward: the chain rule, from the last layer to the first.
+
+    Shape: x (n_samples, n_in), y (n_samples, n_out of the last layer).
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        From the input to the output.
+
+    Examples
+    --------
+    >>> from skdnn.nn import Activation, Dense, Sequential
+    >>> layers = Sequential((Dense(4), Activation("relu"), Dense(1)))
+    >>> layers.n_out(3), [name for name, _, _ in layers.children(3)]
+    (1, ['dense_1', 'activation_1', 'dense_2'])
+    """
+
+    layers: tuple[Layer, ...]
+
+    def children(self, n_in: int) -> Iterator[tuple[str, Layer, int]]:
+        """Yield the layers with their names: dense_1, activation_1, dense_2, ...
+
+        Parameters
+        ----------
+        n_in : int
+            The number of inputs of the first layer.
+
+        Yields
+        ------
+        name : str
+            The class of the layer, and its count so far.
+        layer : Layer
+            The layer.
+        n_in : int
+            Its number of inputs.
+        """
+        count: Counter[str] = Counter()
+        for layer in self.layers:
+            kind = type(layer).__name__.lower()
+            count[kind] += 1
+            yield f"{kind}_{count[kind]}", layer, n_in
+            n_in = layer.n_out(n_in)
+
+    def n_out(self, n_in: int) -> int:
+        for layer in self.layers:
+            n_in = layer.n_out(n_in)
+        return n_in
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        return self._outputs(x, p, ctx)[-1]
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        grads, inputs = Grads(), self._outputs(x, p, ctx)[:-1]
+        layers = list(zip(self.children(x.shape[1]), inputs, strict=True))
+        for (name, layer, _), x_in in reversed(layers):
+            grad_x, own = layer.backward(grad_y, x_in, p[name], ctx[name])
+            grad_y = _checked(grad_x, x_in.shape, layer, "backward")
+            grads |= {f"{name}.{key}": grad for key, grad in own.items()}
+        return grad_y, grads
+
+    def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
+        values, inputs = Grads(), self._outputs(x, p, ctx)[:-1]
+        for (name, layer, _), x_in in zip(self.children(x.shape[1]), inputs, strict=True):
+            own = layer.statistics(x_in, p[name], ctx[name])
+            values |= {f"{name}.{key}": value for key, value in own.items()}
+        return values
+
+    def _outputs(self, x: Array, p: Params, ctx: Context) -> list[Array]:
+        """Return x, and the output of each layer, which enters the next one."""
+        outputs = [x]
+        for name, layer, n_in in self.children(x.shape[1]):
+            y = layer.forward(outputs[-1], p[name], ctx[name])
+            outputs.append(_checked(y, (len(x), layer.n_out(n_in)), layer, "forward"))
+        return outputs
+
+
+def _checked(array: Array, shape: tuple[int, ...], layer: Layer, method: str) -> Array:
+    """Return what a layer returns if it has the right shape; one of NumPy becomes read-only."""
+    found = getattr(array, "shape", None)
+    if found != shape:
+        raise ValueError(
+            f"{type(layer).__name__}.{method} must return an array of the shape {shape}, got "
+            f"{type(array).__name__ if found is None else found}."
+        )
+    if isinstance(array, np.ndarray):  # a layer that writes into what enters it is told so
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True)
+class Residual(Sequential):
+    """Add the output of some layers to their input.
+
+    Forward:  ``y = x + f(x)``, f the layers one after the other
+
+    Backward: ``grad_x = grad_y + f'(x)^T grad_y``
+
+    The gradient reaches x undiminished whatever f is, and f only has to learn a correction of x.
+
+    Shape: x and y (n_samples, n_units).
+
+    Parameters
+    ----------
+    layers : tuple of Layer
+        The layers of f, which ends with as many units as it begins with.
+
+    Raises
+    ------
+    ValueError
+        By `n_out`, if it ends with another number of them.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren and J. Sun, "Deep residual learning for image recognition", CVPR 2016,
+    arXiv:1512.03385.
+
+    Examples
+    --------
+    >>> from skdnn.nn import Activation, Dense, Residual
+    >>> Residual((Dense(16), Activation("silu"), Dense(8))).n_out(8)
+    8
+    """
+
+    def n_out(self, n_in: int) -> int:
+        n_out = super().n_out(n_in)
+        if n_out != n_in:
+            raise ValueError(
+                f"The layers of a Residual must end with as many units as they begin with, "
+                f"{n_in}, got {n_out}; change their widths or leave the Residual out."
+            )
+        return n_in
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        return x + super().forward(x, p, ctx)
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        grad_x, grads = super().backward(grad_y, x, p, ctx)
+        return grad_y + grad_x, grads
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Apply layers to some columns: a branch of a `Concatenate`.
+
+    Without layers, the columns are passed on.
+
+    Parameters
+    ----------
+    n_columns : int
+        The number of columns; they follow those of the branches before.
+    layers : tuple of Layer, default=()
+        The layers, one after the other.
+
+    Examples
+    --------
+    >>> from skdnn.nn import Branch, Concatenate, Dense
+    >>> Concatenate((Branch(2, (Dense(5),)), Branch(3))).n_out(5)
+    8
+    """
+
+    n_columns: int
+    layers: tuple[Layer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Concatenate(Layer):
+    """Apply layers of its own to each range of columns, and concatenate the outputs.
+
+    Forward:  ``y = [f_1(x_1), f_2(x_2), ...]``, x_j the columns of branch j and f_j its layers
+
+    Backward: ``grad_x = [f_1'(x_1)^T grad_y_1, f_2'(x_2)^T grad_y_2, ...]``
+
+    A table has columns of several kinds, such as numbers and categories.
+
+    Shape: x (n_samples, n_in), with n_in the sum of the branches' n_columns; y (n_samples, sum of
+    their n_out).
+
+    Parameters
+    ----------
+    branches : tuple of Branch
+        The ranges from left to right, ``Branch(n_columns, layers)``. One without layers passes its
+        columns on.
+
+    Raises
+    ------
+    ValueError
+        By `n_out`, if the branches do not take all columns, or one of them takes none.
+
+    Examples
+    --------
+    >>> from skdnn.nn import Branch, CategoricalEmbedding, Concatenate, Dense
+    >>> lookup = CategoricalEmbedding(sizes=(12, 31), n_units=(4, 5))
+    >>> Concatenate((Branch(3), Branch(2, (lookup,)))).n_out(5)
+    12
+    """
+
+    branches: tuple[Branch, ...]
+
+    def children(self, n_in: int) -> Iterator[tuple[str, Layer, int]]:
+        """Yield the branches: branch_1, branch_2, ...
+
+        Parameters
+        ----------
+        n_in : int
+            The number of columns.
+
+        Yields
+        ------
+        name : str
+            The name of the branch.
+        layers : Sequential
+            Its layers as one.
+        n_columns : int
+            The number of its columns.
+        """
+        for i, branch in enumerate(self.branches, start=1):
+            yield f"branch_{i}", Sequential(branch.layers), branch.n_columns
+
+    def n_out(self, n_in: int) -> int:
+        n_columns = [branch.n_columns for branch in self.branches]
+        if sum(n_columns) != n_in or min(n_columns, default=1) < 1:
+            raise ValueError(
+                f"The branches of a Concatenate must take at least one column each and all "
+                f"{n_in} together, got n_columns={n_columns!r}; change them to add up."
+            )
+        return sum(layers.n_out(n) for _, layers, n in self.children(n_in))
+
+    def forward(self, x: Array, p: Params, ctx: Context) -> Array:
+        return concat([f.forward(x_j, p[j], ctx[j]) for j, f, x_j in self._inputs(x)], axis=1)
+
+    def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
+        grads_x, grads, start = [], Grads(), 0
+        for j, f, x_j in self._inputs(x):
+            stop = start + f.n_out(x_j.shape[1])
+            grad_x, own = f.backward(grad_y[:, start:stop], x_j, p[j], ctx[j])
+            grads_x.append(grad_x)
+            grads |= {f"{j}.{key}": grad for key, grad in own.items()}
+            start = stop
+        return concat(grads_x, axis=1), grads
+
+    def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
+        values: Grads = {}
+        for j, f, x_j in self._inputs(x):
+            own = f.statistics(x_j, p[j], ctx[j])
+            values |= {f"{j}.{key}": value for key, value in own.items()}
+        return values
+
+    def _inputs(self, x: Array) -> Iterator[tuple[str, Layer, Array]]:
+        """Yield the names j of the branches, their layers f and the columns x_j that they take."""
+        start = 0
+        for name, layers, n_columns in self.children(x.shape[1]):
+            yield name, layers, x[:, start : start + n_columns]
+            start += n_columns
 
 
 class Layout:
@@ -54,7 +317,6 @@ class Layout:
                 self.specs[path + spec.name] = spec
         self.columns: dict[str, slice] = {}
         self.n_params = self.n_trainable = self.n_decayed = 0
-        self._trainable: list[str] = []
         self.lr_factors: tuple[tuple[int, float], ...] = ()
 
         def place(name: str) -> tuple[bool, bool, float]:
@@ -67,7 +329,6 @@ class Layout:
             self.n_params = start + size
             self.columns[name] = slice(start, self.n_params)
             if spec.trainable:
-                self._trainable.append(name)
                 self.n_trainable = self.n_params
                 self.n_decayed = self.n_params if spec.weight_decay else self.n_decayed
                 self.lr_factors += ((size, spec.lr_scale),)
@@ -95,13 +356,14 @@ class Layout:
         ValueError
             If a gradient is missing, or of another shape than its parameter, or of none.
         """
-        if set(self._trainable) != grads.keys():
+        names = [name for name in self.columns if self.specs[name].trainable]
+        if set(names) != grads.keys():
             raise ValueError(
                 f"The backward pass must return a gradient of each trainable parameter and of "
-                f"nothing else, {sorted(self._trainable)}, got {sorted(grads)}."
+                f"nothing else, {sorted(names)}, got {sorted(grads)}."
             )
         flat = []
-        for name in self._trainable:
+        for name in names:
             shape = self.specs[name].shape
             if grads[name].shape != shape:
                 raise ValueError(
@@ -189,11 +451,7 @@ class Network:
     @cached_property
     def widest(self) -> int:
         """The number of units that come out of the widest layer."""
-        widths, n_in = [1], self.n_in
-        for layer in self.layers:
-            n_in = layer.n_out(n_in)
-            widths.append(n_in)
-        return max(widths)
+        return max(layer.n_out(n) for _, layer, n in Sequential(self.layers).children(self.n_in))
 
     def check_params(self, params: Any) -> None:
         """Check that these are parameters of this network.
