@@ -12,7 +12,6 @@ from sklearn.metrics import log_loss
 from strategies import EXTREME_LOGITS, logits_N, n_samples, seeds
 from tables import ACTIVATION_ROWS, LOSS_ROWS, Bump, classes_defined_in
 
-from skdnn import DeepBinaryClassifier
 from skdnn.nn import BinaryCrossEntropy, FocalLoss, activations, functions, losses
 from skdnn.nn.activations import (
     ACTIVATIONS,
@@ -71,17 +70,6 @@ def test_activation_derivative_equals_central_differences_of_its_formula(name, d
     np.testing.assert_allclose(derivative, exact, rtol=0, atol=20 * np.finfo(dtype).eps)
 
 
-@names
-@given(z=st.lists(st.floats(-30.0, 30.0), min_size=1, max_size=8))
-def test_activation_derivative_equals_the_complex_step(name, z):
-    """On numbers of any size, and at zero itself where there is no kink."""
-    activation, z = ACTIVATIONS[name](), np.array(z)
-    if ACTIVATION_ROWS[name].has_kink:
-        z = np.where(np.abs(z) < 1e-3, 1e-3, z)
-    numerical = activation.value(z + 1e-30j).imag / 1e-30
-    np.testing.assert_allclose(activation.derivative(z), numerical, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("name", [n for n, row in ACTIVATION_ROWS.items() if row.has_kink])
 def test_activation_with_a_kink_has_a_one_sided_derivative_there(name):
     [at_zero, left, right] = ACTIVATIONS[name]().derivative(np.array([0.0, -1e-9, 1e-9]))
@@ -128,16 +116,6 @@ def test_make_activation_takes_names_functions_and_own_objects():
     assert make_activation("tanh") == Tanh()
     assert make_activation(LeakyReLU(0.3)) == LeakyReLU(0.3)
     assert make_activation(bump) is bump
-
-
-def test_own_activation_has_its_place_in_a_network():
-    rng = np.random.default_rng(1)
-    X, y, bump = rng.normal(size=(30, 3)), np.arange(30) % 2, Bump()
-    settings = {"encoder": None, "n_members": 1, "max_iter": 2, "n_iter_no_change": np.inf}
-    model = DeepBinaryClassifier((4,), bump, **settings).fit(X, y)
-    (W, V), (b, c) = model.coefs_, model.intercepts_
-    expected = expit(bump.value(X @ W + b) @ V + c)
-    np.testing.assert_allclose(model.predict_proba(X)[:, 1], expected[:, 0], rtol=1e-9)
 
 
 # Losses.

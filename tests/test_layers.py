@@ -25,7 +25,6 @@ from tables import (
     random_params,
     run_traced,
     take_steps,
-    unflatten,
 )
 
 from skdnn import check_gradients
@@ -38,17 +37,14 @@ from skdnn.nn import (
     Dense,
     Dropout,
     FeatureScaling,
-    Layer,
     LayerNorm,
     Network,
     NumericEmbedding,
     Params,
-    ParamSpec,
     Residual,
     Sequential,
 )
 from skdnn.nn.activations import Tanh
-from skdnn.nn.initializers import normal
 from skdnn.nn.network import Layout
 
 TANH = Activation(Tanh())
@@ -80,12 +76,6 @@ def test_dense_computes_xw_plus_b(n_units, dtype):
     x, W, b = (rng.normal(size=s).astype(dtype) for s in ((5, 4), (4, n_units), (n_units,)))
     y, *_ = run_layer(Dense(n_units), x, {"W": W, "b": b})
     np.testing.assert_allclose(y, x @ W + b, rtol=100 * np.finfo(dtype).eps)
-
-
-def test_dense_decays_weights_and_not_biases():
-    W, b = Dense(3).params(4)
-    assert (W.name, W.shape, W.weight_decay) == ("W", (4, 3), True)
-    assert (b.name, b.shape, b.weight_decay) == ("b", (3,), False)
 
 
 def test_feature_scaling_multiplies_each_feature_by_a_factor_that_begins_at_one():
@@ -308,17 +298,6 @@ def test_layers_within_layers_are_named_and_counted_where_they_are():
     ]
 
 
-def test_statistics_within_branches_are_reset_with_the_others():
-    layer = Concatenate((Branch(1, (BatchNorm(),)), Branch(2, (BatchNorm(),))))
-    network = Network((layer, Dense(1)), 3)
-    params = random_params(network, np.random.default_rng(0))
-    network.reset_statistics(params)
-    means = [name for name in network.layout.specs if name.endswith("running_mean")]
-    assert len(means) == 2
-    for name in means:
-        assert not network.layout.view(params, name).any()
-
-
 def table_network(n_members=2):
     """Return a network as tables want it: numbers twice over, categories, two dense layers."""
     periodic = (FeatureScaling(), NumericEmbedding(3, 2))
@@ -360,51 +339,6 @@ def test_rows_of_the_table_reach_every_kind_of_branch():
     assert [branch.n_columns for branch in layer.branches] == [2, 2, 2]
     x = numbers_and_codes(np.random.default_rng(0), (50, 6))
     assert set(np.unique(x[:, 4:])) == {0.0, 1.0, 2.0, 3.0}
-
-
-class Shift(Layer):
-    """A layer with neither weights to decay nor a fixed learning rate: ``y = x + b``."""
-
-    def params(self, n_in):
-        return (ParamSpec("b", (n_in,), normal, weight_decay=False, lr_scale=6.0),)
-
-    def forward(self, x, p, ctx):
-        return x + p.b
-
-    def backward(self, grad_y, x, p, ctx):
-        return grad_y, {"b": grad_y.sum(axis=0)}
-
-
-def test_network_runs_any_layer_that_keeps_the_contract():
-    """A layer from outside the package, first and in the middle, with its own rate."""
-    network = Network((Shift(), Dense(3), Shift(), Dense(1)), 2)
-    assert network.layout.n_decayed == 9
-    sizes, factors = zip(*network.layout.lr_factors, strict=True)
-    np.testing.assert_array_equal(np.repeat(factors, sizes), [1.0] * 13 + [6.0] * 5)
-    rng = np.random.default_rng(0)
-    params, X, y = random_params(network, rng), rng.normal(size=(15, 2)), np.arange(15) % 2
-    p = unflatten(network, params)
-    hidden = (X + p["shift_1"].b) @ p["dense_1"].W + p["dense_1"].b
-    expected = (hidden + p["shift_2"].b) @ p["dense_2"].W + p["dense_2"].b
-    np.testing.assert_allclose(logits_of(network, params, X)[0], expected[:, 0], rtol=1e-12)
-    assert check_gradients(network, X, y).passed
-    traced, eager = (take_steps(network, params, X, y, executor=e) for e in ("numpy", "eager"))
-    np.testing.assert_allclose(traced["params"], eager["params"], rtol=1e-12)
-
-
-@pytest.mark.parametrize("wrong", ["missing", "of another shape"])
-def test_backward_pass_that_forgets_a_gradient_is_told_so(wrong):
-    class Forgetful(Shift):
-        def backward(self, grad_y, x, p, ctx):
-            return grad_y, {} if wrong == "missing" else {"b": grad_y.sum(axis=1)}
-
-    network = Network((Forgetful(), Dense(1)), 2)
-    message = "of each trainable parameter .*, got .'dense_1.W', 'dense_1.b'"
-    if wrong == "of another shape":
-        message = r"parameter 'forgetful_1.b' must have its shape, \(2,\), got \(8,\)"
-    for executor in ("numpy", "eager"):
-        with pytest.raises(ValueError, match=message):
-            take_steps(network, draw_first(network), np.ones((9, 2)), np.ones(9), executor=executor)
 
 
 # Normalisation.

@@ -113,15 +113,6 @@ def test_parameters_that_are_not_there_are_an_error():
         _ = unflatten(network, draw_first(network))["dense_1"].c
 
 
-def test_layer_names_count_each_kind_from_one():
-    network = Network((Dense(3), Activation(Tanh()), Dense(3), Dropout(0.5), Dense(1)), 2)
-    names = [name for name, *_ in network.of_member(0).children(2)]
-    assert names == ["dense_1", "activation_1", "dense_2", "dropout_1", "dense_3"]
-    assert list(network.layout.columns)[:3] == ["dense_1.W", "dense_2.W", "dense_3.W"]
-    assert {factor for _, factor in network.layout.lr_factors} == {1.0}
-    assert network.widest == 3
-
-
 @given(networks(normalizations=NORMALIZATIONS), seeds)
 def test_first_values_of_a_member_are_drawn_from_its_own_stream(network, seed):
     params = draw_first(network, seed)

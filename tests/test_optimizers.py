@@ -150,27 +150,6 @@ def test_twenty_steps_follow_the_formula(name, seed):
         np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("name", "trace"),
-    [
-        ("gd", [0.9, 0.81, 0.729]),
-        ("momentum", [0.9, 0.72, 0.486]),
-        ("nesterov", [0.82, 0.6084, 0.395208]),
-        ("rmsprop", [0.8, 0.6642897713, 0.5552204344]),
-        ("adam", [0.9, 0.8005381333, 0.7020624203]),
-    ],
-)
-def test_first_steps_are_those_worked_out_by_hand(name, trace):
-    """From w = 1 on the bowl w^2 / 2, where g = w, at a learning rate of 0.1.
-
-    RMSProp with a decay of 3/4: v = 1/4 and a step of 0.1 / 0.5 to w = 0.8, and so on.
-    """
-    parameters = {"beta_2": 0.75, "epsilon": 1e-12} if name == "rmsprop" else {}
-    optimizer = build_optimizer(SOLVER_ROWS[name], make_layout((1, 1.0)), **parameters)
-    steps = descend(optimizer, np.ones(1), np.copy, 3, learning_rate=0.1)
-    np.testing.assert_allclose([float(params[0]) for params in steps], trace, atol=1e-7)
-
-
 # PyTorch's L2 penalty for all but AdamW, and its own decoupled decay where it has it.
 DECAYS = [
     *((name, {}, {}) for name in SOLVER_ROWS),
@@ -239,27 +218,6 @@ def test_twenty_training_steps_equal_pytorchs(torch, name, decay, torch_decay):
         for parameter, tensor in theirs.items():
             own = layout.view(ours[np.newaxis], parameter)[0]
             np.testing.assert_allclose(own, tensor.detach().numpy(), rtol=0, atol=1e-10)
-
-
-@rows
-def test_optimizer_finds_the_bottom_of_a_bowl(row):
-    params, gradient = quadratic(0)
-    params = last(descend(build_optimizer(row), params, gradient, 2000))
-    assert np.abs(gradient(params)).max() < 0.05
-
-
-@rows
-def test_optimizer_keeps_float32(row):
-    """Parameters and state stay float32, and follow the float64 ones to its accuracy."""
-    optimizer = build_optimizer(row, l2=0.1, weight_decay=0.1, max_grad_norm=1.0)
-    (narrow, narrow_gradient), (wide, wide_gradient) = (
-        quadratic(0, dtype) for dtype in (np.float32, np.float64)
-    )
-    assert all(array.dtype == np.float32 for array in optimizer.init(narrow).values())
-    narrow = last(descend(optimizer, narrow, narrow_gradient, 20))
-    assert narrow.dtype == np.float32
-    expected = last(descend(optimizer, wide, wide_gradient, 20))
-    np.testing.assert_allclose(narrow, expected, rtol=0, atol=1e-3)
 
 
 def test_gradient_descent_is_one_transform():
@@ -389,18 +347,11 @@ def test_schedule_says_what_it_counts_and_whether_it_needs_the_end(name):
 
 
 @names
-@given(st.data(), st.integers(1, 10**6))
+@given(st.data(), st.integers(1, 30) | st.integers(1, 10**6))
 def test_schedule_stays_between_zero_and_one(name, data, total):
     multiplier = make_schedule(name)(data.draw(st.integers(0, total - 1)), total)
     assert type(multiplier) is float
     assert 0.0 <= multiplier <= 1.0
-
-
-@names
-def test_schedule_is_finite_at_every_step_of_a_short_fit(name):
-    for total in range(1, 31):
-        multipliers = curve(make_schedule(name), total)
-        assert ((multipliers >= 0.0) & (multipliers <= 1.0)).all()
 
 
 @names
@@ -489,13 +440,3 @@ def test_schedule_is_what_training_follows(name):
     at = [2, 5, 8, 11] if counts == "steps" else [0, 120, 240, 360]
     expected = [0.01 * make_schedule(name, 0.3)(done, 12) for done in at]
     np.testing.assert_allclose(model.history_["learning_rate"], expected, rtol=1e-6)
-
-
-def test_invscaling_counts_samples_and_not_batches():
-    """As in MLPClassifier: with batches of any size the rate of an epoch is the same."""
-    X, y = make_table()
-    rates = [
-        classifier((4,), learning_rate="invscaling", batch_size=size).fit(X, y)
-        for size in (30, 120)
-    ]
-    assert rates[0].history_["learning_rate"] == rates[1].history_["learning_rate"]

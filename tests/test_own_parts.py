@@ -232,6 +232,10 @@ def in_place(self, x, p, ctx):
             "nothing else",
         ),
         (
+            layer(backward=lambda s, g, x, p, ctx: (g, {"s": g.sum(axis=1)})),
+            r"parameter 'own_1.s' must have its shape, \(6,\), got \(32,\)",
+        ),
+        (
             layer(params=lambda s, n: Factor().params(n) * 2),
             r"names that differ, got 'own_1.s' twice",
         ),
