@@ -64,12 +64,8 @@ POOLED_PATIENCE, POOLED_GROWTH = 6, 0.2
 
 
 COPIED = (
-    "n_features_in_",
-    "feature_names_in_",
-    "loss_",
-    "best_loss_",
-    "best_validation_score_",
-    "n_iter_",
+    *("n_features_in_", "feature_names_in_", "n_iter_"),
+    *("loss_", "best_loss_", "best_validation_score_"),
 )
 """Attributes of an MLPClassifier that are copied."""
 
@@ -295,16 +291,14 @@ def from_mlp(cls: type, mlp: Any) -> Any:
     network = build_network(architecture)
     plan = make_plan(parameters, network, one_row)
     state = first_state(parameters, plan, one_row)
-    state.params = _flatten(mlp.coefs_, mlp.intercepts_, network.layout)
+    state.params = _flatten([*mlp.coefs_, *mlp.intercepts_], network.layout)
     state.final_params = state.params.copy()
     optimizer = getattr(mlp, "_optimizer", None)
     state.optimizer["step"] = int(getattr(optimizer, "t", 0))
     for name in state.optimizer["arrays"]:
         arrays = getattr(optimizer, ARRAYS.get(name, ""), None)
         if arrays is not None:
-            n = len(mlp.coefs_)
-            flat = _flatten(arrays[:n], arrays[n:], network.layout)
-            state.optimizer["arrays"][name] = flat
+            state.optimizer["arrays"][name] = _flatten(arrays, network.layout)
     # The penalty is within its loss.
     curve, scores = list(getattr(mlp, "loss_curve_", [])), getattr(mlp, "validation_scores_", None)
     state.history = {"loss": curve, "penalty": [0.0] * len(curve)}
@@ -319,12 +313,7 @@ def from_mlp(cls: type, mlp: Any) -> Any:
     return estimator
 
 
-def _flatten(weights: list[np.ndarray], biases: list[np.ndarray], layout: Layout) -> np.ndarray:
-    """Return arrays by layer as parameters of a single member: (1, n_params)."""
-    flat = np.empty((1, layout.n_params), weights[0].dtype)
-    for kind, arrays in (("W", weights), ("b", biases)):
-        names = [name for name in layout.specs if name.endswith(f".{kind}")]
-        for name, array in zip(names, arrays, strict=True):
-            view = layout.view(flat, name)
-            view[0] = array.reshape(view.shape[1:])
-    return flat
+def _flatten(arrays: list[np.ndarray], layout: Layout) -> np.ndarray:
+    """Return the weights and then the biases of all layers as those of a member: (1, n_params)."""
+    names = sorted(layout.specs, key=lambda name: name.endswith(".b"))
+    return layout.flatten(dict(zip(names, arrays, strict=True)))[np.newaxis]
