@@ -287,12 +287,12 @@ def _write_tabular(
             parts.append(graph.node("Sub", flags, scaling.missing[of_flags]))
             places += encoder._missing_places
     read = list(encoder._numeric)
-    for j, category in encoder._categories.items():
+    for j, (category, own) in encoder._categories.items():
         is_text = find_type(encoder, j) == STRING
         read += [] if is_text else [j]
         row = _write_row(graph, category, _take(graph, inputs, [j], is_text=is_text), is_text)
         parts.append(graph.node("GatherND", category.table, row))
-        places += range(n_out)[encoder._category_places[j]]
+        places += range(n_out)[own]
     empty = sorted(set(range(n_out)) - set(places))
     if empty:  # columns without any value in `fit`
         n_samples = graph.node("Gather", graph.node("Shape", inputs[0].name), np.array([0]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
@@ -271,17 +271,18 @@ def make_lookup(
     return flags, [(FLAG, suffix) for suffix in suffixes]
 
 
-def advise(column: NumberScale | Category, levels: Collection[Any]) -> str | None:
+def advise(column: NumberScale | Category, summary: Iterable[Any]) -> str | None:
     """Return the warning about a column, or None.
 
-    `levels` are those of a column that was not declared to be a category. If they read as numbers
-    or times, rare ones are not mentioned.
+    `summary` has the counts of levels, as items, of a column that was not declared to be a
+    category. If they read as numbers or times, rare ones are not mentioned.
     """
     if column.is_empty:
         return EMPTY
     if isinstance(column, NumberScale):
         return None
-    texts = [str(level) for level in levels if level is not None]  # which stands for missing
+    levels = [level for level, _ in summary if level is not None]  # which stands for missing
+    texts = list(map(str, levels))
     if len(set(texts)) < len(texts):
         return TWINS
     form = read_as(levels)

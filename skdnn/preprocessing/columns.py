@@ -159,8 +159,7 @@ class Levels(NamedTuple):
 class Table:
     """A DataFrame or a two-dimensional array as the encoder reads it.
 
-    Columns go by position; labels are for messages. `codes` are columns of an array that hold those
-    of an encoder, and so are categories.
+    Columns go by position; labels are for messages.
 
     Raises
     ------
@@ -168,13 +167,13 @@ class Table:
         If a column holds times, or what is neither a number nor a category; or if X is empty.
     """
 
-    def __init__(self, X: Any, codes: Sequence[int] = ()) -> None:
+    def __init__(self, X: Any) -> None:
         if isinstance(X, np.ndarray):
             kind = FLOAT32 if X.dtype == np.float32 else KINDS_OF_ARRAYS.get(X.dtype.kind, NUMBER)
-            self.X: Any = X
+            self.X: Any = np.asarray(X)
             self.labels: Sequence[Any] = range(X.shape[1])
             self.kinds = np.full(len(self.labels), kind)
-            self.kinds[list(codes)] = CATEGORY
+            self.kinds[find_codes(X)] = CATEGORY
         else:
             # The checks of an array, and their messages, on one of this shape that costs nothing.
             check_array(np.broadcast_to(0.0, X.shape), ensure_all_finite=False)
@@ -272,14 +271,14 @@ class Table:
 def open_columns(X: Any, estimator: Any = None) -> Table:
     """Check a table as scikit-learn does, and return its columns; `estimator` is for messages."""
     X = make_dense(take_table(X))
-    codes = find_codes(X)
-    if not is_frame(X):
-        # Of a list with one string NumPy would make strings.
-        dtype = None if hasattr(X, "dtype") else object
-        X = check_array(
-            X, dtype=dtype, ensure_all_finite=False, estimator=estimator, input_name="X"
-        )
-    return Table(X, codes)
+    if is_frame(X):
+        return Table(X)
+    # Of a list with one string NumPy would make strings.
+    dtype = None if hasattr(X, "dtype") else object
+    checked = check_array(
+        X, dtype=dtype, ensure_all_finite=False, estimator=estimator, input_name="X"
+    )
+    return Table(X if isinstance(X, np.ndarray) else checked)  # with marks, if X has some
 
 
 def find_kind(dtype: Any) -> int:

@@ -39,11 +39,10 @@ from ..utils import (
     with_usual_errors,
 )
 from .categories import (
-    EMPTY,
     FIRST_LEVEL,
     LARGEST_CODE,
     MANY_ROWS,
-    RARE,
+    PREMATURE,
     UNKNOWN_LEVELS,
     Category,
     LevelMatch,
@@ -320,8 +319,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
                 "This encoder is part of a model, which does not keep what it has learnt from: "
                 "partial_fit cannot go on. Take a clone, or the encoder that the model was given."
             )
-        # Later parts may have more values, and more rows of a level.
-        self._learn(self._open(X, reset=not before), sample_weight, before, (EMPTY, RARE))
+        self._learn(self._open(X, reset=not before), sample_weight, before, PREMATURE)
         return self
 
     def _learn(
@@ -360,12 +358,11 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
     def _warn_of_columns(self, table: Table, summaries: list[Any], untold: Sequence[str]) -> None:
         """Warn of columns that are probably not of the kind that they are read as."""
         warned = defaultdict(list)  # columns by message
+        is_by_dtype = isinstance(self.categorical_features, str)
         for j, column in enumerate(self._columns):
-            levels: Any = ()
-            is_by_dtype = isinstance(self.categorical_features, str)
-            if is_by_dtype and self.is_categorical_[j] and table.kinds[j] in (STRING, OBJECT):
-                levels = dict(summaries[j])
-            warned[advise(column, levels)].append(self._labels[j])
+            is_guess = is_by_dtype and table.kinds[j] in (STRING, OBJECT)
+            message = advise(column, summaries[j] if is_guess else ())
+            warned[message].append(self._labels[j])
         for message, labels in warned.items():
             if message is not None and message not in untold:
                 warn_of(message, labels)
@@ -408,16 +405,15 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             X_encoded[rows, self._places] = numbers
             X_encoded[rows, self._missing_places] = flags
         matches = []
-        for j, category in self._categories.items():
-            place = self._category_places[j]
-            matches.append(category.encode_into(table.levels(j), X_encoded[:, place]))
+        for j, (category, places) in self._categories.items():
+            matches.append(category.encode_into(table.levels(j), X_encoded[:, places]))
         return X_encoded, matches
 
     def _warn_of_unknown(self, blocks: list[list[LevelMatch]]) -> None:
         """Warn of category columns in which no row of these blocks has a level of `fit`."""
         unknown, examples = [], []
         for j, *matches in zip(self._categories, *blocks, strict=True):
-            category = self._categories[j]
+            category, _ = self._categories[j]
             n_rows, n_known, types = zip(*matches, strict=True)
             # A few rows with a new level are usual, and so are many where most levels were rare.
             is_surprise = sum(n_rows) >= MANY_ROWS and not category.is_mostly_rare
@@ -467,9 +463,9 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         slopes = np.zeros((len(table), len(self.source_features_)))
         if self._numeric:
             slopes[:, self._places] = self._scaling.slopes(table.numbers(self._numeric))
-        for j, category in self._categories.items():
+        for j, (category, places) in self._categories.items():
             is_present = table.levels(j).codes[:, np.newaxis] >= 0
-            slopes[:, self._category_places[j]] = category.boolean_slopes * is_present
+            slopes[:, places] = category.boolean_slopes * is_present
         return slopes
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
@@ -529,7 +525,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         self.n_continuous_ = int(np.count_nonzero(self._marks == CONTINUOUS))
         self.code_sizes_ = tuple(self._marks[self._marks > FLAG].tolist())
         self.categories_ = [None] * len(columns)
-        self._categories, self._category_places = {}, {}
+        self._categories: dict[int, tuple[Category, slice]] = {}
         self._numeric, self._places, self._missing_places = [], [], []
         numbers = []
         for j, column in enumerate(columns):
@@ -539,8 +535,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             if column.is_empty:  # not read, whatever comes later
                 continue
             if isinstance(column, Category):
-                self._categories[j] = column
-                self._category_places[j] = slice(first, first + len(column.outputs))
+                self._categories[j] = column, slice(first, first + len(column.outputs))
             else:  # the place of its value, and that of its missing flag, if it has one
                 numbers.append(column)
                 self._numeric.append(j)
