@@ -30,9 +30,8 @@ from .estimator.tables import number_groups, read_labels, weigh_classes
 from .nn import BinaryCrossEntropy
 from .preprocessing import TabularEncoder
 from .training.calibration import count_evidence
-from .training.folds import assign_folds
 from .training.interrupt import Interrupt
-from .training.rows import Rows
+from .training.rows import Rows, assign_folds
 from .tuning import CANDIDATES
 from .typing import ArrayLike, TableLike
 from .utils import (

@@ -12,8 +12,8 @@ from sklearn.metrics import log_loss
 from skdnn import DeepBinaryClassifier, TabularEncoder
 from skdnn.nn import Branch, CategoricalEmbedding, Concatenate, Dense, Network
 from skdnn.nn.initializers import zeros
+from skdnn.training.fitted_layers import N_PARTS, N_TABLES, SMOOTHING, fit_target_encoding
 from skdnn.training.rows import Rows
-from skdnn.training.target_encoding import N_PARTS, N_TABLES, SMOOTHING, fit_target_encoding
 
 FEW = {"random_state": 0, "max_iter": 3, "n_members": 5, "hidden_layer_sizes": (8,)}
 N_LEVELS, N_MEMBERS = 12, 3

@@ -38,7 +38,7 @@ from ..nn.initializers import (
 from ..nn.network import Network
 from ..preprocessing import TabularEncoder
 from ..preprocessing.categories import FIRST_LEVEL, LARGEST_CODE, ROWS_TO_EMBED, have_few_rows
-from ..training.target_encoding import N_STATISTICS, N_TABLES
+from ..training.fitted_layers import N_STATISTICS, N_TABLES
 from ..utils import StrOptions
 from .parameters import COUNT, MOST_EMBEDDED, OWN_ACTIVATION, SEQUENCES, SHARE, ResolvedParameters
 

@@ -20,13 +20,12 @@ from ..nn.network import Layout, Network
 from ..optim.schedules import Constant, CosLog4, Schedule, make_schedule
 from ..optim.solvers import Optimizer, make_optimizer
 from ..preprocessing import TabularEncoder
-from ..training.bins import fit_bins
 from ..training.calibration import can_calibrate, evaluate_out_of_fold
-from ..training.folds import FEWEST_FOLDS, hold_out
+from ..training.fitted_layers import fit_bins, fit_target_encoding
 from ..training.interrupt import listen_for_interrupts
 from ..training.lbfgs import train_lbfgs
 from ..training.loop import train
-from ..training.rows import Rows
+from ..training.rows import FEWEST_FOLDS, Rows, hold_out
 from ..training.state import (
     Purpose,
     TrainingPlan,
@@ -34,7 +33,6 @@ from ..training.state import (
     first_optimizer_state,
     make_stream,
 )
-from ..training.target_encoding import fit_target_encoding
 from ..training.threads import resolve_n_jobs
 from ..training.validation import make_validation
 from .architecture import Architecture, InputColumns, build_network, count_embedded

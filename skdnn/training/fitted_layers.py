@@ -1,18 +1,26 @@
-"""Bins of piecewise-linear embeddings, cut for each member where the labels of its rows change.
+"""What layers take from the labels before training: bins of numbers, statistics of categories.
 
-The cuts are those of a small decision tree on one feature, found for all members and features at
-once from counts of the classes in fine bins. The labels of the rows that a member holds out are not
+Bins of piecewise-linear embeddings are cut for each member where the labels of its rows change. The
+cuts are those of a small decision tree on one feature, found for all members and features at once
+from counts of the classes in fine bins. The labels of the rows that a member holds out are not
 used; their values are, as in the encoder.
+
+Target encoding: an embedding of a level of few rows overfits. Two numbers are computed for each
+level instead from a member's own rows, and stand in a lookup table that training does not change.
+No row of training sees its own label in them: rows are in parts, and the codes of a part read a
+table of all other parts. New rows, whose codes are as the encoder makes them, read the table of all
+rows.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..nn import NumericEmbedding
+from ..nn import CategoricalEmbedding, NumericEmbedding
 from ..nn.network import Network
 from ..utils import ROUNDING, cut_rows
-from .rows import Rows
+from .rows import Rows, Selection
+from .state import TrainingState, make_stream
 
 MOST_ROWS = 20_000
 """Rows that the cuts are computed from, at equal steps: more would hardly move the cuts."""
@@ -28,6 +36,18 @@ MARGIN = 1e-3
 
 NARROWEST = 1e-4
 """Width of a bin at least: in float32 steeper functions would be lost in rounding."""
+
+N_PARTS = 5
+"""Parts of the rows; 10 and 20 are no better."""
+
+N_TABLES = 1 + N_PARTS
+"""Tables of a column, one after the other: of all rows, and for each part of all others."""
+
+N_STATISTICS = 2
+"""Numbers for each level."""
+
+SMOOTHING = 2.0
+"""Rows with the mean of all labels that are added to those of each level; 1 to 6 are as good."""
 
 
 def fit_bins(network: Network, params: np.ndarray, rows: Rows) -> None:
@@ -93,8 +113,9 @@ def find_cuts(
         order = X[:, j].argsort()
         x = X[order, j].astype(np.float64)
         edges[j] = _cut_finely(x, weight[order])
-        ends = np.append(x.searchsorted(edges[j, 1:-1]), len(x))
-        totals[:, :, j] = own[..., order].cumsum(axis=-1)[..., ends - 1]
+        ends, place = np.unique([*x.searchsorted(edges[j, 1:-1]), len(x)], return_inverse=True)
+        in_bins = np.add.reduceat(own.take(order, axis=-1), [0, *ends[:-1]], axis=-1)
+        totals[:, :, j] = in_bins.cumsum(axis=-1)[..., place]
     is_cut = _choose_cuts(totals[0], totals[1], n_bins - 1)
     margin = MARGIN * (edges[:, -1] - edges[:, 0])
     for member, j in np.ndindex(n_members, n_features):
@@ -148,3 +169,89 @@ def _cut_finely(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     edges[0] = x[0]
     edges[1 : len(ends) + 1] = 0.5 * (ends + x[np.searchsorted(x, ends, side="right")])
     return edges
+
+
+def fit_target_encoding(
+    network: Network,
+    columns: tuple[int, ...],
+    state: TrainingState,
+    rows: Rows,
+) -> None:
+    """Fill the tables of each member by the rows that it learns from, and let codes name parts.
+
+    Parameters
+    ----------
+    network : Network
+        Its first embeddings that are not trainable are filled.
+    columns : tuple of int
+        The columns of codes that these look up.
+    state : TrainingState
+        Its parameters are changed in place, those that are kept too.
+    rows : Rows
+        To learn from; codes of part k become ``code + (1 + k) * size`` in place.
+    """
+    if not columns:
+        return
+    tables = (  # from left to right; a layer of the user's own may have more
+        (f"{path}E_{j}", size // N_TABLES)
+        for path, layer, _ in network.of_member(0).walk(network.n_in)
+        if isinstance(layer, CategoricalEmbedding) and not layer.trainable
+        for j, size in enumerate(layer.sizes, start=1)
+    )
+    part = _choose_parts(rows, make_stream(state.seed, "parts"))
+    is_selected = isinstance(rows.X, Selection)
+    X, index = (rows.X.table, rows.X.index) if is_selected else (rows.X, slice(None))
+    weight = rows.weights.astype(np.float64)
+    kept = [a for a in (state.params, state.ema_params, state.final_params) if a is not None]
+    for column, (name, size) in zip(columns, tables, strict=False):
+        place = part * size + X[index, column].astype(np.intp)
+        for member in range(network.n_members):
+            own = weight if rows.is_held_out is None else weight * ~rows.is_held_out[member]
+            n, s = (
+                leave_out(np.bincount(place, w, minlength=N_PARTS * size).reshape(N_PARTS, size))
+                for w in (own, own * rows.y)
+            )
+            for params in kept:
+                table = network.layout.view(params, name)[member]
+                table[...] = describe_levels(n, s).reshape(table.shape)
+        X[index, column] = place + size
+
+
+def _choose_parts(rows: Rows, rng: np.random.Generator) -> np.ndarray:
+    """Return the part of each row, the same for a group if there are more groups than parts."""
+    unit = np.arange(len(rows))
+    if rows.group is not None and rows.group.max() >= N_PARTS:
+        unit = rows.group
+    return rng.permutation(unit.max() + 1)[unit] % N_PARTS
+
+
+def leave_out(counts: np.ndarray) -> np.ndarray:
+    """Add up the counts of all parts, and those of all parts but one: (1 + n_parts, n_levels)."""
+    others = [np.delete(counts, k, axis=0).sum(axis=0) for k in range(len(counts))]
+    return np.stack([counts.sum(axis=0), *others])
+
+
+def describe_levels(n: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Return two numbers for each level, of which n rows have labels that sum to s.
+
+    With p the mean of all labels and a = `SMOOTHING`, they are how far the smoothed log-odds of the
+    level are from those of all, ``log((s + a p) / (n - s + a (1 - p))) - log(p / (1 - p))``, and
+    how much of this is known, ``n / (n + a)``. Both are 0 for a level without rows.
+
+    Parameters
+    ----------
+    n, s : ndarray of shape (n_tables, n_levels)
+
+    Returns
+    -------
+    statistics : ndarray of shape (n_tables, n_levels, 2)
+
+    References
+    ----------
+    D. Micci-Barreca, "A preprocessing scheme for high-cardinality categorical attributes in
+    classification and prediction problems", SIGKDD Explorations 3, 2001.
+    """
+    # By the rule of succession, so that p is neither 0 nor 1.
+    p = (s.sum(axis=1, keepdims=True) + 1.0) / (n.sum(axis=1, keepdims=True) + 2.0)
+    odds = (s + SMOOTHING * p) / (n - s + SMOOTHING * (1.0 - p))
+    return np.stack([np.log(odds) - np.log(p / (1.0 - p)), n / (n + SMOOTHING)], axis=-1)
