@@ -63,24 +63,19 @@ def test_every_parameter_has_its_name():
     assert list(ours)[:3] == list(theirs)[:3] == ["self", "hidden_layer_sizes", "activation"]
 
 
-GRID = list(
-    product(
-        SOLVERS,
-        ["constant", "invscaling", "adaptive"],
-        [False, True],
-        [(100,), (5, 3), 7],
-    )
-)
+GRID = [
+    *product(["sgd"], ["constant", "invscaling", "adaptive"], [False, True]),
+    *product(["adam", "lbfgs"], ["constant"], [False, True]),
+]
 
 
-@pytest.mark.parametrize(
-    ("solver", "learning_rate", "early_stopping", "hidden_layer_sizes"), GRID, ids=str
-)
-def test_parameters_are_accepted(table, solver, learning_rate, early_stopping, hidden_layer_sizes):
+@pytest.mark.parametrize(("solver", "learning_rate", "early_stopping"), GRID, ids=str)
+def test_parameters_are_accepted(table, solver, learning_rate, early_stopping):
     X, y = table
+    place = GRID.index((solver, learning_rate, early_stopping))
     peer = MLPClassifier(
-        hidden_layer_sizes,
-        ACTIVATIONS[GRID.index((solver, learning_rate, early_stopping, hidden_layer_sizes)) % 4],
+        [(100,), (5, 3), 7][place % 3],
+        ACTIVATIONS[place % 4],
         solver=solver,
         learning_rate=learning_rate,
         early_stopping=early_stopping,
@@ -276,15 +271,7 @@ def test_full_batches_follow_its_loss_curve(table, settings, activation):
     assert ours.n_iter_ == peer.n_iter_ == 20
 
 
-# Conduct, sentence by sentence as its own tests have it.
-
-
-def test_alpha_shrinks_the_weights(table):
-    sizes = [
-        [np.abs(W).sum() for W in like(mlp(max_iter=100, alpha=alpha)).fit(*table).coefs_]
-        for alpha in (0.0, 10.0)
-    ]
-    assert all(weak > strong for weak, strong in zip(*sizes, strict=True))
+# Conduct, beyond what its own tests say, which are run below.
 
 
 @pytest.mark.parametrize("settings", [{"solver": "sgd", "learning_rate_init": 0.2}, {}], ids=str)
@@ -326,18 +313,8 @@ def test_lbfgs_has_no_partial_fit(table):
     assert hasattr(ours.set_params(solver="sgd"), "partial_fit")
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_lbfgs_learns_a_table(activation):
-    X, y = make_table(200)
-    peer = mlp(solver="lbfgs", hidden_layer_sizes=(50,), max_iter=150, activation=activation)
-    ours = like(peer).fit(X, y)
-    assert ours.score(X, y) > peer.fit(X, y).score(X, y) - 0.05
-    assert ours.predict(X).dtype == y.dtype
-
-
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_max_fun_ends_lbfgs(table, activation):
-    peer = mlp(solver="lbfgs", max_fun=10, max_iter=150, activation=activation)
+def test_max_fun_ends_lbfgs(table):
+    peer = mlp(solver="lbfgs", max_fun=10, max_iter=150)
     ours = like(peer)
     with pytest.warns(ConvergenceWarning, match="max_fun"):
         ours.fit(*table)
@@ -391,12 +368,6 @@ def test_verbose_prints_epochs(table, solver, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_tolerance_ends_training():
-    peer = MLPClassifier(tol=0.5, max_iter=3000, solver="sgd", random_state=0)
-    ours = like(peer).fit([[3.0, 2.0], [1.0, 6.0]], [1, 0])
-    assert ours.n_iter_ < 50
-
-
 @pytest.mark.parametrize("n_iter_no_change", [2, 5, 20])
 def test_n_iter_no_change_is_waited_for(table, n_iter_no_change):
     """It ends in the epoch after so many; we do not train that epoch."""
@@ -418,18 +389,6 @@ def test_adaptive_ends_below_a_millionth():
     ours = like(peer).fit([[3.0, 2.0], [1.0, 6.0]], [1, 0])
     assert ours.n_iter_ < 3000
     assert ours.history_["learning_rate"][-1] < 1e-6
-
-
-@pytest.mark.parametrize("scoring", ["loss", None])
-def test_early_stopping_ends_near_the_best_score(table, scoring):
-    peer = mlp(tol=0.2, max_iter=3000, solver="sgd", early_stopping=True)
-    ours = like(peer, scoring=scoring).fit(*table)
-    assert ours.n_iter_ < 3000
-    assert ours.best_loss_ is None
-    scores = ours.validation_scores_
-    assert isinstance(scores, list)
-    assert max(scores) == ours.best_validation_score_
-    assert max(scores) < min(scores[-2:]) + 0.2
 
 
 def test_shuffling_matters(table):
@@ -462,14 +421,6 @@ def test_labels_may_be_strings_under_early_stopping(table, scoring):
     assert len(ours.validation_scores_) == ours.n_iter_
     assert np.isfinite(ours.validation_scores_).all()
     assert set(ours.predict(X)) <= {"class_a", "class_b"}
-
-
-def test_log_probabilities_are_logarithms(table):
-    X, y = table
-    ours = like(mlp(max_iter=50)).fit(X, y)
-    probability = ours.predict_proba(X)
-    np.testing.assert_allclose(ours.predict_log_proba(X), np.log(probability))
-    np.testing.assert_array_equal(ours.predict(X), ours.classes_[probability.argmax(axis=1)])
 
 
 def test_works_in_a_pipeline_as_it_does():
