@@ -337,7 +337,7 @@ class Layout:
         """View one parameter of all members: shape (n_members, *spec.shape)."""
         return flat[:, self.columns[name]].reshape(len(flat), *self.specs[name].shape)
 
-    def unflatten(self, trainable: Array, statistics: Array) -> Params:
+    def unflatten(self, trainable: Array, statistics: Array = None) -> Params:
         """Return one member's parameters by name, from its flat ones."""
         arrays = {}
         for name, columns in self.columns.items():
