@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from dataclasses import replace
 from itertools import count
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -26,7 +27,13 @@ from sklearn.utils import Tags, check_random_state, get_tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .classifier import DeepBinaryClassifier, PredictionsMixin
-from .estimator.tables import number_groups, read_labels, weigh_classes
+from .estimator.tables import (
+    Given,
+    encode_labels,
+    multiply_weights,
+    number_groups,
+    read_labels,
+)
 from .nn import BinaryCrossEntropy
 from .preprocessing import TabularEncoder
 from .training.calibration import count_evidence
@@ -276,12 +283,12 @@ class DeepBinaryClassifierCV(DocumentedMixin, PredictionsMixin, ClassifierMixin,
         base.set_params(random_state=self.random_state if is_seed else drawn)
         if self.n_jobs is not None:
             base.set_params(n_jobs=self.n_jobs)
-        table = Table(X, y, sample_weight, groups)
-        pool = self._fit_pool(base, table)
+        given = Given(X, y, sample_weight, groups=groups)
+        pool = self._fit_pool(base, given)
         classes = pool[0].estimator.classes_
-        is_second, weight = table.weigh(classes, base.class_weight)
+        rows = read_rows(given, classes, base.class_weight)
         logits = np.stack([candidate.logits for candidate in pool])
-        weights = select_weights(logits, is_second, weight)
+        weights = select_weights(logits, rows.y, rows.weights)
         validate_data(self, X, skip_check_array=True)
         self.classes_ = classes
         self.estimators_ = [c.estimator for c, w in zip(pool, weights, strict=True) if w > 0.0]
@@ -289,7 +296,7 @@ class DeepBinaryClassifierCV(DocumentedMixin, PredictionsMixin, ClassifierMixin,
         self.pool_ = {
             "estimator": np.array([c.name for c in pool]),
             "params": [c.params for c in pool],
-            "log_loss": np.array([log_loss(z, is_second, weight) for z in logits]),
+            "log_loss": np.array([log_loss(z, rows.y, rows.weights) for z in logits]),
             "weight": weights,
             "fit_time": np.array([c.fit_time for c in pool]),
         }
@@ -345,7 +352,7 @@ class DeepBinaryClassifierCV(DocumentedMixin, PredictionsMixin, ClassifierMixin,
                 "blend_boosting=False."
             )
 
-    def _fit_pool(self, base: DeepBinaryClassifier, table: Table) -> list[Candidate]:
+    def _fit_pool(self, base: DeepBinaryClassifier, given: Given) -> list[Candidate]:
         """Fit candidates until there are enough, the time is over, or Ctrl-C."""
         started = time.monotonic()
         end = np.inf if self.max_time is None else started + self.max_time
@@ -357,7 +364,7 @@ class DeepBinaryClassifierCV(DocumentedMixin, PredictionsMixin, ClassifierMixin,
             with warnings.catch_warnings():
                 if pool:  # the first one has warned of what is the matter with the table
                     warnings.simplefilter("ignore")
-                candidate = fit_network(base, params, table, end)
+                candidate = fit_network(base, params, given, end)
             is_interrupted = Interrupt.last_request >= started
             if not (pool and is_interrupted):
                 pool.append(candidate)
@@ -371,27 +378,16 @@ class DeepBinaryClassifierCV(DocumentedMixin, PredictionsMixin, ClassifierMixin,
                 )
                 break
             if self.blend_boosting and number == 0:
-                pool.append(fit_boosting(base, table, candidate.estimator.classes_))
+                pool.append(fit_boosting(base, given, candidate.estimator.classes_))
         return pool
 
 
-class Table(NamedTuple):
-    """What `fit` is given."""
-
-    X: Any
-    y: Any
-    sample_weight: Any
-    groups: Any
-
-    def weigh(self, classes: np.ndarray, class_weight: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return whether rows are of the second class, and their weights, with those of classes."""
-        is_second = np.ravel(read_labels(self.y)) == classes[1]
-        weight = check_weights(self.sample_weight, is_second, may_vanish=False)
-        weight = np.ones(len(is_second)) if weight is None else weight
-        if class_weight is not None:
-            factors = weigh_classes(class_weight, classes, np.bincount(is_second, weight))
-            weight = weight * factors[is_second.astype(np.intp)]
-        return is_second, weight
+def read_rows(given: Given, classes: np.ndarray, class_weight: Any) -> Rows:
+    """Return what `fit` is given with labels as 0.0 / 1.0, and weights with those of classes."""
+    _, y = encode_labels(np.ravel(read_labels(given.y)), classes)
+    weight = check_weights(given.sample_weight, y, may_vanish=False)
+    totals = np.bincount(y.astype(np.intp), weights=weight)
+    return multiply_weights(Rows(given.X, y, weight), class_weight, classes, totals)
 
 
 def draw_params(
@@ -416,7 +412,7 @@ def draw_params(
 
 
 def fit_network(
-    base: DeepBinaryClassifier, params: dict[str, Any], table: Table, end: float
+    base: DeepBinaryClassifier, params: dict[str, Any], given: Given, end: float
 ) -> Candidate:
     """Fit a candidate; its training ends when the time is over."""
     started = time.monotonic()
@@ -424,17 +420,18 @@ def fit_network(
     if np.isfinite(end):
         left = max(end - started, 1e-3)
         estimator.set_params(max_time=min(left, estimator.max_time or np.inf))
-    estimator.fit(table.X, table.y, table.sample_weight, groups=table.groups)
-    logits = getattr(estimator, "oof_decision_function_", np.full(count_samples(table.X), np.nan))
+    estimator.fit(given.X, given.y, given.sample_weight, groups=given.groups)
+    logits = getattr(estimator, "oof_decision_function_", np.full(count_samples(given.X), np.nan))
     seconds = time.monotonic() - started
     name = type(estimator).__name__
     return Candidate(name, estimator.without_training_state(), params, logits, seconds)
 
 
-def fit_boosting(base: DeepBinaryClassifier, table: Table, classes: np.ndarray) -> Candidate:
+def fit_boosting(base: DeepBinaryClassifier, given: Given, classes: np.ndarray) -> Candidate:
     """Fit boosted trees, and predict rows by trees that have not seen them."""
     started = time.monotonic()
-    is_second, weight = table.weigh(classes, base.class_weight)
+    rows = read_rows(given, classes, base.class_weight)
+    is_second, weight = rows.y > 0.0, rows.weights
     if base.encoder is None:
         encoder = FunctionTransformer(np.asarray)
     else:
@@ -442,7 +439,7 @@ def fit_boosting(base: DeepBinaryClassifier, table: Table, classes: np.ndarray) 
         encoder = TabularEncoder(base.categorical_features) if is_auto else clone(base.encoder)
         encoder.set_params(max_one_hot=0, max_categories=MOST_LEVELS)
     with warnings.catch_warnings(action="ignore"):  # networks have warned of the table
-        X = encoder.set_output(transform="default").fit_transform(table.X)
+        X = encoder.set_output(transform="default").fit_transform(given.X)
     first_code = X.shape[1] - len(getattr(encoder, "code_sizes_", ()))
     boosting = HistGradientBoostingClassifier(
         categorical_features=np.arange(X.shape[1]) >= first_code,
@@ -451,8 +448,8 @@ def fit_boosting(base: DeepBinaryClassifier, table: Table, classes: np.ndarray) 
         **BOOSTING,
     )
     logits = np.full(len(X), np.nan)
-    groups = None if table.groups is None else number_groups(table.groups, table.X)
-    rows = Rows(X.astype(np.float64, copy=False), is_second * 1.0, weight, group=groups)
+    groups = None if given.groups is None else number_groups(given.groups, given.X)
+    rows = replace(rows, X=X.astype(np.float64, copy=False), group=groups)
     for test in assign_folds(rows, N_FOLDS, 0.0, np.random.default_rng(base.random_state)):
         if test.any():
             fold = clone(boosting).fit(X[~test], is_second[~test], weight[~test])
