@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
 from skdnn import DeepBinaryClassifier
+from skdnn.nn import Dense, NumericEmbedding
 
 STANDSTILL = {"solver": "gd", "learning_rate_init": 1e-300, "max_iter": 1, "alpha": 0.0}
 
@@ -146,6 +147,16 @@ def test_a_fit_fits_the_bins_and_going_on_leaves_them():
     assert (np.nanmin(np.abs(starts - step), axis=1) < 0.05).all()
     model.fit(X, ~y)
     np.testing.assert_allclose(functions_of(model)[0], w, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [2, 3, 5])
+def test_functions_behind_another_layer_are_not_fitted_to_columns_of_the_table(width):
+    X, y = random_rows(0)
+    layers = (Dense(width), NumericEmbedding(6, 2, "piecewise_linear"))
+    w, _ = functions_of(classifier(layers, encoder=None, **STANDSTILL).fit(X, y))
+    assert (w == 1.0).all()  # side by side from -3 to 3, as at first
+    w, _ = functions_of(classifier(layers[1:], encoder=None, **STANDSTILL).fit(X, y))
+    assert not (w == 1.0).any()
 
 
 def test_partial_fit_fits_the_bins_by_its_first_part():

@@ -808,7 +808,8 @@ class NumericEmbedding(Layer):
     -----
     The phases b of periodic functions are uniform in +-pi at first, V and c uniform in
     +-1/sqrt(n_functions). V decays, the others do not. Piecewise linear functions begin side by
-    side between -3 and 3; before training they are fitted to where the labels change.
+    side between -3 and 3; before training, those of the first columns of a table are fitted to
+    where the labels change.
 
     References
     ----------

@@ -56,7 +56,8 @@ def fit_bins(network: Network, params: np.ndarray, rows: Rows) -> None:
     Parameters
     ----------
     network : Network
-        Nothing happens to one without a piecewise-linear NumericEmbedding.
+        Nothing happens to one that does not begin with a piecewise-linear NumericEmbedding; others
+        have inputs that are no columns of the table.
     params : ndarray of shape (n_members, n_params)
         Changed in place.
     rows : Rows
@@ -64,9 +65,10 @@ def fit_bins(network: Network, params: np.ndarray, rows: Rows) -> None:
     """
     piecewise: dict[str, list[int]] = {}
     for member in range(len(params)):
-        for path, layer, _ in network.of_member(member).walk(network.n_in):
-            if isinstance(layer, NumericEmbedding) and layer.kind == "piecewise_linear":
-                piecewise.setdefault(path, []).append(member)
+        layers = network.of_member(member).walk(network.n_in)
+        path, first, _ = next(item for item in layers if not any(item[1].children(item[2])))
+        if isinstance(first, NumericEmbedding) and first.kind == "piecewise_linear":
+            piecewise.setdefault(path, []).append(member)
     some = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.intp)
     y, weight = rows.y[some].astype(np.float64), rows.weights[some].astype(np.float64)
     own = np.tile(weight, (len(params), 1))
