@@ -58,27 +58,16 @@ class Graph:
     def __init__(
         self, prefix: str, nodes: list[NodeProto], initializers: list[TensorProto]
     ) -> None:
-        self._prefix, self._n_names = prefix, 0
-        self._constants: dict[Any, str] = {}
-        self.nodes, self.initializers = nodes, initializers
+        self._prefix, self.nodes, self.initializers = prefix, nodes, initializers
 
-    def node(
-        self,
-        op_type: str,
-        *inputs: Any,
-        name: str | None = None,
-        domain: str = "",
-        **attributes: Any,
-    ) -> str:
+    def node(self, op_type: str, *inputs: Any, name: str = "", **attributes: Any) -> str:
         """Append a node with one output, and return the output's name.
 
         Inputs are names of tensors, or arrays, which become constants.
         """
         names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
         name = name or self._new_name(op_type)
-        self.nodes.append(
-            helper.make_node(op_type, names, [name], name, domain=domain, **attributes)
-        )
+        self.nodes.append(helper.make_node(op_type, names, [name], name, **attributes))
         return name
 
     def cast(self, x: str, to: int) -> str:
@@ -90,18 +79,14 @@ class Graph:
         return parts[0] if len(parts) == 1 else self.node("Concat", *parts, axis=axis)
 
     def constant(self, array: Any) -> str:
-        """Return the name of a constant; equal ones are one."""
-        array = np.asarray(array)
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
-            self._constants[key] = name = self._new_name("constant")
-            array = array.astype(object if array.dtype.kind == "U" else array.dtype)
-            self.initializers.append(numpy_helper.from_array(array, name))
-        return self._constants[key]
+        """Append a constant, and return its name."""
+        array, name = np.asarray(array), self._new_name("constant")
+        array = array.astype(object if array.dtype.kind == "U" else array.dtype)
+        self.initializers.append(numpy_helper.from_array(array, name))
+        return name
 
     def _new_name(self, kind: str) -> str:
-        self._n_names += 1
-        return f"{self._prefix}_{kind}_{self._n_names}"
+        return f"{self._prefix}_{kind}_{len(self.nodes) + len(self.initializers)}"
 
 
 def write_network(graph: Graph, network: Network, params: np.ndarray, x: str) -> str:
