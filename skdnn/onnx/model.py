@@ -172,11 +172,14 @@ def write_classifier(
     logits : str
         The tensor (n_samples, 2) of float64 of which the probabilities are the sigmoid.
     """
-    params, is_double = model.params_, model.params_.dtype == np.float64
     matrix, numbers = write_encoder(graph, model._encoder, inputs, model.n_features_in_)
-    x = matrix if is_double else graph.cast(matrix, FLOAT)
-    logits = write_network(graph, model._predictor.network, params, x)
-    logit = _write_average(graph, logits if is_double else graph.cast(logits, DOUBLE), len(params))
+    x = graph.cast(matrix, DOUBLE if model.params_.dtype == np.float64 else FLOAT)
+    logits = graph.cast(write_network(graph, model._predictor.network, model.params_, x), DOUBLE)
+    of_second, of_first = (  # the sum of the members' probabilities of each class
+        graph.node("ReduceSum", graph.node("Sigmoid", z), np.array([0]), keepdims=0)
+        for z in (logits, graph.node("Neg", logits))
+    )
+    logit = graph.node("Sub", graph.node("Log", of_second), graph.node("Log", of_first))
     logit = graph.node("Div", logit, model.temperature_)
     if numbers is not None:  # a graph cannot raise an error: NaN where a number is not finite
         zeros = graph.node("Mul", numbers, 0.0)
@@ -190,17 +193,6 @@ def write_classifier(
         graph.node("Where", is_second, second, first, name=label)
     column = graph.node("Unsqueeze", logit, np.array([1]))
     return graph.node("Mul", column, np.array([[-1.0, 1.0]]))
-
-
-def _write_average(graph: Graph, logits: str, n_members: int) -> str:
-    """Write the logit of the members' mean probability: (n_members, n_samples) -> (n_samples,)."""
-    if n_members == 1:
-        return graph.node("Reshape", logits, np.array([-1]))
-    of_first, of_second = (
-        graph.node("ReduceSum", graph.node("Sigmoid", z), np.array([0]), keepdims=0)
-        for z in (graph.node("Neg", logits), logits)
-    )
-    return graph.node("Sub", graph.node("Log", of_second), graph.node("Log", of_first))
 
 
 def write_encoder(
