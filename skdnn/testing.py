@@ -20,8 +20,7 @@ import numpy as np
 import sklearn
 from joblib import cpu_count
 
-from .engine.executors import Memory
-from .engine.feed import Feed
+from .engine.executors import Feed, Memory
 from .engine.formula import Formula
 from .engine.loading import is_numba_usable
 from .engine.trace import UntraceableError

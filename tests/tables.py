@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from skdnn.engine.executors import Memory
-from skdnn.engine.feed import Feed
+from skdnn.engine.executors import Feed, Memory
 from skdnn.engine.formula import Formula
 from skdnn.nn import (
     Activation,

@@ -9,10 +9,9 @@ from scipy import sparse
 pytest.importorskip("numba")
 
 from skdnn.engine import lowering, ops
-from skdnn.engine.feed import Feed
+from skdnn.engine.executors import Feed, NumbaExecutable, NumpyExecutable
 from skdnn.engine.formula import Formula
-from skdnn.engine.lowering import NoKernelError, NumbaExecutable
-from skdnn.engine.numpy_executor import NumpyExecutable
+from skdnn.engine.lowering import NoKernelError
 from skdnn.nn.activations import silu_slope
 from skdnn.nn.layers import cos_and_sin_turns, grad_lines, piecewise_linear
 from skdnn.optim.solvers import adam_direction

@@ -396,8 +396,7 @@ with warnings.catch_warnings(record=True) as caught:
     for _ in range(2):
         executor = loading.choose_executor(sys.argv[1], 1.0)
 if executor == "numba":
-    from skdnn.engine.executors import Memory
-    from skdnn.engine.feed import Feed
+    from skdnn.engine.executors import Feed, Memory
     from skdnn.engine.formula import Formula
     formula = Formula(lambda a, _: {"w": a["w"] + a["x"] @ a["w"]}, {"x": (2, 2), "w": (2, 2)})
     bound = Memory(sys.argv[1]).executable(formula.compile("numba"))

@@ -1,21 +1,20 @@
-"""A formula with its inputs, and how it becomes a program, or runs at once where it cannot."""
+"""A formula with its inputs, and how it becomes a program."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from .feed import SparseRows, Stepwise
-from .lowering import lower
-from .opcodes import FUSED
-from .ops import Shape
+from .lowering import Kernel, lower
+from .ops import Shape, SparseRows
 from .plan import Program, plan
-from .trace import ADVICE, SparseSymbol, Symbol, Trace, UntraceableError
+from .trace import ADVICE, Symbol, Trace, UntraceableError, Value
 
 TakeBits = Callable[[int, int], Any]
 
@@ -72,19 +71,27 @@ class Formula:
                 raise
             raise TypeError(f"A formula must not write into an array; {ADVICE}") from error
 
-    def trace(self, kernels: frozenset[str] = frozenset()) -> tuple[Trace, dict[str, Symbol]]:
+    def trace(self, kernels: Collection[str] = ()) -> tuple[Trace, dict[str, Symbol]]:
         """Call the function with symbols; return what that has recorded, and its outputs.
+
+        Parameters
+        ----------
+        kernels : collection of str, default=()
+            Names of fused operations to record as they are.
 
         Raises
         ------
         UntraceableError
             If it does what a program cannot do.
         """
-        trace, inputs = Trace(kernels), dict[str, Any]()
+        trace, arrays = Trace(kernels), dict[str, Any]()
         for name, shape in self.shapes.items():
             is_sparse = name == "x" and self.is_sparse
-            inputs[name] = SparseSymbol(trace, shape) if is_sparse else trace.input(name, shape)
-        return trace, self.function(inputs, trace.random_bits)
+            value = Value(name, math.prod(shape), memory="sparse" if is_sparse else "floats")
+            arrays[name] = Symbol(trace, value, shape)
+            if not is_sparse:
+                trace.inputs[name] = arrays[name]
+        return trace, self.function(arrays, trace.random_bits)
 
     def compile(self, executor: str = "numpy", *, is_checked: bool = True) -> Program:
         """Trace the formula, and plan a program for an executor, "numpy" or "numba".
@@ -97,15 +104,15 @@ class Formula:
         UntraceableError
             If it does what a program cannot do, or not the same each time.
         """
-        kernels = FUSED if executor == "numba" else frozenset()
+        kernels = Kernel.__members__ if executor == "numba" else ()
         trace, outputs = self.trace(kernels)
-        operations = self._list_operations(trace, outputs)
-        program = _programs.get((executor, operations))
+        key = executor, *self._list_operations(trace, outputs)
+        program = _programs.get(key)
         if program is None:
             if not is_checked:
-                again, same_outputs = self.trace(kernels)
-                is_same = self._list_operations(again, same_outputs) == operations
-                again.clear()
+                again = self.trace(kernels)
+                is_same = key == (executor, *self._list_operations(*again))
+                again[0].clear()
                 if not is_same:
                     raise UntraceableError(
                         "a formula does not compute the same each time that it is called"
@@ -115,7 +122,7 @@ class Formula:
             if len(_programs) >= MOST_KEPT:
                 _programs.clear()
             if program.size <= LARGEST_KEPT:
-                _programs[executor, operations] = program
+                _programs[key] = program
         trace.clear()
         return program
 
@@ -123,38 +130,3 @@ class Formula:
         """Return all that a program depends on."""
         stored = tuple((name, trace.plain(output).key) for name, output in outputs.items())
         return self.is_sparse, tuple(self.shapes.items()), tuple(trace.known), stored
-
-
-class EagerExecutable(Stepwise):
-    """A formula that runs at once, member by member: for functions that cannot be traced.
-
-    Parameters
-    ----------
-    formula : Formula
-    n_members : int
-    dtype : dtype
-    """
-
-    def __init__(self, formula: Formula, n_members: int, dtype: np.typing.DTypeLike) -> None:
-        self._formula = formula
-        self.bits, self.sparse = np.zeros((n_members, formula.n_bits), np.uint16), []
-        self.views = {
-            name: np.zeros((n_members, *shape), dtype) for name, shape in formula.shapes.items()
-        }
-        self.constants: list[tuple[np.ndarray, np.ndarray]] = []  # formulas bring their own
-
-    def take_step(self) -> None:
-        """Run the formula once for each member."""
-        for member, bits in enumerate(self.bits):
-            arrays: dict[str, Any] = {}
-            for name, view in self.views.items():
-                arrays[name] = view[member]
-                arrays[name].flags.writeable = False  # a formula that writes is told so
-            if self.sparse:
-                arrays["x"] = self.sparse[member]
-            for name, values in self._formula.call(arrays, partial(_take, bits)).items():
-                self.views[name][member] = values
-
-
-def _take(bits: np.ndarray, start: int, size: int) -> np.ndarray:
-    return bits[start : start + size]

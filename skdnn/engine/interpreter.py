@@ -11,12 +11,12 @@ import numpy as np
 
 from . import kernels
 from .kernels import exact
-from .opcodes import Kernel
+from .lowering import Kernel
 
 SOURCE = zlib.crc32(
     b"".join(
         Path(__file__).with_name(f"{name}.py").read_bytes()
-        for name in ("interpreter", "kernels", "opcodes", "vector_math")
+        for name in ("interpreter", "kernels", "lowering", "vector_math")
     )
 )
 """Checksum of the kernels. `run_steps` returns that of those that it was compiled from: numba looks
@@ -29,34 +29,57 @@ def _vector(arena, start, n):
 
 
 @exact
-def _compute_block(row, start, n, arena, bits):
-    """Compute `n` elements of an instruction of a group, from `start` on.
+def _compute_elements(row, arena, bits):
+    """Compute each element by itself, block by block.
 
-    Kernel, result, where to compute it if an operand lies there (else -1), and for each operand its
-    offset and how far it moves on for each element, 1 or 0.
+    Kernel, numbers of elements and of those of a block, result, where to compute a block if an
+    operand lies there (else -1), and for each operand its offset and how far it moves on for each
+    element, 1 or 0.
     """
-    kernel, n_dropped = row[0], row[5]
-    out = _vector(arena, row[1] + start, n)
-    result = out if row[2] < 0 else _vector(arena, row[2], n)
-    if kernel == Kernel.dropout_mask:
-        kernels.dropout_mask(n_dropped, _vector(bits, row[3] + start, n), result)
-        return
-    a = _vector(arena, row[3] + row[4] * start, n)
-    b = _vector(arena, row[5] + row[6] * start, n)
-    if kernel <= Kernel.sigmoid:
-        kernels.unary(kernel, a, result)
-    elif kernel <= Kernel.silu_slope:
-        kernels.binary(kernel, a, b, result)
-    else:
-        c = _vector(arena, row[7] + row[8] * start, n)
-        if kernel == Kernel.where:
-            kernels.where(a, b, c, result)
-        elif kernel == Kernel.lerp:
-            kernels.lerp(a, b, c, result)
+    kernel, block, n_dropped = row[0], row[2], row[7]
+    for start in range(0, row[1], block):
+        n = min(block, row[1] - start)
+        out = _vector(arena, row[3] + start, n)
+        result = out if row[4] < 0 else _vector(arena, row[4], n)
+        a = _vector(arena, row[5] + row[6] * start, n)
+        b = _vector(arena, row[7] + row[8] * start, n)
+        if kernel <= Kernel.sigmoid:
+            kernels.unary(kernel, a, result)
+        elif kernel <= Kernel.silu_slope:
+            kernels.binary(kernel, a, b, result)
+        elif kernel == Kernel.dropout_mask:
+            kernels.dropout_mask(n_dropped, _vector(bits, row[5] + start, n), result)
         else:
-            kernels.add_scaled(a, b, c, _vector(arena, row[9] + row[10] * start, n), result)
-    if row[2] >= 0:
-        kernels.copy(result, out)
+            c = _vector(arena, row[9] + row[10] * start, n)
+            if kernel == Kernel.where:
+                kernels.where(a, b, c, result)
+            elif kernel == Kernel.lerp:
+                kernels.lerp(a, b, c, result)
+            else:
+                kernels.add_scaled(a, b, c, _vector(arena, row[11] + row[12] * start, n), result)
+        if row[4] >= 0:
+            kernels.copy(result, out)
+
+
+@exact
+def _copy_box(row, arena):
+    """Copy numbers along three axes, along each of which both places move on by their steps.
+
+    Source and its steps, target and its steps, lengths. Along the last axis, the numbers lie
+    together, or one is repeated.
+    """
+    source, step, to, n_0, n_1, n_2 = row[1], row[4], row[5], row[9], row[10], row[11]
+    end = source + (n_0 - 1) * row[2] + (n_1 - 1) * row[3] + (n_2 - 1) * step
+    to_end = to + (n_0 - 1) * row[6] + (n_1 - 1) * row[7] + n_2 - 1
+    if min(source, to) < 0 or max(end, to_end) >= arena.size:
+        raise ValueError("a copy reaches beyond the arena")
+    for i in range(n_0):
+        for j in range(n_1):
+            first, start = source + i * row[2] + j * row[3], to + i * row[6] + j * row[7]
+            if step:
+                kernels.copy(_vector(arena, first, n_2), _vector(arena, start, n_2))
+            else:
+                _vector(arena, start, n_2)[:] = arena[first]
 
 
 @exact
@@ -111,14 +134,10 @@ def _run_fused(row, arena):
 
 
 @exact
-def _run_instruction(row, arena, index, data, indices, indptr):  # noqa: C901
+def _run_instruction(row, arena, index, data, indices, indptr):
     kernel, a, b = row[0], _box(row, 0, arena), _box(row, 1, arena)
     if kernel in (Kernel.dot, Kernel.product):
         _multiply(row, arena)
-    elif kernel == Kernel.repeat:
-        kernels.repeat(a[0, 0], row[9:12], b)
-    elif kernel == Kernel.copy_box:
-        kernels.copy_box(a, b, row[9:12], row[12:15], row[15:18])
     elif kernel == Kernel.transpose:
         for i in range(min(len(a), len(b))):
             kernels.transpose(a[i], b[i])
@@ -173,16 +192,12 @@ def run_steps(
         rows = index[step]
         _gather(places, arena, X, rows, y, weight)
         kernels.copy(scalars[step], _vector(arena, places[3], scalars.shape[1]))
-        i = 0
-        while i < len(table):
+        for i in range(len(table)):
             row = table[i]
-            i += 1
-            if row[0] == Kernel.group:  # numbers of rows, of elements, and of those of a block
-                for start in range(0, row[2], row[3]):
-                    n = min(row[3], row[2] - start)
-                    for j in range(i, i + row[1]):
-                        _compute_block(table[j], start, n, arena, bits[step])
-                i += row[1]
+            if row[0] <= Kernel.dropout_mask:
+                _compute_elements(row, arena, bits[step])
+            elif row[0] == Kernel.copy_box:
+                _copy_box(row, arena)
             else:
                 _run_instruction(row, arena, rows, data, indices, indptr)
         kernels.copy(_vector(arena, places[4], logits.shape[1]), logits[step])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .opcodes import Kernel
+from .lowering import Kernel
 from .vector_math import cos_quarter, exp, sin_quarter, tanh
 
 # Inlined, all are part of `run_steps`: the process that compiles it has then the same code as those
@@ -167,35 +167,7 @@ def dropout_mask(n_dropped, bits, out):
         out[i] = scale if bits[i] >= threshold else zero
 
 
-@exact
-def repeat(a, steps, out):
-    """Write numbers into the three axes of `out`, moving on along each; 0 or 1 along the last."""
-    (n_0, n_1, n_2), step_0, step_1, step_2 = out.shape, steps[0], steps[1], steps[2]
-    if (n_0 - 1) * step_0 + (n_1 - 1) * step_1 + (n_2 - 1) * step_2 >= a.size:
-        raise ValueError("a repeat reaches beyond its operand")
-    for i in range(n_0):
-        for j in range(n_1):
-            first = i * step_0 + j * step_1
-            if step_2:
-                for k in range(n_2):
-                    out[i, j, k] = a[first + k]
-            else:
-                x = a[first]
-                for k in range(n_2):
-                    out[i, j, k] = x
-
-
 # ---- whole arrays
-
-
-@exact
-def copy_box(a, out, start, to, lengths):
-    """Copy a part of an array, of these lengths, from one place to another."""
-    n = lengths[2]
-    for i in range(min(lengths[0], len(a) - start[0], len(out) - to[0])):
-        for j in range(min(lengths[1], a.shape[1] - start[1], out.shape[1] - to[1])):
-            source, target = a[start[0] + i, start[1] + j], out[to[0] + i, to[1] + j]
-            copy(source[start[2] : start[2] + n], target[to[2] : to[2] + n])
 
 
 @exact

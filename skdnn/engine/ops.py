@@ -276,11 +276,21 @@ scatter_add = Op("scatter_add", _scatter_add, lambda codes, rows, *, n_rows: (n_
 """A table of `n_rows` rows, each the sum of the rows whose code is its number."""
 
 
-csr_matmul = Op("csr_matmul", lambda x, w: x @ w, lambda x, w: (x[0], w[1]))
+class SparseRows:
+    """Rows of a CSR matrix, which only enter products."""
 
-csr_transposed_matmul = Op(
-    "csr_transposed_matmul", lambda x, g: x.mT @ g, lambda x, g: (x[1], g[1])
-)
+    def __init__(self, csr: Any) -> None:
+        self.csr, self.shape = csr, csr.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def mT(self) -> SparseRows:  # noqa: N802 - the array API's name
+        return SparseRows(self.csr.T)
+
+    def __matmul__(self, other: Any) -> Any:
+        return self.csr @ other
 
 
 N_BITS = 1 << 16

@@ -7,6 +7,7 @@ element takes the place of an operand that is not needed any more.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -92,7 +93,7 @@ def plan(trace: Trace, outputs: dict[str, Symbol]) -> Program:
             raise ValueError(f"{name} has the shape {symbol.shape}, not {shape}.")
         stores[name] = plain = trace.plain(symbol)
         if plain.value.node is None and plain.value.key in outputs.keys() - {name}:
-            stores[name] = trace.append(ops.copy, (plain,))  # before that is written over
+            stores[name] = trace.record(ops.copy, (plain,))  # before that is written over
     program = _Planner(trace, stores).program()
     check_operands(program)
     return program
@@ -160,8 +161,8 @@ class _Planner:
         for part in parts:
             value, node = part.value, part.value.node
             if node is not None and value not in self.places and part.size == value.size:
-                is_read_here = block.last_read == self.position[node] and node.op.is_elementwise
-                if block.last_read < self.position[node] or is_read_here:
+                is_whole = part.size == block.size and node.op.is_elementwise
+                if block.last_read < self.position[node] + is_whole:
                     self._place(value, (block, first + start))
             if self.places.get(value) != (block, first + start - part.offset):
                 target = Symbol(self.trace, whole, part.shape, start)
@@ -177,19 +178,19 @@ class _Planner:
         if value in self.places or value.node is None:
             return
         i = self.position[value.node]
-        block, offset = place or self._dying_operand(i, value) or (_Block(value.size, i, i), 0)
+        block, offset = place or (self._dying_operand(i, value) or _Block(value.size, i, i), 0)
         block.first, block.last = min(block.first, i), max(block.last, self.last_use[value])
         self.places[value] = block, offset
 
-    def _dying_operand(self, i: int, value: Value) -> tuple[_Block, int] | None:
-        """Return the place of an operand that the result of its last use may be written over."""
+    def _dying_operand(self, i: int, value: Value) -> _Block | None:
+        """Return the block of an operand that the result of its last use may be written over."""
         op = self.nodes[i].op
         if op.is_elementwise and op.n_results == 1:
             for symbol in self.nodes[i].operands:
-                place, size = self.places.get(symbol.value), symbol.value.size
-                is_last = place and self.last_use[symbol.value] == place[0].last == i
-                if is_last and symbol.size == size == value.size:
-                    return place
+                block, _ = self.places.get(symbol.value, (_Block(0, i, -1), 0))
+                is_last = self.last_use[symbol.value] == block.last == i
+                if is_last and symbol.size == value.size == block.size:
+                    return block
         return None
 
     def _allocate(self) -> int:
@@ -211,7 +212,8 @@ class _Planner:
     def _operand(self, symbol: Any) -> Operand:
         value = symbol.value
         if value.memory != "floats":
-            return Operand(value.memory, symbol.offset, symbol.shape, symbol.size)
+            place = value.memory, symbol.offset, symbol.shape, symbol.size
+            return Operand(*place, symbol.is_transposed)
         if value not in self.places:  # nobody needs it
             return Operand("floats", 0, (0,), 0)
         block, offset = self.places[value]
@@ -227,7 +229,7 @@ def check_operands(program: Program) -> None:
     ValueError
         If one does not.
     """
-    limits = {"floats": program.size, "bits": program.n_bits, "sparse": 0}
+    limits = {"floats": program.size, "bits": program.n_bits, "sparse": math.inf}
     for instruction in program.instructions:
         for x in (*instruction.operands, *instruction.results):
             if x.offset < 0 or x.offset + x.size > limits[x.memory]:

@@ -9,7 +9,7 @@ where it stands.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -113,7 +113,8 @@ class Symbol(Traced, NDArrayOperatorsMixin):
     @property
     def mT(self) -> Symbol:  # noqa: N802 - the array API's name
         shape = (*self.shape[:-2], self.shape[-1], self.shape[-2])
-        is_vector = 1 in shape[-2:]  # whose numbers lie in the same order
+        # The numbers of a vector lie in the same order.
+        is_vector = 1 in shape[-2:] and self.value.memory != "sparse"
         is_transposed = self.is_transposed if is_vector else not self.is_transposed
         return Symbol(self.trace, self.value, shape, self.offset, is_transposed)
 
@@ -145,7 +146,7 @@ class Symbol(Traced, NDArrayOperatorsMixin):
             offset += start * n_inner
             n_inner *= n
         if not is_together:
-            symbol = self.trace.append(ops.copy_slice, (symbol,), {"index": ranges})
+            symbol = self.trace.record(ops.copy_slice, (symbol,), {"index": ranges})
             offset = symbol.offset
         return Symbol(self.trace, symbol.value, shape, offset)
 
@@ -166,7 +167,7 @@ class Symbol(Traced, NDArrayOperatorsMixin):
             how = f"{ufunc.__name__}.{method}" if method != "__call__" else ufunc.__name__
             what = f" with {sorted(kwargs)}" if kwargs else ""
             raise UntraceableError(f"{how}{what} cannot be traced")
-        return self.trace.record(op, inputs, {})
+        return self.trace.record(op, inputs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         replacement = ARRAY_FUNCTIONS.get(function)
@@ -197,29 +198,6 @@ class Symbol(Traced, NDArrayOperatorsMixin):
     __hash__ = object.__hash__
 
 
-class SparseSymbol(Traced):
-    """A batch of rows of a CSR matrix, which only enters products."""
-
-    value = Value("sparse", 0, memory="sparse")
-    offset = size = 0
-
-    def __init__(self, trace: Trace, shape: Shape, is_transposed: bool = False) -> None:
-        self.trace, self.shape, self.is_transposed = trace, shape, is_transposed
-        self.key = ("sparse", is_transposed)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    @property
-    def mT(self) -> SparseSymbol:  # noqa: N802
-        return SparseSymbol(self.trace, self.shape[::-1], not self.is_transposed)
-
-    def __matmul__(self, other: Any) -> Any:
-        if self.is_transposed:
-            return ops.csr_transposed_matmul(self.mT, other)
-        return ops.csr_matmul(self, other)
-
-
 KEY, SHAPE = attrgetter("key"), attrgetter("shape")
 
 ADVICE = "return a new one, for example y = y * 2.0 for y *= 2.0."
@@ -245,7 +223,7 @@ class Trace:
 
     Attributes
     ----------
-    kernels : set of str
+    kernels : collection of str
         Names of fused operations to record as they are.
     nodes : list of Node
     inputs : dict of str to Symbol
@@ -257,17 +235,12 @@ class Trace:
         formulas.
     """
 
-    kernels: frozenset[str] = frozenset()
+    kernels: Collection[str] = ()
     nodes: list[Node] = field(default_factory=list)
     inputs: dict[str, Symbol] = field(default_factory=dict)
     bits: Value = field(default_factory=partial(Value, "bits", 0, memory="bits"))
     constants: dict[Any, Symbol] = field(default_factory=dict)
     known: dict[Any, tuple[Symbol, ...]] = field(default_factory=dict)
-
-    def input(self, name: str, shape: Shape) -> Symbol:
-        """Return a symbol for an array that is given, and may be written in the end."""
-        self.inputs[name] = Symbol(self, Value(name, math.prod(shape)), shape)
-        return self.inputs[name]
 
     def random_bits(self, start: int, size: int) -> Symbol:
         """Return a symbol for some of the random numbers of 16 bits that a step has."""
@@ -286,38 +259,38 @@ class Trace:
     def plain(self, operand: Any) -> Symbol:
         """Return an operand whose numbers lie in the order of its shape."""
         if isinstance(operand, Symbol):
+            if operand.value.memory == "sparse":
+                raise UntraceableError("a sparse X enters what is no product")
             if not operand.is_transposed:
                 return operand
             *first, m, n = operand.shape
             stored = Symbol(self, operand.value, (*first, n, m), operand.offset)
-            return self.append(ops.transpose, (stored,))
+            return self.record(ops.transpose, (stored,))
         if isinstance(operand, int | float | np.ndarray | np.number):
             return self.constant(operand)
         raise UntraceableError(f"an operand is a {type(operand).__name__}")
 
-    def record(self, op: Op, operands: Sequence[Any], attributes: dict[str, Any]) -> Any:
-        """Return the result of an operation on anything that can be an operand, or its results."""
+    def record(
+        self, op: Op, operands: Sequence[Any], attributes: dict[str, Any] | None = None
+    ) -> Any:
+        """Return the result of an operation on anything that can be an operand, or its results.
+
+        They are those of before, if it is known.
+        """
+        attributes = attributes or {}
         if op is ops.power and isinstance(operands[1], int | float) and operands[1] == 2:
             op, operands = ops.square, operands[:1]
         if op is ops.matmul:
             n_axes = [len(x.shape) for x in operands]
             if n_axes[0] != n_axes[1] or n_axes[0] < 2:
                 raise UntraceableError(f"a product of arrays with {n_axes} axes cannot be traced")
-        symbols = []
-        for x in operands:
-            is_ready = isinstance(x, SparseSymbol) or (op is ops.matmul and isinstance(x, Symbol))
-            symbols.append(x if is_ready else self.plain(x))
-        return self.append(op, tuple(symbols), attributes)
-
-    def append(
-        self, op: Op, symbols: tuple[Any, ...], attributes: dict[str, Any] | None = None
-    ) -> Any:
-        """Return the result of an operation, or its results: as before, if it is known."""
-        attributes = attributes or {}
+            symbols = [x if isinstance(x, Symbol) else self.plain(x) for x in operands]
+        else:
+            symbols = [self.plain(x) for x in operands]
         key = (op.name, tuple(map(KEY, symbols)), tuple(sorted(attributes.items())))
         if key not in self.known:
             shape = op.shape(*map(SHAPE, symbols), **attributes)
-            node = Node(op, symbols, attributes)
+            node = Node(op, tuple(symbols), attributes)
             for j in range(op.n_results):
                 value = Value((len(self.nodes), j), math.prod(shape), node)
                 node.results = (*node.results, Symbol(self, value, shape))
@@ -340,10 +313,8 @@ class Trace:
         """Forget the operations: symbols, values and nodes know each other in circles."""
         for node in self.nodes:
             node.operands = node.results = ()
-        self.nodes.clear()
-        self.known.clear()
-        self.inputs.clear()
-        self.constants.clear()
+        for kept in (self.nodes, self.inputs, self.constants, self.known):
+            kept.clear()
 
 
 def _read_index(shape: Shape, index: Any) -> tuple[ops.Ranges, Shape]:

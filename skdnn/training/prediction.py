@@ -10,8 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 from scipy.special import log_expit
 
-from ..engine.executors import Executable, Memory
-from ..engine.feed import Feed
+from ..engine.executors import Executable, Feed, Memory
 from ..engine.formula import Formula
 from ..engine.loading import load_run_steps
 from ..engine.plan import Program

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from ..engine.feed import Feed
+from ..engine.executors import Feed
 from ..engine.loading import choose_executor
 from ..engine.trace import UntraceableError, locate
 from .batches import Batches, draw_bits
