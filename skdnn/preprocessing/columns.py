@@ -259,14 +259,6 @@ class Table:
         codes = np.fromiter(map(places.__getitem__, values), np.intp, len(values))
         return list(places), codes
 
-    def find_categories(self) -> np.ndarray:
-        """Say of each column whether it is a category by its dtype, or else by its values."""
-        is_category = (self.kinds == CATEGORY) | (self.kinds == STRING)
-        are_numbers = read_as_numbers if isinstance(self.X, np.ndarray) else hold_numbers
-        for j in np.flatnonzero(self.kinds == OBJECT).tolist():
-            is_category[j] = not are_numbers(self.objects(j))
-        return is_category
-
 
 def open_columns(X: Any, estimator: Any = None) -> Table:
     """Check a table as scikit-learn does, and return its columns; `estimator` is for messages."""
@@ -385,7 +377,7 @@ def name_categories(X: Any) -> list[Any]:
         If a column holds times, or what is neither a number nor a category.
     """
     table = Table(X)
-    places = np.flatnonzero(table.find_categories()).tolist()
+    places = np.flatnonzero(find_categories(table)).tolist()
     for j in places:
         table.levels(j)  # refuses times among objects
     return [table.labels[j] for j in places]
@@ -397,20 +389,30 @@ def name_levels(X: Any) -> list[Any]:
     return [name for name, dtype in schema.items() if dtype in (nw.Categorical, nw.Enum)]
 
 
-def find_categories(categorical_features: Any, table: Table) -> np.ndarray:
-    """Return which columns are categories, a boolean for each.
+def find_categories(table: Table, wanted: Any = "from_dtype") -> np.ndarray:
+    """Say of each column whether it is a category, by `categorical_features` of the encoder.
+
+    "from_dtype" decides by the dtype, or else by the values.
 
     Raises
     ------
     ValueError
-        If `categorical_features` has an entry that is not a column of X, or is of mixed types.
+        If a column is wanted that X does not have, or if types are mixed.
     """
-    n_features = len(table.labels)
-    if categorical_features is None:
-        return np.zeros(n_features, dtype=bool)
-    if isinstance(categorical_features, str):  # "from_dtype"
-        return table.find_categories()
-    wanted = np.asarray(categorical_features, dtype=object).ravel().tolist()
+    if wanted is None:
+        return np.zeros(len(table.labels), dtype=bool)
+    if not isinstance(wanted, str):
+        return _find_named(np.asarray(wanted, dtype=object).ravel().tolist(), table.labels)
+    is_category = (table.kinds == CATEGORY) | (table.kinds == STRING)
+    are_numbers = read_as_numbers if isinstance(table.X, np.ndarray) else hold_numbers
+    for j in np.flatnonzero(table.kinds == OBJECT).tolist():
+        is_category[j] = not are_numbers(table.objects(j))
+    return is_category
+
+
+def _find_named(wanted: list[Any], labels: Sequence[Any]) -> np.ndarray:
+    """Say of each column whether it is wanted: by a boolean mask, indices or names."""
+    n_features = len(labels)
     if wanted and all(isinstance(item, bool | np.bool_) for item in wanted):
         if len(wanted) != n_features:
             raise ValueError(
@@ -418,26 +420,25 @@ def find_categories(categorical_features: Any, table: Table) -> np.ndarray:
                 f"{n_features} features of X, got {len(wanted)}."
             )
         return np.array(wanted, dtype=bool)
-    if all(isinstance(item, Integral) and not isinstance(item, bool) for item in wanted):
-        known: list[Any] = list(range(n_features))
-    elif all(isinstance(item, str) for item in wanted):
-        known = list(table.labels)
-        if not any(isinstance(label, str) for label in known):
+    known: Sequence[Any] = range(n_features)
+    if not all(isinstance(item, Integral) and not isinstance(item, bool) for item in wanted):
+        known = labels
+        if not all(isinstance(item, str) for item in wanted):
+            kinds = sorted({type(item).__name__ for item in wanted})
+            raise ValueError(
+                "categorical_features must be all names, all indices or all booleans, got "
+                f"{', '.join(kinds)}."
+            )
+        if not any(isinstance(label, str) for label in labels):
             raise ValueError(
                 f"categorical_features={wanted!r} are names, but X has no feature names. Pass a "
                 "DataFrame with names that are strings, or indices or a boolean mask."
             )
-    else:
-        kinds = sorted({type(item).__name__ for item in wanted})
-        raise ValueError(
-            "categorical_features must be all names, all indices or all booleans, got "
-            f"{', '.join(kinds)}."
-        )
-    unknown = sorted(set(wanted) - set(known))
+    chosen = set(wanted)
+    unknown = sorted(chosen - set(known))
     if unknown:
         raise ValueError(
             f"categorical_features has {unknown!r}, which X does not have; its "
-            f"{n_features} features are {list_few(known)}."
+            f"{n_features} features are {list_few(list(known))}."
         )
-    chosen = set(wanted)
     return np.array([label in chosen for label in known])

@@ -332,7 +332,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         """Learn from the rows of a table and of those before; leave some warnings `untold`."""
         if not before:
             self._labels = list(table.labels)
-            self.is_categorical_ = find_categories(self.categorical_features, table)
+            self.is_categorical_ = find_categories(table, self.categorical_features)
         weights = check_weights(sample_weight, table, may_vanish=False)
         rows = slice(None) if weights is None else np.flatnonzero(weights)
         weights = None if weights is None else weights[rows]
