@@ -140,8 +140,8 @@ def find_type(encoder: TabularEncoder, column: int) -> int:
     ValueError
         If no tensor holds its levels.
     """
-    category = encoder._columns[column]
-    if not isinstance(category, Category):
+    category = encoder._categories.get(column)
+    if category is None:
         return DOUBLE
     if category.is_empty:  # and never read
         return STRING
@@ -272,14 +272,15 @@ def _write_tabular(
         x, scaling = _take(graph, inputs, encoder._numeric), encoder._scaling
         is_missing = graph.node("IsNaN", x)
         parts.append(_write_numbers(graph, scaling, x, is_missing))
-        places += encoder._places
-        if encoder._missing_places:
+        places += encoder._places.tolist()
+        if scaling.has_missing.any():
             of_flags = np.flatnonzero(scaling.has_missing)
             flags = graph.node("Gather", graph.cast(is_missing, DOUBLE), of_flags, axis=1)
             parts.append(graph.node("Sub", flags, scaling.missing[of_flags]))
-            places += encoder._missing_places
+            places += encoder._missing_places.tolist()
     read = list(encoder._numeric)
-    for j, (category, own) in encoder._categories.items():
+    for j, own in encoder._category_places.items():
+        category = encoder._categories[j]
         is_text = find_type(encoder, j) == STRING
         read += [] if is_text else [j]
         row = _write_row(graph, category, _take(graph, inputs, [j], is_text=is_text), is_text)

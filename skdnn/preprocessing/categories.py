@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -12,10 +12,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..utils import ROUNDING
+from ..utils import ROUNDING, check_fields
 from .columns import Levels
 from .encoded_array import FLAG
-from .scaling import NumberScale
 
 LARGEST_CODE = 1 << 24
 """Up to here, codes are whole numbers in float32."""
@@ -149,6 +148,20 @@ class Category:
         low, high = (self.table[self._rows.get(level, UNKNOWN)] for level in (False, True))
         return high - low
 
+    def pack(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def unpack(cls, packed: dict[str, Any]) -> Category:
+        """Restore a category from plain data, and check it."""
+        category = cls(**{field.name: packed[field.name] for field in fields(cls)})
+        check_fields(category)
+        shape = (FIRST_LEVEL + len(category.levels), len(category.outputs))
+        if category.table.shape != shape:
+            raise ValueError(f"a table of shape {category.table.shape} and not {shape}")
+        return category
+
     def encode_into(self, levels: Levels, out: np.ndarray) -> LevelMatch:
         """Write the outputs, (n_samples, n_outputs), and say what the levels were."""
         # A code of -1, which is a missing level, picks the last entry.
@@ -271,16 +284,12 @@ def make_lookup(
     return flags, [(FLAG, suffix) for suffix in suffixes]
 
 
-def advise(column: NumberScale | Category, summary: Iterable[Any]) -> str | None:
-    """Return the warning about a column, or None.
+def advise(column: Category, summary: Iterable[Any]) -> str | None:
+    """Return the warning about a column that has values, or None.
 
     `summary` has the counts of levels, as items, of a column that was not declared to be a
     category. If they read as numbers or times, rare ones are not mentioned.
     """
-    if column.is_empty:
-        return EMPTY
-    if isinstance(column, NumberScale):
-        return None
     levels = [level for level, _ in summary if level is not None]  # which stands for missing
     texts = list(map(str, levels))
     if len(set(texts)) < len(texts):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import fields
 from numbers import Integral
 from typing import Any, ClassVar, Literal, Self
 
@@ -28,7 +27,6 @@ from ..utils import (
     StrOptions,
     add_format,
     check_feature_names_in,
-    check_fields,
     check_weights,
     cut_rows,
     fit_context,
@@ -39,6 +37,7 @@ from ..utils import (
     with_usual_errors,
 )
 from .categories import (
+    EMPTY,
     FIRST_LEVEL,
     LARGEST_CODE,
     MANY_ROWS,
@@ -50,18 +49,9 @@ from .categories import (
     count_levels,
     fit_category,
 )
-from .columns import (
-    FLOAT32,
-    OBJECT,
-    STRING,
-    Levels,
-    Table,
-    find_categories,
-    open_columns,
-    warn_of,
-)
+from .columns import FLOAT32, OBJECT, STRING, Levels, Table, find_categories, open_columns, warn_of
 from .encoded_array import CONTINUOUS, FLAG, mark, to_frame
-from .scaling import NumberScale, Scaling, fit_number
+from .scaling import N_NUMBERS, Scale, Scaling, fit_number
 
 
 class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
@@ -323,11 +313,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         return self
 
     def _learn(
-        self,
-        table: Table,
-        sample_weight: Any,
-        before: list[Any],
-        untold: Sequence[str] = (),
+        self, table: Table, sample_weight: Any, before: list[Any], untold: Sequence[str] = ()
     ) -> None:
         """Learn from the rows of a table and of those before; leave some warnings `untold`."""
         if not before:
@@ -336,33 +322,38 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         weights = check_weights(sample_weight, table, may_vanish=False)
         rows = slice(None) if weights is None else np.flatnonzero(weights)
         weights = None if weights is None else weights[rows]
-        columns: list[Any] = [None] * len(self._labels)
-        summaries = [*before] or columns.copy()
+        summaries: list[Any] = [*before] or [None] * len(self._labels)
+        numbers: list[Scale] = []
+        categories: dict[int, Category] = {}
         numeric = np.flatnonzero(~self.is_categorical_).tolist()
         # As many at a time as make a block: a DataFrame takes its time to find each column.
         for group in cut_rows(len(numeric), len(table)):
             block = np.ascontiguousarray(table.numbers(numeric[group]).T)
             for j, x in zip(numeric[group], block, strict=True):
-                summaries[j], columns[j] = fit_number(summaries[j], x[rows], weights)
+                summaries[j], scale = fit_number(summaries[j], x[rows], weights)
+                numbers.append(scale)
         for j in np.flatnonzero(self.is_categorical_).tolist():
             levels, codes = table.levels(j)
             counts = count_levels(summaries[j] or (), Levels(levels, codes[rows]), weights)
             summaries[j] = list(counts.items())
-            columns[j] = fit_category(
+            categories[j] = fit_category(
                 counts, self.max_one_hot, self.min_frequency, self.max_categories
             )
-        self._arrange(columns)
+        self._arrange(np.array(numbers, np.float64).reshape(-1, N_NUMBERS), categories)
         self._summaries = summaries
         self._warn_of_columns(table, summaries, untold)
 
     def _warn_of_columns(self, table: Table, summaries: list[Any], untold: Sequence[str]) -> None:
         """Warn of columns that are probably not of the kind that they are read as."""
         warned = defaultdict(list)  # columns by message
-        is_by_dtype = isinstance(self.categorical_features, str)
-        for j, column in enumerate(self._columns):
-            is_guess = is_by_dtype and table.kinds[j] in (STRING, OBJECT)
-            message = advise(column, summaries[j] if is_guess else ())
-            warned[message].append(self._labels[j])
+        is_read = {*self._numeric, *self._category_places}
+        for j, label in enumerate(self._labels):
+            message = None if j in is_read else EMPTY
+            if j in self._category_places:
+                is_guess = isinstance(self.categorical_features, str)
+                is_guess = is_guess and table.kinds[j] in (STRING, OBJECT)
+                message = advise(self._categories[j], summaries[j] if is_guess else ())
+            warned[message].append(label)
         for message, labels in warned.items():
             if message is not None and message not in untold:
                 warn_of(message, labels)
@@ -405,15 +396,16 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             X_encoded[rows, self._places] = numbers
             X_encoded[rows, self._missing_places] = flags
         matches = []
-        for j, (category, places) in self._categories.items():
-            matches.append(category.encode_into(table.levels(j), X_encoded[:, places]))
+        for j, places in self._category_places.items():
+            out = X_encoded[:, places]
+            matches.append(self._categories[j].encode_into(table.levels(j), out))
         return X_encoded, matches
 
     def _warn_of_unknown(self, blocks: list[list[LevelMatch]]) -> None:
         """Warn of category columns in which no row of these blocks has a level of `fit`."""
         unknown, examples = [], []
-        for j, *matches in zip(self._categories, *blocks, strict=True):
-            category, _ = self._categories[j]
+        for j, *matches in zip(self._category_places, *blocks, strict=True):
+            category = self._categories[j]
             n_rows, n_known, types = zip(*matches, strict=True)
             # A few rows with a new level are usual, and so are many where most levels were rare.
             is_surprise = sum(n_rows) >= MANY_ROWS and not category.is_mostly_rare
@@ -426,11 +418,9 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
 
     def _find_constant(self) -> list[Any]:
         """Name the columns that had a single value in `fit`, and are encoded as 0 ever after."""
-        return [
-            label
-            for label, column in zip(self._labels, self._columns, strict=True)
-            if column.is_constant and not column.is_empty
-        ]
+        numbers = np.array(self._numeric)[np.isinf(self._scaling.spread)].tolist()
+        categories = [j for j in self._category_places if self._categories[j].is_constant]
+        return [self._labels[j] for j in sorted(numbers + categories)]
 
     @with_usual_errors
     def input_slopes(self, X: TableLike) -> NDArray[np.float64]:
@@ -463,9 +453,9 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         slopes = np.zeros((len(table), len(self.source_features_)))
         if self._numeric:
             slopes[:, self._places] = self._scaling.slopes(table.numbers(self._numeric))
-        for j, (category, places) in self._categories.items():
+        for j, places in self._category_places.items():
             is_present = table.levels(j).codes[:, np.newaxis] >= 0
-            slopes[:, places] = category.boolean_slopes * is_present
+            slopes[:, places] = self._categories[j].boolean_slopes * is_present
         return slopes
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
@@ -509,48 +499,49 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         # A fit that failed leaves attributes too.
-        return hasattr(self, "_columns")
+        return hasattr(self, "_numbers")
 
-    def _arrange(self, columns: list[NumberScale | Category]) -> None:
+    def _arrange(self, numbers: np.ndarray, categories: dict[int, Category]) -> None:
         """Give each output its place: continuous columns, then flags, then codes."""
-        self._columns, marks, suffixes, sources = columns, [], [], []
-        for j, column in enumerate(columns):
-            for kind, suffix in column.outputs:
+        self._numbers, self._categories = numbers, categories
+        n_numeric, n_features = len(numbers), len(numbers) + len(categories)
+        numeric, scaling = np.delete(np.arange(n_features), list(categories)), Scaling(numbers)
+        is_read = ~np.isnan(scaling.spread)  # a column without values is not, whatever comes later
+        flagged = numeric[scaling.has_missing & is_read]
+        sources, suffixes = [*numeric, *flagged], [""] * n_numeric + ["_missing"] * len(flagged)
+        marks = [*np.where(scaling.is_step, FLAG, CONTINUOUS), *[FLAG] * len(flagged)]
+        for j, category in categories.items():
+            for kind, suffix in category.outputs:
+                sources.append(j)
                 marks.append(kind)
                 suffixes.append(suffix)
-                sources.append(j)
-        order = np.argsort(np.minimum(marks, FLAG + 1), kind="stable")  # else that of X
+        order = np.lexsort((sources, np.minimum(marks, FLAG + 1)))
         self._marks, self.source_features_ = np.array(marks)[order], np.array(sources)[order]
         self._suffixes = np.array(suffixes, dtype=object)[order]
         self.n_continuous_ = int(np.count_nonzero(self._marks == CONTINUOUS))
         self.code_sizes_ = tuple(self._marks[self._marks > FLAG].tolist())
-        self.categories_ = [None] * len(columns)
-        self._categories: dict[int, tuple[Category, slice]] = {}
-        self._numeric, self._places, self._missing_places = [], [], []
-        numbers = []
-        for j, column in enumerate(columns):
-            first, *others = np.flatnonzero(self.source_features_ == j).tolist()
-            if isinstance(column, Category):
-                self.categories_[j] = column.levels.copy()
-            if column.is_empty:  # not read, whatever comes later
-                continue
-            if isinstance(column, Category):
-                self._categories[j] = column, slice(first, first + len(column.outputs))
-            else:  # the place of its value, and that of its missing flag, if it has one
-                numbers.append(column)
-                self._numeric.append(j)
-                self._places.append(first)
-                self._missing_places += others
-        self._scaling = Scaling(numbers)
+        self._numeric, self._scaling = numeric[is_read].tolist(), Scaling(numbers[is_read])
+        places = np.argsort(order)
+        self._places = places[:n_numeric][is_read]
+        self._missing_places = places[n_numeric : n_numeric + len(flagged)]
+        self.categories_ = [None] * n_features
+        self._category_places = {}
+        for j, category in categories.items():
+            self.categories_[j] = category.levels.copy()
+            if not category.is_empty:
+                first = int(np.argmax(self.source_features_ == j))
+                self._category_places[j] = slice(first, first + len(category.outputs))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return plain data, without attributes that are computed from the columns."""
         state = super().__getstate__()
-        if "_columns" in state:
+        if "_numbers" in state:
             arranged = object.__new__(TabularEncoder)
-            arranged._arrange(self._columns)
+            arranged._arrange(self._numbers, self._categories)
             state = {name: value for name, value in state.items() if name not in vars(arranged)}
-            state |= {"labels": state.pop("_labels"), "columns": pack_columns(self._columns)}
+            categories = [category.pack() for category in self._categories.values()]
+            columns = {"numbers": self._numbers, "categories": categories}
+            state |= {"labels": state.pop("_labels"), "columns": columns}
         return add_format(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -559,9 +550,13 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         with refuse_damage(f"This {type(self).__name__}"):
             if not {"columns", "labels"}.isdisjoint(state):
                 self._labels = state.pop("labels")
-                self._arrange(unpack_columns(state.pop("columns"), state["is_categorical_"]))
-                if len(self._labels) != len(self._columns):
-                    raise ValueError(f"{len(self._labels)} labels of {len(self._columns)} columns")
+                columns, places = state.pop("columns"), np.flatnonzero(state["is_categorical_"])
+                unpacked = map(Category.unpack, columns["categories"])
+                # Files of 0.1.0 have one more number in front, 1 unless numbers are beyond 1e289.
+                numbers = columns["numbers"][:, -N_NUMBERS:]
+                self._arrange(numbers, dict(zip(places.tolist(), unpacked, strict=True)))
+                if len(self._labels) != len(self.categories_):
+                    raise ValueError(f"{len(self._labels)} of {len(self.categories_)} labels")
             super().__setstate__(state)
 
     def __sklearn_tags__(self) -> Tags:
@@ -572,34 +567,3 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.string = False
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def pack_columns(columns: Sequence[NumberScale | Category]) -> dict[str, Any]:
-    """Return fitted columns as plain data, numbers and categories apart."""
-    numbers = [column for column in columns if isinstance(column, NumberScale)]
-    categories = [column for column in columns if isinstance(column, Category)]
-    names = [field.name for field in fields(Category)]
-    return {
-        "numbers": np.array(numbers, np.float64).reshape(-1, len(NumberScale._fields)),
-        "categories": [{name: getattr(column, name) for name in names} for column in categories],
-    }
-
-
-def unpack_columns(
-    packed: dict[str, Any], is_categorical: np.ndarray
-) -> list[NumberScale | Category]:
-    """Return fitted columns, in their order in the table."""
-    # Files of 0.1.0 have one more in front, which is 1 for all but numbers beyond 1e289.
-    n_numbers = len(NumberScale._fields)
-    numbers = (NumberScale(*row[-n_numbers:]) for row in packed["numbers"].tolist())
-    categories = map(_unpack_category, packed["categories"])
-    return [next(categories) if is_it else next(numbers) for is_it in is_categorical.tolist()]
-
-
-def _unpack_category(packed: dict[str, Any]) -> Category:
-    category = Category(**{field.name: packed[field.name] for field in fields(Category)})
-    check_fields(category)
-    shape = (FIRST_LEVEL + len(category.levels), len(category.outputs))
-    if category.table.shape != shape:
-        raise ValueError(f"a table of shape {category.table.shape} and not {shape}")
-    return category

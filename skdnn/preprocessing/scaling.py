@@ -11,7 +11,7 @@ frequencies and flags enter a network as they are. Larger numbers, such as incom
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from scipy.sparse import csc_array, issparse
@@ -19,7 +19,6 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..utils import ROUNDING
 from .columns import warn_of
-from .encoded_array import CONTINUOUS, FLAG
 
 QUARTILES = np.array([0.25, 0.5, 0.75])
 
@@ -55,42 +54,29 @@ NumberSummary: TypeAlias = tuple[float, Sequence[Sketch]]
 """What is kept of the rows of a numeric column: the weight of missing values, and sketches."""
 
 
-class NumberScale(NamedTuple):
-    """The scaling of one numeric column: ``u = (x - center) / spread``.
+Scale: TypeAlias = tuple[float, float, bool, float, float]
+"""The scaling of a numeric column: a row of `Scaling`."""
 
-    The spread of a constant column is infinite, of an empty one NaN. A step, which has two values,
-    goes from ``u = 0`` to ``u = 1``; it becomes a flag.
-    """
-
-    center: float
-    spread: float
-    is_step: bool
-    mean: float  # of u, for a step
-    missing: float  # share of the weight
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the column had no value in `fit`."""
-        return bool(np.isnan(self.spread))
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether the column had a single value in `fit`."""
-        return bool(np.isinf(self.spread))
-
-    @property
-    def outputs(self) -> list[tuple[int, str]]:
-        """The mark of each column that this one becomes, and the end of its name."""
-        value = (FLAG if self.is_step else CONTINUOUS, "")
-        return [value, (FLAG, "_missing")] if self.missing and not self.is_empty else [value]
+N_NUMBERS = 5
+"""Length of such a row."""
 
 
 class Scaling:
-    """The scales of all numeric columns, as arrays of shape (n_numeric,)."""
+    """The scaling of numeric columns: ``u = (x - center) / spread``.
 
-    def __init__(self, columns: Sequence[NumberScale]) -> None:
-        values = np.array(columns, dtype=np.float64).reshape(-1, len(NumberScale._fields))
-        self.center, self.spread, is_step, self.mean, self.missing = values.T.copy()
+    The spread of a constant column is infinite, of an empty one NaN. A step, which has two values,
+    goes from ``u = 0`` to ``u = 1``, with a mean of u; it becomes a flag. `missing` is a share of
+    the weight.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n_numeric, 5)
+        Their center, spread, whether it is a step, mean and missing; attributes of shape
+        (n_numeric,).
+    """
+
+    def __init__(self, columns: np.ndarray) -> None:
+        self.center, self.spread, is_step, self.mean, self.missing = columns.T.copy()
         self.is_step, self.has_missing = is_step > 0.0, self.missing > 0.0
 
     def encode(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,7 +118,7 @@ def find_slopes(u: np.ndarray, limit: float) -> np.ndarray:
 
 def fit_number(
     before: NumberSummary | None, x: np.ndarray, weights: np.ndarray | None
-) -> tuple[NumberSummary, NumberScale]:
+) -> tuple[NumberSummary, Scale]:
     """Learn from more rows of a numeric column; NaN are missing.
 
     Weights are above 0, and 1 if None. Of a first part the distinct values are exact.
@@ -183,15 +169,15 @@ def collect(x: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.n
     return values, np.bincount(places, weights)
 
 
-def choose_scale(x: np.ndarray, weights: np.ndarray, missing: float) -> NumberScale:
+def choose_scale(x: np.ndarray, weights: np.ndarray, missing: float) -> Scale:
     """Choose shift and scale by the distinct values of a column, and the weight of missing ones."""
     total = weights.sum()
     missing = float(missing / (total + missing))
     if len(x) < 2:
-        return NumberScale(0.0, np.inf if len(x) else np.nan, False, 0.0, missing)
+        return 0.0, np.inf if len(x) else np.nan, False, 0.0, missing
     if len(x) == 2:
         low, high = x.tolist()
-        return NumberScale(low, min(high - low, LARGEST), True, float(weights[1] / total), missing)
+        return low, min(high - low, LARGEST), True, float(weights[1] / total), missing
     q25, median, q75 = find_quartiles(x, weights).tolist()
     spread = q75 - q25
     if spread == 0.0:
@@ -199,7 +185,7 @@ def choose_scale(x: np.ndarray, weights: np.ndarray, missing: float) -> NumberSc
             distances = np.abs(x - median)
         order = np.argsort(distances)[1:]  # without that of the median itself
         spread = float(find_quartiles(distances[order], weights[order])[1])
-    return NumberScale(median, min(spread, LARGEST), False, 0.0, missing)
+    return median, min(spread, LARGEST), False, 0.0, missing
 
 
 def find_quartiles(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
