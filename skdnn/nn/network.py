@@ -74,31 +74,31 @@ class Sequential(Layer):
         return n_in
 
     def forward(self, x: Array, p: Params, ctx: Context) -> Array:
-        return self._outputs(x, p, ctx)[-1]
+        return self._run(x, p, ctx)[1]
 
     def backward(self, grad_y: Array, x: Array, p: Params, ctx: Context) -> tuple[Array, Grads]:
-        grads, inputs = Grads(), self._outputs(x, p, ctx)[:-1]
-        layers = list(zip(self.children(x.shape[1]), inputs, strict=True))
-        for (name, layer, _), x_in in reversed(layers):
+        grads, (steps, _) = Grads(), self._run(x, p, ctx)
+        for name, layer, x_in in reversed(steps):
             grad_x, own = layer.backward(grad_y, x_in, p[name], ctx[name])
             grad_y = _checked(grad_x, x_in.shape, layer, "backward")
             grads |= {f"{name}.{key}": grad for key, grad in own.items()}
         return grad_y, grads
 
     def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
-        values, inputs = Grads(), self._outputs(x, p, ctx)[:-1]
-        for (name, layer, _), x_in in zip(self.children(x.shape[1]), inputs, strict=True):
+        values, (steps, _) = Grads(), self._run(x, p, ctx)
+        for name, layer, x_in in steps:
             own = layer.statistics(x_in, p[name], ctx[name])
             values |= {f"{name}.{key}": value for key, value in own.items()}
         return values
 
-    def _outputs(self, x: Array, p: Params, ctx: Context) -> list[Array]:
-        """Return x, and the output of each layer, which enters the next one."""
-        outputs = [x]
+    def _run(self, x: Array, p: Params, ctx: Context) -> tuple[list[Any], Array]:
+        """Return name, layer and input of each layer, and the output of the last one."""
+        steps = []
         for name, layer, n_in in self.children(x.shape[1]):
-            y = layer.forward(outputs[-1], p[name], ctx[name])
-            outputs.append(_checked(y, (len(x), layer.n_out(n_in)), layer, "forward"))
-        return outputs
+            steps.append((name, layer, x))
+            y = layer.forward(x, p[name], ctx[name])
+            x = _checked(y, (len(x), layer.n_out(n_in)), layer, "forward")
+        return steps, x
 
 
 def _checked(array: Array, shape: tuple[int, ...], layer: Layer, method: str) -> Array:
