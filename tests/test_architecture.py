@@ -1,6 +1,7 @@
 """From parameters to layers and first values: recipes, and what symmetry among weights does."""
 
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +21,7 @@ from tables import (
 )
 
 from skdnn import TabularEncoder
-from skdnn.estimator.architecture import Architecture, InputColumns, build_network
+from skdnn.estimator.architecture import Architecture, build_network
 from skdnn.nn import Activation, BatchNorm, Dense, Dropout, LayerNorm, Residual
 from skdnn.nn.initializers import (
     INITIALIZERS,
@@ -135,7 +136,7 @@ def test_small_random_numbers_let_the_signal_die_out():
 def build(sizes, activation="tanh", dropout=0.1, columns=4, **arguments):
     """Build a network with the same activation and dropout in each hidden layer, or as given."""
     spread = [v if isinstance(v, tuple) else (v,) * len(sizes) for v in (activation, dropout)]
-    return build_network(Architecture(InputColumns(columns), sizes, *spread, **arguments))
+    return build_network(Architecture(columns, sizes, *spread, **arguments))
 
 
 def dense_layers(network):
@@ -166,14 +167,21 @@ def test_network_without_hidden_layers_is_logistic_regression():
 )
 @pytest.mark.parametrize("sizes", [(), (8, 8)])
 def test_first_weights_of_wide_tables_learn_slowly(encoder, n_columns, expected, sizes):
-    plain = SimpleNamespace(target_encoding=None, numeric_embedding=None)
-    X = np.zeros((1, n_columns))
-    columns = InputColumns.of(plain, encoder, X, 0, is_part=False, known=None)
-    spread = ("tanh",) * len(sizes), (0.0,) * len(sizes)
-    first, *others = dense_layers(build_network(Architecture(columns, sizes, *spread)))
+    parameters = SimpleNamespace(
+        hidden_layer_sizes=sizes,
+        activation="tanh",
+        dropout=0.0,
+        initialization="auto",
+        normalization=None,
+        residual=False,
+        n_members=1,
+        numeric_embedding=None,
+    )
+    architecture = Architecture.of(parameters, encoder, np.zeros((1, n_columns)))
+    first, *others = dense_layers(build_network(architecture))
     assert first.lr_scale == pytest.approx(expected)
     assert all(layer.lr_scale == 1.0 for layer in others)
-    alike = Architecture(columns, sizes, *spread, initialization="mlp")
+    alike = replace(architecture, initialization="mlp")
     assert all(layer.lr_scale == 1.0 for layer in dense_layers(build_network(alike)))
 
 

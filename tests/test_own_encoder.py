@@ -92,7 +92,7 @@ SEEN_THROUGH = {
 @pytest.mark.parametrize("make", SEEN_THROUGH.values(), ids=SEEN_THROUGH)
 def test_codes_of_an_encoder_brought_along_are_looked_up(make):
     estimator = encoded(encoder=make()).fit(FRAME, Y)
-    assert estimator._architecture.columns.code_sizes == (N_PLACES + 2,)
+    assert estimator._architecture.code_sizes == (N_PLACES + 2,)
     assert estimator.score(FRAME, Y) > 0.9
 
 
@@ -105,13 +105,11 @@ def test_classifier_behind_an_encoder_is_told_of_codes(make):
 
 def test_numbers_beside_codes_are_embedded_on_demand():
     for name, n_embedded in (("auto", 0), (None, 0), ("periodic", 2)):
-        columns = (
-            encoded(encoder=beside(), numeric_embedding=name).fit(FRAME, Y)._architecture.columns
-        )
+        columns = encoded(encoder=beside(), numeric_embedding=name).fit(FRAME, Y)._architecture
         assert columns.n_embedded == n_embedded
         assert columns.code_sizes == (N_PLACES + 2,)
     wide = encoded(encoder=Wider(), numeric_embedding="periodic").fit(FRAME, Y)
-    assert wide._architecture.columns.n_embedded == 3
+    assert wide._architecture.n_embedded == 3
 
 
 @pytest.mark.parametrize("name", ["frozen", "pipeline", "holder", "after a step", "function"])

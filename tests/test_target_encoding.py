@@ -248,7 +248,7 @@ def test_a_warm_start_on_other_rows_takes_their_statistics():
     after = read_tables(model)
     # of all rows: a member knows half as many
     assert after[:, 0, :, 1].mean() < 0.8 * before[:, 0, :, 1].mean()
-    with pytest.raises(ValueError, match="same network, but columns changed"):
+    with pytest.raises(ValueError, match="same network, but target_encoded changed"):
         model.set_params(target_encoding=None).fit(X, y)
 
 

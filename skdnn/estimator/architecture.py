@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import sqrt
@@ -60,73 +59,27 @@ MANY_COLUMNS = 300
 so many columns."""
 
 
-@dataclass(frozen=True)
-class InputColumns:
-    """What the columns of the matrix that enters a network are, from left to right.
-
-    Numbers to embed, by one of `KINDS`, come first; columns to take as they are follow, and last
-    come columns of codes, each with the number of its levels. `lr_scale` is the factor of the
-    learning rate of the first weights. Codes in the columns `target_encoded` stand for statistics
-    of the target, the others for units that are learnt.
-    """
-
-    n_columns: int
-    n_embedded: int = 0
-    code_sizes: tuple[int, ...] = ()
-    embedding: str | None = None
-    lr_scale: float = 1.0
-    target_encoded: tuple[int, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        parameters: ResolvedParameters,
-        encoder: Any,
-        matrix: Any,
-        n_embedded: int,
-        *,
-        is_part: bool,
-        known: InputColumns | None,
-    ) -> InputColumns:
-        """Say which columns of the matrix are embedded, of those that may be, and how.
-
-        A step of the usual size moves each first weight by about the learning rate, and what a unit
-        adds up by that times the number of columns, where these rise and fall together. Of many
-        columns the rate is lower in proportion. Rows of sparse tables have few numbers, and those
-        of other encoders are of any size.
-
-        Codes are target encoded where levels have too few rows to learn units for each of them.
-        Training that goes on has the columns that are `known`. Of a part of a table nobody knows
-        how many rows follow, and L-BFGS takes no other statistics than those of a batch.
-        """
-        n_columns, code_sizes = matrix.shape[1], getattr(encoder, "code_sizes_", ())
-        is_tabular = isinstance(encoder, TabularEncoder)
-        target_encoded: tuple[int, ...] = ()
-        if parameters.target_encoding is not None and parameters.solver != "lbfgs":
-            if known is not None:
-                target_encoded = known.target_encoded
-            elif is_tabular and not is_part:
-                target_encoded = tuple(
-                    column
-                    for column, size in enumerate(code_sizes, start=n_columns - len(code_sizes))
-                    if have_few_rows(np.bincount(matrix[:, column].astype(np.intp))[FIRST_LEVEL:])
-                    and N_TABLES * size <= LARGEST_CODE
-                )
-        embedding = parameters.numeric_embedding
-        is_wide = is_tabular and n_columns > MOST_EMBEDDED
-        lr_scale = MANY_COLUMNS / n_columns if is_wide else 1.0
-        n_embedded = 0 if embedding is None else n_embedded
-        return cls(n_columns, n_embedded, code_sizes, embedding, lr_scale, target_encoded)
+BY_LAYER: dict[str, tuple[tuple[Any, ...], str]] = {
+    "activation": (
+        (StrOptions(set(ACTIVATIONS)), OWN_ACTIVATION),
+        f"one of {sorted(ACTIVATIONS)} or an object with the methods value and derivative",
+    ),
+    "dropout": ((SHARE,), "a probability in [0, 1), or one for each hidden layer"),
+}
+"""What the value of each hidden layer satisfies one of, and how a message says that."""
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A network of dense layers that ends in one logit, as `build_network` makes it.
 
+    From left to right, the columns that enter are numbers to embed, columns to take as they are,
+    and codes.
+
     Attributes
     ----------
-    columns : InputColumns
-        What enters.
+    n_columns : int
+        Columns of the matrix that enters.
     hidden_layer_sizes : tuple of int and Layer
         The widths of hidden layers, and layers to take as they are.
     activation, dropout : tuples
@@ -143,9 +96,19 @@ class Architecture:
         Networks side by side.
     first_member : int
         The number of the first of them, where they are some of more.
+    embedding : str or None
+        How numbers are embedded, as in `KINDS`.
+    n_embedded : int
+        Numbers to embed.
+    code_sizes : tuple of int
+        The number of levels of each column of codes.
+    target_encoded : tuple of int
+        The columns whose codes stand for statistics of the target; others are for units to learn.
+    lr_scale : float
+        The factor of the learning rate of the first weights.
     """
 
-    columns: InputColumns
+    n_columns: int
     hidden_layer_sizes: tuple[Any, ...]
     activation: tuple[Any, ...]
     dropout: tuple[float, ...]
@@ -154,30 +117,45 @@ class Architecture:
     residual: bool = False
     n_members: int = 1
     first_member: int = 0
+    embedding: str | None = None
+    n_embedded: int = 0
+    code_sizes: tuple[int, ...] = ()
+    target_encoded: tuple[int, ...] = ()
+    lr_scale: float = 1.0
 
     @classmethod
-    def of(cls, parameters: ResolvedParameters, columns: InputColumns) -> Architecture:
-        """Describe the network of an estimator; check the parameters that may differ by layer."""
-        sizes = check_hidden_layer_sizes(parameters.hidden_layer_sizes)
+    def of(
+        cls,
+        parameters: ResolvedParameters,
+        encoder: Any,
+        matrix: Any,
+        n_embedded: int = 0,
+        target_encoded: tuple[int, ...] = (),
+    ) -> Architecture:
+        """Describe the network of an estimator; check the parameters that may differ by layer.
+
+        A step of the usual size moves each first weight by about the learning rate, and what a unit
+        adds up by that times the number of columns, where these rise and fall together. Of many
+        columns the rate is lower in proportion. Rows of sparse tables have few numbers, and those
+        of other encoders are of any size.
+        """
+        n_columns, sizes = matrix.shape[1], check_hidden_layer_sizes(parameters.hidden_layer_sizes)
         n_widths = sum(not isinstance(size, Layer) for size in sizes)
-        activation = check_by_layer(
-            "activation",
-            parameters.activation,
-            n_widths,
-            (StrOptions(set(ACTIVATIONS)), OWN_ACTIVATION),
-            f"one of {sorted(ACTIVATIONS)} or an object with the methods value and derivative",
-        )
-        wanted = "a probability in [0, 1), or one for each hidden layer"
-        dropout = check_by_layer("dropout", parameters.dropout, n_widths, (SHARE,), wanted)
+        is_wide = isinstance(encoder, TabularEncoder) and n_columns > MOST_EMBEDDED
         return cls(
-            columns,
-            sizes,
-            activation,
-            tuple(map(float, dropout)),
-            parameters.initialization,
-            parameters.normalization,
-            parameters.residual,
-            parameters.n_members,
+            n_columns=n_columns,
+            hidden_layer_sizes=sizes,
+            activation=check_by_layer("activation", parameters.activation, n_widths),
+            dropout=tuple(map(float, check_by_layer("dropout", parameters.dropout, n_widths))),
+            initialization=parameters.initialization,
+            normalization=parameters.normalization,
+            residual=parameters.residual,
+            n_members=parameters.n_members,
+            embedding=parameters.numeric_embedding,
+            n_embedded=0 if parameters.numeric_embedding is None else n_embedded,
+            code_sizes=getattr(encoder, "code_sizes_", ()),
+            target_encoded=target_encoded,
+            lr_scale=MANY_COLUMNS / n_columns if is_wide else 1.0,
         )
 
 
@@ -199,11 +177,35 @@ def count_embedded(encoder: Any, matrix: Any, numeric_embedding: str | None) -> 
     return n_embedded + getattr(encoder, "n_unknown_", matrix.shape[1])
 
 
+def choose_target_encoded(
+    parameters: ResolvedParameters, encoder: Any, X: Any, known: Architecture | None, is_part: bool
+) -> tuple[int, ...]:
+    """Return the columns of codes whose levels have too few rows to learn units for each of them.
+
+    Training that goes on has the columns that are `known`. Of a part of a table nobody knows how
+    many rows follow, and L-BFGS takes no other statistics than those of a batch.
+    """
+    if parameters.target_encoding is None or parameters.solver == "lbfgs":
+        return ()
+    if known is not None:
+        return known.target_encoded
+    if is_part or not isinstance(encoder, TabularEncoder):
+        return ()
+    n_plain = X.shape[1] - len(encoder.code_sizes_)
+    return tuple(
+        column
+        for column, size in enumerate(encoder.code_sizes_, start=n_plain)
+        if have_few_rows(np.bincount(X[:, column].astype(np.intp))[FIRST_LEVEL:])
+        and N_TABLES * size <= LARGEST_CODE
+    )
+
+
 def build_network(architecture: Architecture) -> Network:
     """Describe a network."""
-    columns, members = architecture.columns, (architecture.n_members, architecture.first_member)
-    layers, *others = (_describe_layers(architecture, kind) for kind in KINDS[columns.embedding])
-    return Network(layers, columns.n_columns, *members, *others)
+    members = architecture.n_members, architecture.first_member
+    kinds = KINDS[architecture.embedding]
+    layers, *others = (_describe_layers(architecture, kind) for kind in kinds)
+    return Network(layers, architecture.n_columns, *members, *others)
 
 
 def _describe_layers(architecture: Architecture, kind: str) -> tuple[Layer, ...]:
@@ -212,10 +214,9 @@ def _describe_layers(architecture: Architecture, kind: str) -> tuple[Layer, ...]
     Each width is a linear step, its normalisation, its activation, and its dropout; identity and a
     rate of zero leave out the layer that would do nothing.
     """
-    columns, sizes = architecture.columns, architecture.hidden_layer_sizes
-    layers, g = _describe_input(columns, kind), make_activation("identity")
-    lr_scale = columns.lr_scale  # of the first weights
-    widths = [Sequential(tuple(layers)).n_out(columns.n_columns)]  # of what enters each layer
+    layers, g = _describe_input(architecture, kind), make_activation("identity")
+    sizes, lr_scale = architecture.hidden_layer_sizes, architecture.lr_scale
+    widths = [Sequential(tuple(layers)).n_out(architecture.n_columns)]  # of what enters each layer
     for size in sizes:
         widths.append(size.n_out(widths[-1]) if isinstance(size, Layer) else size)
     adds = [architecture.residual and i > 0 and size == widths[i] for i, size in enumerate(sizes)]
@@ -241,19 +242,21 @@ def _describe_layers(architecture: Architecture, kind: str) -> tuple[Layer, ...]
     return tuple(layers)
 
 
-def _describe_input(columns: InputColumns, kind: str) -> list[Layer]:
+def _describe_input(architecture: Architecture, kind: str) -> list[Layer]:
     """Describe the layers that embed numbers and codes; none if there is nothing to embed."""
-    n_plain = columns.n_columns - columns.n_embedded - len(columns.code_sizes)
-    if n_plain == columns.n_columns:
+    n_columns, n_embedded = architecture.n_columns, architecture.n_embedded
+    first_code = n_columns - len(architecture.code_sizes)
+    n_plain = first_code - n_embedded
+    if n_plain == n_columns:
         return []
     branches = []
-    if columns.embedding is not None and columns.n_embedded:
+    if n_embedded:
         embedding = NumericEmbedding(kind=kind, frequency_init=normal_of_random_scale)
-        branches.append(Branch(columns.n_embedded, (embedding,)))
+        branches.append(Branch(n_embedded, (embedding,)))
     if n_plain:
         branches.append(Branch(n_plain))
-    codes = enumerate(columns.code_sizes, start=columns.n_columns - len(columns.code_sizes))
-    for is_encoded, group in groupby(codes, lambda code: code[0] in columns.target_encoded):
+    codes = enumerate(architecture.code_sizes, start=first_code)
+    for is_encoded, group in groupby(codes, lambda code: code[0] in architecture.target_encoded):
         lookup = _describe_lookup(tuple(size for _, size in group), is_target_encoded=is_encoded)
         branches.append(Branch(len(lookup.sizes), (lookup,)))
     if len(branches) == 1:
@@ -316,10 +319,9 @@ def check_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[Any, ...]:
     return tuple(checked)
 
 
-def check_by_layer(
-    name: str, value: Any, n_layers: int, constraints: Sequence[Any], wanted: str
-) -> tuple[Any, ...]:
+def check_by_layer(name: str, value: Any, n_layers: int) -> tuple[Any, ...]:
     """Return one value for each hidden layer, all of them checked; a single one is that of all."""
+    constraints, wanted = BY_LAYER[name]
     values = _list_values(value)
     values = values if isinstance(values, list) else [values] * n_layers
     if len(values) != n_layers:

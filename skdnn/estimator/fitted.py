@@ -25,7 +25,7 @@ from ..utils import (
     refuse_damage,
     remove_format,
 )
-from .architecture import Architecture, InputColumns, build_network
+from .architecture import Architecture, build_network
 from .encoders import Encoder
 from .tables import Given
 
@@ -168,7 +168,7 @@ def copy_for_encoded_rows(estimator: Any, params: np.ndarray, first_member: int 
         _architecture=architecture,
         _predictor=Predictor(build_network(architecture), estimator._predictor.executor),
         _encoder=None,
-        n_features_in_=architecture.columns.n_columns,
+        n_features_in_=architecture.n_columns,
         params_=params,
         temperature_=1.0,
     )
@@ -188,7 +188,7 @@ def pack(state: dict[str, Any]) -> dict[str, Any]:
         state["class_weight"] = {"labels": list(weights), "weights": list(weights.values())}
     if "_architecture" in state:
         architecture, predictor = state.pop("_architecture"), state.pop("_predictor")
-        state["architecture"] = vars(architecture) | {"columns": vars(architecture.columns)}
+        state["architecture"] = vars(architecture).copy()
         state["executor"] = predictor.executor
         del state["loss_curve_"], state["validation_scores_"]
         state["history_"] = {name: np.array(v, float) for name, v in state["history_"].items()}
@@ -211,9 +211,9 @@ def unpack(estimator: Any, state: dict[str, Any]) -> dict[str, Any]:
         if "params_" not in state:
             return state
         check_types(state, STORED_TYPES)
-        described = state.pop("architecture")
-        columns = InputColumns(**described["columns"])
-        architecture = Architecture(**(described | {"columns": columns}))
+        described = dict(state.pop("architecture"))
+        columns = described.pop("columns", {})  # in files from before all was in one
+        architecture = Architecture(**described, **columns)
         check_fields(architecture)
         predictor = Predictor(build_network(architecture), state.pop("executor"))
         predictor.network.check_params(state["params_"])

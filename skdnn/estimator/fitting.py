@@ -35,7 +35,7 @@ from ..training.state import (
 )
 from ..training.threads import resolve_n_jobs
 from ..training.validation import make_validation
-from .architecture import Architecture, InputColumns, build_network, count_embedded
+from .architecture import Architecture, build_network, choose_target_encoded, count_embedded
 from .explanations import sample_rows
 from .fitted import (
     FitTasks,
@@ -82,7 +82,7 @@ def fit(estimator: Any, given: Given) -> None:
             if is_calibrated and not can_calibrate(estimator, estimator.classes_, held_out):
                 is_calibrated, estimator.resolved_params_["calibration"] = False, None
             rows = rows.normalize_weights()
-            columns = estimator._architecture.columns.target_encoded
+            columns = estimator._architecture.target_encoded
             fit_target_encoding(plan.network, columns, state, rows)
         is_first = state.final_params is None
         if is_first:
@@ -130,13 +130,11 @@ def prepare(
         is_part=given.is_part,
         is_validated=validation is not None,
     )
-    known = estimator._architecture.columns if continues else None
-    columns = InputColumns.of(
-        resolved, encoder, rows.X, n_embedded, is_part=given.is_part, known=known
-    )
-    architecture = Architecture.of(resolved, columns)
-    if continues:
-        _check_same_network(architecture, estimator._architecture)
+    known = estimator._architecture if continues else None
+    target_encoded = choose_target_encoded(resolved, encoder, rows.X, known, given.is_part)
+    architecture = Architecture.of(resolved, encoder, rows.X, n_embedded, target_encoded)
+    if known is not None:
+        _check_same_network(architecture, known)
     network = build_network(architecture)
     plan = make_plan(
         resolved,
@@ -285,7 +283,7 @@ def from_mlp(cls: type, mlp: Any) -> Any:
     estimator = cls(**mlp.get_params())
     one_row = Rows(np.zeros((1, mlp.n_features_in_), mlp.coefs_[0].dtype), np.zeros(1))
     parameters, chosen = resolve(Parameters.of(estimator), {}, one_row)
-    architecture = Architecture.of(parameters, InputColumns(mlp.n_features_in_))
+    architecture = Architecture.of(parameters, None, one_row.X)
     network = build_network(architecture)
     plan = make_plan(parameters, network, one_row)
     state = first_state(parameters, plan, one_row)
