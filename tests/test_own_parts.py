@@ -253,6 +253,36 @@ def test_mistake_in_an_own_layer_is_an_error_that_names_it(wrong, message):
         classifier((wrong, 4)).fit(X, y)
 
 
+class Counted(Factor):
+    """A layer with a statistic, of which `update` makes another one."""
+
+    update = staticmethod(lambda x, p: {})
+
+    def params(self, n_in):
+        return *super().params(n_in), ParamSpec("mean", (n_in,), ones, trainable=False)
+
+    def statistics(self, x, p, ctx):
+        return self.update(x, p)
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        (lambda x, p: {"t": p.s}, r"that are not trainable and of nothing else, .*'own_1.t'"),
+        (lambda x, p: {"s": p.s}, r"that are not trainable and of nothing else, .*'own_1.s'"),
+        (lambda x, p: {"mean": x.mean(axis=1)}, r"'own_1.mean' must have its shape, \(6,\), got"),
+        (lambda x, p: {"mean": 0.5}, r"'own_1.mean' must have its shape, \(6,\), got None"),
+    ],
+)
+@pytest.mark.parametrize("activation", ["silu", SciPyGELU()], ids=["program", "formulas"])
+def test_mistake_in_statistics_of_an_own_layer_is_an_error_that_names_it(
+    update, message, activation
+):
+    own = type("Own", (Counted,), {"update": staticmethod(update)})()
+    with pytest.raises(ValueError, match=message):
+        classifier((own, 4), activation).fit(*make_table(60, 6))
+
+
 def test_state_of_an_own_solver_has_the_shape_of_the_parameters():
     class Count(Transform):
         def init(self, params):

@@ -356,27 +356,30 @@ class Layout:
         ValueError
             If a gradient is missing, or of another shape than its parameter, or of none.
         """
-        names = [name for name in self.columns if self.specs[name].trainable]
-        if set(names) != grads.keys():
-            raise ValueError(
-                f"The backward pass must return a gradient of each trainable parameter and of "
-                f"nothing else, {sorted(names)}, got {sorted(grads)}."
-            )
-        flat = []
-        for name in names:
-            shape = self.specs[name].shape
-            if grads[name].shape != shape:
-                raise ValueError(
-                    f"The gradient of the parameter {name!r} must have its shape, {shape}, got "
-                    f"{grads[name].shape}."
-                )
-            flat.append(grads[name].reshape(-1))
-        return concat(flat)
+        return self._join(grads, trainable=True)
 
     def flatten_statistics(self, values: Grads, params: Params) -> Array:
         """Return one member's statistics as one array, those that have no new value as before."""
-        names = [name for name in self.columns if not self.specs[name].trainable]
-        return concat([values.get(n, getattr(params, n)).reshape(-1) for n in names])
+        known = {n: getattr(params, n) for n, spec in self.specs.items() if not spec.trainable}
+        return self._join(known | values, trainable=False)
+
+    def _join(self, arrays: Grads, *, trainable: bool) -> Array:
+        """Join arrays of all parameters that are trainable, or of all that are not."""
+        names = [name for name in self.columns if self.specs[name].trainable == trainable]
+        if set(names) != arrays.keys():
+            must = "Layer.statistics must return values of parameters that are not trainable"
+            if trainable:
+                must = "The backward pass must return a gradient of each trainable parameter"
+            raise ValueError(f"{must} and of nothing else, {sorted(names)}, got {sorted(arrays)}.")
+        for name in names:
+            shape, found = self.specs[name].shape, getattr(arrays[name], "shape", None)
+            if found != shape:
+                what = "gradient" if trainable else "new value"
+                raise ValueError(
+                    f"The {what} of the parameter {name!r} must have its shape, {shape}, got "
+                    f"{found}."
+                )
+        return concat([arrays[name].reshape(-1) for name in names])
 
 
 @dataclass(frozen=True)
