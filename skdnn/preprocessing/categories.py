@@ -224,8 +224,7 @@ def fit_category(
 ) -> Category:
     """Choose the flags or codes of a category column."""
     levels = sort_levels(level for level in level_counts if level is not None)
-    of_levels = np.array([level_counts[level] for level in levels]).reshape(-1, 2)
-    counts, weights = of_levels[:, 0], of_levels[:, 1]
+    counts, weights = np.array([level_counts[level] for level in levels]).reshape(-1, 2).T
     weight_of_missing = level_counts.get(None, (0, 0.0))[1]
     smallest = 2 if min_frequency == "auto" else min_frequency
     if smallest < 1:
