@@ -85,7 +85,7 @@ def test_few_rows_and_missing_numba_are_left_to_numpy(monkeypatch):
     settings = {"encoder": None, "n_members": 1, "max_iter": 2, "random_state": 0}
     model = DeepBinaryClassifier((4,), **settings).fit(X, X[:, 0] > 0)
     many = model.decision_function(X)
-    monkeypatch.setattr(loading, "_loaded", loading._Loaded())
+    monkeypatch.setattr(loading, "_functions", {})
     monkeypatch.setattr(loading, "_import_numba", lambda: False)
     moved = pickle.loads(pickle.dumps(model))
     np.testing.assert_allclose(moved.decision_function(X), many, 1e-4, 1e-5)

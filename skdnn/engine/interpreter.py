@@ -4,23 +4,11 @@
 kernel write elsewhere.
 """
 
-import zlib
-from pathlib import Path
-
 import numpy as np
 
 from . import kernels
 from .kernels import exact
 from .lowering import Kernel
-
-SOURCE = zlib.crc32(
-    b"".join(
-        Path(__file__).with_name(f"{name}.py").read_bytes()
-        for name in ("interpreter", "kernels", "lowering", "vector_math")
-    )
-)
-"""Checksum of the kernels. `run_steps` returns that of those that it was compiled from: numba looks
-only at the time and size of one of the files when it loads what it has kept."""
 
 
 @exact
@@ -173,7 +161,7 @@ def _gather(places, arena, X, index, y, weight):
 def run_steps(
     table, places, arena, X, y, index, weight, scalars, bits, logits, data, indices, indptr
 ):
-    """Run a table of instructions once for each row of `index`; return `SOURCE`.
+    """Run a table of instructions once for each row of `index`.
 
     Parameters
     ----------
@@ -201,4 +189,3 @@ def run_steps(
             else:
                 _run_instruction(row, arena, rows, data, indices, indptr)
         kernels.copy(_vector(arena, places[4], logits.shape[1]), logits[step])
-    return SOURCE

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from importlib import import_module
-from importlib.util import find_spec
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -36,46 +34,45 @@ BROKEN = (
     "that bears the name of a package), or set the environment variable NUMBA_DISABLE_JIT=1 to do "
     "without numba and without this warning."
 )
-NO_PLACE = (
-    "numba finds no folder to keep compiled code in, so it would compile it anew in each process. "
-    "NumPy computes without it, but slower, in all but long fits. Set the environment variable "
-    "NUMBA_CACHE_DIR to a folder that may be written to, or NUMBA_DISABLE_JIT=1 to do without "
-    "numba and without this warning."
-)
+NO_FOLDER = "numba finds no folder for it"
 NOT_KEPT = (
-    "The code that numba compiles cannot be kept on disk ({}), so that each process compiles it "
-    "anew. Make room, or set the environment variable NUMBA_CACHE_DIR to a folder that may be "
-    "written to."
+    "The code that numba compiles cannot be kept on disk ({}). So each process compiles it anew, "
+    "or computes with NumPy, which is slower, in all but long fits. Make room, or set the "
+    "environment variable NUMBA_CACHE_DIR to a folder that may be written to, or "
+    "NUMBA_DISABLE_JIT=1 to do without numba and without this warning."
 )
 
-RunSteps = Callable[..., int]
+KERNELS = [
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("interpreter", "kernels", "lowering", "vector_math")
+]
+"""Sources of compiled code. numba looks only at the time and size of the first when it loads it."""
+
+RunSteps = Callable[..., None]
+
+_lock = Lock()
+_functions: dict[np.dtype, RunSteps | None] = {}
+"""`run_steps` by dtype as this process has loaded it, or None if it cannot."""
 
 
-class _Loaded:
-    """`run_steps` by dtype as this process has loaded it, or None, and the lock of loading."""
-
-    def __init__(self) -> None:
-        self.lock, self.functions = Lock(), dict[np.dtype, RunSteps | None]()
-        self.warned: set[str] = set()
-
-    def give_up(self) -> None:
-        """Compute with NumPy alone from now on."""
-        for dtype in map(np.dtype, COMPILED_DTYPES):
-            self.functions.setdefault(dtype, None)
-
-    def begin_anew(self) -> None:
-        """Free the lock in a forked process; if another thread was loading, do without numba.
-
-        numba has locks of its own, which nobody would free.
-        """
-        if self.lock.locked():
-            self.give_up()
-        self.lock = Lock()
+def _give_up() -> None:
+    """Load nothing from now on: compute with NumPy."""
+    for dtype in map(np.dtype, COMPILED_DTYPES):
+        _functions.setdefault(dtype, None)
 
 
-_loaded = _Loaded()
+def _begin_anew() -> None:
+    """Free the lock in a forked process; if another thread was loading, do without numba.
+
+    numba has locks of its own, which nobody would free.
+    """
+    if _lock.locked():
+        _give_up()
+        _lock.release()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _loaded.begin_anew())
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def choose_executor(dtype: Any, seconds: float, seconds_left: float = np.inf) -> str:
@@ -96,7 +93,7 @@ def choose_executor(dtype: Any, seconds: float, seconds_left: float = np.inf) ->
     if seconds <= SECONDS_BEFORE_LOADING:
         return "numpy"
     if seconds_left < SECONDS_TO_COMPILE:
-        run_steps = _loaded.functions.get(np.dtype(dtype))
+        run_steps = _functions.get(np.dtype(dtype))
     else:
         run_steps = load_run_steps(dtype, seconds)
     return "numpy" if run_steps is None else "numba"
@@ -114,69 +111,22 @@ def load_run_steps(dtype: Any, seconds: float = np.inf) -> RunSteps | None:
     seconds : float, default=inf
         Time that NumPy would take: see `SECONDS_BEFORE_COMPILING`.
     """
-    dtype = np.dtype(dtype)
-    with _loaded.lock:
-        if dtype in _loaded.functions:
-            return _loaded.functions[dtype]
-        run_steps, trouble = _load(dtype, seconds)
-        is_news = bool(trouble) and trouble not in _loaded.warned
-        _loaded.warned.add(trouble)
-    if is_news:
-        warnings.warn(trouble, UserWarning, stacklevel=2)
-    return run_steps
+    dtype, trouble = np.dtype(dtype), ""
+    with _lock:
+        if dtype not in _functions and dtype.name in COMPILED_DTYPES:
+            try:
+                trouble = _load(dtype, seconds)
+            except Exception as error:
+                _give_up()
+                trouble = BROKEN.format(_describe(error))
+    if trouble:
+        _warn_once(trouble)
+    return _functions.get(dtype)
 
 
-def _load(dtype: np.dtype, seconds: float) -> tuple[RunSteps | None, str]:
-    """Return `run_steps`, and what to warn of."""
-    trouble = ""
-    try:
-        if dtype.name not in COMPILED_DTYPES or not _import_numba():
-            return None, trouble
-        if _declare().stats.cache_path is None:
-            trouble = NO_PLACE
-            if seconds < SECONDS_BEFORE_COMPILING:
-                return None, trouble
-        run_steps, fault = compile_run_steps(dtype)
-    except Exception as error:
-        _loaded.give_up()
-        return None, BROKEN.format(_describe(error))
-    _loaded.functions[dtype] = run_steps
-    return run_steps, trouble if fault is None else NOT_KEPT.format(_describe(fault))
-
-
-def is_numba_usable() -> bool:
-    """Say whether numba is there, not switched off, and has not failed so far."""
-    if _loaded.functions:
-        return any(run_steps is not None for run_steps in _loaded.functions.values())
-    try:
-        return _import_numba()
-    except Exception:
-        return False
-
-
-def _import_numba() -> bool:
-    """Import numba, whole or not at all, and say whether it is there and to be used."""
-    try:
-        spec = find_spec("numba")
-    except ModuleNotFoundError:  # by whoever keeps programs from some packages
-        return False
-    if spec is None or spec.origin is None:  # a folder of that name is no package
-        return False
-    _remove_halves()
-    try:
-        config: Any = import_module("numba").config
-    except BaseException:
-        _remove_halves()
-        raise
-    return not config.DISABLE_JIT
-
-
-def _remove_halves() -> None:
-    """Remove what is left of an import that was broken off: it is in the way of the next."""
-    for name in list(sys.modules):
-        package = name.partition(".")[0]
-        if package in ("numba", "llvmlite") and package not in sys.modules:
-            del sys.modules[name]
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=3)
 
 
 def _describe(error: Exception) -> str:
@@ -184,43 +134,72 @@ def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
+def _load(dtype: np.dtype, seconds: float) -> str:
+    """Load `run_steps` if that is worth it, and return what to warn of."""
+    if not _import_numba():
+        return ""
+    if _declare().stats.cache_path is None and seconds < SECONDS_BEFORE_COMPILING:
+        return NOT_KEPT.format(NO_FOLDER)
+    _functions[dtype], fault = compile_run_steps(dtype)
+    return NOT_KEPT.format(fault) if fault else ""
+
+
+def is_numba_usable() -> bool:
+    """Say whether numba is there, not switched off, and has not failed so far."""
+    try:
+        return any(_functions.values()) if _functions else _import_numba()
+    except Exception:
+        return False
+
+
+def _import_numba() -> bool:
+    """Say whether numba is there and to be used; import it."""
+    try:
+        import numba
+    except ModuleNotFoundError as error:
+        if error.name == "numba":
+            return False
+        raise
+    config: Any = numba.config
+    return not config.DISABLE_JIT
+
+
 # ---- compiled code
 
 
-def compile_run_steps(dtype: np.dtype) -> tuple[RunSteps, Exception | None]:
+def compile_run_steps(dtype: np.dtype) -> tuple[RunSteps, str]:
     """Compile `interpreter.run_steps` for arrays of a dtype, or load it from disk.
 
     numba reads from disk whatever is there. So files are only left to it that are as they were when
-    their checksum was written; and what they hold must say that it is of these kernels.
+    their checksum was written.
 
     Returns
     -------
     run_steps : callable
-    fault : Exception or None
-        Why code that can be used could not be kept on disk.
+    fault : str
+        Why code that can be used could not be kept on disk, if so.
     """
-    from numba import typeof
-
-    from . import interpreter
-
-    arguments = _no_steps(dtype)
-    types = tuple(map(typeof, arguments))
+    types = _argument_types(dtype)
     for is_first in (True, False):
-        run_steps = _declare()
-        files = _CodeFiles(run_steps)
-        if not (is_first and files.are_intact()):
-            files.remove()
-        fault = None
+        run_steps, fault = _declare(), NO_FOLDER
+        folder = run_steps.stats.cache_path
         try:
+            if folder is not None:
+                fault = ""
+                record, code = Path(folder, "code.sha256"), _find_code(folder)
+                is_intact = record.exists() and record.read_bytes() == _checksum(code)
+                for file in [] if is_first and is_intact else code:
+                    file.unlink(missing_ok=True)
             run_steps.compile(types)
-            files.write_checksum()
+            if folder is not None:
+                record.write_bytes(_checksum(_find_code(folder)))
         except Exception as error:
-            fault = error
+            fault = _describe(error)
+        # Two processes that compile at once may have given their code the same name.
         if types in run_steps.overloads:
             run_steps.disable_compile()
-            if run_steps(*arguments) == interpreter.SOURCE:
-                return run_steps, fault
-    raise fault or RuntimeError("numba compiles other code than it was given")
+            return run_steps, fault
+    raise RuntimeError(fault or "numba loads other code than it was asked for")
 
 
 def _declare() -> Any:
@@ -236,63 +215,41 @@ def _declare() -> Any:
         return njit(interpreter.run_steps, **options)
 
 
-def _no_steps(dtype: np.dtype) -> list[np.ndarray]:
-    """Return arguments with which `run_steps` does nothing but return `SOURCE`."""
+def _argument_types(dtype: np.dtype) -> tuple[Any, ...]:
+    """Return numba's types of the arguments of `run_steps`, which writes into two of them."""
+    from numba import from_dtype, types
+
+    real, whole = from_dtype(dtype), types.int64
     arguments = {
-        "table": np.zeros((0, 0), np.int64),
-        "places": np.zeros(0, np.int64),
-        "arena": np.zeros(0, dtype),
-        "X": np.zeros((0, 0), dtype),
-        "y": np.zeros(0, dtype),
-        "index": np.zeros((0, 0), np.int64),
-        "weight": np.zeros(0, dtype),
-        "scalars": np.zeros((0, 0), dtype),
-        "bits": np.zeros((0, 0), np.uint16),
-        "logits": np.zeros((0, 0), dtype),
-        "data": np.zeros(0, dtype),
-        "indices": np.zeros(0, np.int32),
-        "indptr": np.zeros(0, np.int64),
+        "table": (whole, 2),
+        "places": (whole, 1),
+        "arena": (real, 1),
+        "X": (real, 2),
+        "y": (real, 1),
+        "index": (whole, 2),
+        "weight": (real, 1),
+        "scalars": (real, 2),
+        "bits": (types.uint16, 2),
+        "logits": (real, 2),
+        "data": (real, 1),
+        "indices": (types.int32, 1),
+        "indptr": (whole, 1),
     }
-    for name, array in arguments.items():
-        array.flags.writeable = name in ("arena", "logits")  # the others may be read-only
-    return list(arguments.values())
+    return tuple(
+        types.Array(kind, ndim, "C", readonly=name not in ("arena", "logits"))
+        for name, (kind, ndim) in arguments.items()
+    )
 
 
-class _CodeFiles:
-    """The files that numba keeps a function in, and a checksum of them in a file of ours."""
+def _find_code(folder: str) -> list[Path]:
+    """Return the files that numba keeps in a folder; there are none but of `run_steps`."""
+    return sorted(Path(folder).glob("*.nb[ic]"))
 
-    def __init__(self, function: Any) -> None:
-        code, folder = function.py_func.__code__, function.stats.cache_path
-        version = "py{}{}".format(*sys.version_info)
-        self.stem = f"{Path(code.co_filename).stem}.{code.co_name}-{code.co_firstlineno}.{version}"
-        self.folder = None if folder is None else Path(folder)
 
-    def _find(self) -> list[Path]:
-        return [] if self.folder is None else sorted(self.folder.glob(f"{self.stem}*.nb[ic]"))
-
-    def _checksum(self) -> str:
-        checksum = hashlib.sha256()
-        for file in self._find():
-            with suppress(FileNotFoundError):  # another process has removed it
-                checksum.update(file.name.encode() + file.read_bytes())
-        return checksum.hexdigest()
-
-    def are_intact(self) -> bool:
-        """Say whether all are as they were when the checksum was written."""
-        if self.folder is None or not self._find():
-            return True
-        with suppress(OSError, ValueError):
-            return (self.folder / f"{self.stem}.sha256").read_text() == self._checksum()
-        return False
-
-    def remove(self) -> None:
-        """Remove them: they are compiled anew."""
-        for file in self._find():
-            file.unlink(missing_ok=True)
-
-    def write_checksum(self) -> None:
-        """Say that the files are good."""
-        if self.folder is not None and not self.are_intact():
-            own = self.folder / f"{self.stem}.{os.getpid()}.tmp"
-            own.write_text(self._checksum())
-            own.replace(self.folder / f"{self.stem}.sha256")
+def _checksum(code: list[Path]) -> bytes:
+    """Return the checksum of files of compiled code, and of their sources."""
+    checksum = hashlib.sha256()
+    for file in (*KERNELS, *code):
+        with suppress(FileNotFoundError):  # another process has removed it
+            checksum.update(file.name.encode() + file.read_bytes())
+    return checksum.digest()
