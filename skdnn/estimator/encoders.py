@@ -237,7 +237,7 @@ def fit_encoder(encoder: Any, X: Any, y: Any, sample_weight: Any, *, is_part: bo
     else:
         encoder.fit(X, y)
     if isinstance(encoder, SparseScaler):
-        return encoder if encoder.is_needed else None
+        return encoder if np.isfinite(encoder.sizes_).any() else None
     if is_part and isinstance(encoder, TabularEncoder):  # later parts teach it nothing
         warn_of(CONSTANT, encoder._find_constant())
     encoder = unfreeze(encoder)

@@ -211,18 +211,18 @@ class SparseScaler(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None) -> Self:
         """Find columns of large numbers; `sample_weight` is an array or None."""
-        X = csc_array(X)
+        X = abs(csc_array(X))
+        X.eliminate_zeros()
         if sample_weight is not None and sample_weight.any():
             X, sample_weight = X[sample_weight > 0.0], sample_weight[sample_weight > 0.0]
-        largest = abs(X).max(axis=0).toarray().ravel()
+        largest = X.max(axis=0).toarray().ravel()
         self.sizes_ = np.full(X.shape[1], np.inf)
         full = []
         for j in np.flatnonzero(largest > LARGE).tolist():
             part = slice(X.indptr[j], X.indptr[j + 1])
-            rows, values = X.indices[part], np.abs(X.data[part])
-            rows, values = rows[values > 0.0], values[values > 0.0]
+            rows = X.indices[part]
             weights = None if sample_weight is None else sample_weight[rows]
-            q25, size, q75 = find_quartiles(*collect(values, weights))
+            q25, size, q75 = find_quartiles(*collect(X.data[part], weights))
             if len(rows) > FULL * X.shape[0]:
                 full.append(j)
                 size = min(size, max(q75 - q25, size / 4.0))
@@ -242,16 +242,6 @@ class SparseScaler(TransformerMixin, BaseEstimator):
         """Return the derivative of each number of the result with respect to that of a dense X."""
         slopes = find_slopes(X / self.sizes_, LARGE) / self.sizes_
         return np.where(np.isinf(self.sizes_), 1.0, slopes)
-
-    @property
-    def source_features_(self) -> np.ndarray:
-        """For each column of the result, the column of X that it comes from: itself."""
-        return np.arange(len(self.sizes_))
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether there are columns to scale."""
-        return bool(np.isfinite(self.sizes_).any())
 
     def _scale(self, x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         scaled = np.where(np.isinf(sizes), x, clip_smoothly(x / sizes, LARGE))
