@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from strategies import seeds
 
-from skdnn.training.batches import Batches
 from skdnn.training.rows import Rows, assign_folds
+from skdnn.training.trainer import Batches
 
 many_labels = st.lists(st.sampled_from([0.0, 1.0]), min_size=16, max_size=60).map(np.array)
 few_members = st.integers(2, 4)

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as numpy_st
 from scipy.sparse import csr_array, csr_matrix
 from strategies import labels_N, seeds, weights_N
 
-from skdnn.training.rows import Rows, Selection
+from skdnn.training.rows import Rows
 
 
 @st.composite
@@ -188,12 +188,3 @@ def test_place_of_a_row_that_is_left_out_is_none():
     assert rows.drop_weightless().place.tolist() == [0, -1, 1, -1, 2]
     assert rows.drop_weightless().normalize_weights().place.tolist() == [0, -1, 1, -1, 2]
     assert rows.drop_weightless().take(np.array([2, 0])).place.tolist() == [1, -1, -1, -1, 0]
-
-
-def test_selection_is_read_like_the_array_it_stands_for():
-    table, index = np.arange(15.0).reshape(5, 3), np.array([4, 0, 4, 2])
-    selection, array = Selection(table, index), table[index]
-    assert selection.shape == array.shape
-    for rows in (slice(None), slice(1, 3), np.array([0, 2, 2])):
-        np.testing.assert_array_equal(selection[rows], array[rows])
-        np.testing.assert_array_equal(selection[rows, slice(1, 3)], array[rows, slice(1, 3)])

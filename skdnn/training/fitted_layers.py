@@ -19,7 +19,7 @@ import numpy as np
 from ..nn import CategoricalEmbedding, NumericEmbedding
 from ..nn.network import Network
 from ..utils import ROUNDING, cut_rows
-from .rows import Rows, Selection
+from .rows import Rows
 from .state import TrainingState, make_stream
 
 MOST_ROWS = 20_000
@@ -201,12 +201,10 @@ def fit_target_encoding(
         for j, size in enumerate(layer.sizes, start=1)
     )
     part = _choose_parts(rows, make_stream(state.seed, "parts"))
-    is_selected = isinstance(rows.X, Selection)
-    X, index = (rows.X.table, rows.X.index) if is_selected else (rows.X, slice(None))
     weight = rows.weights.astype(np.float64)
     kept = [a for a in (state.params, state.ema_params, state.final_params) if a is not None]
     for column, (name, size) in zip(columns, tables, strict=False):
-        place = part * size + X[index, column].astype(np.intp)
+        place = part * size + rows.X[:, column].astype(np.intp)
         for member in range(network.n_members):
             own = weight if rows.is_held_out is None else weight * ~rows.is_held_out[member]
             n, s = (
@@ -216,7 +214,7 @@ def fit_target_encoding(
             for params in kept:
                 table = network.layout.view(params, name)[member]
                 table[...] = describe_levels(n, s).reshape(table.shape)
-        X[index, column] = place + size
+        rows.X[:, column] = place + size
 
 
 def _choose_parts(rows: Rows, rng: np.random.Generator) -> np.ndarray:

@@ -16,7 +16,6 @@ from ..engine.loading import load_run_steps
 from ..engine.plan import Program
 from ..nn.network import Network
 from ..utils import cut_rows
-from .rows import Selection
 from .step import gradient_formula, prediction_formula, view_state
 from .threads import limit_blas_threads, resolve_n_jobs, run_in_threads
 
@@ -115,7 +114,7 @@ class Predictor:
         Parameters
         ----------
         params : ndarray of shape (n_members, n_params)
-        X : ndarray, Selection or CSR array of shape (n_samples, n_in)
+        X : ndarray or CSR array of shape (n_samples, n_in)
             In the dtype of the computation, for which numba may not be ready unless it is that of
             the parameters.
         index : ndarray of int of shape (n_rows,) or (n_members, n_rows), default=None
@@ -135,8 +134,6 @@ class Predictor:
         if executor == "numba" and (dtype != params.dtype or load_run_steps(dtype) is None):
             executor = "numpy"
         index = np.arange(X.shape[0]) if index is None else index
-        if isinstance(X, Selection):
-            X, index = X.table, X.index[index]
         n_rows = index.shape[-1]
         n_batch = n_batch or self.batch_rows(n_rows, dtype.itemsize)
         n_batches = -(-n_rows // n_batch)

@@ -42,41 +42,13 @@ FEWEST_FOLDS = 5
 since equal folds would leave them too few to learn from."""
 
 
-class Selection:
-    """Rows of a table by their positions, gathered when they are read.
-
-    Parameters
-    ----------
-    table : ndarray of shape (n_rows, n_features)
-    index : ndarray of int of shape (n_samples,)
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Of the gathered rows: (n_samples, n_features).
-    """
-
-    def __init__(self, table: np.ndarray, index: np.ndarray) -> None:
-        self.table, self.index = table, index
-        self.shape, self.dtype = (*index.shape, *table.shape[1:]), table.dtype
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        """Gather some rows, or some columns of theirs: as of an array."""
-        rows, *columns = key if isinstance(key, tuple) else (key,)
-        index = self.index[rows]
-        return self.table[index, *columns] if columns else self.table.take(index, axis=0)
-
-
 @dataclass(frozen=True)
 class Rows:
     """A table in the dtype of training, with labels and weights.
 
     Attributes
     ----------
-    X : ndarray, Selection, or CSR matrix or array, of shape (n_samples, n_features)
+    X : ndarray, or CSR matrix or array, of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,)
         0.0 or 1.0.
     sample_weight : ndarray of shape (n_samples,) or None
@@ -106,25 +78,12 @@ class Rows:
         """The weights, or ones if there are none."""
         return np.ones(len(self)) if self.sample_weight is None else self.sample_weight
 
-    def take(self, index: np.ndarray, *, is_view: bool = False) -> Rows:
-        """Return the rows at these positions; the place of a row taken twice is the last one.
-
-        `is_view` says not to copy a dense table.
-        """
+    def take(self, index: np.ndarray) -> Rows:
+        """Return the rows at these positions; the place of a row taken twice is the last one."""
         moved_to = np.full(len(self), -1, np.min_scalar_type(-1 - len(index)))
         moved_to[index] = np.arange(len(index))
         weight, group = (None if a is None else a[index] for a in (self.sample_weight, self.group))
-        is_view &= isinstance(self.X, np.ndarray)
-        X = (
-            Selection(self.X, index.astype(np.min_scalar_type(len(self))))
-            if is_view
-            else self.X[index]
-        )
-        return Rows(X, self.y[index], weight, self._follow(moved_to), group)
-
-    def gather(self) -> Rows:
-        """Return the rows with a table of their own, if they have been selected from another."""
-        return replace(self, X=self.X[:]) if isinstance(self.X, Selection) else self
+        return Rows(self.X[index], self.y[index], weight, self._follow(moved_to), group)
 
     def _follow(self, moved_to: np.ndarray) -> np.ndarray:
         """Return the place of each given row when the one at i has moved to `moved_to[i]`."""
@@ -249,7 +208,8 @@ def hold_out(
     """Return the rows to train on, and those to validate on if there are to be any.
 
     Members of an ensemble leave out rows of their own, and both are the same rows; see
-    `Rows.is_held_out`. Nothing is held out where each class is all in one row, or in copies of it.
+    `Rows.is_held_out`. A single network, and all members under L-BFGS, validate on a copy of the
+    same rows. Nothing is held out where each class is all in one row, or in copies of it.
     """
     if given is not None or not plan.stops_early:
         return rows, given
@@ -260,8 +220,10 @@ def hold_out(
     if not is_held_out.any():
         return rows, None
     if is_alone:
-        training = rows.take(np.flatnonzero(~is_held_out[0]), is_view=True)
-        return training, rows.take(np.flatnonzero(is_held_out[0]))
+        held_out = rows.take(np.flatnonzero(is_held_out[0]))
+        if len(rows) <= plan.batch_size:  # else each step would compute those with weight zero
+            return rows.take(np.flatnonzero(~is_held_out[0])), held_out
+        return replace(rows, is_held_out=is_held_out), held_out
     rows = replace(rows, is_held_out=is_held_out)
     return rows, rows
 
@@ -284,7 +246,7 @@ def assign_folds(
     if are_observations(n):
         unit = np.arange(len(rows))
         n = count_labels(unit, rows.y)
-    kind = 1 + (n[1] > 0) * 1 - (n[0] > 0) * 1
+    kind = 1 + (n[1] > 0).astype(np.int8) - (n[0] > 0)
     kind[((n > 0) & (n == n.sum(axis=1, keepdims=True))).any(axis=0)] = -1
     of_unit, n_assigned = np.full(len(kind), NOBODY, np.min_scalar_type(len(sets))), 0
     for k in range(3):

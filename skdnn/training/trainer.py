@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,6 @@ from scipy.sparse import issparse
 from ..engine.executors import Feed
 from ..engine.loading import choose_executor
 from ..engine.trace import UntraceableError, locate
-from .batches import Batches, draw_bits
 from .interrupt import Interrupt
 from .prediction import Predictor, group_members, load
 from .rows import Rows
@@ -41,6 +40,75 @@ MULTIPLICATIONS_A_SECOND = 1.5e10
 ones. Decides nothing but whether to load numba."""
 
 
+class Batches:
+    """The mini-batches of an epoch, each member's in its own order.
+
+    Parameters
+    ----------
+    rows : Rows
+        In a batch of all rows, those that a member holds out have the weight zero; else an epoch
+        has as many rows as the member with the fewest, and the others leave out random rows in each
+        epoch, or their last ones without shuffling.
+    batch_size : int
+        Rows in a batch; the last one may be shorter.
+    shuffle : bool
+        Whether each member shuffles its rows. A batch that holds all of them is left in order.
+
+    Attributes
+    ----------
+    rows : Rows
+    batch_size : int
+    n_batches : int
+    sizes : tuple of int
+        Of the batches, each once.
+    n_samples : int
+        Rows that the batches of an epoch have together.
+    n_seen : int
+        Rows that a member learns from in an epoch.
+    is_weighted : bool
+    """
+
+    def __init__(self, rows: Rows, batch_size: int, shuffle: bool) -> None:
+        self.rows, self._is_whole = rows, len(rows) <= batch_size
+        self._shuffles = shuffle and not self._is_whole
+        self.n_seen, holds_out = len(rows), rows.is_held_out is not None
+        if rows.is_held_out is not None:
+            self.n_seen -= int(np.count_nonzero(rows.is_held_out, axis=1).max())
+        self.n_samples = len(rows) if self._is_whole else self.n_seen
+        self.batch_size = min(batch_size, self.n_samples)
+        self.n_batches = -(-self.n_samples // self.batch_size)
+        rest = self.n_samples % self.batch_size
+        self.sizes = (self.batch_size, rest) if rest else (self.batch_size,)
+        self.is_weighted = rows.sample_weight is not None or (self._is_whole and holds_out)
+
+    def orders(self, members: Sequence[int], rngs: Sequence[np.random.Generator]) -> np.ndarray:
+        """Return the positions of some members' rows, in the order of an epoch.
+
+        There is a generator for each of all members.
+        """
+        is_held_out: Any = self.rows.is_held_out
+        holds_out = is_held_out is not None and not self._is_whole
+        shape, n_rows = (len(members), self.n_samples), len(self.rows)
+        orders = np.empty(shape, np.min_scalar_type(n_rows))
+        for order, member in zip(orders, members, strict=True):
+            own = np.flatnonzero(~is_held_out[member]) if holds_out else np.arange(n_rows)
+            if self._shuffles:
+                rngs[member].shuffle(own)
+            order[:] = own[: self.n_samples]
+        return orders
+
+    def weight(self, member: int) -> np.ndarray | None:
+        """Return the weights of a member's rows, with a mean of 1."""
+        if not self.is_weighted:
+            return None
+        weight = self.rows.weights.astype(np.float64)
+        if self.rows.is_held_out is not None:
+            is_own = ~self.rows.is_held_out[member]
+            weight[~is_own] = 0.0
+            weight *= (len(is_own) if self._is_whole else np.count_nonzero(is_own)) / weight.sum()
+        return weight.astype(self.rows.y.dtype, copy=False)
+
+
 class Trainer:
     """The parts of one fit, joined: members that take the steps of an epoch, and judging them.
 
@@ -59,7 +127,7 @@ class Trainer:
         self.plan, self.state = plan, state
         self.validation, self.interrupt = validation, interrupt
         self.batches = Batches(rows, plan.batch_size, plan.shuffle)
-        self.rows, self._is_sparse = self.batches.rows, issparse(self.batches.X)
+        self.rows, self._is_sparse = rows, issparse(rows.X)
         self._n_threads = min(plan.n_threads, len(state.params))
         layout = plan.network.layout
         # Views of all that a step changes, by the names of a program's inputs.
@@ -147,12 +215,12 @@ class Trainer:
                 executable = memory.executable(compiled, len(group))
                 load(executable, self.arrays, group)
                 rows = orders[:, start : start + size * n].astype(np.intp)
-                logits = np.empty((len(group), n, size), batches.y.dtype)
+                logits = np.empty((len(group), n, size), self.rows.y.dtype)
                 first = start // batches.batch_size
                 feed = Feed(
-                    batches.X,
+                    self.rows.X,
                     rows.reshape(logits.shape),
-                    batches.y,
+                    self.rows.y,
                     weight,
                     scalars[group, first : first + n],
                     draw_bits(self.state.dropout, group, n, compiled.n_bits),
@@ -162,7 +230,7 @@ class Trainer:
                 for name, array in self.arrays.items():
                     array[group] = executable.views[name]
                 own = None if weight is None else np.take_along_axis(weight, rows, axis=1)
-                total += self.plan.loss.total(batches.y[rows], logits.reshape(rows.shape), own)
+                total += self.plan.loss.total(self.rows.y[rows], logits.reshape(rows.shape), own)
         loss[group] = total / batches.n_samples
 
     def _cut_epoch(self, group: list[int]) -> list[tuple[int, int, int]]:
@@ -230,7 +298,7 @@ class Trainer:
 
         Parameters
         ----------
-        X : ndarray, Selection or CSR array of shape (n_samples, n_features)
+        X : ndarray or CSR array of shape (n_samples, n_features)
         index : ndarray of int of shape (n_rows,) or (n_members, n_rows)
             The rows to predict, the same for all members or each one's own.
         """
@@ -259,3 +327,19 @@ class Trainer:
         loss = total / total_weight
         cost = loss + self.penalty(self.state.weights)
         return EpochMetrics(loss, cost, cost)
+
+
+def draw_bits(
+    rngs: Sequence[np.random.Generator], members: list[int], n_steps: int, n_bits: int
+) -> np.ndarray | None:
+    """Draw random numbers of 16 bits, (n_members, n_steps, n_bits), from the streams of members.
+
+    They are the same ones if each step draws by itself.
+    """
+    if not n_bits:
+        return None
+    n_words = -(-n_bits // 4)  # of 64 bits
+    words = np.empty((len(members), n_steps * n_words), np.uint64)
+    for own, member in zip(words, members, strict=True):
+        own[:] = rngs[member].bit_generator.random_raw(n_steps * n_words)
+    return words.view(np.uint16).reshape(len(members), n_steps, 4 * n_words)[..., :n_bits]

@@ -15,7 +15,7 @@ from scipy.special import log_expit
 from sklearn.metrics import check_scoring
 
 from ..nn.losses import Loss
-from .rows import Rows, Selection, checksum, row_bytes
+from .rows import Rows, checksum, row_bytes
 from .state import TrainingPlan
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -133,10 +133,7 @@ def fingerprint(plan: TrainingPlan, rows: Rows, validation: Validation | None) -
         parts.append(validation.name.encode())
     for part in (rows, *([] if validation is None else [validation.rows])):
         X = part.X
-        if issparse(X):
-            parts += [X.data, X.indices, X.indptr]
-        else:
-            parts += [X.table, X.index] if isinstance(X, Selection) else [X]
+        parts += [X.data, X.indices, X.indptr] if issparse(X) else [X]
         parts += [part.y, part.sample_weight, part.is_held_out]
     return checksum(*parts)
 
