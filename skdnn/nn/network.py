@@ -318,6 +318,7 @@ class Layout:
         self.columns: dict[str, slice] = {}
         self.n_params = self.n_trainable = self.n_decayed = 0
         self.lr_factors: tuple[tuple[int, float], ...] = ()
+        self._names: dict[bool, list[str]] = {True: [], False: []}  # of trainable ones and others
 
         def place(name: str) -> tuple[bool, bool, float]:
             spec = self.specs[name]
@@ -328,6 +329,7 @@ class Layout:
             start, size = self.n_params, math.prod(spec.shape)
             self.n_params = start + size
             self.columns[name] = slice(start, self.n_params)
+            self._names[spec.trainable].append(name)
             if spec.trainable:
                 self.n_trainable = self.n_params
                 self.n_decayed = self.n_params if spec.weight_decay else self.n_decayed
@@ -360,17 +362,18 @@ class Layout:
 
     def flatten_statistics(self, values: Grads, params: Params) -> Array:
         """Return one member's statistics as one array, those that have no new value as before."""
-        known = {n: getattr(params, n) for n, spec in self.specs.items() if not spec.trainable}
+        known = {name: getattr(params, name) for name in self._names[False]}
         return self._join(known | values, trainable=False)
 
     def _join(self, arrays: Grads, *, trainable: bool) -> Array:
         """Join arrays of all parameters that are trainable, or of all that are not."""
-        names = [name for name in self.columns if self.specs[name].trainable == trainable]
+        names = self._names[trainable]
         if set(names) != arrays.keys():
             must = "Layer.statistics must return values of parameters that are not trainable"
             if trainable:
                 must = "The backward pass must return a gradient of each trainable parameter"
             raise ValueError(f"{must} and of nothing else, {sorted(names)}, got {sorted(arrays)}.")
+        flat = []
         for name in names:
             shape, found = self.specs[name].shape, getattr(arrays[name], "shape", None)
             if found != shape:
@@ -379,7 +382,8 @@ class Layout:
                     f"The {what} of the parameter {name!r} must have its shape, {shape}, got "
                     f"{found}."
                 )
-        return concat([arrays[name].reshape(-1) for name in names])
+            flat.append(arrays[name].reshape(-1))
+        return concat(flat)
 
 
 @dataclass(frozen=True)

@@ -123,13 +123,7 @@ class Predictor:
             Rows of a batch; 0 stands for what suits so many rows.
         n_threads : int, default=1
             Threads that members are predicted in.
-
-        Raises
-        ------
-        ValueError
-            If the parameters are those of another network.
         """
-        self.network.check_params(params)
         dtype, executor = X.dtype, self.executor
         if executor == "numba" and (dtype != params.dtype or load_run_steps(dtype) is None):
             executor = "numpy"
@@ -199,8 +193,9 @@ class Predictor:
         Raises
         ------
         ValueError
-            If the logit of a row is not a number.
+            If the parameters are those of another network, or the logit of a row is not a number.
         """
+        self.network.check_params(params)
         n_samples, n_columns = shape
         n_values = min(BLOCK_VALUES, BLOCK_ROWS * n_columns)
         blocks = list(cut_rows(n_samples, n_columns, n_values))
