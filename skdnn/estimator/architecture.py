@@ -8,7 +8,6 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
 
 from ..nn import (
     Activation,
@@ -129,7 +128,6 @@ class Architecture:
         parameters: ResolvedParameters,
         encoder: Any,
         matrix: Any,
-        n_embedded: int = 0,
         target_encoded: tuple[int, ...] = (),
     ) -> Architecture:
         """Describe the network of an estimator; check the parameters that may differ by layer.
@@ -152,29 +150,11 @@ class Architecture:
             residual=parameters.residual,
             n_members=parameters.n_members,
             embedding=parameters.numeric_embedding,
-            n_embedded=0 if parameters.numeric_embedding is None else n_embedded,
+            n_embedded=0 if parameters.numeric_embedding is None else parameters.n_embedded,
             code_sizes=getattr(encoder, "code_sizes_", ()),
             target_encoded=target_encoded,
             lr_scale=MANY_COLUMNS / n_columns if is_wide else 1.0,
         )
-
-
-def count_embedded(encoder: Any, matrix: Any, numeric_embedding: str | None) -> int:
-    """Return how many of the first columns of the matrix are numbers that may be embedded.
-
-    "auto" embeds those that a TabularEncoder has put on one scale, and no others.
-    """
-    if numeric_embedding is None:
-        return 0
-    n_embedded = getattr(encoder, "n_continuous_", 0)
-    if numeric_embedding == "auto" or isinstance(encoder, TabularEncoder):
-        return n_embedded
-    if issparse(matrix):
-        raise ValueError(
-            f"numeric_embedding={numeric_embedding!r} needs a dense table, since what it makes "
-            "of 0 is not 0. Leave it at 'auto', or make X dense."
-        )
-    return n_embedded + getattr(encoder, "n_unknown_", matrix.shape[1])
 
 
 def choose_target_encoded(

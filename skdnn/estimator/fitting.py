@@ -35,7 +35,7 @@ from ..training.state import (
 )
 from ..training.threads import resolve_n_jobs
 from ..training.validation import make_validation
-from .architecture import Architecture, build_network, choose_target_encoded, count_embedded
+from .architecture import Architecture, build_network, choose_target_encoded
 from .explanations import sample_rows
 from .fitted import (
     FitTasks,
@@ -120,19 +120,17 @@ def prepare(
     rows, validation, encoder, classes = read_training_tables(
         estimator, parameters, given, continues=continues
     )
-    n_embedded = count_embedded(encoder, rows.X, parameters.numeric_embedding)
     resolved, chosen = resolve(
         parameters,
         estimator.resolved_params_ if continues else {},
         rows,
         encoder,
-        n_embedded,
         is_part=given.is_part,
         is_validated=validation is not None,
     )
     known = estimator._architecture if continues else None
     target_encoded = choose_target_encoded(resolved, encoder, rows.X, known, given.is_part)
-    architecture = Architecture.of(resolved, encoder, rows.X, n_embedded, target_encoded)
+    architecture = Architecture.of(resolved, encoder, rows.X, target_encoded)
     if known is not None:
         _check_same_network(architecture, known)
     network = build_network(architecture)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_orig
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import get_scorer_names
 
@@ -26,6 +27,7 @@ from ..nn.losses import LOSSES
 from ..optim import Transform
 from ..optim.schedules import SCHEDULES
 from ..optim.solvers import SOLVERS
+from ..preprocessing import TabularEncoder
 from ..training.rows import Rows
 from ..typing import ActivationLike, LossLike
 from ..utils import HasMethods, Interval, Options, StrOptions
@@ -196,6 +198,7 @@ class ResolvedParameters(Parameters):
     ema_decay: float | None
     max_iter: int
     early_stopping: bool
+    n_embedded: int  # of the first columns: those that may be embedded
 
 
 SAME_NETWORK = ("numeric_embedding", "hidden_layer_sizes", "activation", "n_members")
@@ -207,7 +210,6 @@ def resolve(
     known: dict[str, Any],
     rows: Rows,
     encoder: Any = None,
-    n_embedded: int = 0,
     *,
     is_part: bool = False,
     is_validated: bool = False,
@@ -226,20 +228,18 @@ def resolve(
         To train on.
     encoder : object
         The one of the rows, of which a clone that is not fitted stands for "auto".
-    n_embedded : int
-        Columns of numbers that may be embedded.
     is_part : bool
         Whether the rows are a part of a table, of which none are held out.
     is_validated : bool
         Whether validation rows are given.
     """
     is_mlp, n_samples = given.max_fun is not None, len(rows)
-    n_expected = np.inf if is_part else n_samples  # more follow
     is_single = is_mlp or given.solver == "lbfgs"
-    is_wide = rows.X.shape[1] > n_expected and not is_mlp
+    is_wide = rows.X.shape[1] > n_samples and not (is_mlp or is_part)  # more rows follow
     auto = {n for n, value in vars(given).items() if isinstance(value, str) and value == "auto"}
-    default = 1 if is_single else 16 if n_expected <= FEW_ROWS and not is_wide else 8
+    default = 1 if is_single else 16 if n_samples <= FEW_ROWS and not (is_wide or is_part) else 8
     n_members: Any = known.get("n_members", default) if "n_members" in auto else given.n_members
+    embedding, n_embedded = choose_embedding(given, encoder, rows.X, n_members)
     batch_size = choose_batch_size(given, n_samples)
     n_averaged = min(n_samples // batch_size, MOST_AVERAGED)  # steps
     stops_early = not is_part and choose_early_stopping(given, n_members, n_samples, is_validated)
@@ -248,7 +248,7 @@ def resolve(
         "hidden_layer_sizes": (32, 32) if is_wide else (64, 64),
         "activation": "relu" if is_mlp else "silu",
         "encoder": clone(encoder, safe=False) if "encoder" in auto else None,
-        "numeric_embedding": choose_embedding(given, n_embedded, n_members),
+        "numeric_embedding": embedding,
         "initialization": "mlp" if is_mlp else "auto",
         "n_members": n_members,
         "dropout": 0.0 if is_single else 0.15,
@@ -262,19 +262,32 @@ def resolve(
     chosen = {n: value for n, value in defaults.items() if n in auto and value != "auto"}
     if given.weight_decay is None:
         chosen["weight_decay"] = ADAMW_WEIGHT_DECAY if given.solver == "adamw" else 0.0
-    return ResolvedParameters(**vars(given) | chosen | {"early_stopping": stops_early}), chosen
+    values = vars(given) | chosen | {"early_stopping": stops_early, "n_embedded": n_embedded}
+    return ResolvedParameters(**values), chosen
 
 
-def choose_embedding(given: Parameters, n_embedded: int, n_members: int) -> str | None:
-    """Return what is made of the numbers of a table, if there are any to embed.
+def choose_embedding(
+    given: Parameters, encoder: Any, X: Any, n_members: int
+) -> tuple[str | None, int]:
+    """Return what "auto" makes of numbers, and how many of the first columns may be embedded.
 
-    A network minimised by L-BFGS overfits an embedding; without hidden layers the model is to be
-    logistic regression. Embeddings of many columns would make networks of millions of weights.
+    "auto" embeds those that a TabularEncoder has put on one scale, and no others. A network
+    minimised by L-BFGS overfits an embedding; without hidden layers the model is to be logistic
+    regression. Embeddings of many columns would make networks of millions of weights.
     """
+    n_embedded = getattr(encoder, "n_continuous_", 0)
+    is_asked_for = given.numeric_embedding not in ("auto", None)
+    if is_asked_for and not isinstance(encoder, TabularEncoder):
+        if issparse(X):
+            raise ValueError(
+                f"numeric_embedding={given.numeric_embedding!r} needs a dense table, since what it "
+                "makes of 0 is not 0. Leave it at 'auto', or make X dense."
+            )
+        n_embedded += getattr(encoder, "n_unknown_", X.shape[1])
     sizes: Any = given.hidden_layer_sizes
     if not 0 < n_embedded <= MOST_EMBEDDED or given.solver == "lbfgs" or np.size(sizes) == 0:
-        return None
-    return "mixed" if n_members > 1 else "periodic"
+        return None, n_embedded
+    return "mixed" if n_members > 1 else "periodic", n_embedded
 
 
 def choose_early_stopping(
