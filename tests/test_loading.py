@@ -19,7 +19,7 @@ pytest.importorskip("numba")
 
 from skdnn.engine import interpreter
 
-COMPILED = ("interpreter", "kernels", "vector_math")
+COMPILED = ("interpreter", "kernels")
 
 
 def is_of_numba(name):

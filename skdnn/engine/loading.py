@@ -43,8 +43,7 @@ NOT_KEPT = (
 )
 
 KERNELS = [
-    Path(__file__).with_name(f"{name}.py")
-    for name in ("interpreter", "kernels", "lowering", "vector_math")
+    Path(__file__).with_name(f"{name}.py") for name in ("interpreter", "kernels", "lowering")
 ]
 """Sources of compiled code. numba looks only at the time and size of the first when it loads it."""
 

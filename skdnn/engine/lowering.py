@@ -100,14 +100,18 @@ def _write_elementwise(instruction: Instruction, scratch: int) -> tuple[list[Row
     computed whose result is to lie on an operand: loops are slow where both are the same.
     """
     result = instruction.results[0]
-    repeated = [x for x in instruction.operands if x.size < result.size]
-    period = max([1, *(_find_period(x, result.shape) for x in repeated)])
+    inner = {x: _inner_shape(x, result) for x in instruction.operands if x.size < result.size}
+    period = max([1, *map(math.prod, inner.values())])
     block = min(max(BLOCK // period, 1) * period, result.size)
     rows, end, place = list[Row](), scratch + block, -1
     operands = list[int]()
     for x in instruction.operands:
-        if x.size < result.size:
-            rows.append(_write_repeat(x, result.shape, end, block))
+        if x in inner:
+            shape = inner[x]
+            own = x.shape[len(x.shape) - len(shape) :]
+            if shape != result.shape:
+                shape = block // math.prod(shape), *shape
+            rows.append(_write_copy(x.offset, own, end, shape, shape))
             operands += end, 0  # where it begins, and how far to move on for each number
             end += block
         else:
@@ -118,22 +122,11 @@ def _write_elementwise(instruction: Instruction, scratch: int) -> tuple[list[Row
     return [*rows, [*row, *instruction.attributes.values()]], end
 
 
-def _find_period(x: Operand, shape: Shape) -> int:
-    """Return after how many numbers an operand is repeated, if it is to have this shape."""
-    own = x.shape
-    while own[:1] == (1,):
-        own = own[1:]
-    return x.size if own == shape[len(shape) - len(own) :] else math.prod(shape)
-
-
-def _write_repeat(x: Operand, shape: Shape, to: int, n: int) -> Row:
-    """Return a row that writes the first n numbers of an operand in a shape."""
-    period, own = _find_period(x, shape), x.shape
-    if period == 1:
-        own, shape = (1,), (n,)
-    elif period < math.prod(shape):
-        own, shape = (period,), (n // period, period)
-    return _write_copy(x.offset, own, to, shape, shape)
+def _inner_shape(x: Operand, result: Operand) -> Shape:
+    """Return the last axes of a result, without those in front along which `x` is repeated."""
+    own = (1,) * (len(result.shape) - len(x.shape)) + x.shape
+    lead = next((i for i, n in enumerate(own) if n > 1), len(own))
+    return result.shape[lead:]
 
 
 # ---- kernels that work on whole arrays

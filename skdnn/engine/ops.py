@@ -228,12 +228,12 @@ clip = Op("clip", lambda a, *, low, high: np.clip(a, low, high), lambda a, *, lo
 
 def ones_like(a: Any) -> Any:
     """Return an array of ones; one that is traced is a constant."""
-    return a.trace.constant(np.ones(a.shape)) if isinstance(a, Traced) else np.ones_like(a)
+    return a.trace.plain(np.ones(a.shape)) if isinstance(a, Traced) else np.ones_like(a)
 
 
 def constant_like(values: Any, a: Any) -> Any:
     """Return numbers that never change, in the dtype of an array."""
-    return a.trace.constant(values) if isinstance(a, Traced) else np.asarray(values, a.dtype)
+    return a.trace.plain(values) if isinstance(a, Traced) else np.asarray(values, a.dtype)
 
 
 copy = Op("copy", np.copy, np.broadcast_shapes, np.positive)

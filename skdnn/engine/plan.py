@@ -7,7 +7,6 @@ element takes the place of an operand that is not needed any more.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -94,9 +93,7 @@ def plan(trace: Trace, outputs: dict[str, Symbol]) -> Program:
         stores[name] = plain = trace.plain(symbol)
         if plain.value.node is None and plain.value.key in outputs.keys() - {name}:
             stores[name] = trace.record(ops.copy, (plain,))  # before that is written over
-    program = _Planner(trace, stores).program()
-    check_operands(program)
-    return program
+    return _Planner(trace, stores).program()
 
 
 class _Planner:
@@ -209,28 +206,13 @@ class _Planner:
             placed.append(block)
         return -(-end // ALIGNMENT) * ALIGNMENT
 
-    def _operand(self, symbol: Any) -> Operand:
+    def _operand(self, symbol: Symbol) -> Operand:
         value = symbol.value
-        if value.memory != "floats":
-            place = value.memory, symbol.offset, symbol.shape, symbol.size
-            return Operand(*place, symbol.is_transposed)
-        if value not in self.places:  # nobody needs it
+        if value.memory == "floats" and value not in self.places:  # nobody needs it
             return Operand("floats", 0, (0,), 0)
-        block, offset = self.places[value]
-        at, own = block.offset + offset + symbol.offset, (block.offset, block.size)
-        return Operand("floats", at, symbol.shape, symbol.size, symbol.is_transposed, own)
-
-
-def check_operands(program: Program) -> None:
-    """Check that every operand lies within its memory.
-
-    Raises
-    ------
-    ValueError
-        If one does not.
-    """
-    limits = {"floats": program.size, "bits": program.n_bits, "sparse": math.inf}
-    for instruction in program.instructions:
-        for x in (*instruction.operands, *instruction.results):
-            if x.offset < 0 or x.offset + x.size > limits[x.memory]:
-                raise ValueError(f"{instruction.op.name} reaches beyond its memory: {x}.")
+        block, offset = self.places.get(value, (_Block(value.size, 0, 0), 0))
+        at, own = offset + symbol.offset, (block.offset, block.size)
+        if not 0 <= at <= block.size - symbol.size:
+            raise ValueError(f"An array of shape {symbol.shape} would reach beyond its memory.")
+        place = value.memory, block.offset + at, symbol.shape, symbol.size
+        return Operand(*place, symbol.is_transposed, own)

@@ -9,7 +9,7 @@ where it stands.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -212,8 +212,8 @@ ARRAY_FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.reshape: lambda a, shape: a.reshape(shape),
     np.ndim: lambda a: a.ndim,
     np.shape: lambda a: a.shape,
-    np.zeros_like: lambda a: ops.broadcast_to(a.trace.constant(0.0), a.shape),
-    np.ones_like: lambda a: ops.broadcast_to(a.trace.constant(1.0), a.shape),
+    np.zeros_like: lambda a: ops.broadcast_to(a.trace.plain(0.0), a.shape),
+    np.ones_like: lambda a: ops.broadcast_to(a.trace.plain(1.0), a.shape),
 }
 
 
@@ -247,17 +247,11 @@ class Trace:
         self.bits.size = max(self.bits.size, start + size)
         return Symbol(self, self.bits, (size,), start)
 
-    def constant(self, array: Any) -> Symbol:
-        """Return a symbol for numbers that never change."""
-        array = np.asarray(array, dtype=np.float64)
-        key = (array.shape, array.tobytes())
-        if key not in self.constants:
-            value = Value(key, array.size, constant=array)
-            self.constants[key] = Symbol(self, value, array.shape)
-        return self.constants[key]
-
     def plain(self, operand: Any) -> Symbol:
-        """Return an operand whose numbers lie in the order of its shape."""
+        """Return an operand whose numbers lie in the order of its shape.
+
+        What is no symbol is a constant.
+        """
         if isinstance(operand, Symbol):
             if operand.value.memory == "sparse":
                 raise UntraceableError("a sparse X enters what is no product")
@@ -266,12 +260,17 @@ class Trace:
             *first, m, n = operand.shape
             stored = Symbol(self, operand.value, (*first, n, m), operand.offset)
             return self.record(ops.transpose, (stored,))
-        if isinstance(operand, int | float | np.ndarray | np.number):
-            return self.constant(operand)
-        raise UntraceableError(f"an operand is a {type(operand).__name__}")
+        if not isinstance(operand, int | float | np.ndarray | np.number):
+            raise UntraceableError(f"an operand is a {type(operand).__name__}")
+        array = np.asarray(operand, dtype=np.float64)
+        key = (array.shape, array.tobytes())
+        if key not in self.constants:
+            value = Value(key, array.size, constant=array)
+            self.constants[key] = Symbol(self, value, array.shape)
+        return self.constants[key]
 
     def record(
-        self, op: Op, operands: Sequence[Any], attributes: dict[str, Any] | None = None
+        self, op: Op, operands: tuple[Any, ...], attributes: dict[str, Any] | None = None
     ) -> Any:
         """Return the result of an operation on anything that can be an operand, or its results.
 
@@ -280,17 +279,19 @@ class Trace:
         attributes = attributes or {}
         if op is ops.power and isinstance(operands[1], int | float) and operands[1] == 2:
             op, operands = ops.square, operands[:1]
-        if op is ops.matmul:
-            n_axes = [len(x.shape) for x in operands]
+        if op is ops.matmul:  # which takes arrays in either order
+            a, b = operands
+            n_axes = list(map(len, (a.shape, b.shape)))
             if n_axes[0] != n_axes[1] or n_axes[0] < 2:
                 raise UntraceableError(f"a product of arrays with {n_axes} axes cannot be traced")
-            symbols = [x if isinstance(x, Symbol) else self.plain(x) for x in operands]
+            a = a if isinstance(a, Symbol) else self.plain(a)
+            operands = a, b if isinstance(b, Symbol) else self.plain(b)
         else:
-            symbols = [self.plain(x) for x in operands]
-        key = (op.name, tuple(map(KEY, symbols)), tuple(sorted(attributes.items())))
+            operands = tuple(map(self.plain, operands))
+        key = (op.name, tuple(map(KEY, operands)), tuple(sorted(attributes.items())))
         if key not in self.known:
-            shape = op.shape(*map(SHAPE, symbols), **attributes)
-            node = Node(op, tuple(symbols), attributes)
+            shape = op.shape(*map(SHAPE, operands), **attributes)
+            node = Node(op, operands, attributes)
             for j in range(op.n_results):
                 value = Value((len(self.nodes), j), math.prod(shape), node)
                 node.results = (*node.results, Symbol(self, value, shape))
