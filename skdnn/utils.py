@@ -163,8 +163,8 @@ SIMPLE_TYPES: dict[Any, Any] = {
 
 def check_fields(restored: Any) -> None:
     """Raise an error if a field of a dataclass has another simple type than it declares."""
-    values = {field.name: getattr(restored, field.name) for field in fields(restored)}
-    check_types(values, {f.name: SIMPLE_TYPES.get(f.type, object) for f in fields(restored)})
+    types = {field.name: SIMPLE_TYPES.get(field.type, object) for field in fields(restored)}
+    check_types(vars(restored), types)
 
 
 def check_types(values: dict[str, Any], types: dict[str, Any]) -> None:

@@ -158,29 +158,24 @@ class Parameters:
         return cls(**values)
 
 
-def split(hint: Any) -> tuple[tuple[Any, ...], list[Any]]:
-    """Return the types that a parameter may have, and what stands beside them."""
+def read_hint(hint: Any) -> tuple[list[Any], Any]:
+    """Return what scikit-learn checks, and the type of a single number, None for other parameters.
+
+    A number may also be a word or None.
+    """
     kind, *beside = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,), beside
-
-
-def list_constraints(hint: Any) -> list[Any]:
-    """Return what scikit-learn checks."""
-    types, constraints = split(hint)
-    words = [StrOptions(set(get_args(kind))) for kind in types if get_origin(kind) is Literal]
-    booleans = ["boolean"] if bool in types else []
-    return [*constraints, *words, *booleans, *([None] if NoneType in types else [])]
-
-
-def find_conversion(hint: Any) -> Any:
-    """Return the type of a single number, which may also be a word or None; None for all others."""
-    types = {kind for kind in split(hint)[0] if get_origin(kind) is not Literal} - {NoneType}
-    return next((kind for kind in (bool, int, float) if types == {kind}), None)
+    types = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    words = [kind for kind in types if get_origin(kind) is Literal]
+    plain = set(types) - {*words, NoneType}
+    constraints = [*beside, *(StrOptions(set(get_args(kind))) for kind in words)]
+    constraints += ["boolean"] if bool in types else []
+    constraints += [None] if NoneType in types else []
+    return constraints, next((kind for kind in (bool, int, float) if plain == {kind}), None)
 
 
 HINTS = get_type_hints(Parameters, include_extras=True)
-PARAMETER_CONSTRAINTS = {name: list_constraints(hint) for name, hint in HINTS.items()}
-CONVERSIONS = {name: kind for name, hint in HINTS.items() if (kind := find_conversion(hint))}
+PARAMETER_CONSTRAINTS = {name: read_hint(hint)[0] for name, hint in HINTS.items()}
+CONVERSIONS = {name: kind for name, hint in HINTS.items() if (kind := read_hint(hint)[1])}
 
 
 @dataclass(frozen=True)
