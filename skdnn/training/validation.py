@@ -74,19 +74,18 @@ class Validation:
         Where members hold out rows, each is the same number for all of them, and the loss to judge
         by is that of `find_least_loss`.
         """
-
-        def losses(factor: float) -> np.ndarray:
-            total = loss.total(self.y, logits * factor, self.weight)
-            return total / logits.shape[1]
-
-        own = losses(1.0)
+        n_rows = logits.shape[1]
+        own = loss.total(self.y, logits, self.weight) / n_rows
         score = None if self.score is None else self.score(params, logits)
         if self.rows.is_held_out is not None:
             if score is None:
-                pooled = np.inf
-                if np.isfinite(logits).all():
-                    pooled = find_least_loss(lambda factor: float(losses(factor).sum()))
-                score = np.array(-pooled)
+
+                def pooled_loss(factor: float) -> float:
+                    total = loss.total(self.y, logits * factor, self.weight)
+                    return float((total / n_rows).sum())
+
+                is_finite = np.isfinite(logits).all()
+                score = np.array(-find_least_loss(pooled_loss) if is_finite else -np.inf)
             own, score = np.full(len(own), own.sum()), np.full(len(own), score)
         if score is None:
             return own, own, -own
@@ -103,7 +102,8 @@ def make_validation(estimator: Any, scoring: Any, rows: Rows) -> Validation:
     ValueError
         If the weights of all rows that are held out are negligible.
     """
-    score = make_score(estimator, scoring, rows)
+    is_loss = isinstance(scoring, str) and scoring == "loss"
+    score = None if is_loss else make_score(estimator, scoring, rows)
     name = getattr(scoring, "__qualname__", repr(scoring))  # the same in another process
     rows, is_held_out = rows.normalize_weights(), rows.is_held_out
     if is_held_out is None:
@@ -157,8 +157,8 @@ def pool_logits(is_held_out: np.ndarray, logits: np.ndarray) -> np.ndarray:
         return log_p[1] - log_p[0]
 
 
-def make_score(estimator: Any, scoring: Any, rows: Rows) -> Score | None:
-    """Return ``score(params, logits)``; None stands for the loss.
+def make_score(estimator: Any, scoring: Any, rows: Rows) -> Score:
+    """Return ``score(params, logits)``.
 
     It returns each member's score on the rows, by an estimator with that member alone. Where
     members hold out rows, it is one number of all these rows, each predicted by the members that
@@ -170,8 +170,6 @@ def make_score(estimator: Any, scoring: Any, rows: Rows) -> Score | None:
     ValueError
         If the rows have weights that the scorer does not take; by `score`, if the scorer fails.
     """
-    if isinstance(scoring, str) and scoring == "loss":
-        return None
     scorer, is_held_out = check_scoring(estimator, scoring), rows.is_held_out
     index = np.arange(len(rows))
     if is_held_out is not None:
