@@ -267,8 +267,8 @@ class DeepBinaryClassifier(
         Duration: epochs without progress after which training ends; MLPClassifier waits one more.
         Watches `scoring` on the validation rows with early stopping; without, the training loss,
         and only where the schedule has no end. "auto" is 10; where five networks or more are judged
-        together by the rows that they hold out, 6 and a fifth of the epochs until the last
-        progress; and with "coslog4" 10 and one and a half times these: until after the next fall.
+        together by the rows that they hold out, 3 (6 up to 300 rows) and 0.35 of the epochs until
+        the last progress; with "coslog4" 10 and 1.5 times these: until after the next fall.
     early_stopping : bool or "auto", default="auto"
         Duration: whether to keep the weights of the best epoch on rows that were not trained on:
         those given to `fit`, or else rows held out. Each of several networks holds out a part of

@@ -89,13 +89,14 @@ def test_score_of_a_member_that_has_stopped_counts_for_nothing(afterwards):
     assert model.validation_scores_ == [4.0, 4.0, 4.5, 7.0, 8.0]
 
 
-def test_members_that_are_judged_together_stop_together():
-    """After 6 epochs and a fifth of those until the last progress."""
-    X, y = make_table(80)
+@pytest.mark.parametrize(("n_samples", "n_epochs"), [(80, 20), (300, 20), (301, 17)])
+def test_members_that_are_judged_together_stop_together(n_samples, n_epochs):
+    """After 3 epochs, 6 of few rows, and 0.35 of the 10 until the last progress."""
+    X, y = make_table(n_samples)
     script = Script(0.0, *range(1, 11), *[10.0] * 30)
     model = classifier((), scoring=script, n_members=5, max_iter=40, n_iter_no_change="auto")
     model.set_params(early_stopping=True, tol=0.01).fit(X, y)
-    assert (model.n_iter_, model.best_iter_) == (18, 10)
+    assert (model.n_iter_, model.best_iter_) == (n_epochs, 10)
 
 
 @pytest.mark.parametrize(("n_iter_no_change", "n_epochs"), [(3, 4), ("auto", 11)])

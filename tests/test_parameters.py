@@ -21,7 +21,7 @@ def chosen(n_samples, **parameters):
 @pytest.mark.parametrize(
     ("n_members", "parameters", "n_epochs"),
     [
-        (5, FOLDS, 1 + 7),  # 6 and a fifth
+        (5, FOLDS, 1 + 7),  # 6 and 0.35
         (4, FOLDS, 1 + 10),
         (1, FOLDS, 1 + 10),
         (5, {**FOLDS, "learning_rate": "coslog4"}, 1 + 12),  # 10 and one and a half times 1

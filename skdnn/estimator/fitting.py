@@ -46,7 +46,7 @@ from .fitted import (
     set_trained,
     unchanged_by_failure,
 )
-from .parameters import FULL_BATCH, Parameters, ResolvedParameters, resolve
+from .parameters import FEW_ROWS, FULL_BATCH, Parameters, ResolvedParameters, resolve
 from .tables import Given, check_weights_of_part, read_training_tables
 
 ALL_ROWS = sys.maxsize
@@ -57,8 +57,9 @@ CYCLE_GROWTH = 1.5
 
 AUTO_MAX_FUN = 15_000
 
-POOLED_PATIENCE, POOLED_GROWTH = 6, 0.2
-"""The loss of all rows is less noisy than that of a few, so that less patience is needed."""
+POOLED_PATIENCE, PATIENCE_OF_FEW, POOLED_GROWTH = 3, 6, 0.35
+"""The loss of all rows is less noisy than that of a few, so that less patience is needed; up to
+`FEW_ROWS` of them an epoch has few steps."""
 
 
 COPIED = (
@@ -180,8 +181,8 @@ def make_plan(
     if is_part:
         check_weights_of_part(rows)
         schedule = Constant() if schedule.needs_horizon else schedule
-    is_pooled = not (is_validated or is_lbfgs) and network.n_members >= FEWEST_FOLDS
-    patience, growth = _choose_patience(parameters, schedule, is_part=is_part, is_pooled=is_pooled)
+    n_pooled = 0 if is_validated or is_lbfgs or network.n_members < FEWEST_FOLDS else len(rows)
+    patience, growth = _choose_patience(parameters, schedule, n_pooled, is_part=is_part)
     return TrainingPlan(
         network=network,
         optimizer=_make_optimizer(parameters, network, l2),
@@ -208,11 +209,11 @@ def make_plan(
 
 
 def _choose_patience(
-    parameters: ResolvedParameters, schedule: Schedule, *, is_part: bool, is_pooled: bool
+    parameters: ResolvedParameters, schedule: Schedule, n_pooled: int, *, is_part: bool
 ) -> tuple[float, float]:
     """Return how many epochs to wait for progress, and how many more for each epoch before it.
 
-    Members are pooled if they are validated together, by all rows that they hold out.
+    Members are validated together by `n_pooled` rows, or each by itself if that is 0.
     """
     has_end = is_part or schedule.needs_horizon or parameters.solver == "lbfgs"
     if has_end and not parameters.early_stopping:
@@ -221,8 +222,8 @@ def _choose_patience(
         return parameters.n_iter_no_change, 0.0
     if isinstance(schedule, CosLog4):
         return AUTO_PATIENCE, CYCLE_GROWTH
-    if is_pooled and parameters.early_stopping:
-        return POOLED_PATIENCE, POOLED_GROWTH
+    if n_pooled and parameters.early_stopping:
+        return POOLED_PATIENCE if n_pooled > FEW_ROWS else PATIENCE_OF_FEW, POOLED_GROWTH
     return AUTO_PATIENCE, 0.0
 
 
