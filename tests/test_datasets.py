@@ -36,21 +36,14 @@ def frame():
     return load_rain(as_frame=True).frame
 
 
-def test_load_rain_is_what_the_package_offers():
+def test_load_rain_gives_arrays_with_the_names_of_columns_and_classes(rain):
     assert skdnn.datasets.__all__ == ["load_rain"]
-    assert skdnn.datasets.load_rain is load_rain
-
-
-def test_load_rain_gives_arrays(rain):
     assert rain.data.shape == (26115, 11)
     assert rain.data.dtype == np.float64
     assert rain.data.flags.c_contiguous
     assert rain.target.shape == (26115,)
     assert rain.target.dtype == np.int64
     assert rain.frame is None
-
-
-def test_load_rain_names_columns_and_classes(rain):
     assert rain.feature_names == FEATURES
     assert rain.target_names == ["dry", "rain"]
     assert rain.airport_names == ["EWR", "JFK", "LGA"]
@@ -142,16 +135,11 @@ def test_as_frame_gives_fitting_dtypes(frame):
     assert frame.dtypes[FEATURES[3:]].tolist() == [np.float64] * 8
 
 
-def test_as_frame_puts_the_parts_beside_the_whole():
+def test_parts_of_the_frame_are_given_too(frame):
     bunch = load_rain(as_frame=True)
-    pd.testing.assert_frame_equal(bunch.data, bunch.frame[FEATURES])
-    pd.testing.assert_series_equal(bunch.target, bunch.frame["target"])
-
-
-def test_as_frame_and_return_x_y_together(frame):
-    X, y = load_rain(return_X_y=True, as_frame=True)
-    pd.testing.assert_frame_equal(X, frame[FEATURES])
-    pd.testing.assert_series_equal(y, frame["target"])
+    for X, y in ((bunch.data, bunch.target), load_rain(return_X_y=True, as_frame=True)):
+        pd.testing.assert_frame_equal(X, frame[FEATURES])
+        pd.testing.assert_series_equal(y, frame["target"])
 
 
 def test_arguments_are_by_keyword_only():
@@ -159,15 +147,11 @@ def test_arguments_are_by_keyword_only():
         load_rain(True)
 
 
-def test_as_frame_without_pandas_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"needs pandas.*pip install pandas"):
-        load_rain(as_frame=True)
-
-
-def test_arrays_need_no_pandas(monkeypatch):
+def test_without_pandas_there_are_arrays_and_words_on_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     assert load_rain().data.shape == (26115, 11)
+    with pytest.raises(ImportError, match=r"needs pandas.*pip install pandas"):
+        load_rain(as_frame=True)
 
 
 def test_file_is_found_where_the_bunch_says(rain):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -85,11 +85,7 @@ class Sequential(Layer):
         return grad_y, grads
 
     def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
-        values, (steps, _) = Grads(), self._run(x, p, ctx)
-        for name, layer, x_in in steps:
-            own = layer.statistics(x_in, p[name], ctx[name])
-            values |= {f"{name}.{key}": value for key, value in own.items()}
-        return values
+        return _statistics(self._run(x, p, ctx)[0], p, ctx)
 
     def _run(self, x: Array, p: Params, ctx: Context) -> tuple[list[Any], Array]:
         """Return name, layer and input of each layer, and the output of the last one."""
@@ -99,6 +95,15 @@ class Sequential(Layer):
             y = layer.forward(x, p[name], ctx[name])
             x = _checked(y, (len(x), layer.n_out(n_in)), layer, "forward")
         return steps, x
+
+
+def _statistics(steps: Iterable[tuple[str, Layer, Array]], p: Params, ctx: Context) -> Grads:
+    """Return the statistics of some layers, each with its name and its input."""
+    values = Grads()
+    for name, layer, x in steps:
+        own = layer.statistics(x, p[name], ctx[name])
+        values |= {f"{name}.{key}": value for key, value in own.items()}
+    return values
 
 
 def _checked(array: Array, shape: tuple[int, ...], layer: Layer, method: str) -> Array:
@@ -267,11 +272,7 @@ class Concatenate(Layer):
         return concat(grads_x, axis=1), grads
 
     def statistics(self, x: Array, p: Params, ctx: Context) -> Grads:
-        values: Grads = {}
-        for j, f, x_j in self._inputs(x):
-            own = f.statistics(x_j, p[j], ctx[j])
-            values |= {f"{j}.{key}": value for key, value in own.items()}
-        return values
+        return _statistics(self._inputs(x), p, ctx)
 
     def _inputs(self, x: Array) -> Iterator[tuple[str, Layer, Array]]:
         """Yield the names j of the branches, their layers f and the columns x_j that they take."""
