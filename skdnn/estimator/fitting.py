@@ -134,6 +134,8 @@ def prepare(
     architecture = Architecture.of(resolved, encoder, rows.X, target_encoded)
     if known is not None:
         _check_same_network(architecture, known)
+    if resolved.solver == "lbfgs":
+        _check_for_lbfgs(resolved)
     network = build_network(architecture)
     plan = make_plan(
         resolved,
@@ -185,7 +187,7 @@ def make_plan(
     patience, growth = _choose_patience(parameters, schedule, n_pooled, is_part=is_part)
     return TrainingPlan(
         network=network,
-        optimizer=_make_optimizer(parameters, network, l2),
+        optimizer=Optimizer(()) if is_lbfgs else make_optimizer(parameters, network.layout, l2),
         schedule=schedule,
         loss=make_loss(parameters.loss, focal_gamma=parameters.focal_gamma),
         batch_size=ALL_ROWS if parameters.solver in FULL_BATCH else parameters.batch_size,
@@ -225,13 +227,6 @@ def _choose_patience(
     if n_pooled and parameters.early_stopping:
         return POOLED_PATIENCE if n_pooled > FEW_ROWS else PATIENCE_OF_FEW, POOLED_GROWTH
     return AUTO_PATIENCE, 0.0
-
-
-def _make_optimizer(parameters: ResolvedParameters, network: Network, l2: float) -> Optimizer:
-    if parameters.solver == "lbfgs":  # SciPy takes the steps
-        _check_for_lbfgs(parameters)
-        return Optimizer(())
-    return make_optimizer(parameters, network.layout, l2)
 
 
 def _check_for_lbfgs(parameters: ResolvedParameters) -> None:
