@@ -158,6 +158,7 @@ class _Planner:
         for part in parts:
             value, node = part.value, part.value.node
             if node is not None and value not in self.places and part.size == value.size:
+                # As in `_dying_operand`, also the operation that reads it last may write over it.
                 is_whole = part.size == block.size and node.op.is_elementwise
                 if block.last_read < self.position[node] + is_whole:
                     self._place(value, (block, first + start))
@@ -180,7 +181,11 @@ class _Planner:
         self.places[value] = block, offset
 
     def _dying_operand(self, i: int, value: Value) -> _Block | None:
-        """Return the block of an operand that the result of its last use may be written over."""
+        """Return the block of an operand that the result of its last use may be written over.
+
+        It must be all of the block: then a result lies on an operand of its size or beside it, and
+        executors need not look for other overlaps.
+        """
         op = self.nodes[i].op
         if op.is_elementwise and op.n_results == 1:
             for symbol in self.nodes[i].operands:
