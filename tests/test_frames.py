@@ -107,6 +107,15 @@ def test_numbers_and_booleans_are_read_without_an_encoder_and_have_gradients(mak
         assert_array_equal(expected, model.input_gradients(array))
 
 
+@pytest.mark.parametrize("name", sorted(FRAMES.keys() - {"pandas objects"}))
+def test_booleans_are_read_as_numbers_without_a_call_for_each(name, monkeypatch):
+    columns, table = ["is_new", "count"], FRAMES[name]()
+    table = table.select(columns) if hasattr(table, "select") else table[columns]
+    expected = TabularEncoder(None).fit_transform(FRAME[columns].to_numpy(float))
+    monkeypatch.setattr("skdnn.preprocessing.columns.to_floats", None)
+    assert_array_equal(TabularEncoder(None).fit_transform(table), expected)
+
+
 SERIES = {
     "pandas": pd.Series,
     "pandas nullable": lambda values: pd.Series(values).convert_dtypes(),

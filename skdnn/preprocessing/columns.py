@@ -24,11 +24,12 @@ from sklearn.utils import check_array
 from ..utils import fill_masked, find_stack_level
 from .encoded_array import find_codes
 
-FLOAT32, FLOAT64, NUMBER, CATEGORY, STRING, OBJECT, TIME, OTHER = range(8)
-"""Kinds of columns by dtype: numbers that libraries convert to floats, and those that are converted
-one by one, such as Decimals, which some libraries round twice; categories, strings, and values that
-may be of any type, which are categories too unless all are numbers; times, and what is neither.
-Numbers may still be read as categories, and categories as numbers."""
+FLOAT32, FLOAT64, CODE, NUMBER, CATEGORY, STRING, OBJECT, TIME, OTHER = range(9)
+"""Kinds of columns by dtype: numbers that libraries convert to floats; booleans and codes, which
+are categories that they convert too; numbers that are converted one by one, such as Decimals, which
+some libraries round twice; categories, strings, and values that may be of any type, which are
+categories too unless all are numbers; times, and what is neither. Numbers may still be read as
+categories, and categories as numbers."""
 
 KINDS_OF_ARRAYS = (
     dict.fromkeys("biuf", FLOAT64) | dict.fromkeys("mM", TIME) | dict.fromkeys("OUT", OBJECT)
@@ -36,10 +37,10 @@ KINDS_OF_ARRAYS = (
 """Kinds of columns by the kind of an array's dtype; others hold numbers that are converted."""
 
 KINDS = (
-    {nw.Float32: FLOAT32, nw.String: STRING}
+    {nw.Float32: FLOAT32, nw.Boolean: CODE, nw.String: STRING}
     | dict.fromkeys((nw.Float64, nw.Int8, nw.Int16, nw.Int32, nw.Int64), FLOAT64)
     | dict.fromkeys((nw.UInt8, nw.UInt16, nw.UInt32, nw.UInt64), FLOAT64)
-    | dict.fromkeys((nw.Categorical, nw.Enum, nw.Boolean), CATEGORY)
+    | dict.fromkeys((nw.Categorical, nw.Enum), CATEGORY)
 )
 """Kinds of columns of DataFrames by dtype. Others are numbers, times, nested, or objects."""
 
@@ -173,7 +174,7 @@ class Table:
             self.X: Any = np.asarray(X)
             self.labels: Sequence[Any] = range(X.shape[1])
             self.kinds = np.full(len(self.labels), kind)
-            self.kinds[find_codes(X)] = CATEGORY
+            self.kinds[find_codes(X)] = CODE
         else:
             # The checks of an array, and their messages, on one of this shape that costs nothing.
             check_array(np.broadcast_to(0.0, X.shape), ensure_all_finite=False)
@@ -184,7 +185,7 @@ class Table:
             places = np.flatnonzero(self.kinds == unfit).tolist()
             if places:
                 raise ValueError(message.format([self.labels[j] for j in places]))
-        self.has_floats = self.kinds <= FLOAT64
+        self.has_floats = self.kinds <= CODE
 
     def __len__(self) -> int:
         return len(self.X)
@@ -205,7 +206,10 @@ class Table:
         """
         if self.has_floats[columns].all():
             part = self.X if len(columns) == len(self.labels) else self.X[:, columns]
-            part = part if isinstance(part, np.ndarray) else part.to_numpy()
+            if not isinstance(part, np.ndarray):
+                if (self.kinds[columns] == CODE).any():  # which pandas would make objects
+                    part = part.select(nw.all().cast(nw.Float64))
+                part = part.to_numpy()
             x = part.astype(np.float64, copy=False)
         else:
             floats = [j for j in columns if self.has_floats[j]]
@@ -403,7 +407,7 @@ def find_categories(table: Table, wanted: Any = "from_dtype") -> np.ndarray:
         return np.zeros(len(table.labels), dtype=bool)
     if not isinstance(wanted, str):
         return _find_named(np.asarray(wanted, dtype=object).ravel().tolist(), table.labels)
-    is_category = (table.kinds == CATEGORY) | (table.kinds == STRING)
+    is_category = np.isin(table.kinds, (CODE, CATEGORY, STRING))
     are_numbers = read_as_numbers if isinstance(table.X, np.ndarray) else hold_numbers
     for j in np.flatnonzero(table.kinds == OBJECT).tolist():
         is_category[j] = not are_numbers(table.objects(j))
