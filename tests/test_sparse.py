@@ -10,6 +10,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 
 from skdnn import DeepBinaryClassifier
+from skdnn.nn import Layer, ParamSpec
+from skdnn.nn.initializers import he_normal
 
 CONTAINERS = {
     "csr_matrix": sp.csr_matrix,
@@ -386,6 +388,33 @@ def test_encoder_fitted_on_a_dense_table_refuses_a_sparse_one_in_words(table):
 
 
 # Refusals.
+
+
+@pytest.mark.parametrize(
+    "product",
+    [lambda x, W: (W.mT @ x.mT).mT, lambda x, W: (x @ x.mT) @ (x @ W)],
+    ids=["behind an array", "by itself"],
+)
+def test_layers_of_your_own_multiply_sparse_rows_by_arrays_from_the_left_only(table, product):
+    """Else a program would read memory of others, as a sparse batch has none there."""
+
+    class Linear(Layer):
+        def n_out(self, n_in):
+            return 3
+
+        def params(self, n_in):
+            return (ParamSpec("W", (n_in, 3), he_normal),)
+
+        def forward(self, x, p, ctx):
+            return product(x, p.W)
+
+        def backward(self, grad_y, x, p, ctx):
+            return grad_y @ p.W.mT, {"W": x.mT @ grad_y}
+
+    X, y = table
+    classifier(hidden_layer_sizes=(Linear(),)).fit(X, y)
+    with pytest.raises(TypeError, match="SparseRows"):
+        classifier(hidden_layer_sizes=(Linear(),)).fit(sp.csr_array(X), y)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

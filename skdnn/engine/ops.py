@@ -277,7 +277,9 @@ scatter_add = Op("scatter_add", _scatter_add, lambda codes, rows, *, n_rows: (n_
 
 
 class SparseRows:
-    """Rows of a CSR matrix, which only enter products."""
+    """Rows of a CSR matrix, which only enter products, as the first operand."""
+
+    __array_ufunc__ = None  # arrays of NumPy in front of it are an error, too
 
     def __init__(self, csr: Any) -> None:
         self.csr, self.shape = csr, csr.shape

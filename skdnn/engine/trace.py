@@ -254,7 +254,7 @@ class Trace:
         """
         if isinstance(operand, Symbol):
             if operand.value.memory == "sparse":
-                raise UntraceableError("a sparse X enters what is no product")
+                raise UntraceableError("a sparse X is not the first operand of a product")
             if not operand.is_transposed:
                 return operand
             *first, m, n = operand.shape
@@ -285,7 +285,8 @@ class Trace:
             if n_axes[0] != n_axes[1] or n_axes[0] < 2:
                 raise UntraceableError(f"a product of arrays with {n_axes} axes cannot be traced")
             a = a if isinstance(a, Symbol) else self.plain(a)
-            operands = a, b if isinstance(b, Symbol) else self.plain(b)
+            is_ready = isinstance(b, Symbol) and b.value.memory != "sparse"
+            operands = a, b if is_ready else self.plain(b)
         else:
             operands = tuple(map(self.plain, operands))
         key = (op.name, tuple(map(KEY, operands)), tuple(sorted(attributes.items())))
