@@ -172,3 +172,11 @@ def test_row_that_is_held_out_by_nobody_is_learned_from_by_all():
     other[np.flatnonzero(~is_known)[0]] *= -3.0
     changed = ensemble(n_members=2).fit(other, y)
     assert (changed.params_ != model.params_).any(axis=1).all()
+
+
+def test_single_network_takes_all_rows_that_it_learns_from_in_one_batch_as_they_are():
+    """The batch has room for these rows, or for those that are held out too."""
+    X, y = make_table(80)
+    settings = {"n_members": 1, "validation_fraction": 0.2, "dropout": 0.3}
+    one, other = (ensemble(batch_size=n, **settings).fit(X, y) for n in (70, 80))
+    np.testing.assert_array_equal(one.params_, other.params_)

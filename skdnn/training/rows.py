@@ -221,7 +221,7 @@ def hold_out(
         return rows, None
     if is_alone:
         held_out = rows.take(np.flatnonzero(is_held_out[0]))
-        if len(rows) <= plan.batch_size:  # else each step would compute those with weight zero
+        if len(rows) - len(held_out) <= plan.batch_size:  # one batch, which is left in order
             return rows.take(np.flatnonzero(~is_held_out[0])), held_out
         return replace(rows, is_held_out=is_held_out), held_out
     rows = replace(rows, is_held_out=is_held_out)
