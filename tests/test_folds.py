@@ -174,9 +174,9 @@ def test_row_that_is_held_out_by_nobody_is_learned_from_by_all():
     assert (changed.params_ != model.params_).any(axis=1).all()
 
 
-def test_single_network_takes_all_rows_that_it_learns_from_in_one_batch_as_they_are():
-    """The batch has room for these rows, or for those that are held out too."""
+def test_single_network_leaves_rows_in_order_where_all_that_it_learns_from_are_one_batch():
+    """The batch has no room for those that are held out, too."""
     X, y = make_table(80)
-    settings = {"n_members": 1, "validation_fraction": 0.2, "dropout": 0.3}
-    one, other = (ensemble(batch_size=n, **settings).fit(X, y) for n in (70, 80))
+    settings = {"n_members": 1, "validation_fraction": 0.2, "dropout": 0.3, "batch_size": 70}
+    one, other = (ensemble(shuffle=shuffle, **settings).fit(X, y) for shuffle in (False, True))
     np.testing.assert_array_equal(one.params_, other.params_)
