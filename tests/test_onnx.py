@@ -113,6 +113,12 @@ def test_the_default_and_its_temperature():
     assert session.get_modelmeta().producer_name == "skdnn"
 
 
+def test_a_table_that_is_multiplied_only_is_not_copied_for_each_member():
+    model = classifier(n_members=2, encoder=None, max_iter=1).fit(X, Y)
+    assert "Expand" not in {node.op_type for node in to_onnx(model).graph.node}
+    check_same(model, X)
+
+
 CLASSES = {
     "int": np.array([-3, 7]),
     "string": np.array(["dry", "rain"]),

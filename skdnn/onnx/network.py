@@ -165,8 +165,11 @@ class _Writer:
         if [node.op.name for node in nodes] != [node.op.name for node in others]:
             raise UntraceableError(BY_ROWS)
         x, second_x = first.inputs["x"], second.inputs["x"]
-        repeated = self.node("Expand", self._x, np.array([self._n_members, 1, 1]))
-        self._tensors[id(x.value)] = Tensor(repeated, compare(x.shape, second_x.shape))
+        uses = {n.op.name for n in nodes for operand in n.operands if operand.value is x.value}
+        entering = self._x  # MatMul takes it for each member without a copy
+        if uses != {"matmul"}:
+            entering = self.node("Expand", entering, np.array([self._n_members, 1, 1]))
+        self._tensors[id(x.value)] = Tensor(entering, compare(x.shape, second_x.shape))
         for node, other in zip(nodes, others, strict=True):
             self._write(node, other)
         return self._view(first_outputs["logits"], second_outputs["logits"]).name
