@@ -393,6 +393,16 @@ def test_pipelines_convert(steps, dtype):
     check_same(model, table, convert(model, table), {"X": table})
 
 
+def test_raw_scores_of_a_single_network_may_be_large():
+    skl2onnx = pytest.importorskip("skl2onnx")
+    model = classifier(dtype="float64", max_iter=1).fit(X, Y)
+    model.params_[:, -1] += 2000.0
+    options = {id(model): {"raw_scores": True, "zipmap": False}}
+    onnx_model = skl2onnx.to_onnx(model, X, options=options)
+    scores = open_session(onnx_model).run(None, {"X": X})[1]
+    np.testing.assert_allclose(scores[:, 1], model.decision_function(X))
+
+
 def test_estimators_around_it_convert():
     # Calibration goes by the logits, which skl2onnx asks for as raw scores.
     model = CalibratedClassifierCV(classifier(), cv=2).fit(X, Y)

@@ -175,11 +175,14 @@ def write_classifier(
     matrix, numbers = write_encoder(graph, model._encoder, inputs, model.n_features_in_)
     x = graph.cast(matrix, DOUBLE if model.params_.dtype == np.float64 else FLOAT)
     logits = graph.cast(write_network(graph, model._predictor.network, model.params_, x), DOUBLE)
-    of_second, of_first = (  # the sum of the members' probabilities of each class
-        graph.node("ReduceSum", graph.node("Sigmoid", z), np.array([0]), keepdims=0)
-        for z in (logits, graph.node("Neg", logits))
-    )
-    logit = graph.node("Sub", graph.node("Log", of_second), graph.node("Log", of_first))
+    if len(model.params_) == 1:  # whose logit may be too large for a probability below 1
+        logit = graph.node("ReduceSum", logits, np.array([0]), keepdims=0)
+    else:
+        of_second, of_first = (  # the sum of the members' probabilities of each class
+            graph.node("ReduceSum", graph.node("Sigmoid", z), np.array([0]), keepdims=0)
+            for z in (logits, graph.node("Neg", logits))
+        )
+        logit = graph.node("Sub", graph.node("Log", of_second), graph.node("Log", of_first))
     logit = graph.node("Div", logit, model.temperature_)
     if numbers is not None:  # a graph cannot raise an error: NaN where a number is not finite
         zeros = graph.node("Mul", numbers, 0.0)
