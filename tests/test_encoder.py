@@ -368,6 +368,16 @@ def test_large_whole_numbers_as_categories_stay_apart():
     assert TabularEncoder([0]).fit(X).categories_ == [[2**53, 2**53 + 1, 2**53 + 2]]
 
 
+def test_codes_that_are_read_as_numbers_keep_their_dtype():
+    table = pd.DataFrame({"c": list("abcdef") * 4, "x": np.arange(24.0)})
+    codes = TabularEncoder(max_one_hot=0).fit_transform(table).astype(np.float32)
+    assert TabularEncoder().fit(codes).is_categorical_.tolist() == [False, True]
+    encoder = TabularEncoder(categorical_features=None)
+    encoded = encoder.fit_transform(codes)
+    assert encoded.dtype == np.float32
+    assert_array_equal(encoded, encoder.fit_transform(np.asarray(codes)))
+
+
 def test_mixed_levels_are_sorted_numbers_first():
     column = ["b", 10, "a", 2.5, True, (1, 2)] * 2
     assert encode(column)[1] == ["_1", "_2.5", "_10", "_a", "_b", "_(1, 2)"]

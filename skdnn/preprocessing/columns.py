@@ -24,12 +24,12 @@ from sklearn.utils import check_array
 from ..utils import fill_masked, find_stack_level
 from .encoded_array import find_codes
 
-FLOAT32, FLOAT64, CODE, NUMBER, CATEGORY, STRING, OBJECT, TIME, OTHER = range(9)
-"""Kinds of columns by dtype: numbers that libraries convert to floats; booleans and codes, which
-are categories that they convert too; numbers that are converted one by one, such as Decimals, which
-some libraries round twice; categories, strings, and values that may be of any type, which are
-categories too unless all are numbers; times, and what is neither. Numbers may still be read as
-categories, and categories as numbers."""
+FLOAT32, FLOAT64, BOOLEAN, NUMBER, CATEGORY, STRING, OBJECT, TIME, OTHER = range(9)
+"""Kinds of columns by dtype: numbers that libraries convert to floats; booleans, categories that
+they convert too; numbers that are converted one by one, such as Decimals, which some libraries
+round twice; categories, strings, and values that may be of any type, which are categories too
+unless all are numbers; times, and what is neither. Numbers may still be read as categories, and
+categories as numbers."""
 
 KINDS_OF_ARRAYS = (
     dict.fromkeys("biuf", FLOAT64) | dict.fromkeys("mM", TIME) | dict.fromkeys("OUT", OBJECT)
@@ -37,7 +37,7 @@ KINDS_OF_ARRAYS = (
 """Kinds of columns by the kind of an array's dtype; others hold numbers that are converted."""
 
 KINDS = (
-    {nw.Float32: FLOAT32, nw.Boolean: CODE, nw.String: STRING}
+    {nw.Float32: FLOAT32, nw.Boolean: BOOLEAN, nw.String: STRING}
     | dict.fromkeys((nw.Float64, nw.Int8, nw.Int16, nw.Int32, nw.Int64), FLOAT64)
     | dict.fromkeys((nw.UInt8, nw.UInt16, nw.UInt32, nw.UInt64), FLOAT64)
     | dict.fromkeys((nw.Categorical, nw.Enum), CATEGORY)
@@ -174,7 +174,6 @@ class Table:
             self.X: Any = np.asarray(X)
             self.labels: Sequence[Any] = range(X.shape[1])
             self.kinds = np.full(len(self.labels), kind)
-            self.kinds[find_codes(X)] = CODE
         else:
             # The checks of an array, and their messages, on one of this shape that costs nothing.
             check_array(np.broadcast_to(0.0, X.shape), ensure_all_finite=False)
@@ -185,7 +184,7 @@ class Table:
             places = np.flatnonzero(self.kinds == unfit).tolist()
             if places:
                 raise ValueError(message.format([self.labels[j] for j in places]))
-        self.has_floats = self.kinds <= CODE
+        self.has_floats, self.codes = self.kinds <= BOOLEAN, find_codes(X)
 
     def __len__(self) -> int:
         return len(self.X)
@@ -207,7 +206,7 @@ class Table:
         if self.has_floats[columns].all():
             part = self.X if len(columns) == len(self.labels) else self.X[:, columns]
             if not isinstance(part, np.ndarray):
-                if (self.kinds[columns] == CODE).any():  # which pandas would make objects
+                if (self.kinds[columns] == BOOLEAN).any():  # which pandas would make objects
                     part = part.select(nw.all().cast(nw.Float64))
                 part = part.to_numpy()
             x = part.astype(np.float64, copy=False)
@@ -407,10 +406,11 @@ def find_categories(table: Table, wanted: Any = "from_dtype") -> np.ndarray:
         return np.zeros(len(table.labels), dtype=bool)
     if not isinstance(wanted, str):
         return _find_named(np.asarray(wanted, dtype=object).ravel().tolist(), table.labels)
-    is_category = np.isin(table.kinds, (CODE, CATEGORY, STRING))
+    is_category = np.isin(table.kinds, (BOOLEAN, CATEGORY, STRING))
     are_numbers = read_as_numbers if isinstance(table.X, np.ndarray) else hold_numbers
     for j in np.flatnonzero(table.kinds == OBJECT).tolist():
         is_category[j] = not are_numbers(table.objects(j))
+    is_category[table.codes] = True
     return is_category
 
 
