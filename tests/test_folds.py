@@ -164,6 +164,15 @@ def test_rows_held_out_need_a_weight_that_counts():
         model.fit(X, y, weight)
 
 
+def test_rows_to_learn_from_need_a_weight_that_counts():
+    """One member of five holds out the row that has all the weight."""
+    X, y = make_table(100)
+    weight = np.where(np.arange(100) == 7, 1e60, 1.0)
+    with pytest.raises(ValueError, match="sample_weight of all rows to learn from"):
+        ensemble(dtype="float32").fit(X, y, weight)
+    assert np.isfinite(ensemble(dtype="float64").fit(X, y, weight).params_).all()
+
+
 def test_row_that_is_held_out_by_nobody_is_learned_from_by_all():
     X, y = make_table(100)
     model = ensemble(n_members=2).fit(X, y)

@@ -66,6 +66,11 @@ class Batches:
     n_seen : int
         Rows that a member learns from in an epoch.
     is_weighted : bool
+
+    Raises
+    ------
+    ValueError
+        If the weights of all rows that a member learns from are negligible.
     """
 
     def __init__(self, rows: Rows, batch_size: int, shuffle: bool) -> None:
@@ -80,6 +85,14 @@ class Batches:
         rest = self.n_samples % self.batch_size
         self.sizes = (self.batch_size, rest) if rest else (self.batch_size,)
         self.is_weighted = rows.sample_weight is not None or (self._is_whole and holds_out)
+        if rows.sample_weight is not None and rows.is_held_out is not None:
+            for held_out in rows.is_held_out:
+                if not rows.sample_weight[~held_out].any():
+                    raise ValueError(
+                        "sample_weight of all rows to learn from is next to nothing beside that of "
+                        "others, which are held out. Bring the weights nearer together, or set "
+                        "early_stopping=False."
+                    )
 
     def orders(self, members: Sequence[int], rngs: Sequence[np.random.Generator]) -> np.ndarray:
         """Return the positions of some members' rows, in the order of an epoch.
