@@ -1,6 +1,6 @@
 """The training loop: repeat forward pass, cost, backward pass, update.
 
-`train` is the loop; a `Trainer` has the buffers and takes the steps.
+`train` is the loop; a `Trainer` takes the steps of an epoch.
 """
 
 from __future__ import annotations

@@ -39,10 +39,10 @@ FEWEST_ROWS = 128
 """Rows of a batch, however wide: products of fewer are slow."""
 
 MOST_KEPT = 8
-"""Memories that are kept: as many threads predict at a time without taking new ones."""
+"""Memories that are kept: as many threads run programs at a time without taking new ones."""
 
 LARGEST_KEPT = 1 << 24
-"""Bytes of memory that is kept for the next prediction: that of wide tables is given back."""
+"""Bytes of memory that is kept for the next program: that of wide tables is given back."""
 
 BLOCK_ROWS = 4096
 """Rows that are encoded and predicted at once, unless there are so many columns that it is fewer.
@@ -263,7 +263,7 @@ class Predictor:
 
     @contextmanager
     def borrow_memory(self, dtype: np.dtype) -> Iterator[Memory]:
-        """Take memory that an earlier prediction has left, or new one, and leave it to the next.
+        """Take memory that an earlier program has left, or new one, and leave it to the next.
 
         Memory that is new each time costs more than what few hundred rows compute in it.
         """
