@@ -186,6 +186,17 @@ def spoil(table, how):
     return table
 
 
+@pytest.mark.parametrize("n_members", [1, 2])
+@pytest.mark.parametrize("n_columns", [1, 2, 3, 6])
+def test_any_number_of_categories_and_of_numbers(n_columns, n_members):
+    for n_numbers in (0, 1, 4):
+        frame = pd.DataFrame(RNG.normal(size=(80, n_numbers))).add_prefix("x")
+        for j in range(n_columns):
+            frame[f"c{j}"] = pd.Categorical(RNG.integers(0, 2 + 3 * j, 80).astype(str))
+        model = classifier(max_iter=2, encoder="auto", n_members=n_members)
+        check_same(model.fit(frame, Y), frame)
+
+
 @pytest.mark.parametrize("how", ["as it is", "missing", "unknown", "far"])
 @pytest.mark.filterwarnings("ignore:In columns")
 def test_tables_with_columns_of_all_kinds(mixed, how):

@@ -219,7 +219,7 @@ class _Writer:
         return None if flat is None else flat[:, symbol.offset : symbol.offset + symbol.size]
 
     def _cut(self, symbol: Symbol, other: Symbol) -> Tensor:
-        """Return the value that a symbol is, or the part that it is of one, as a vector."""
+        """Return the value that a symbol is, or the part that it is of one, in two axes."""
         if symbol.size == symbol.value.size:
             return self._tensors[id(symbol.value)]
         first, second = ((s.value.size, s.offset, s.size) for s in (symbol, other))
@@ -229,7 +229,8 @@ class _Writer:
         # Numbers of the same sample or, in an array without samples, single ones stand apart.
         flat = self.node("Reshape", self._tensors[id(symbol.value)], [0, abs(total), -1])
         ends = np.array([abs(start)]), np.array([abs(start + size)])
-        return Tensor(self.node("Slice", flat, *ends, np.array([1])), (size,))
+        part = self.node("Slice", flat, *ends, np.array([1]))
+        return Tensor(part, (abs(size), -1 if total < 0 else 1))
 
     def _reshape(self, tensor: Tensor, shape: Shape) -> str:
         if shape == tensor.shape:
