@@ -1035,7 +1035,8 @@ class DeepBinaryClassifier(
         if wanted is None:
             return tags
         is_auto = isinstance(wanted, str)
-        own = get_tags(TabularEncoder() if is_auto else wanted).input_tags
+        encoder = TabularEncoder(self.categorical_features) if is_auto else wanted
+        own = get_tags(encoder).input_tags
         tags.input_tags.sparse = is_auto or own.sparse
         tags.input_tags.allow_nan, tags.input_tags.categorical = own.allow_nan, own.categorical
         tags.input_tags.string = own.string

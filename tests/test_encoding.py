@@ -974,7 +974,9 @@ def test_tags_say_that_gaps_and_categories_may_come():
     tags = input_tags()
     assert tags.allow_nan
     assert tags.categorical
+    assert tags.string
     assert tags.sparse
+    assert not input_tags(categorical_features=None).string
 
 
 def test_tags_say_that_a_bare_network_takes_numbers_only():
@@ -982,6 +984,7 @@ def test_tags_say_that_a_bare_network_takes_numbers_only():
         tags = input_tags(**settings)
         assert not tags.allow_nan
         assert not tags.categorical
+        assert not tags.string
         assert tags.sparse
 
 

@@ -145,8 +145,9 @@ def test_fit_does_not_go_on_with_other_layers():
     X, y = make_table(60)
     model = classifier((Factor(), 4), warm_start=True, max_iter=1).fit(X, y)
     model.set_params(hidden_layer_sizes=(Factor(), 4)).fit(X, y)
-    with pytest.raises(ValueError, match="hidden_layer_sizes changed"):
-        model.set_params(hidden_layer_sizes=(GatedLinearUnit(3), 4)).fit(X, y)
+    for sizes in ((GatedLinearUnit(3), 4), (Factor(), 4, 4)):
+        with pytest.raises(ValueError, match="but hidden_layer_sizes changed"):
+            model.set_params(hidden_layer_sizes=sizes).fit(X, y)
 
 
 def test_own_parts_train_by_every_way_of_training():

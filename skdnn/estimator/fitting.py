@@ -153,7 +153,9 @@ def prepare(
 def _check_same_network(wanted: Architecture, known: Architecture) -> None:
     """Refuse to go on with another network than the one that has been trained."""
     names = vars(known).keys() - {"dropout", "initialization"}  # which change no parameter now
-    changed = [name for name in names if vars(wanted)[name] != vars(known)[name]]
+    changed = {name for name in names if vars(wanted)[name] != vars(known)[name]}
+    if "hidden_layer_sizes" in changed:
+        changed -= {"activation"}  # of which there is one for each of them
     if changed:
         raise ValueError(
             f"Training can only go on with the same network, but {', '.join(sorted(changed))} "

@@ -106,7 +106,7 @@ def read_training_tables(
     Where training `continues`, the encoder and the classes are those of the estimator.
     """
     is_part, wanted = given.is_part, choose_encoder(parameters)
-    X, y = _take_table(given.X, wanted), read_labels(given.y)
+    X, y = _convert_table(given.X, wanted), read_labels(given.y)
     weights = check_weights(given.sample_weight, X, may_vanish=is_part)  # an encoder needs them
     encoder = make_encoder(wanted, parameters.categorical_features, X)
     encoder = keep_encoder(estimator._encoder, encoder) if continues else encoder
@@ -164,7 +164,7 @@ def _read_validation(
 
 def read_table(estimator: Any, X: Any, encoder: Encoder, *, accept_sparse: Any = "csr") -> Any:
     """Check a table against that of `fit`, and return the matrix that enters the network."""
-    X = _take_table(X, encoder)
+    X = _convert_table(X, encoder)
     if not isinstance(encoder, TAKES_NUMBERS):
         _check_features(estimator, X)
     elif not (is_checked(estimator, X) and _is_finite(X)):
@@ -181,7 +181,7 @@ def open_table(estimator: Any, X: Any) -> tuple[Take, tuple[int, int], Callable[
     """
     encoder = estimator._encoder
     if isinstance(encoder, TabularEncoder):
-        X = _take_table(X, encoder)
+        X = _convert_table(X, encoder)
         _check_features(estimator, X)
         table, blocks = encoder._open(X), list[Any]()
 
@@ -201,7 +201,7 @@ def take_from(matrix: Any) -> Take:
     return lambda rows, dtype: matrix[rows].astype(dtype, copy=False)
 
 
-def _take_table(X: Any, encoder: Any) -> Any:
+def _convert_table(X: Any, encoder: Any) -> Any:
     """Return a table with missing values for masked ones; sparse columns of pandas are made dense.
 
     An encoder of the user's own takes any rows as they are, and where no other reads them, columns

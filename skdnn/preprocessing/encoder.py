@@ -51,7 +51,7 @@ from .categories import (
 )
 from .columns import FLOAT32, OBJECT, STRING, Levels, Table, find_categories, open_columns, warn_of
 from .encoded_array import CONTINUOUS, FLAG, mark, to_frame
-from .scaling import N_NUMBERS, Scale, Scaling, fit_number
+from .scaling import SCALE_LENGTH, Scale, Scaling, fit_number
 
 
 class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
@@ -339,7 +339,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
             categories[j] = fit_category(
                 counts, self.max_one_hot, self.min_frequency, self.max_categories
             )
-        self._arrange(np.array(numbers, np.float64).reshape(-1, N_NUMBERS), categories)
+        self._arrange(np.array(numbers, np.float64).reshape(-1, SCALE_LENGTH), categories)
         self._summaries = summaries
         self._warn_of_columns(table, summaries, untold)
 
@@ -553,7 +553,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
                 columns, places = state.pop("columns"), np.flatnonzero(state["is_categorical_"])
                 unpacked = map(Category.unpack, columns["categories"])
                 # Files of 0.1.0 have one more number in front, 1 unless numbers are beyond 1e289.
-                numbers = columns["numbers"][:, -N_NUMBERS:]
+                numbers = columns["numbers"][:, -SCALE_LENGTH:]
                 self._arrange(numbers, dict(zip(places.tolist(), unpacked, strict=True)))
                 if len(self._labels) != len(self.categories_):
                     raise ValueError(f"{len(self._labels)} of {len(self.categories_)} labels")
@@ -563,7 +563,7 @@ class TabularEncoder(DocumentedMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
-        # Strings are categories in a DataFrame; an array of strings without more is an error.
-        tags.input_tags.string = False
+        # Strings that are no numbers are categories, unless others are named.
+        tags.input_tags.string = isinstance(self.categorical_features, str)
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

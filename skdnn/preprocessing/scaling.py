@@ -57,7 +57,7 @@ NumberSummary: TypeAlias = tuple[float, Sequence[Sketch]]
 Scale: TypeAlias = tuple[float, float, bool, float, float]
 """The scaling of a numeric column: a row of `Scaling`."""
 
-N_NUMBERS = 5
+SCALE_LENGTH = 5
 """Length of such a row."""
 
 

@@ -94,7 +94,8 @@ class Predictor:
         if key not in self._compiled:
             layers = self.network.of_member(member)
             formula: Any = make(self.network, layers, n_samples, is_sparse=is_sparse)
-            if executor != "eager":  # the steps of a training are checked: they are the first
+            if executor != "eager":
+                # Formulas of a user's own are checked in the steps of training, which come first.
                 formula = formula.compile(executor, is_checked="y" not in formula.shapes)
             self._compiled[key] = formula
         return self._compiled[key]
